@@ -1,0 +1,322 @@
+"""One thread that generates for many requests at once, a step at a time (continuous batching).
+
+A step gives every request that has read its prompt one more token, in one pass of the model, and lets those that have
+not read a bounded piece of it, so that a long prompt delays the others' tokens little. Between steps requests come and
+go: one that ended or whose reader left gives its row to the next that waits. With nothing to do the thread sleeps.
+
+The event loop's side is `Engine.stream`; the two sides meet in `_Request`. Choosing tokens, text, and passes of the
+model are elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from jina_asgi import ExecutorInputError, NotReady, Overloaded
+
+from .decoder import Decoder
+from .detokenize import TextStream
+from .documents import FinishReason, Sampling
+from .sampling import choose, penalise
+
+logger = logging.getLogger(__name__)
+
+#: Prompt tokens that one step reads, over all requests: about as long as a few steps of generating on a CPU.
+_PROMPT_TOKENS_A_STEP = 256
+#: Seconds that `close` waits for the running step.
+_CLOSE_TIMEOUT = 60.0
+
+
+class Language(Protocol):
+    """What the engine needs of a tokenizer. Called in the engine's thread."""
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+        ...
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    def encode(self, text: str, system: str | None) -> list[int]: ...
+
+    def decode(self, tokens: list[int]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one step adds to a generation: text, the number of tokens so far, and at the end the reason for it."""
+
+    text: str
+    tokens: int
+    prompt_tokens: int
+    finish_reason: FinishReason | None = None
+
+
+class _Request:
+    """One generation. The loop's side makes it, reads `events` and sets `cancelled`; all else is the thread's."""
+
+    def __init__(self, text: str, system: str | None, sampling: Sampling) -> None:
+        self.text, self.system, self.sampling = text, system, sampling
+        self.events: asyncio.Queue[Delta | Exception] = asyncio.Queue()
+        self.loop = asyncio.get_running_loop()
+        self.cancelled = False
+        self.prompt: list[int] = []
+        #: How much of the prompt the model has read.
+        self.read = 0
+        self.tokens = 0
+        self.last = -1
+        self.limit = 0
+        self.pieces: TextStream
+        self.seen: torch.Tensor | None = None
+        self.generator = torch.Generator()
+
+    def put(self, event: Delta | Exception) -> None:
+        """Hand an event to the loop's side; a loop that is gone has no reader."""
+        try:
+            self.loop.call_soon_threadsafe(self.events.put_nowait, event)
+        except RuntimeError:  # the loop is closed
+            self.cancelled = True
+
+
+class Engine:
+    """Generates with one `Decoder`. `start` once, `close` once; `stream` in between, from any event loop."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        language: Language,
+        *,
+        max_context: int,
+        max_waiting: int = 64,
+        threads: int | None = None,
+    ) -> None:
+        self.slots = decoder.rows
+        self.tokens = 0
+        self._decoder, self._language = decoder, language
+        self._max_context, self._max_waiting, self._threads = max_context, max_waiting, threads
+        #: Guards `_waiting` and `_closing`, which both sides touch.
+        self._changed = threading.Condition()
+        self._waiting: deque[_Request] = deque()
+        self._closing = False
+        #: In the order of the decoder's rows: first those that generate, then those that still read their prompts.
+        self._generating: list[_Request] = []
+        self._reading: list[_Request] = []
+        self._thread = threading.Thread(target=self._run, name="text-generation", daemon=True)
+
+    @property
+    def running(self) -> int:
+        return len(self._generating) + len(self._reading)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fail what runs or waits with `NotReady`, after the running step, and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_TIMEOUT)
+            if self._thread.is_alive():
+                logger.error("a step of the text generation still runs after %s s", _CLOSE_TIMEOUT)
+
+    async def stream(
+        self, text: str, sampling: Sampling, *, system: str | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        """Generate: a `Delta` a token, the last one with a `finish_reason`.
+
+        Closing the generator early gives its place to another request before the next step.
+
+        Raises:
+            ExecutorInputError: the prompt has no tokens, or more than fit.
+            Overloaded: too many requests wait already.
+            NotReady: the engine is not running.
+        """
+        request = _Request(text, system, sampling)
+        with self._changed:
+            if self._closing or not self._thread.is_alive():
+                raise NotReady("the text generation engine is not running")
+            if len(self._waiting) >= self._max_waiting:
+                raise Overloaded(f"{len(self._waiting)} requests wait for the model already", retry_after=2.0)
+            self._waiting.append(request)
+            self._changed.notify()
+        try:
+            while True:
+                event = await request.events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if event.finish_reason is not None:
+                    return
+        finally:
+            self._let_go(request)
+
+    async def complete(self, text: str, sampling: Sampling, *, system: str | None = None) -> tuple[str, Delta]:
+        """The whole text, and the last `Delta` with its counts. Raises as `stream` does."""
+        texts: list[str] = []
+        async with aclosing(self.stream(text, sampling, system=system)) as deltas:
+            async for delta in deltas:
+                texts.append(delta.text)
+        return "".join(texts), delta
+
+    def _let_go(self, request: _Request) -> None:
+        """Nobody reads this request any more: it leaves the queue now, or its row before the next step."""
+        request.cancelled = True
+        with self._changed:
+            if request in self._waiting:
+                self._waiting.remove(request)
+
+    def _run(self) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            while self._wait_for_work():
+                try:
+                    self._change_places()
+                    self._read_prompts()
+                    self._generate()
+                except Exception as error:
+                    logger.exception("a step of the text generation failed, and %s requests with it", self.running)
+                    self._end_running(error)
+        self._end_running(None)
+        with self._changed:
+            while self._waiting:
+                self._waiting.popleft().put(_stopped())
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False when that is to stop."""
+        with self._changed:
+            while not (self._closing or self._waiting or self.running):
+                self._changed.wait()
+            return not self._closing
+
+    def _change_places(self) -> None:
+        """Let go of those whose readers left, and take in those who wait."""
+        for request in [r for r in (*self._generating, *self._reading) if r.cancelled]:
+            self._remove(request)
+        while self.running < self.slots:
+            with self._changed:
+                if not self._waiting:
+                    return
+                request = self._waiting.popleft()
+            try:
+                self._admit(request)
+            except Exception as error:  # the prompt does not fit, or whatever a tokenizer raises at it
+                request.put(error)
+
+    def _admit(self, request: _Request) -> None:
+        request.prompt = self._prompt(request)
+        sampling = request.sampling
+        request.limit = min(sampling.max_new_tokens, self._max_context - len(request.prompt))
+        request.pieces = TextStream(self._language.decode, sampling.stop)
+        if sampling.seed is None:
+            request.generator.seed()
+        else:
+            request.generator.manual_seed(sampling.seed)
+        if sampling.repetition_penalty != 1:
+            request.seen = torch.zeros(self._language.vocabulary, dtype=torch.bool)
+            request.seen[request.prompt] = True
+        self._decoder.add()
+        self._reading.append(request)
+
+    def _prompt(self, request: _Request) -> list[int]:
+        tokens = self._language.encode(request.text, request.system)
+        if not tokens:
+            raise ExecutorInputError("the prompt is empty")
+        if len(tokens) >= self._max_context:
+            raise ExecutorInputError(
+                f"the prompt has {len(tokens)} tokens; with the answer at most {self._max_context} fit"
+            )
+        return tokens
+
+    def _read_prompts(self) -> None:
+        """One pass over a piece of each prompt that is not read yet; a prompt's end gives its first token."""
+        if not self._reading:
+            return
+        first, readers = len(self._generating), list(self._reading)
+        piece = max(_PROMPT_TOKENS_A_STEP // len(readers), 1)
+        logits = self._decoder.forward(first, [r.prompt[r.read : r.read + piece] for r in readers])
+        for request, row in zip(readers, logits, strict=True):
+            request.read += piece
+            if request.read >= len(request.prompt):
+                place = len(self._generating)
+                at = self._reading.index(request)
+                if at:
+                    self._decoder.swap(place, place + at)
+                    self._reading[0], self._reading[at] = self._reading[at], self._reading[0]
+                self._generating.append(self._reading.pop(0))
+                self._advance(request, row)
+
+    def _generate(self) -> None:
+        """One pass that gives each generating request its next token."""
+        if not self._generating:
+            return
+        requests = list(self._generating)
+        logits = self._decoder.forward(0, [[r.last] for r in requests])
+        for request, row in zip(requests, logits, strict=True):
+            self._advance(request, row)
+
+    def _advance(self, request: _Request, logits: torch.Tensor) -> None:
+        """Choose a token, hand its text over, and see whether that was the end."""
+        if request.seen is not None:
+            logits = penalise(logits, request.seen, request.sampling.repetition_penalty)
+        token = choose(logits, request.sampling, request.generator)
+        request.last = token
+        request.tokens += 1
+        self.tokens += 1
+        if request.seen is not None:
+            request.seen[token] = True
+        ended = token in self._language.ends
+        text = "" if ended else request.pieces.feed(token)
+        ended = ended or request.pieces.stopped
+        reason: FinishReason | None = "stop" if ended else "length" if request.tokens >= request.limit else None
+        if reason is not None:
+            text += request.pieces.finish()
+            self._remove(request)
+        request.put(Delta(text, request.tokens, len(request.prompt), reason))
+
+    def _remove(self, request: _Request) -> None:
+        """Take a request from its row, so that those who generate stay in front of those who read."""
+        if request in self._generating:
+            row, last = self._generating.index(request), len(self._generating) - 1
+            if row != last:
+                self._decoder.swap(row, last)
+                self._generating[row], self._generating[last] = self._generating[last], self._generating[row]
+            self._generating.pop()
+            self._decoder.remove(last)
+            if self._reading:  # the last row came to the front
+                self._reading.insert(0, self._reading.pop())
+        else:
+            at = self._reading.index(request)
+            self._decoder.remove(len(self._generating) + at)
+            self._reading[at] = self._reading[-1]
+            self._reading.pop()
+
+    def _end_running(self, cause: Exception | None) -> None:
+        """End all that run, with an error each: `cause` of a failed step, or None when the engine stops."""
+        running = [*self._generating, *self._reading]
+        self._generating.clear()
+        self._reading.clear()
+        self._decoder.clear()
+        for request in running:
+            error = _stopped() if cause is None else RuntimeError("a step of the text generation failed")
+            error.__cause__ = cause
+            request.put(error)
+
+
+def _stopped() -> Exception:
+    return NotReady("the text generation engine was stopped")

@@ -1,0 +1,49 @@
+"""Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
+
+from jina_asgi.deployment import Deployment
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    DefinitionError,
+    ExecutorError,
+    ExecutorInputError,
+    InvalidDocs,
+    InvalidRequest,
+    JinaASGIError,
+    NotReady,
+    Overloaded,
+    ReplicaDied,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnknownEndpoint,
+    UnsupportedMedia,
+)
+from jina_asgi.executor import Executor, requests
+from jina_asgi.plugin import JinaASGI, mount
+from jina_asgi.settings import Limits
+from jina_asgi.types import Context
+
+__all__ = [
+    "Context",
+    "DeadlineExceeded",
+    "DefinitionError",
+    "Deployment",
+    "Executor",
+    "ExecutorError",
+    "ExecutorInputError",
+    "InvalidDocs",
+    "InvalidRequest",
+    "JinaASGI",
+    "JinaASGIError",
+    "Limits",
+    "NotReady",
+    "Overloaded",
+    "ReplicaDied",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "UnknownEndpoint",
+    "UnsupportedMedia",
+    "mount",
+    "requests",
+]

@@ -1,0 +1,166 @@
+"""What one method of an Executor answers: its signature read, its mistakes named, its Endpoint made."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args, get_origin
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.schemas import Container, LegacyDocument, is_document, parameters_schema, schema_of
+from jina_asgi.types import Endpoint, EndpointKind, ParametersSchema
+
+RESERVED = frozenset({"/status", "/docs", "/openapi.json", "/dry_run", "/post"})
+#: What we pass; a method names those it wants, or takes them all in **kwargs.
+ARGUMENTS = ("docs", "doc", "parameters", "docs_matrix", "docs_map", "tracing_context", "context")
+_STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method bound to an endpoint: how to call it, and what it takes and gives."""
+
+    attribute: str
+    endpoint: Endpoint
+    is_async: bool
+    arguments: frozenset[str]
+
+    def on(self, name: str) -> Method:
+        """The same method, answering another endpoint."""
+        return replace(self, endpoint=replace(self.endpoint, name=name))
+
+
+def normalised(name: str) -> str | None:
+    """An endpoint's name with its leading slash; '/' is '/default'. None for what cannot be a path."""
+    if not isinstance(name, str) or not name.isprintable() or not name.isascii():
+        return None
+    if set(name) & set(' ?#%{}\\"<>') or "//" in name or len(name) > 256:
+        return None
+    stripped = name.strip("/")
+    if any(part in (".", "..") for part in stripped.split("/")):
+        return None
+    return f"/{stripped}" if stripped else "/default"
+
+
+def method_of(
+    cls: type,
+    attribute: str,
+    name: str,
+    *,
+    local_names: Mapping[str, Any],
+    idempotent: bool = False,
+    request_schema: Any = None,
+    response_schema: Any = None,
+) -> Method:
+    """Read one method's signature.
+
+    Raises:
+        DefinitionError: it names the method, what was found and what is expected.
+    """
+    where = f"{cls.__name__}.{attribute}"
+    function = getattr(cls, attribute)
+    hints = _hints(function, where, {**local_names, cls.__name__: cls})
+    arguments = _arguments(function, where)
+    kind = _kind(function, hints, arguments, where)
+    given = hints.get("docs" if kind == "batch" else "doc") if request_schema is None else request_schema
+    returned = hints.get("return") if response_schema is None else response_schema
+    if kind == "batch":
+        takes = _batch(given, f"{where}: docs")
+        gives = takes if returned is None or returned is type(None) else _batch(returned, f"{where}: the return type")
+    else:
+        takes = _single(given, f"{where}: doc")
+        if kind == "stream" and get_origin(returned) in _STREAMS:
+            returned = get_args(returned)[0]
+        gives = takes if returned in (None, type(None)) else _single(returned, f"{where}: the return type")
+    endpoint = Endpoint(
+        name=name,
+        kind=kind,
+        input=schema_of(takes),
+        output=schema_of(gives),
+        parameters=_parameters(hints.get("parameters"), where),
+        idempotent=idempotent,
+        description=inspect.getdoc(function) or "",
+    )
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    return Method(attribute, endpoint, is_async, arguments)
+
+
+def _hints(function: Any, where: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, localns=dict(local_names), include_extras=True)
+    except (NameError, TypeError, AttributeError) as error:
+        raise DefinitionError(f"{where} has an annotation that cannot be resolved: {error}") from error
+
+
+def _arguments(function: Any, where: str) -> frozenset[str]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if not parameters and not inspect.signature(function).parameters:
+        raise DefinitionError(f"{where} takes no `self`; an endpoint is an ordinary method")
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return frozenset(ARGUMENTS)
+    for p in parameters:
+        if p.kind is p.POSITIONAL_ONLY:
+            raise DefinitionError(f"{where} takes {p.name!r} by position only; endpoints are called by keyword")
+        if p.name not in ARGUMENTS and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            raise DefinitionError(
+                f"{where} takes {p.name!r}, which nothing passes; expected among {', '.join(ARGUMENTS)}, or **kwargs"
+            )
+    return frozenset(p.name for p in parameters if p.name in ARGUMENTS)
+
+
+def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], where: str) -> EndpointKind:
+    names = set(inspect.signature(function).parameters)
+    if "doc" in names and "docs" in names:
+        raise DefinitionError(f"{where} takes both `doc` and `docs`; expected one: `doc` for one document at a time")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if "docs" in names or "doc" not in names:
+            raise DefinitionError(f"{where} yields, so it streams the answer to one document; expected `doc: SomeDoc`")
+        return "stream"
+    if "doc" in names:
+        return "single"
+    if not arguments & {"docs", "docs_matrix", "docs_map"}:
+        raise DefinitionError(f"{where} takes no documents; expected `docs: DocList[SomeDoc]` or `doc: SomeDoc`")
+    return "batch"
+
+
+def _batch(annotation: Any, where: str) -> Any:
+    if annotation is None:
+        return LegacyDocument
+    if annotation in (dict, typing.Any) or get_origin(annotation) is dict:
+        return LegacyDocument
+    container = Container.of(annotation)
+    if container is None:
+        raise DefinitionError(
+            f"{where} is annotated as {_name(annotation)}; expected DocList[SomeDoc] or list[SomeModel]"
+            " (for one document at a time, take `doc: SomeDoc`)"
+        )
+    return container.model
+
+
+def _single(annotation: Any, where: str) -> Any:
+    if annotation is None:
+        return LegacyDocument
+    if not is_document(annotation):
+        raise DefinitionError(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
+    return annotation
+
+
+def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
+    plain = (None, dict, Mapping, typing.Any)
+    if annotation in plain or get_origin(annotation) in (dict, Mapping):
+        return None
+    schema = parameters_schema(annotation)
+    if schema is not None:
+        return schema
+    members = [m for m in get_args(annotation) if m is not type(None)]
+    if members and all(m in plain or get_origin(m) in (dict, Mapping) for m in members):
+        return None
+    raise DefinitionError(
+        f"{where}: parameters are annotated as {_name(annotation)}; expected a dict or a pydantic model"
+    )
+
+
+def _name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

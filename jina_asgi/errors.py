@@ -1,0 +1,159 @@
+"""What can go wrong, named for whose fault it is.
+
+    JinaASGIError
+    ├── InvalidRequest          400  the bytes are not what this protocol carries
+    │   ├── InvalidDocs         422  well formed, but not what the endpoint's schema asks for
+    │   ├── TooLarge            413  over a limit
+    │   └── UnsupportedMedia    415  a content type that is not served here
+    ├── Unauthenticated         401  the `auth` hook knows no such caller
+    ├── UnknownEndpoint         404  no endpoint of that name, and no '/default'
+    ├── ExecutorInputError      422  raised by an Executor: its message is meant for the caller
+    ├── ExecutorError           500  an Executor raised, or broke its own promise
+    ├── Unavailable             503  try again
+    │   ├── Overloaded          503  the queue is full
+    │   ├── NotReady            503  loading, draining, stopped or failed
+    │   └── ReplicaDied         503  the process that ran the call is gone
+    ├── DeadlineExceeded        504  the caller's deadline passed
+    ├── ProtocolError           500  the other side of a frame connection broke its rules
+    └── DefinitionError         500  an Executor class, or an option, is written wrong (also a TypeError)
+
+Each class carries its HTTP status and gRPC code; instances carry facts as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class JinaASGIError(Exception):
+    """The base of every error this library raises."""
+
+    status: ClassVar[int] = 500
+    grpc_code: ClassVar[str] = "INTERNAL"
+    retriable: ClassVar[bool] = False
+    #: What a client is told when the message itself may hold something private; None: the message is safe.
+    public: ClassVar[str | None] = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def facts(self) -> Mapping[str, Any]:
+        """What beside the message is needed to build this error again on another side of a wire."""
+        return {}
+
+
+class InvalidRequest(JinaASGIError):
+    """The bytes are not what this protocol carries."""
+
+    status = 400
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class InvalidDocs(InvalidRequest):
+    """Docs or parameters are well formed but not what the schema asks for.
+
+    `errors` is a list as FastAPI and pydantic write it: each entry has `type`, `loc`, `msg` and `input`.
+    """
+
+    status = 422
+
+    def __init__(self, message: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = [dict(error) for error in errors]
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"errors": self.errors}
+
+
+class TooLarge(InvalidRequest):
+    """A body, a number of docs, a depth or a frame is over its limit."""
+
+    status = 413
+    grpc_code = "RESOURCE_EXHAUSTED"
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The content type, or content encoding, is none that is served here."""
+
+    status = 415
+
+
+class Unauthenticated(JinaASGIError):
+    """The `auth` hook answered None."""
+
+    status = 401
+    grpc_code = "UNAUTHENTICATED"
+
+
+class UnknownEndpoint(JinaASGIError):
+    """No endpoint has that name, and there is no '/default' to take its place."""
+
+    status = 404
+    grpc_code = "UNIMPLEMENTED"
+
+
+class ExecutorInputError(JinaASGIError):
+    """For an Executor to raise: the caller's input is at fault, and the message is written for the caller."""
+
+    status = 422
+    grpc_code = "INVALID_ARGUMENT"
+
+
+class ExecutorError(JinaASGIError):
+    """An Executor raised, or returned what it had not promised. The cause is chained, and logged under its id."""
+
+    status = 500
+    public = "the executor failed; the log has the cause under this error's id"
+
+    def __init__(self, message: str, *, executor: str = "", endpoint: str = "") -> None:
+        super().__init__(message)
+        self.executor, self.endpoint = executor, endpoint
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"executor": self.executor, "endpoint": self.endpoint}
+
+
+class Unavailable(JinaASGIError):
+    """Not now: try again after `retry_after` seconds."""
+
+    status = 503
+    grpc_code = "UNAVAILABLE"
+    retriable = True
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"retry_after": self.retry_after}
+
+
+class Overloaded(Unavailable):
+    """The queue is full; decided before the body was read."""
+
+
+class NotReady(Unavailable):
+    """Still loading, draining, stopped, or failed to load: the message says which."""
+
+
+class ReplicaDied(Unavailable):
+    """The process that ran the call is gone; whether the call took effect is not known."""
+
+
+class DeadlineExceeded(JinaASGIError):
+    """The deadline that the caller set has passed."""
+
+    status = 504
+    grpc_code = "DEADLINE_EXCEEDED"
+
+
+class ProtocolError(JinaASGIError):
+    """The other side of a frame connection sent what no version of the protocol allows."""
+
+    public = "the connection to the executor broke; the log has the cause under this error's id"
+
+
+class DefinitionError(JinaASGIError, TypeError):
+    """An Executor class, its endpoints, or an option is written wrong; raised where it is written."""

@@ -1,0 +1,233 @@
+"""Executor, the class a user writes, and `@requests`, which records what its methods answer.
+
+Everything about an Executor's endpoints is worked out, and every mistake named, when its class is made.
+Nothing here runs a call: `runners/local.py` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self, TypeVar, overload
+
+from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
+from jina_asgi.errors import DefinitionError
+
+__all__ = ["Executor", "requests"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+_RECORD = "__jina_asgi_requests__"
+
+
+@overload
+def requests(function: F, /) -> F: ...
+@overload
+def requests(
+    *,
+    on: str | Sequence[str] | None = None,
+    idempotent: bool = False,
+    request_schema: Any = None,
+    response_schema: Any = None,
+) -> Callable[[F], F]: ...
+def requests(
+    function: F | None = None,
+    /,
+    *,
+    on: str | Sequence[str] | None = None,
+    idempotent: bool = False,
+    request_schema: Any = None,
+    response_schema: Any = None,
+) -> F | Callable[[F], F]:
+    """Mark a method of an Executor as answering endpoints.
+
+    Bare, or without `on`, the method answers '/default': what is sent there, to `/post`, and (other than over
+    HTTP) to endpoints that nothing else answers. The method itself is returned unchanged.
+
+    Args:
+        on: one endpoint or several, such as '/encode'.
+        idempotent: the work may be run again when a replica died or a batch failed.
+        request_schema, response_schema: the documents, in place of the annotations (as in Jina).
+    """
+    names = ("/default",) if on is None else (on,) if isinstance(on, str) else tuple(on)
+
+    def record(method: F) -> F:
+        setattr(method, _RECORD, _Record(names, idempotent, request_schema, response_schema))
+        return method
+
+    return record if function is None else record(function)
+
+
+class _Record:
+    """What `@requests` was told."""
+
+    __slots__ = ("idempotent", "names", "request_schema", "response_schema")
+
+    def __init__(self, names: tuple[str, ...], idempotent: bool, request_schema: Any, response_schema: Any) -> None:
+        self.names, self.idempotent = names, idempotent
+        self.request_schema, self.response_schema = request_schema, response_schema
+
+
+class Executor:
+    """The base of a user's Executors.
+
+    `__init__` loads the model; methods marked with `@requests` answer endpoints. `__init__`, synchronous methods
+    and the steps of synchronous generators run in the Executor's own thread (one, unless `allow_concurrent`);
+    asynchronous ones on the event loop.
+    """
+
+    #: The endpoints by name, in the order they were written; made with the class.
+    methods: ClassVar[Mapping[str, Method]] = {}
+
+    metas: SimpleNamespace
+    runtime_args: SimpleNamespace
+    _workspace: str | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.methods = _methods(cls, _callers_names())
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        self = super().__new__(cls)
+        self.describe(None, None, None)
+        return self
+
+    def __init__(
+        self,
+        metas: Mapping[str, Any] | None = None,
+        requests: Mapping[str, str] | None = None,
+        runtime_args: Mapping[str, Any] | None = None,
+        workspace: str | None = None,
+        **_: Any,
+    ) -> None:
+        """The options are Jina's; a Deployment passes them, and code that makes an Executor itself may.
+
+        Args:
+            metas: name, description, workspace, py_modules.
+            requests: endpoint to method name, as `uses_requests`.
+            runtime_args: name, workspace, shard_id, replicas and more, where the Executor is served.
+            workspace: the folder below which this Executor may keep files.
+        """
+        if metas or runtime_args or workspace:
+            self.describe(metas, runtime_args, workspace)
+
+    def describe(
+        self, metas: Mapping[str, Any] | None, runtime_args: Mapping[str, Any] | None, workspace: str | None
+    ) -> None:
+        """Set what is known of this Executor before `__init__` runs, so that it may use it."""
+        defaults = {"name": type(self).__name__, "description": "", "workspace": None, "py_modules": None}
+        self.metas = SimpleNamespace(**{**defaults, **(metas or {})})
+        self.runtime_args = SimpleNamespace(**(runtime_args or {}))
+        self._workspace = workspace
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger of this Executor: `jina_asgi.executor.<name>`."""
+        return logging.getLogger(f"jina_asgi.executor.{self.metas.name}")
+
+    @property
+    def requests(self) -> Mapping[str, Method]:
+        """The endpoints by name."""
+        return self.methods
+
+    @property
+    def workspace(self) -> str:
+        """A folder of this Executor's own, made on first use: `<workspace>/<name>[/<shard_id>]`."""
+        base = (
+            getattr(self.runtime_args, "workspace", None)
+            or self.metas.workspace
+            or self._workspace
+            or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jina-asgi")
+        )
+        folder = Path(base, self.metas.name)
+        shard = getattr(self.runtime_args, "shard_id", None)
+        if shard not in (None, -1):
+            folder = folder / str(shard)
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder)
+
+    def warmup(self) -> None:
+        """Called once after `__init__`, before the Executor is ready: override to run a first, slow call."""
+
+    def health(self) -> bool:
+        """Whether this Executor can still answer; override to look at a device or a connection."""
+        return True
+
+    def close(self) -> None:
+        """Called when serving ends: override to give back what `__init__` took."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) -> Mapping[str, Method]:
+    """The endpoints of a class after `uses_requests`, which moves a method from its endpoints to a new one.
+
+    Raises:
+        DefinitionError: a method that does not exist, or an endpoint that cannot be served.
+    """
+    methods = dict(cls.methods)
+    for name, attribute in (uses_requests or {}).items():
+        endpoint = _checked(name, f"uses_requests of {cls.__name__}")
+        before = [key for key, method in cls.methods.items() if method.attribute == attribute]
+        if before:
+            method = cls.methods[before[0]].on(endpoint)
+        elif callable(getattr(cls, attribute, None)):
+            method = method_of(cls, attribute, endpoint, local_names={})
+        else:
+            known = ", ".join(sorted({method.attribute for method in cls.methods.values()})) or "none"
+            raise DefinitionError(f"uses_requests names {cls.__name__}.{attribute}, which is no method; known: {known}")
+        for key in before:
+            if methods.get(key, method).attribute == attribute and key not in (uses_requests or {}):
+                methods.pop(key, None)
+        methods[endpoint] = method
+    return methods
+
+
+def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str, Method]:
+    found: dict[str, Method] = {}
+    for owner in reversed(cls.__mro__):
+        seen: dict[str, str] = {}
+        for attribute, value in vars(owner).items():
+            record: _Record | None = getattr(value, _RECORD, None)
+            if record is None:
+                continue
+            for name in record.names:
+                endpoint = _checked(name, f"{owner.__name__}.{attribute}")
+                if endpoint in seen:
+                    raise DefinitionError(
+                        f"{owner.__name__}.{attribute} and {owner.__name__}.{seen[endpoint]} both answer {endpoint};"
+                        " give one of them another `on`"
+                    )
+                seen[endpoint] = attribute
+                found[endpoint] = method_of(
+                    cls,
+                    attribute,
+                    endpoint,
+                    local_names=local_names,
+                    idempotent=record.idempotent,
+                    request_schema=record.request_schema,
+                    response_schema=record.response_schema,
+                )
+    return found
+
+
+def _checked(name: str, where: str) -> str:
+    endpoint = normalised(name)
+    if endpoint is None:
+        raise DefinitionError(f"{where} answers {name!r}: expected a path such as '/encode' of printable characters")
+    if endpoint in RESERVED or endpoint.startswith("/-/"):
+        raise DefinitionError(f"{where} answers {endpoint}, which is reserved; choose another path")
+    return endpoint
+
+
+def _callers_names() -> Mapping[str, Any]:
+    """The names where the class statement stands, so that string annotations find classes local to a function."""
+    frame = sys._getframe(2)
+    return dict(frame.f_locals) if frame.f_locals is not frame.f_globals else {}

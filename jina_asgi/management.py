@@ -1,0 +1,108 @@
+"""The routes beside the endpoints: liveness, readiness, figures, Jina's own, the OpenAPI document and its page."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Awaitable, Callable
+from importlib import metadata
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.deployment import Deployment
+from jina_asgi.errors import NotReady, UnknownEndpoint
+from jina_asgi.home import Home
+from jina_asgi.protocols.http import HttpOptions, authenticate, send_json
+from jina_asgi.protocols.openapi import PAGE, document
+from jina_asgi.protocols.problems import problem
+
+#: Answered without asking `auth`: they say only whether the process lives and can serve.
+PUBLIC = frozenset({"/", "/-/live", "/-/ready"})
+_PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
+
+
+class Management:
+    """Answers whatever path is no endpoint."""
+
+    def __init__(self, source: Deployment, home: Home, options: Any) -> None:
+        self._source, self._home, self._options = source, home, options
+        self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
+            "/": self._root,
+            "/-/live": self._root,
+            "/-/ready": self._ready,
+            "/-/status": self._figures,
+            "/status": self._status,
+            "/dry_run": self._dry_run,
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
+        }
+
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        options: HttpOptions = self._options
+        try:
+            if path not in PUBLIC:
+                await authenticate(options.auth, Headers(scope=scope), path, scope)
+            route = self._routes.get(path)
+            if route is None:
+                raise UnknownEndpoint("Not Found")
+            if scope["method"] not in ("GET", "HEAD"):
+                await send_json(send, 405, {"detail": "Method Not Allowed"}, [(b"allow", b"GET, HEAD")])
+            else:
+                await route(scope, send)
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            status, body, headers = problem(error, expose=options.expose_errors)
+            await send_json(send, status, body, headers)
+
+    def openapi(self, root: str) -> dict[str, Any]:
+        options = self._options
+        return document(
+            self._source.endpoints,
+            title=options.title,
+            description=options.description,
+            version=options.version,
+            root=root,
+        )
+
+    async def _root(self, scope: Scope, send: Send) -> None:
+        await send_json(send, 200, {})
+
+    async def _ready(self, scope: Scope, send: Send) -> None:
+        if self._home.state == "stopped":
+            self._home.start()
+        if self._home.state != "ready":
+            raise NotReady(self._home.reason())
+        await send_json(send, 200, {"ready": True})
+
+    async def _figures(self, scope: Scope, send: Send) -> None:
+        deployment = {"state": self._home.state, **self._source.runner.status()}
+        deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._source.endpoints.items()}
+        await send_json(send, 200, {"versions": _versions(), "deployments": {self._source.name: deployment}})
+
+    async def _status(self, scope: Scope, send: Send) -> None:
+        """Jina's shape; versions only, never the environment."""
+        await send_json(send, 200, {"jina": {"jina": _versions()["jina-asgi"], **_versions()}, "envs": {}})
+
+    async def _dry_run(self, scope: Scope, send: Send) -> None:
+        if self._home.state == "stopped":
+            self._home.start()
+        ready = self._home.state == "ready"
+        exception = None if ready else {"name": "NotReady", "args": [self._home.reason()], "stacks": [], "executor": ""}
+        description = "" if ready else self._home.reason()
+        await send_json(send, 200, {"code": int(not ready), "description": description, "exception": exception})
+
+    async def _openapi(self, scope: Scope, send: Send) -> None:
+        await send_json(send, 200, self.openapi(scope.get("root_path", "")))
+
+    async def _docs(self, scope: Scope, send: Send) -> None:
+        page = PAGE.encode()
+        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(page)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES} | {
+        "python": platform.python_version(),
+        "platform": platform.system(),
+    }

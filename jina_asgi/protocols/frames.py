@@ -1,0 +1,282 @@
+"""What both halves of the framed protocol share: a connection that reads and writes frames, and calls as frames.
+
+All frames of a turn of the loop leave in one write. Docs pass as the buffers they are: nothing here decodes them.
+The halves are `frames_client` and `frames_server`; the rules of the protocol are `_wire_state`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from jina_asgi import _wire
+from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, encode
+from jina_asgi._wire_heads import CallHead, ResultHead, read, write, write_error
+from jina_asgi._wire_state import Credit
+from jina_asgi.codecs import codec, pack, unpack
+from jina_asgi.errors import ExecutorError, InvalidDocs, InvalidRequest, JinaASGIError, ProtocolError, UnknownEndpoint
+from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Step, resolve
+
+logger = logging.getLogger(__name__)
+
+#: What may wait to be written before calls and streams wait too, in bytes.
+WRITE_HIGH = 256 << 10
+#: How long a transport may take to send what is left when it closes, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+
+class Connection(asyncio.Protocol):
+    """One end of a connection: bytes to frames and back, flow control of the writing, the end told once.
+
+    A half overrides `frame_received` and `lost`. Make one inside a running loop.
+    """
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self.reader = FrameReader(limit)
+        #: The largest frame that the other side takes.
+        self.send_limit = limit
+        self.is_lost = False
+        self.closed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._cause: ProtocolError | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._out: list[Buffer] = []
+        self._out_size = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    def frame_received(self, frame: Frame) -> None:
+        """Take one frame.
+
+        Raises:
+            ProtocolError: it breaks the rules; the connection ends.
+        """
+        raise NotImplementedError
+
+    def lost(self, cause: BaseException | None) -> None:
+        """The connection is gone, because of `cause` where it broke; called once."""
+        raise NotImplementedError
+
+    def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer] = ()) -> None:
+        """Write a frame in this turn of the loop; nothing on a connection that is gone.
+
+        Raises:
+            TooLarge: the frame is over the other side's limit.
+        """
+        buffers = encode(kind, number, head, docs, limit=self.send_limit)
+        if self.is_lost:
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += buffers
+        self._out_size += len(head) + sum(map(len, docs))
+        if self._out_size > WRITE_HIGH:
+            self._flush()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the other side reads fast enough to be sent more."""
+        return self._writable.is_set()
+
+    async def writable(self) -> None:
+        """Wait until more may be sent, or the connection is gone."""
+        while not self._writable.is_set():
+            await self._writable.wait()
+
+    def break_off(self, cause: ProtocolError) -> None:
+        """End the connection, because the other side broke its rules."""
+        if self._cause is None and not self.is_lost:
+            logger.warning("a frame connection ends: %s", cause)
+            self._cause = cause
+            self.refuse(cause)
+
+    def refuse(self, error: JinaASGIError) -> None:
+        """Tell the other side why the connection ends, and end it."""
+        self.send(_wire.ERROR, 0, write_error(error))
+        self._flush()
+        assert self._transport is not None
+        self._transport.close()
+        self._abort_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None and not self.is_lost:
+            self._transport.abort()
+
+    async def close(self) -> None:
+        """Send what is left and end the connection; at once if the other side takes too long to read it."""
+        if self._transport is None or self.is_lost:
+            return
+        self._flush()
+        self._transport.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.closed.wait()
+        except TimeoutError:
+            self._transport.abort()
+            await self.closed.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        if self._cause is not None:
+            return
+        try:
+            for frame in self.reader.feed(data):
+                self.frame_received(frame)
+        except ProtocolError as error:
+            self.break_off(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._out.clear()
+        self._writable.set()
+        self.lost(self._cause or exc)
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _flush(self) -> None:
+        out = self._out
+        if out and self._transport is not None:
+            self._out = []
+            self._out_size = 0
+            self._transport.write(b"".join(out))
+
+
+def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Sequence[Buffer]]:
+    """A call as the head and docs of a frame; `items` and `size` are a stream's first credit.
+
+    Raises:
+        InvalidRequest: parameters, identity or context hold what cannot cross to another process.
+    """
+    context = call.context
+    docs: Sequence[Buffer] = call.docs.encoded
+    sources: list[tuple[str, int]] = []
+    if call.sources:
+        docs = list(docs)
+        for node, its_docs in call.sources:
+            docs += its_docs.encoded
+            sources.append((node, len(its_docs)))
+    head = CallHead(
+        call.endpoint,
+        context.request_id,
+        _pack("the parameters", dict(call.parameters)) if call.parameters else b"",
+        dict(context.headers) if context.headers else {},
+        None if context.deadline is None else context.deadline - time.monotonic(),
+        b"" if context.identity is None else _pack("the identity", context.identity),
+        context.tenant,
+        context.priority,
+        sources,
+        items,
+        size,
+    )
+    return write(head), docs
+
+
+def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Credit]:
+    """The call in a frame, its docs still encoded, and a stream's first credit.
+
+    Raises:
+        UnknownEndpoint: none of `endpoints` answers it.
+        InvalidRequest: it is not what `write_call` writes. The connection is sound: only this call fails.
+    """
+    try:
+        head = read(frame, CallHead)
+    except ProtocolError as error:
+        raise InvalidRequest(error.message) from error
+    endpoint = resolve(endpoints, head.endpoint)
+    if endpoint is None:
+        raise UnknownEndpoint(f"there is no endpoint {head.endpoint!r} and no '/default'")
+    of_input = codec(endpoint.input)
+    docs, sources = frame.docs, []
+    if head.sources:
+        position = own = len(docs) - sum(count for _, count in head.sources)
+        if own < 0:
+            raise InvalidRequest(f"a call's sources ask for more docs than the {len(docs)} that came")
+        for node, count in head.sources:
+            sources.append((node, of_input.encoded(docs[position : position + count])))
+            position += count
+        docs = docs[:own]
+    parameters: Any = unpack(head.parameters) if head.parameters else EMPTY
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest(f"expected a mapping of parameters, not {type(parameters).__name__}")
+    context = Context(
+        head.request_id,
+        headers=head.headers or EMPTY,
+        deadline=None if head.remaining is None else time.monotonic() + head.remaining,
+        identity=unpack(head.identity) if head.identity else None,
+        tenant=head.tenant,
+        priority=head.priority,
+    )
+    call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources))
+    return call, Credit(head.items, head.size)
+
+
+def write_result(result: Result) -> tuple[bytes, Sequence[Buffer]]:
+    """A result as the head and docs of a frame.
+
+    Raises:
+        ExecutorError: it holds what cannot cross to another process.
+    """
+    docs = encoded_answer(result.docs)
+    if not (result.results or result.trail):
+        return b"", docs
+    try:
+        results = _pack("the results", dict(result.results)) if result.results else b""
+        head = write(ResultHead(results, [(step.name, step.start, step.end, step.error) for step in result.trail]))
+    except InvalidRequest as error:
+        raise ExecutorError(error.message) from error
+    return head, docs
+
+
+def encoded_answer(docs: Docs) -> Sequence[Buffer]:
+    """The buffers of docs that an endpoint gave.
+
+    Raises:
+        ExecutorError: they hold what cannot be encoded; the caller is not at fault.
+    """
+    try:
+        return docs.encoded
+    except InvalidDocs as error:
+        raise ExecutorError(error.message) from error
+
+
+def read_result(frame: Frame, endpoint: Endpoint) -> Result:
+    """The result in a frame, its docs still encoded.
+
+    Raises:
+        ProtocolError: it is not what `write_result` writes.
+    """
+    docs = docs_of(frame, endpoint)
+    if not frame.head:
+        return Result(docs)
+    head = read(frame, ResultHead)
+    results: Any = unpack(head.results) if head.results else EMPTY
+    return Result(docs, results, tuple(Step(*step) for step in head.trail))
+
+
+def docs_of(frame: Frame, endpoint: Endpoint) -> Docs:
+    """The docs of an answer, still encoded."""
+    return codec(endpoint.output).encoded(frame.docs)
+
+
+def _pack(what: str, value: Any) -> bytes:
+    try:
+        return pack(value)
+    except JinaASGIError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"{what} cannot cross to another process: expected plain data: {error}") from error

@@ -1,0 +1,226 @@
+"""The asking half of the framed protocol: a Runner whose work is done at the other end of a connection.
+
+How to connect is given to it. Losing the connection fails what is open, once; nothing here connects again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import cast
+
+from jina_asgi import _wire
+from jina_asgi._wire import FRAME_LIMIT
+from jina_asgi._wire_heads import describe, endpoint_of, write
+from jina_asgi._wire_state import Window
+from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
+from jina_asgi.protocols.frames import docs_of, read_result
+from jina_asgi.protocols.frames_link import Inbox, Link, Reply
+from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
+
+#: Makes a connection: takes a protocol factory, as `loop.create_unix_connection` does, and gives what that gives.
+Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]]
+
+#: How long after its deadline a stream that is closed waits for the far side to say so, in seconds.
+CONFIRM_TIMEOUT = 1.0
+
+
+class _Place:
+    """A ticket that holds nothing: the far side gives places when a call arrives there."""
+
+    def close(self) -> None:
+        return
+
+
+_PLACE = _Place()
+
+
+class FrameClient:
+    """A Runner at the other end of a connection that `connect` makes.
+
+    The endpoints come from the other side, without classes, so that typed docs are dicts; `endpoints` gives the
+    same ones with their classes, and lets them be known before the lifespan starts. `limit` bounds a frame in
+    bytes; `grace` is how long leaving the lifespan waits for open calls, in seconds.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        limit: int = FRAME_LIMIT,
+        hello_timeout: float = 10.0,
+        grace: float = 30.0,
+    ) -> None:
+        self._connect, self._given, self._endpoints = connect, endpoints, endpoints
+        self._limit, self._hello_timeout, self._grace = limit, hello_timeout, grace
+        self._link: Link | None = None
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The endpoints of the other side.
+
+        Raises:
+            NotReady: never connected, and none were given.
+        """
+        if self._endpoints is None:
+            raise NotReady("the endpoints of the other side are known once the lifespan has started")
+        return self._endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        self._open_link()
+        return _PLACE
+
+    async def call(self, call: Call, /) -> Result:
+        link, endpoint = self._find(call)
+        if not link.is_writable:
+            await self._wait_writable(call)
+        remaining = _remaining(call)
+        reply = Reply(asyncio.get_running_loop())
+        asked = link.ask(_wire.CALL, call, reply)
+        timer = link.timer(asked, remaining)
+        try:
+            frame = await reply.future
+        except asyncio.CancelledError:
+            link.cancel(asked)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if frame.kind == _wire.ERROR:
+            raise link.error_in(frame)
+        try:
+            return read_result(frame, endpoint)
+        except ProtocolError as error:
+            link.break_off(error)
+            raise
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        link, endpoint = self._find(call)
+        if not link.is_writable:
+            await self._wait_writable(call)
+        remaining = _remaining(call)
+        inbox = Inbox(asyncio.get_running_loop())
+        window = Window()
+        asked = link.ask(_wire.STREAM, call, inbox, window)
+        timer = link.timer(asked, remaining)
+        try:
+            while True:
+                frame = await inbox.next()
+                if frame.kind == _wire.END:
+                    return
+                if frame.kind == _wire.ERROR:
+                    raise link.error_in(frame)
+                credit = window.consumed(frame.size)
+                if credit is not None and not inbox.over:
+                    link.send(_wire.CREDIT, asked.number, write(credit))
+                yield docs_of(frame, endpoint)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if link.cancel(asked):
+                await _confirmed(inbox, call.context.deadline)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        if self._link is not None:
+            raise NotReady("this connection is open already")
+        link = await self._open()
+        self._link = link
+        try:
+            yield
+        finally:
+            try:
+                await link.finish(self._grace)
+            finally:
+                self._link = None
+
+    def stop_taking(self) -> None:
+        """Refuse new calls from now on; leaving the lifespan does so too."""
+        if self._link is not None:
+            self._link.leaving = True
+
+    def _find(self, call: Call) -> tuple[Link, Endpoint]:
+        """Where a call goes, and which endpoint it asks."""
+        link = self._open_link()
+        endpoint = resolve(self.endpoints, call.endpoint)
+        if endpoint is None:
+            raise UnknownEndpoint(f"there is no endpoint {call.endpoint!r} and no '/default'")
+        return link, endpoint
+
+    async def _wait_writable(self, call: Call) -> None:
+        """Wait, until the call's deadline, for an other side that is slow to read."""
+        link, deadline = self._open_link(), call.context.deadline
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+                await link.writable()
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed before the call could be sent") from error
+        self._open_link()
+
+    def _open_link(self) -> Link:
+        link = self._link
+        if link is None or not link.is_open:
+            raise NotReady("not connected" if link is None else link.why_closed)
+        return link
+
+    async def _open(self) -> Link:
+        """Connect and exchange hellos.
+
+        Raises:
+            NotReady: nobody is there, or nobody answers.
+            ProtocolError: the other side speaks something else, or serves other endpoints than were given.
+        """
+        try:
+            _, protocol = await self._connect(lambda: Link(self._limit))
+        except OSError as error:
+            raise NotReady(f"cannot connect to the executor: {error}") from error
+        link = cast("Link", protocol)
+        try:
+            async with asyncio.timeout(self._hello_timeout):
+                hello = await link.greeted
+            self._endpoints = self._agreed({e.name: e for e in map(endpoint_of, hello.endpoints)})
+        except TimeoutError as error:
+            link.abort()
+            raise NotReady(f"no hello came within {self._hello_timeout} s of connecting") from error
+        except BaseException:
+            link.abort()
+            raise
+        return link
+
+    def _agreed(self, served: dict[str, Endpoint]) -> Mapping[str, Endpoint]:
+        if self._given is None:
+            return served
+        given = {name: endpoint_of(describe(endpoint)) for name, endpoint in self._given.items()}
+        differing = sorted(name for name in given.keys() | served.keys() if given.get(name) != served.get(name))
+        if differing:
+            raise ProtocolError(f"the other side serves other endpoints than were given: {', '.join(differing)} differ")
+        return self._given
+
+
+def _remaining(call: Call) -> float | None:
+    deadline = call.context.deadline
+    if deadline is None:
+        return None
+    remaining = deadline - time.monotonic()
+    if not remaining > 0:
+        raise DeadlineExceeded("the deadline had passed before the call was sent")
+    return remaining
+
+
+async def _confirmed(inbox: Inbox, deadline: float | None) -> None:
+    """Wait until the far side has closed the user's generator.
+
+    Raises:
+        DeadlineExceeded: it has not said so a second after the deadline.
+    """
+    if deadline is None:
+        await inbox.ended()
+        return
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic()) + CONFIRM_TIMEOUT):
+            await inbox.ended()
+    except TimeoutError as error:
+        raise DeadlineExceeded("the deadline passed, and the executor has not closed the stream") from error

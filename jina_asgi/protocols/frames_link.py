@@ -1,0 +1,201 @@
+"""The connection of the asking half: requests out, answers to whoever waits for them, each exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from jina_asgi import _wire
+from jina_asgi._wire import Frame
+from jina_asgi._wire_heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
+from jina_asgi._wire_state import Asked, Asking, Window
+from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, ReplicaDied
+from jina_asgi.protocols.frames import Connection, write_call
+from jina_asgi.types import Call
+
+#: A deadline further away than this (seconds) gets no timer.
+FAR = 10.0**7
+
+
+class Reply:
+    """What a call waits for: the frame that answers it."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Frame] = loop.create_future()
+
+    def put(self, frame: Frame) -> None:
+        if not self.future.done():
+            self.future.set_result(frame)
+
+    def fail(self, error: JinaASGIError, *, now: bool = False) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Inbox:
+    """What a stream waits for: its frames in order, the last of which ends it."""
+
+    __slots__ = ("_error", "_frames", "_loop", "_waiter", "over")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._frames: deque[Frame] = deque()
+        self._error: JinaASGIError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        #: Whether the far side has nothing running for this stream any more, or cannot be asked.
+        self.over = False
+
+    def put(self, frame: Frame) -> None:
+        self._frames.append(frame)
+        self.over = self.over or frame.kind != _wire.ITEM
+        self._wake()
+
+    def fail(self, error: JinaASGIError, *, now: bool = False) -> None:
+        """End with an error: after what came before it, or, with `now`, at the next step."""
+        if now:
+            self._frames.clear()
+        if self._error is None:
+            self._error = error
+        self.over = True
+        self._wake()
+
+    async def next(self) -> Frame:
+        while not self._frames:
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        return self._frames.popleft()
+
+    async def ended(self) -> None:
+        while not self.over:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+Holder = Reply | Inbox
+
+
+class Link(Connection):
+    """The connection of a client."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._limit = limit
+        self.state: Asking[Holder] = Asking()
+        self.greeted: asyncio.Future[Hello] = self._loop.create_future()
+        self.leaving = False
+        self._idle: asyncio.Event = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        return not (self.leaving or self.is_lost or self.state.last_started is not None)
+
+    @property
+    def why_closed(self) -> str:
+        return "the connection to the executor was lost" if self.is_lost else "the executor is stopping"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.send(_wire.HELLO, 0, write(Hello(MAGIC, *VERSIONS, limit=self._limit)))
+
+    def frame_received(self, frame: Frame) -> None:
+        asked = self.state.receive(frame)
+        if asked is not None:
+            if asked.window is not None or not asked.cancelled:
+                asked.holder.put(frame)
+            self._note_idle()
+        elif frame.kind == _wire.HELLO and self.state.hello is not None:
+            self.send_limit = self.state.hello.limit
+            if not self.greeted.done():
+                self.greeted.set_result(self.state.hello)
+
+    def lost(self, cause: BaseException | None) -> None:
+        if not self.greeted.done():
+            refusal = self.state.refusal or NotReady("the other side closed the connection before its hello")
+            refusal.__cause__ = cause
+            self.greeted.set_exception(
+                cause if isinstance(cause, ProtocolError) and not self.state.refusal else refusal
+            )
+        for asked in self.state.open.values():
+            error: JinaASGIError
+            if self.state.started(asked):
+                error = ReplicaDied("the connection to the executor was lost while the call ran")
+            else:
+                error = NotReady("the executor stopped before the call began")
+            error.__cause__ = cause
+            asked.holder.fail(error)
+        self.state.open.clear()
+        self.state.waiting = 0
+        self._note_idle()
+
+    def ask(self, kind: int, call: Call, holder: Holder, window: Window | None = None) -> Asked[Holder]:
+        """Send a call.
+
+        Raises:
+            InvalidRequest, InvalidDocs: it holds what cannot cross to another process.
+            TooLarge: it is over the other side's limit.
+        """
+        if window is None:
+            head, docs = write_call(call)
+        else:
+            head, docs = write_call(call, items=window.items, size=window.size)
+        asked = self.state.ask(holder, window)
+        try:
+            self.send(kind, asked.number, head, docs)
+        except JinaASGIError:
+            self.state.withdraw(asked)
+            raise
+        return asked
+
+    def cancel(self, asked: Asked[Holder]) -> bool:
+        """Tell the other side that nobody waits any more; False if the request was over or cancelled already."""
+        if not self.state.cancel(asked):
+            return False
+        self.send(_wire.CANCEL, asked.number)
+        self._note_idle()
+        return True
+
+    def error_in(self, frame: Frame) -> JinaASGIError:
+        """The error that a frame carries; the other side's own mistake, which ends the connection, if none can be read."""
+        try:
+            return error_of(read(frame, ErrorHead))
+        except ProtocolError as error:
+            self.break_off(error)
+            return error
+
+    def expire(self, asked: Asked[Holder]) -> None:
+        if self.cancel(asked):
+            asked.holder.fail(DeadlineExceeded("the deadline passed while the call ran"), now=True)
+
+    def timer(self, asked: Asked[Holder], remaining: float | None) -> asyncio.TimerHandle | None:
+        """What ends a request at its deadline, whatever the other side does."""
+        return None if remaining is None or remaining > FAR else self._loop.call_later(remaining, self.expire, asked)
+
+    async def finish(self, grace: float) -> None:
+        """Take nothing new, let what is open finish for `grace` seconds, cancel the rest, close."""
+        self.leaving = True
+        if self.state.waiting:
+            try:
+                async with asyncio.timeout(grace):
+                    await self._idle.wait()
+            except TimeoutError:
+                for asked in list(self.state.open.values()):
+                    if self.cancel(asked):
+                        asked.holder.fail(NotReady("stopped while the call ran"))
+        await self.close()
+
+    def _note_idle(self) -> None:
+        if self.leaving and not self.state.waiting:
+            self._idle.set()

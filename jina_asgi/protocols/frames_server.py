@@ -1,0 +1,220 @@
+"""The answering half of the framed protocol: serves any Runner to one connection.
+
+The connection owns a task for each request. Losing the connection cancels them all, which closes the users'
+generators; draining lets them finish, refuses new ones and then closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from jina_asgi import _wire
+from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
+from jina_asgi._wire_heads import MAGIC, VERSIONS, CreditHead, GoodbyeHead, Hello, describe, read, write, write_error
+from jina_asgi._wire_state import Answering, Credit, agree
+from jina_asgi.errors import JinaASGIError, NotReady, ProtocolError
+from jina_asgi.protocols.frames import Connection, encoded_answer, read_call, write_result
+from jina_asgi.types import Call, Docs, Runner, Ticket
+
+logger = logging.getLogger(__name__)
+
+#: What a connection may send before its hello is understood.
+HELLO_LIMIT = 1 << 16
+#: How long a stream may keep the loop to itself, in seconds, when its generator never waits.
+TURN = 0.001
+#: How long tasks that were cancelled may take to end, in seconds.
+CANCEL_TIMEOUT = 5.0
+
+
+class _Served:
+    """One request being answered."""
+
+    __slots__ = ("call", "cancelled", "credit", "more", "number", "task")
+
+    def __init__(self, number: int, call: Call, credit: Credit | None) -> None:
+        self.number, self.call, self.credit = number, call, credit
+        #: Whether the asking side cancelled it.
+        self.cancelled = False
+        self.more: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """Stop it, once: a second time would interrupt the user's own clean-up."""
+        if not self.call.context.cancelled and self.task is not None:
+            self.call.context.cancelled = True
+            self.task.cancel()
+
+    def give(self, credit: CreditHead) -> None:
+        if self.credit is None:
+            raise ProtocolError(f"credit for request {self.number}, which is no stream")
+        self.credit.add(credit)
+        if self.more is not None and not self.more.done() and self.credit.open:
+            self.more.set_result(None)
+
+    async def wait_for_credit(self) -> None:
+        assert self.credit is not None
+        while not self.credit.open:
+            self.more = asyncio.get_running_loop().create_future()
+            await self.more
+
+
+class FrameServer(Connection):
+    """Serves `runner` to one connection; the protocol factory of a server makes one for each.
+
+    `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off.
+    """
+
+    def __init__(self, runner: Runner, *, limit: int = FRAME_LIMIT, hello_timeout: float = 10.0) -> None:
+        super().__init__(HELLO_LIMIT)
+        self._runner, self._limit = runner, limit
+        self._state: Answering[_Served] = Answering()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hello_timer = self._loop.call_later(hello_timeout, self.abort)
+
+    async def drain(self, grace: float = 30.0) -> None:
+        """Refuse new requests, let the open ones finish for `grace` seconds, cancel the rest, close."""
+        self._state.draining = True
+        if self._state.hello is not None:
+            self.send(_wire.GOODBYE, 0, write(GoodbyeHead(self._state.last)))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for served in list(self._state.open.values()):
+            served.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT)
+        await self.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone and nothing that it started runs any more."""
+        await self.closed.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def frame_received(self, frame: Frame) -> None:
+        served = self._state.receive(frame)
+        if frame.kind == _wire.CALL or frame.kind == _wire.STREAM:
+            self._start(frame)
+        elif frame.kind == _wire.HELLO:
+            self._greet()
+        elif served is not None:
+            if frame.kind == _wire.CREDIT:
+                served.give(read(frame, CreditHead))
+            else:
+                served.cancelled = True
+                served.cancel()
+
+    def lost(self, cause: BaseException | None) -> None:
+        self._hello_timer.cancel()
+        for served in list(self._state.open.values()):
+            served.cancel()
+
+    def pause_writing(self) -> None:
+        """An asking side that does not read its answers gets to ask nothing more."""
+        super().pause_writing()
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        assert self._transport is not None
+        self._transport.resume_reading()
+
+    def _greet(self) -> None:
+        self._hello_timer.cancel()
+        hello = self._state.hello
+        assert hello is not None
+        self.reader.limit, self.send_limit = self._limit, hello.limit
+        try:
+            endpoints = [describe(endpoint) for endpoint in self._runner.endpoints.values()]
+            version = agree(hello.low, hello.high)
+            answer = Hello(MAGIC, *VERSIONS, limit=self._limit, version=version, endpoints=endpoints)
+            self.send(_wire.HELLO, 0, write(answer))
+        except JinaASGIError as error:
+            self.refuse(error)
+
+    def _start(self, frame: Frame) -> None:
+        number = frame.request
+        try:
+            if self._state.draining:
+                raise NotReady("draining: no new calls are taken")
+            call, credit = read_call(frame, self._runner.endpoints)
+            ticket = self._runner.admit(
+                call.endpoint, size=frame.size, tenant=call.context.tenant, priority=call.context.priority
+            )
+        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
+            self._send_error(number, error)
+            return
+        is_stream = frame.kind == _wire.STREAM
+        served = _Served(number, call, credit if is_stream else None)
+        self._state.open[number] = served
+        served.task = self._loop.create_task(self._stream(served) if is_stream else self._call(served))
+        self._tasks.add(served.task)
+        served.task.add_done_callback(partial(self._finished, served, ticket))
+
+    async def _call(self, served: _Served) -> None:
+        try:
+            head, docs = write_result(await self._runner.call(served.call))
+            if not self.is_writable:
+                await self.writable()
+            self._end(served, _wire.RESULT, head, docs)
+        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
+            self._fail(served, error)
+
+    async def _stream(self, served: _Served) -> None:
+        try:
+            async with aclosing(self._runner.stream(served.call)) as items:
+                await self._send_items(served, items)
+            self._end(served, _wire.END)
+        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
+            self._fail(served, error)
+
+    async def _send_items(self, served: _Served, items: AsyncGenerator[Docs, None]) -> None:
+        """Each item as it comes; the generator is not asked for one that may not be sent."""
+        credit = served.credit
+        assert credit is not None
+        turn = time.monotonic()
+        while True:
+            if not credit.open:
+                await served.wait_for_credit()
+            if not self.is_writable:
+                await self.writable()
+            try:
+                docs = await anext(items)
+            except StopAsyncIteration:
+                return
+            buffers = encoded_answer(docs)
+            self.send(_wire.ITEM, served.number, b"", buffers)
+            credit.spend(size_of(b"", buffers))
+            if time.monotonic() - turn > TURN:
+                await asyncio.sleep(0)
+                turn = time.monotonic()
+
+    def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer] = ()) -> None:
+        """Send the last frame of a request."""
+        self.send(kind, served.number, head, docs)
+        del self._state.open[served.number]
+
+    def _fail(self, served: _Served, error: Exception) -> None:
+        self._send_error(served.number, error)
+        del self._state.open[served.number]
+
+    def _send_error(self, number: int, error: Exception) -> None:
+        if not isinstance(error, JinaASGIError):
+            logger.error("request %d failed", number, exc_info=error)
+        self.send(_wire.ERROR, number, write_error(error))
+
+    def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:
+        """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
+        self._tasks.discard(task)
+        ticket.close()
+        if served.number not in self._state.open:
+            return
+        if served.cancelled:
+            self._end(served, _wire.END)
+        else:
+            self._fail(served, NotReady("stopped while the call ran"))

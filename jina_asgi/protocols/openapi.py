@@ -1,0 +1,227 @@
+"""The OpenAPI document of a set of endpoints, and a page that shows it without any other host's help."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from jina_asgi.types import Endpoint, Schema
+
+_ERRORS = {
+    "400": "The body is not JSON or msgpack",
+    "413": "Over a limit",
+    "415": "Another content type",
+    "500": "The Executor failed",
+    "503": "Busy or not ready; Retry-After says when to come back",
+    "504": "The deadline in X-Request-Timeout passed",
+}
+
+
+def document(
+    endpoints: Mapping[str, Endpoint], *, title: str, description: str, version: str, root: str = ""
+) -> dict[str, Any]:
+    """The OpenAPI 3.1 document. Schemas are named as Jina names them: `foo_input_model`, `foo_output_model`."""
+    schemas: dict[str, Any] = {"Header": _HEADER, "HTTPValidationError": _VALIDATION, "Problem": _PROBLEM}
+    paths: dict[str, Any] = {}
+    for name, endpoint in endpoints.items():
+        paths[name] = operations(endpoint, schemas)
+    answer: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": title, "description": description, "version": version},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+    if root:
+        answer["servers"] = [{"url": root}]
+    return answer
+
+
+def operations(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    """The operations of one endpoint; the schemas that they refer to are added to `schemas`."""
+    stem = endpoint.name.strip("/").replace("/", "_")
+    body, answer = f"{stem}_input_model", f"{stem}_output_model"
+    document = _reference(endpoint.input, schemas)
+    output = _reference(endpoint.output, schemas)
+    parameters = _parameters(endpoint, schemas)
+    required = ["data", "parameters"] if endpoint.parameters and endpoint.parameters.required else ["data"]
+    data = document if endpoint.kind == "stream" else {"anyOf": [{"items": document, "type": "array"}, document]}
+    schemas[body] = {
+        "type": "object",
+        "title": body,
+        "required": required,
+        "properties": {
+            "data": {**data, "title": "Data"},
+            "parameters": parameters,
+            "header": {"anyOf": [{"$ref": "#/components/schemas/Header"}, {"type": "null"}]},
+        },
+    }
+    operation = {
+        "summary": (endpoint.description.partition("\n")[0] or f"Endpoint {endpoint.name}"),
+        "description": endpoint.description,
+        "operationId": f"post_{stem}_post",
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
+        },
+        "responses": {"422": _response("Validation Error", "HTTPValidationError"), **_error_responses()},
+    }
+    if endpoint.kind == "stream":
+        events = {"description": "One `update` event a document, then `end`", "content": _events(output)}
+        operation["responses"]["200"] = events
+        get = {**operation, "operationId": f"get_{stem}_get", "parameters": _query(endpoint)}
+        del get["requestBody"]
+        return {"get": get, "post": operation}
+    schemas[answer] = {
+        "type": "object",
+        "title": answer,
+        "required": ["data", "parameters", "header"],
+        "properties": {
+            "data": {"items": output, "type": "array", "title": "Data"},
+            "parameters": {"type": "object", "title": "Parameters"},
+            "header": {"$ref": "#/components/schemas/Header"},
+        },
+    }
+    operation["responses"]["200"] = _response("Successful Response", answer)
+    return {"post": operation}
+
+
+def _reference(schema: Schema, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A reference to a document's schema; two documents of one name get two names."""
+    return {"$ref": f"#/components/schemas/{_add(schema.name, schema.json_schema, schemas)}"}
+
+
+def _parameters(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
+    if endpoint.parameters is None:
+        return {"anyOf": [{"type": "object"}, {"type": "null"}], "title": "Parameters"}
+    name = _add(endpoint.parameters.name, endpoint.parameters.json_schema, schemas)
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    return reference if endpoint.parameters.required else {"anyOf": [reference, {"type": "null"}]}
+
+
+def _add(name: str, json_schema: Mapping[str, Any], schemas: dict[str, Any]) -> str:
+    schema: dict[str, Any] = copy.deepcopy(dict(json_schema))
+    definitions = schema.pop("$defs", {})
+    renamed = {key: _free(key, value, schemas) for key, value in definitions.items()}
+    for key, value in definitions.items():
+        schemas[renamed[key]] = _moved(value, renamed)
+    schema = _moved(schema, renamed)
+    if set(schema) == {"$ref"}:
+        return str(schema["$ref"]).rpartition("/")[2]
+    free = _free(name, schema, schemas)
+    schemas[free] = schema
+    return free
+
+
+def _free(name: str, schema: Any, schemas: Mapping[str, Any]) -> str:
+    while name in schemas and schemas[name] != schema:
+        name += "_"
+    return name
+
+
+def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
+    """A schema with its `#/$defs/` references pointing into the components."""
+    if isinstance(value, dict):
+        moved = {key: _moved(item, renamed) for key, item in value.items()}
+        reference = moved.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/$defs/"):
+            name = reference.removeprefix("#/$defs/")
+            moved["$ref"] = f"#/components/schemas/{renamed.get(name, name)}"
+        return moved
+    return [_moved(item, renamed) for item in value] if isinstance(value, list) else value
+
+
+def _query(endpoint: Endpoint) -> list[dict[str, Any]]:
+    properties = endpoint.input.json_schema.get("properties", {})
+    return [
+        {"name": f.name, "in": "query", "required": f.required, "schema": properties.get(f.name, {})}
+        for f in endpoint.input.fields
+        if f.kind in ("str", "int", "float", "bool")
+    ]
+
+
+def _events(output: dict[str, Any]) -> dict[str, Any]:
+    return {"text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": output}}}}
+
+
+def _response(description: str, name: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _error_responses() -> dict[str, Any]:
+    return {status: _response(text, "Problem") for status, text in _ERRORS.items()}
+
+
+_HEADER = {
+    "type": "object",
+    "title": "Header",
+    "required": ["request_id"],
+    "properties": {
+        "request_id": {"type": "string"},
+        "target_executor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    },
+}
+_ERROR = {
+    "type": "object",
+    "required": ["type", "id", "retriable"],
+    "properties": {"type": {"type": "string"}, "id": {"type": "string"}, "retriable": {"type": "boolean"}},
+}
+_PROBLEM = {
+    "type": "object",
+    "title": "Problem",
+    "required": ["detail", "error"],
+    "properties": {"detail": {"type": "string"}, "error": _ERROR},
+}
+_VALIDATION = {
+    "type": "object",
+    "title": "HTTPValidationError",
+    "required": ["detail", "error"],
+    "properties": {
+        "detail": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "msg", "type"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+                    "msg": {"type": "string"},
+                    "type": {"type": "string"},
+                },
+            },
+        },
+        "error": _ERROR,
+    },
+}
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Endpoints</title>
+<style>
+  :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
+  body { max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+  details { border: 1px solid #8884; border-radius: 8px; margin: .6rem 0; padding: .5rem .9rem }
+  summary { cursor: pointer } b { font: 600 12px ui-monospace, monospace; margin-right: .6em; color: #0a7 }
+  pre { background: #8881; border-radius: 6px; padding: .7rem; overflow: auto; font-size: 12px }
+</style>
+<h1></h1><p id="about"></p><main></main>
+<script>
+const base = location.pathname.replace(/\\/docs\\/?$/, "")
+const make = (name, text, parent) => {
+  const element = document.createElement(name); element.textContent = text; parent.append(element); return element
+}
+fetch(base + "/openapi.json").then(answer => answer.json()).then(api => {
+  document.title = document.querySelector("h1").textContent = api.info.title
+  document.querySelector("#about").textContent = api.info.description
+  const find = schema => !schema ? null : schema.$ref ? api.components.schemas[schema.$ref.split("/").pop()] : schema
+  for (const [path, methods] of Object.entries(api.paths)) for (const [method, operation] of Object.entries(methods)) {
+    const box = make("details", "", document.querySelector("main")), line = make("summary", "", box)
+    make("b", method.toUpperCase(), line); line.append(path)
+    make("p", operation.description || operation.summary, box)
+    const show = (title, schema) => schema && (make("h4", title, box), make("pre", JSON.stringify(find(schema), null, 2), box))
+    show("Request", operation.requestBody?.content["application/json"].schema)
+    show("Answer", operation.responses["200"].content["application/json"]?.schema)
+  }
+})
+</script></html>
+"""

@@ -1,0 +1,108 @@
+"""Server-sent events in Jina's frames, one event a message: `event: update` a doc, `event: end`, `event: error`.
+
+Jina's own client splits what it reads on `event: ` and counts bytes after it, so lines end in CRLF, every event
+is one body message, and heartbeats stand alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.types import Send
+
+END = b"event: end\r\n\r\n"
+HEADERS: list[tuple[bytes, bytes]] = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_YIELD_AFTER = 0.001  # seconds of one stream's work after which others get their turn
+
+
+def update(data: bytes) -> bytes:
+    """The frame of one document, whose JSON holds no line break; equal to sse-starlette's, and 20 times as fast."""
+    return b"event: update\r\ndata: " + data + b"\r\n\r\n"
+
+
+def event(name: str, data: Any) -> bytes:
+    """Any other event, framed by sse-starlette."""
+    return _server_sent_event()(data=orjson.dumps(data).decode(), event=name).encode()
+
+
+def comment(text: str) -> bytes:
+    """A comment line, which readers skip: a heartbeat."""
+    return _server_sent_event()(comment=text).encode()
+
+
+@functools.cache
+def _server_sent_event() -> Callable[..., Any]:
+    """sse-starlette's event class. Importing the package replaces uvicorn's exit handler: put it back."""
+    try:
+        from uvicorn.server import Server
+    except ImportError:
+        from sse_starlette.event import ServerSentEvent
+    else:
+        handler = Server.handle_exit
+        from sse_starlette.event import ServerSentEvent
+
+        Server.handle_exit = handler  # type: ignore[method-assign]  # the package assigned it first
+    return ServerSentEvent
+
+
+class EventWriter:
+    """One stream of events to one client. The response starts with its first event, so an early error has a status."""
+
+    def __init__(self, send: Send, heartbeat: float) -> None:
+        self._send, self._heartbeat = send, heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._sent = self._yielded = self._loop.time()
+        self._pinging: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(heartbeat, self._ping)
+        self.started = False
+
+    async def write(self, frame: bytes) -> None:
+        """Send one event, in one message; now and then let other streams go first."""
+        if self._pinging is not None:
+            await self._pinging
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._sent = now = self._loop.time()
+        if now - self._yielded > _YIELD_AFTER:
+            await asyncio.sleep(0)
+            self._yielded = self._loop.time()
+
+    async def finish(self, frame: bytes) -> None:
+        """Send the last event and end the response."""
+        await self.write(frame)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def close(self) -> None:
+        """Stop the heartbeat."""
+        self._timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    async def _start(self) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+
+    def _ping(self) -> None:
+        quiet = self._loop.time() - self._sent
+        if quiet >= self._heartbeat:
+            self._pinging = self._loop.create_task(self._send_ping())
+            quiet = 0.0
+        self._timer = self._loop.call_later(self._heartbeat - quiet, self._ping)
+
+    async def _send_ping(self) -> None:
+        try:
+            if not self.started:
+                await self._start()
+            await self._send({"type": "http.response.body", "body": comment("ping"), "more_body": True})
+            self._sent = self._loop.time()
+        finally:
+            self._pinging = None

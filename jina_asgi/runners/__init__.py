@@ -1,0 +1,1 @@
+"""What answers calls: an Executor in this process, and what wraps one. Protocols are elsewhere."""

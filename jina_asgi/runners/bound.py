@@ -1,0 +1,165 @@
+"""One method of one Executor instance: what it is called with, and what its answers may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from jina_asgi.codecs import Codec, codec
+from jina_asgi.endpoints import Method
+from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
+from jina_asgi.executor import Executor
+from jina_asgi.readers import check_depth, errors_of
+from jina_asgi.types import Call
+
+
+class BoundMethod:
+    """A method, bound. `docs` below are typed ones; what a method returns is checked before it goes on."""
+
+    __slots__ = ("_accepts", "_batch", "_in_place", "_name", "codec", "function", "is_async", "kind", "method")
+
+    def __init__(self, executor: Executor, method: Method) -> None:
+        self.method, self.function = method, getattr(executor, method.attribute)
+        self.kind, self.is_async = method.endpoint.kind, method.is_async
+        self.codec: Codec = codec(method.endpoint.output)
+        self._name = f"{type(executor).__name__}.{method.attribute}"
+        self._batch = self.kind == "batch"
+        self._in_place = method.endpoint.input.model is method.endpoint.output.model
+        self._accepts = method.arguments
+
+    def parameters(self, call: Call) -> Any:
+        """The call's parameters as the method takes them: its model, or a dict with whole numbers as ints.
+
+        Raises:
+            InvalidDocs: they do not fit the model.
+        """
+        schema = self.method.endpoint.parameters
+        if schema is None:
+            return integral(call.parameters) if call.parameters else {}
+        values = {k: v for k, v in call.parameters.items() if k != "__results__"}
+        try:
+            return schema.model.validate_python(values)
+        except ValidationError as error:
+            entries = [{**e, "loc": ["parameters", *e["loc"]]} for e in errors_of(error)]
+            raise InvalidDocs(f"the parameters do not match {schema.name}", entries) from None
+
+    def arguments(self, docs: Any, parameters: Any, call: Call) -> dict[str, Any]:
+        """The keyword arguments of one call; `docs` is one document for a single or stream endpoint."""
+        accepts, given = self._accepts, {}
+        if self._batch:
+            if "docs" in accepts:
+                given["docs"] = docs
+        else:
+            given["doc"] = docs
+        if "parameters" in accepts:
+            given["parameters"] = parameters
+        if "context" in accepts:
+            given["context"] = call.context
+        if "tracing_context" in accepts:
+            given["tracing_context"] = call.context.trace
+        if "docs_matrix" in accepts:
+            sources = [source.typed for _, source in call.sources] or ([docs] if self._batch else [])
+            given["docs_matrix"] = sources if any(sources) else None
+        if "docs_map" in accepts:
+            given["docs_map"] = {name: source.typed for name, source in call.sources}
+        return given
+
+    def run(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+        """Call a synchronous batch or single method; its checked answer."""
+        if self._batch:
+            return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+        made = []
+        for doc in docs:
+            if call.context.cancelled:
+                break
+            made.append(self.document(self.function(**self.arguments(doc, parameters, call)), doc))
+        return self.codec.wrap(made)
+
+    async def run_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+        """As `run`, for an asynchronous method."""
+        if self._batch:
+            return self.answer(await self.function(**self.arguments(docs, parameters, call)), docs)
+        function, arguments = self.function, self.arguments
+        made = [self.document(await function(**arguments(doc, parameters, call)), doc) for doc in docs]
+        return self.codec.wrap(made)
+
+    def answer(self, value: Any, docs: list[Any]) -> Any:
+        """What a batch method returned: documents of its output class, None (changed in place) or a dict.
+
+        Raises:
+            ExecutorError: anything else.
+        """
+        if value is None:
+            value = docs
+        elif isinstance(value, dict):
+            return value
+        elif not isinstance(value, list):
+            self._wrong(f"returned {_kind(value)}; expected {self._expected}, a dict, or None")
+        model = self.codec.model
+        for doc in value:
+            if type(doc) is not model and not isinstance(doc, model):  # type: ignore[arg-type]  # typed here
+                self._wrong(f"returned a list with {_kind(doc)} in it; expected {self._expected}")
+        return value
+
+    def document(self, value: Any, doc: Any = None) -> Any:
+        """What a single method returned, or a stream's method yielded: a document; None means changed in place.
+
+        Raises:
+            ExecutorError: anything else.
+        """
+        if value is None and doc is not None:
+            value = doc
+        model = self.codec.model
+        if type(value) is not model and not isinstance(value, model):  # type: ignore[arg-type]  # typed here
+            self._wrong(
+                f"{'yielded' if self.kind == 'stream' else 'returned'} {_kind(value)}; expected {self._expected}"
+            )
+        return value
+
+    @property
+    def _expected(self) -> str:
+        name = self.codec.schema.name
+        return f"documents of {name}" if self._batch else f"a {name}"
+
+    def _wrong(self, what: str) -> NoReturn:
+        raise self.failed(f"{self._name} {what}")
+
+    def failed(self, message: str) -> ExecutorError:
+        """The error that says this method broke its promise or raised."""
+        return ExecutorError(message, executor=self._name.partition(".")[0], endpoint=self.method.endpoint.name)
+
+    def wrapped(self, error: BaseException) -> JinaASGIError:
+        """An error of the user's, wrapped once; ours pass as they are."""
+        if isinstance(error, JinaASGIError):
+            return error
+        return self.failed(f"{self._name} raised {type(error).__name__}: {error}")
+
+
+def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with every number that has no fraction as an int, on whatever protocol they came.
+
+    Raises:
+        InvalidDocs: nested too deep.
+    """
+    try:
+        check_depth(parameters if type(parameters) is dict else dict(parameters))
+    except ValueError as error:
+        raise InvalidDocs(f"the parameters are {error}", [{"loc": ["parameters"], "msg": str(error)}]) from None
+    return {key: _integral(value) for key, value in parameters.items()}
+
+
+def _integral(value: Any) -> Any:
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is dict:
+        return {key: _integral(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_integral(item) for item in value]
+    return value
+
+
+def _kind(value: Any) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

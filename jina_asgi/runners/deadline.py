@@ -1,0 +1,46 @@
+"""Keeps deadlines: what is late ends with DeadlineExceeded, and its work is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from jina_asgi.errors import DeadlineExceeded
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.types import Call, Docs, Result
+
+
+class DeadlineRunner(Wrapper):
+    """A call ends by its context's deadline, and each step of a stream does."""
+
+    async def call(self, call: Call, /) -> Result:
+        if call.context.deadline is None:
+            return await self.inner.call(call)
+        try:
+            async with asyncio.timeout(call.context.deadline - time.monotonic()) as deadline:
+                return await self.inner.call(call)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise _late(call) from None
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        moment = call.context.deadline
+        async with aclosing(self.inner.stream(call)) as steps:
+            while True:
+                try:
+                    async with asyncio.timeout(None if moment is None else moment - time.monotonic()) as deadline:
+                        docs = await anext(steps)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if not deadline.expired():
+                        raise
+                    raise _late(call) from None
+                yield docs
+
+
+def _late(call: Call) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the deadline of this call to {call.endpoint} has passed")

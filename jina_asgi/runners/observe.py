@@ -1,0 +1,62 @@
+"""Counts calls and writes the trail: which node ran, from when to when, and how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.types import Call, Docs, Result, Runner, Step
+
+
+class ObserveRunner(Wrapper):
+    """Figures of one node: calls and streams begun, those in flight, and failures by the error's type."""
+
+    def __init__(self, inner: Runner, name: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(inner)
+        self.name, self._clock = name, clock
+        self.calls = self.streams = self.in_flight = 0
+        self.failures: Counter[str] = Counter()
+
+    async def call(self, call: Call, /) -> Result:
+        self.calls += 1
+        self.in_flight += 1
+        start = self._clock()
+        try:
+            result = await self.inner.call(call)
+        except BaseException as error:
+            self.failures[type(error).__name__] += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        step = Step(self.name, start, self._clock())
+        return replace(result, trail=(*result.trail, step))
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        self.streams += 1
+        self.in_flight += 1
+        try:
+            async with aclosing(self.inner.stream(call)) as steps:
+                async for docs in steps:
+                    yield docs
+        except GeneratorExit:
+            self.failures["Closed"] += 1
+            raise
+        except BaseException as error:
+            self.failures[type(error).__name__] += 1
+            raise
+        finally:
+            self.in_flight -= 1
+
+    def status(self) -> dict[str, Any]:
+        """The figures, for `/-/status`."""
+        return {
+            "calls": self.calls,
+            "streams": self.streams,
+            "in_flight": self.in_flight,
+            "failures": dict(self.failures),
+        }

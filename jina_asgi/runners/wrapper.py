@@ -1,0 +1,31 @@
+"""The shape of a wrapper: everything forwarded; a subclass overrides what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
+
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket
+
+
+class Wrapper:
+    """A Runner around a Runner."""
+
+    def __init__(self, inner: Runner) -> None:
+        self.inner = inner
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self.inner.endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
+
+    async def call(self, call: Call, /) -> Result:
+        return await self.inner.call(call)
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self.inner.stream(call)
+
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        return self.inner.lifespan()

@@ -1,0 +1,59 @@
+"""Documents to bytes and back: 100 of a text and 768 float32, beside bare orjson and docarray's protobuf.
+
+    python tests/benchmarks/bench_codecs.py --seconds 0.1 --rounds 15
+"""
+
+from typing import Annotated
+
+import numpy as np
+import orjson
+from docarray import BaseDoc, DocList
+from docarray.proto import DocListProto
+from docarray.typing import NdArray
+from micro import Pair, parser, plain, table
+from work import DIM
+
+from jina_asgi import codecs, schemas
+
+COUNT = 100
+
+
+class Passage(BaseDoc):
+    text: str
+    vector: Annotated[NdArray[DIM], np.float32]  # type: ignore[valid-type]
+
+
+def pairs() -> list[Pair]:
+    rng = np.random.default_rng(0)
+    docs = DocList[Passage](
+        Passage(text=f"passage {i}", vector=rng.standard_normal(DIM, dtype=np.float32)) for i in range(COUNT)
+    )
+    fields = [{"id": str(doc.id), "text": doc.text, "vector": np.asarray(doc.vector)} for doc in docs]
+    codec = codecs.codec(schemas.schema_of(Passage))
+    json = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+    buffers = codec.encode(docs)
+    columns = codecs.pack(codec.to_columns(docs))
+    proto = docs.to_protobuf().SerializeToString()
+
+    read = codec.read(orjson.loads(json))
+    assert codec.dumps(codec.to_json(docs)) == json
+    for other in (read, codec.decode(buffers), codec.from_columns(codecs.unpack(columns))):
+        assert [doc.id for doc in other] == [doc.id for doc in docs]
+        assert all(np.array_equal(a.vector, b.vector) and a.vector.dtype == np.float32 for a, b in zip(other, docs))
+
+    loads = plain(lambda: orjson.loads(json))
+    dump = plain(lambda: orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY))
+    from_protobuf = plain(lambda: DocList[Passage].from_protobuf(DocListProto.FromString(proto)))
+    to_protobuf = plain(lambda: docs.to_protobuf().SerializeToString())
+    return [
+        Pair("JSON in", plain(lambda: codec.read(orjson.loads(json))), "orjson.loads", loads),
+        Pair("JSON out", plain(lambda: codec.dumps(codec.to_json(docs))), "orjson's numpy dump", dump),
+        Pair("msgpack in", plain(lambda: codec.decode(buffers)), "docarray's protobuf", from_protobuf),
+        Pair("msgpack out", plain(lambda: codec.encode(docs)), "docarray's protobuf", to_protobuf),
+        Pair("columns in", plain(lambda: codec.from_columns(codecs.unpack(columns))), "docarray's protobuf", from_protobuf),
+        Pair("columns out", plain(lambda: codecs.pack(codec.to_columns(docs))), "docarray's protobuf", to_protobuf),
+    ]
+
+
+if __name__ == "__main__":
+    print(table(f"{COUNT} documents of a text and {DIM} float32", pairs(), parser(__doc__).parse_args()), flush=True)

@@ -1,0 +1,90 @@
+"""The baselines, on uvicorn: what a careful author writes by hand with no library. serve_starlette.py PORT ROUTE."""
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import uvicorn
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from work import DIM, TOKENS, token
+
+
+class Text(BaseModel):
+    text: str
+
+
+class Header(BaseModel):
+    request_id: str
+
+
+class Body(BaseModel):
+    data: list[Text]
+    parameters: dict[str, Any] = {}
+    header: Header | None = None
+
+
+class Answer(BaseModel):
+    data: list[Text]
+    parameters: dict[str, Any]
+    header: Header
+
+
+async def echo(request: Request) -> Response:
+    body = Body.model_validate_json(await request.body())
+    header = body.header or Header(request_id=uuid.uuid4().hex)
+    answer = Answer(data=body.data, parameters=body.parameters, header=header)
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def sse(request: Request) -> Response:
+    """A bare EventSourceResponse: no validation, and nothing but the event's two fields."""
+
+    async def events() -> AsyncIterator[dict[str, str]]:
+        for i in range(TOKENS):
+            yield {"event": "update", "data": json.dumps({"text": token(i)})}
+            await asyncio.sleep(0)
+
+    return EventSourceResponse(events())
+
+
+async def raw(request: Request) -> Response:
+    """A StreamingResponse of the same frames, put together by hand: as little as Starlette can do."""
+
+    async def events() -> AsyncIterator[str]:
+        for i in range(TOKENS):
+            yield "event: update\r\ndata: " + json.dumps({"text": token(i)}) + "\r\n\r\n"
+            await asyncio.sleep(0)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def vectors(request: Request) -> Response:
+    docs = (await request.json())["data"]
+    doubled = np.array([doc["vector"] for doc in docs], np.float32) * 2
+    return JSONResponse({"data": [{"vector": vector} for vector in doubled.tolist()]})
+
+
+async def same_bytes(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def doubled_bytes(request: Request) -> Response:
+    vectors = np.frombuffer(await request.body(), np.float32).reshape(-1, DIM) * 2
+    return Response(vectors.tobytes())
+
+
+ROUTES = {route.__name__: route for route in (echo, sse, raw, vectors, same_bytes, doubled_bytes)}
+
+if __name__ == "__main__":
+    port, name = sys.argv[1:]
+    app = Starlette(routes=[Route("/run", ROUTES[name], methods=["POST"])])
+    uvicorn.run(app, port=int(port), log_level="warning", access_log=False)

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# One virtual environment a peer, made once: setup_peers.sh [--clear] [NAME...]
+# They lie in $JINA_ASGI_BENCH, by default ~/.cache/jina-asgi-bench. Needs Python 3.11: Jina's dependencies end there.
+set -euo pipefail
+
+root=${JINA_ASGI_BENCH:-${XDG_CACHE_HOME:-$HOME/.cache}/jina-asgi-bench}
+python=${PYTHON:-python3.11}
+
+declare -A peers=(
+  # Jina's last release does not start on what its open requirements resolve to today; its HTTP server runs on these.
+  # (pip finds no set that fits; uv, which also tries pre-releases, does.)
+  [jina]="jina==3.34.0 docarray==0.41.0 setuptools<81 pydantic==2.9.2 fastapi==0.110.3 starlette==0.37.2
+          protobuf==5.29.6 opentelemetry-api==1.45.1 opentelemetry-instrumentation==0.66b1 numpy==2.4.6"
+  [mosec]="mosec==0.9.8 numpy==2.4.6"
+  [litserve]="litserve==0.2.19 numpy==2.4.6"
+  [bentoml]="bentoml==1.4.39 numpy==2.4.6"
+)
+
+clear=
+if [[ ${1:-} == --clear ]]; then
+  clear=1
+  shift
+fi
+if (($# == 0)); then
+  set -- mosec litserve bentoml jina
+fi
+
+if [[ ! -x $root/uv/bin/uv ]]; then
+  mkdir -p "$root"
+  "$python" -m venv "$root/uv"
+  "$root/uv/bin/pip" install -q uv
+fi
+
+for name in "$@"; do
+  stamp="$root/$name/requirements"
+  if [[ -z $clear && -f $stamp && $(<"$stamp") == "${peers[$name]}" ]]; then
+    continue
+  fi
+  echo "installing $name into $root/$name"
+  "$root/uv/bin/uv" venv -q --clear --python "$python" "$root/$name"
+  # shellcheck disable=SC2086  # one word a requirement
+  "$root/uv/bin/uv" pip install -q --python "$root/$name/bin/python" ${peers[$name]}
+  printf '%s\n' "${peers[$name]}" >"$stamp"
+done
