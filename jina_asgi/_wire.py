@@ -31,7 +31,8 @@ DOCS_LIMIT = 1 << 17
 COPIED_BELOW = 4096
 
 _HEADER = struct.Struct("<IQBBII")
-_NO_LENGTHS: tuple[int, ...] = ()
+_HEADER_OF_ONE = struct.Struct("<IQBBIII")  # and the length of its only doc
+_LENGTH = struct.Struct("<I")
 HEADER_SIZE = _HEADER.size
 
 
@@ -76,29 +77,30 @@ def size_of(head: bytes, docs: Sequence[Buffer]) -> int:
     return HEADER_SIZE + len(head) + sum(map(len, docs))
 
 
-def encode(
-    kind: int, request: int, head: bytes = b"", docs: Sequence[Buffer] = (), *, limit: int = FRAME_LIMIT
-) -> list[Buffer]:
-    """One frame as buffers to be written one after the other.
+def write_frame(
+    out: list[Buffer], kind: int, request: int, head: bytes = b"", docs: Sequence[Buffer] = (), limit: int = FRAME_LIMIT
+) -> int:
+    """Append one frame to `out`, as buffers to be written one after the other; how many bytes that is.
 
     Raises:
-        TooLarge: the frame is over `limit` bytes, or has too many docs.
+        TooLarge: the frame is over `limit` bytes, or has too many docs; nothing was appended.
     """
     count = len(docs)
-    if not count:
-        if len(head) > limit:
-            raise TooLarge(f"a frame of {len(head)} bytes is over the connection's limit of {limit}")
-        return [_HEADER.pack(len(head), request, kind, 0, len(head), 0), head]
+    if count == 1:  # most are
+        size = len(docs[0])
+        length = 4 + len(head) + size
+        if length <= limit:
+            out += (_HEADER_OF_ONE.pack(length, request, kind, 0, len(head), 1, size), head, docs[0])
+            return HEADER_SIZE + length
     lengths = [len(doc) for doc in docs]
-    length = len(head) + 4 * count + sum(lengths)
+    length = 4 * count + len(head) + sum(lengths)
     if length > limit or count > DOCS_LIMIT:
         raise TooLarge(
             f"a frame of {length} bytes and {count} docs is over the connection's limits of {limit} and {DOCS_LIMIT}"
         )
-    return [
-        _HEADER.pack(length, request, kind, 0, len(head), count) + struct.pack(f"<{count}I", *lengths) + head,
-        *docs,
-    ]
+    out.append(_HEADER.pack(length, request, kind, 0, len(head), count) + struct.pack(f"<{count}I", *lengths) + head)
+    out += docs
+    return HEADER_SIZE + length
 
 
 class FrameReader:
@@ -175,16 +177,20 @@ class FrameReader:
 
     def _parse(self, header: tuple[int, ...], data: Buffer, start: int, stop: int) -> Frame:
         _, request, kind, _, head_length, count = header
-        body = start + 4 * count
-        lengths = struct.unpack_from(f"<{count}I", data, start) if count else _NO_LENGTHS
-        start, body = body, body + head_length
-        head = bytes(data[start:body])
+        body = start + 4 * count + head_length
+        head = bytes(data[body - head_length : body])
         if not count:
             return Frame(kind, request, head)
+        view = memoryview(data)
+        if count == 1:
+            (length,) = _LENGTH.unpack_from(data, start)
+            if length == stop - body:
+                doc = view[body:stop]
+                return Frame(kind, request, head, (bytes(doc) if length < COPIED_BELOW else doc,))
+        lengths = struct.unpack_from(f"<{count}I", data, start)
         if sum(lengths) != stop - body:
             raise self._fail(f"docs of {sum(lengths)} bytes do not fill the {stop - body} bytes that the frame has")
         docs: list[Buffer] = []
-        view = memoryview(data)
         for length in lengths:
             doc = view[body : body + length]
             docs.append(bytes(doc) if length < COPIED_BELOW else doc)

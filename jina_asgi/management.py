@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from importlib import metadata
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi.deployment import Deployment
@@ -41,8 +40,8 @@ class Management:
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         options: HttpOptions = self._options
         try:
-            if path not in PUBLIC:
-                await authenticate(options.auth, Headers(scope=scope), path, scope)
+            if options.auth is not None and path not in PUBLIC:
+                await authenticate(options.auth, path, scope)
             route = self._routes.get(path)
             if route is None:
                 raise UnknownEndpoint("Not Found")

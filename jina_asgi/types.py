@@ -1,5 +1,7 @@
 """The words everything speaks, and the one seam: Runner.
 
+What every request makes anew is a msgspec.Struct: frozen like a dataclass, and made in a sixth of the time.
+
 An Executor in this process is a Runner; so are a wrapper of one, the far end of a connection, and a whole
 graph of them. Nothing here imports docarray, a codec or a protocol.
 """
@@ -11,6 +13,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Protocol
+
+import msgspec
 
 EndpointKind = Literal["batch", "single", "stream"]
 FieldKind = Literal[
@@ -190,19 +194,17 @@ class Context:
         return f"<Context {self.request_id}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request to one endpoint. `sources` are (node, docs) pairs where several nodes feed a join."""
 
     endpoint: str
     docs: Docs
     parameters: Mapping[str, Any] = EMPTY
-    context: Context = field(default_factory=Context)
+    context: Context = msgspec.field(default_factory=Context)
     sources: tuple[tuple[str, Docs], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One entry of a trail: which node ran, when (seconds since the epoch), and the error's type if it failed."""
 
     name: str
@@ -211,8 +213,7 @@ class Step:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """The answer: docs in the order asked, what nodes returned as dicts (Jina's `__results__`), and the trail."""
 
     docs: Docs

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from jina_asgi import _wire
-from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, encode
+from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, write_frame
 from jina_asgi._wire_heads import CallHead, ResultHead, read, write, write_error
 from jina_asgi._wire_state import Credit
 from jina_asgi.codecs import codec, pack, unpack
@@ -67,13 +67,11 @@ class Connection(asyncio.Protocol):
         Raises:
             TooLarge: the frame is over the other side's limit.
         """
-        buffers = encode(kind, number, head, docs, limit=self.send_limit)
         if self.is_lost:
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out += buffers
-        self._out_size += len(head) + sum(map(len, docs))
+        self._out_size += write_frame(self._out, kind, number, head, docs, self.send_limit)
         if self._out_size > WRITE_HIGH:
             self._flush()
 

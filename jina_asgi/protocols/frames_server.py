@@ -17,7 +17,7 @@ from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
 from jina_asgi._wire_heads import MAGIC, VERSIONS, CreditHead, GoodbyeHead, Hello, describe, read, write, write_error
 from jina_asgi._wire_state import Answering, Credit, agree
-from jina_asgi.errors import JinaASGIError, NotReady, ProtocolError
+from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError
 from jina_asgi.protocols.frames import Connection, encoded_answer, read_call, write_result
 from jina_asgi.types import Call, Docs, Runner, Ticket
 
@@ -34,19 +34,19 @@ CANCEL_TIMEOUT = 5.0
 class _Served:
     """One request being answered."""
 
-    __slots__ = ("call", "cancelled", "credit", "more", "number", "task")
+    __slots__ = ("call", "cancelled", "credit", "more", "number", "stopped", "task")
 
     def __init__(self, number: int, call: Call, credit: Credit | None) -> None:
         self.number, self.call, self.credit = number, call, credit
-        #: Whether the asking side cancelled it.
-        self.cancelled = False
+        #: Whether the asking side cancelled it, and whether it was stopped, for that or another reason.
+        self.cancelled = self.stopped = False
         self.more: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     def cancel(self) -> None:
         """Stop it, once: a second time would interrupt the user's own clean-up."""
-        if not self.call.context.cancelled and self.task is not None:
-            self.call.context.cancelled = True
+        if not self.stopped and self.task is not None:
+            self.stopped = self.call.context.cancelled = True
             self.task.cancel()
 
     def give(self, credit: CreditHead) -> None:
@@ -216,5 +216,7 @@ class FrameServer(Connection):
             return
         if served.cancelled:
             self._end(served, _wire.END)
-        else:
+        elif served.stopped:
             self._fail(served, NotReady("stopped while the call ran"))
+        else:
+            self._fail(served, ExecutorError("gave the call up, though nobody had cancelled it"))

@@ -26,7 +26,9 @@ from jina_asgi.types import Call, Context, Endpoint, Runner
 logger = logging.getLogger("jina_asgi")
 
 Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
+RawHeaders = dict[bytes, bytes]
 _CONTENT_TYPES = {JSON: JSON.encode(), MSGPACK: MSGPACK.encode()}
+_MEDIA = {raw: media for media, raw in _CONTENT_TYPES.items()}
 _MAX_TIMEOUT = 1e7
 
 
@@ -54,6 +56,7 @@ class EndpointApp:
 
     def __init__(self, endpoint: Endpoint, live: Live, options: HttpOptions, watch: DisconnectWatch) -> None:
         self.endpoint, self._live, self._options, self._watch = endpoint, live, options, watch
+        self._limits = options.limits
         self._bodies = Bodies(endpoint, options.limits)
         self.methods = ("POST", "GET") if endpoint.kind == "stream" else ("POST",)
 
@@ -69,14 +72,14 @@ class EndpointApp:
         sent = _Sent(send)
         watched: Watched | None = None
         try:
-            headers = Headers(scope=scope)
-            identity = await authenticate(self._options.auth, headers, self.endpoint.name, scope)
+            headers = dict(scope["headers"])
+            auth, limit = self._options.auth, self._limits.body
+            identity = await authenticate(auth, self.endpoint.name, scope) if auth else scope.get("user")
             runner = await self._live.runner()
-            size = _length(headers, self._options.limits.body)
-            ticket = runner.admit(self.endpoint.name, size=size)
+            ticket = runner.admit(self.endpoint.name, size=_length(headers, limit))
             try:
                 if raw is None:
-                    raw = await read_body(receive, self._options.limits.body)
+                    raw = await read_body(receive, limit)
                 watched = self._watch.begin(receive)
                 await self._answer(runner, scope, headers, raw, identity, sent)
             finally:
@@ -95,24 +98,25 @@ class EndpointApp:
                 self._watch.end(watched)
 
     async def _answer(
-        self, runner: Runner, scope: Scope, headers: Headers, raw: bytes, identity: Any, sent: _Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, identity: Any, sent: _Sent
     ) -> None:
         media = _media(headers)
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
         request = self._bare(scope, raw, media) if bare else self._bodies.read(media, raw)
-        context = Context(request.request_id, headers=headers, deadline=_deadline(headers), identity=identity)
+        named = Headers(raw=scope["headers"])
+        context = Context(request.request_id, headers=named, deadline=_deadline(headers), identity=identity)
         call = Call(self.endpoint.name, request.docs, request.parameters, context)
         if streams:
             await self._stream(runner, call, sent)
             return
         result = await runner.call(call)
-        wanted = MSGPACK if media == MSGPACK or MSGPACK in headers.get("accept", "") else JSON
+        wanted = MSGPACK if media == MSGPACK or b"msgpack" in headers.get(b"accept", b"") else JSON
         body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
         await sent.whole(200, body, _CONTENT_TYPES[wanted])
 
     async def _stream(self, runner: Runner, call: Call, sent: _Sent) -> None:
-        writer = sse.EventWriter(sent.message, self._options.limits.stream_idle)
+        writer = sse.EventWriter(sent.message, self._limits.stream_idle)
         try:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
@@ -176,15 +180,13 @@ async def send_json(send: Send, status: int, body: Any, headers: list[tuple[byte
     await send({"type": "http.response.body", "body": raw})
 
 
-async def authenticate(auth: Auth | None, headers: Headers, endpoint: str, scope: Scope) -> Any:
-    """Who asks: what the `auth` hook answers; without one, the user that the host's own middleware found.
+async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:
+    """Who asks, as the `auth` hook says.
 
     Raises:
         Unauthenticated: the hook answered None.
     """
-    if auth is None:
-        return scope.get("user")
-    identity = await auth(headers, endpoint)
+    identity = await auth(Headers(raw=scope["headers"]), endpoint)
     if identity is None:
         raise Unauthenticated("not authenticated; send the credentials that this service asks for")
     return identity
@@ -218,29 +220,30 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _length(headers: Headers, limit: int) -> int:
+def _length(headers: RawHeaders, limit: int) -> int:
     """The size that the client declares, 0 where it does not."""
-    declared = headers.get("content-length")
+    declared = headers.get(b"content-length")
     if declared is None:
         return 0
-    if not (declared.isascii() and declared.isdigit()):
+    if not declared.isdigit():
         raise InvalidRequest(f"expected content-length as a number, got {declared[:32]!r}")
     if int(declared[:20]) > limit:
         raise _too_large(limit)
     return int(declared)
 
 
-def _media(headers: Headers) -> str:
+def _media(headers: RawHeaders) -> str:
     """The content type without its parameters; encoded bodies are refused."""
-    coding = headers.get("content-encoding", "identity")
-    if coding != "identity":
+    coding = headers.get(b"content-encoding", b"identity")
+    if coding != b"identity":
         raise UnsupportedMedia(f"expected no content-encoding, got {coding[:32]!r}; send the body as it is")
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared = headers.get(b"content-type", b"")
+    return _MEDIA.get(declared) or declared.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def _deadline(headers: Headers) -> float | None:
+def _deadline(headers: RawHeaders) -> float | None:
     """The moment until which the client waits, from `X-Request-Timeout` (seconds, a float)."""
-    declared = headers.get("x-request-timeout")
+    declared = headers.get(b"x-request-timeout")
     if declared is None:
         return None
     try:

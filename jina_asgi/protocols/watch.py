@@ -45,6 +45,8 @@ class DisconnectWatch:
     def __init__(self) -> None:
         self._young: dict[Watched, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_ticking = False
+        self._begun = 0
 
     def begin(self, receive: Receive) -> Watched:
         """Watch the current task's request, whose body has been read."""
@@ -52,8 +54,9 @@ class DisconnectWatch:
         task = asyncio.current_task()
         assert task is not None
         watched = Watched(receive, task, loop.time())
-        if loop is not self._loop or not self._young:
+        if loop is not self._loop or not self._is_ticking:
             self._start(loop)
+        self._begun += 1
         self._young[watched] = None
         return watched
 
@@ -65,7 +68,7 @@ class DisconnectWatch:
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:  # another loop (a test's): what the old one had is over
             self._young.clear()
-        self._loop = loop
+        self._loop, self._is_ticking, self._begun = loop, True, 0
         loop.call_later(INTERVAL, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,5 +80,7 @@ class DisconnectWatch:
                 break
             del self._young[watched]
             watched.watch(loop)
-        if self._young:
+        self._is_ticking = bool(self._young or self._begun)  # an idle server has no timer
+        self._begun = 0
+        if self._is_ticking:
             loop.call_later(INTERVAL, self._tick, loop)

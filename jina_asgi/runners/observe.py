@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from jina_asgi.runners.wrapper import Wrapper
@@ -34,7 +33,7 @@ class ObserveRunner(Wrapper):
         finally:
             self.in_flight -= 1
         step = Step(self.name, start, self._clock())
-        return replace(result, trail=(*result.trail, step))
+        return Result(result.docs, result.results, (*result.trail, step))
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         self.streams += 1

@@ -1,0 +1,114 @@
+"""The endpoints as FastAPI routes: in the host's own `/docs`, behind the host's own dependencies.
+
+FastAPI resolves the dependencies and hands over; bodies are read and answered as everywhere else here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.plugin import JinaASGI, Source
+from jina_asgi.protocols.http import EndpointApp
+from jina_asgi.protocols.openapi import operations
+from jina_asgi.types import Endpoint
+
+try:
+    from fastapi import APIRouter, FastAPI
+except ImportError as error:
+    raise ImportError("jina_asgi.fastapi needs FastAPI: pip install fastapi") from error
+
+_DEPTH = 12
+
+
+def router(
+    source: Source, *, dependencies: Sequence[Any] = (), tags: list[Any] | None = None, **options: Any
+) -> APIRouter:
+    """An APIRouter with one route an endpoint; its lifespan loads and closes what answers.
+
+    Args:
+        source: a Deployment, or an Executor class.
+        dependencies: of FastAPI's, for every route.
+        tags: for the OpenAPI document.
+        options: those of `JinaASGI`.
+
+    Raises:
+        DefinitionError: an option that does not exist.
+    """
+    asgi = JinaASGI(source, **options)
+    made = APIRouter(dependencies=list(dependencies), tags=tags, lifespan=asgi.lifespan)
+    for name, app in asgi.endpoints.items():
+        for method in app.methods:
+            made.add_api_route(
+                name,
+                _handed_over(app),
+                methods=[method],
+                name=f"{method.lower()}{name.replace('/', '_')}",
+                response_class=Response,
+                openapi_extra=_operation(app.endpoint, method.lower()),
+                include_in_schema=True,
+            )
+    return made
+
+
+def include(app: FastAPI, source: Source, *, prefix: str, **options: Any) -> None:
+    """Include the endpoints in a FastAPI app.
+
+    Args:
+        app: the host.
+        source: a Deployment, or an Executor class.
+        prefix: such as "/lm".
+        options: those of `router`.
+
+    Raises:
+        DefinitionError: a prefix that is none, an option that does not exist.
+    """
+    if not prefix.startswith("/") or prefix.endswith("/"):
+        raise DefinitionError(f"include(..., prefix={prefix!r}): expected a prefix such as '/lm'")
+    app.include_router(router(source, **options), prefix=prefix)
+
+
+def _handed_over(app: EndpointApp) -> Any:
+    async def endpoint(request: Request) -> Response:
+        return _HandOver(app)
+
+    endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
+    return endpoint
+
+
+class _HandOver(Response):
+    """The response that an endpoint's own application gives."""
+
+    def __init__(self, app: EndpointApp) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app.serve(scope, receive, send, None)
+
+
+def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
+    """The operation for the host's document, every reference of ours replaced by what it refers to."""
+    schemas: dict[str, Any] = {}
+    operation = operations(endpoint, schemas)[method]
+    wanted = ("requestBody", "responses", "parameters", "summary", "description")
+    return {key: _inlined(operation[key], schemas, 0) for key in wanted if key in operation}
+
+
+def _inlined(value: Any, schemas: Mapping[str, Any], depth: int) -> Any:
+    if isinstance(value, list):
+        return [_inlined(item, schemas, depth) for item in value]
+    if not isinstance(value, dict):
+        return value
+    name = str(value.get("$ref", "")).rpartition("/")[2]
+    if not name:
+        return {key: _inlined(item, schemas, depth) for key, item in value.items()}
+    if name not in schemas or depth > _DEPTH:  # FastAPI's own schemas are not ours to add; a recursive one ends
+        return {"type": "object"}
+    return _inlined(copy.deepcopy(schemas[name]), schemas, depth + 1)

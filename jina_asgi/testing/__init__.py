@@ -1,0 +1,15 @@
+"""For tests: an httpx client on an app with no sockets, and the contract of every Runner as checks to run.
+
+async with client(app) as http:
+    answer = await http.post("/lm/default", json={"data": [{"text": "hi"}]})
+
+@pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)
+async def test_my_runner(check):
+    await check(make_my_runner)  # (executor_class, **options of a Deployment) -> Runner
+"""
+
+from jina_asgi.testing.conformance import runner_conformance
+from jina_asgi.testing.events import Event, events
+from jina_asgi.testing.transport import ASGITransport, client
+
+__all__ = ["ASGITransport", "Event", "client", "events", "runner_conformance"]

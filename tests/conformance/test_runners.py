@@ -1,0 +1,30 @@
+"""One suite over every Runner: a new Runner adds one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jina_asgi import Deployment, Executor
+from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.testing import runner_conformance
+from jina_asgi.types import Runner
+
+
+def local(uses: type[Executor], /, **options: Any) -> Runner:
+    return Deployment(uses, **options).runner
+
+
+def over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
+    runner = local(uses, **options)
+    return pipe_pair(runner, endpoints=runner.endpoints)
+
+
+RUNNERS = [local, over_a_pipe]
+
+
+@pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("make", RUNNERS, ids=lambda make: make.__name__)
+async def test_a_runner_keeps_the_contract(make: Any, check: Any) -> None:
+    await check(make)
