@@ -6,9 +6,10 @@ from jina_asgi.executor import Executor
 from jina_asgi.runners.deadline import DeadlineRunner
 from jina_asgi.runners.local import LocalRunner
 from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.runners.shared import SharedRunner
 from jina_asgi.settings import DeploymentSettings
 
 
 def assemble(uses: type[Executor], settings: DeploymentSettings) -> ObserveRunner:
-    """observe → deadline → local executor."""
-    return ObserveRunner(DeadlineRunner(LocalRunner(uses, settings)), settings.name)
+    """observe → deadline → shared → local executor."""
+    return ObserveRunner(DeadlineRunner(SharedRunner(LocalRunner(uses, settings))), settings.name)

@@ -3,27 +3,32 @@
 A document is checked by exact types and set without pydantic; where a value is not just what the plan says,
 or the class has rules of its own, pydantic reads that document instead and says what is wrong. Where only the
 plan is at hand documents are dicts.
+
+In JSON tensors are nested lists and bytes base64; NaN and infinities are written null, as JSON has none, and not
+read. Integers are written up to 64 bits. Text names the same thing twice: the last one counts.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
 import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from jina_asgi import schemas, tensors
-from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.readers import Mismatch, errors_of, reader
+from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
+from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, documents_with, errors_of
 from jina_asgi.types import Docs, Field, Schema
+from jina_asgi.writers import Writer
 
 Buffer = bytes | bytearray | memoryview
+_MAX_ERRORS = 100
+#: From so many docs on it pays to read them field by field.
+_MIN_ROWS = 4
+_UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 
 def codec(schema: Schema) -> Codec:
@@ -40,19 +45,20 @@ class Codec:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self.model: type[BaseModel] | None = schema.model
-        self._read = reader(schema, schema.name)
+        readers = Readers(schema)
+        self._read, self._read_columns = readers.of(schema.name), readers.of_columns(schema.name)
+        self._writer = Writer(schema.models)
         #: Makes the endpoint's own list type (`DocList[T]`) of a list of docs.
         self.wrap: Callable[[list[Any]], list[Any]] = (
             schemas.Container.docs(self.model).make if self.model is not None else list
         )
-        self._names = [field.name for field in schema.fields]
-        self._own_serializer = self.model is not None and schemas.has_own_serializer(self.model)
         #: Whether pydantic can read these docs straight from JSON: no tensors or bytes in them.
-        self.is_plain = self.model is not None and not any(
-            _carries_binary(field) for fields in schema.documents.values() for field in fields
-        )
+        self.is_plain = self.model is not None and not documents_with(schema, _is_binary)
+        #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
+        self.nests = bool(documents_with(schema, _is_untyped)) or _recurs(schema)
+        self._names = [field.name for field in schema.fields]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
-            orjson.OPT_NON_STR_KEYS if any(f.kind in ("dict", "json") for f in schema.fields) else 0
+            orjson.OPT_NON_STR_KEYS if documents_with(schema, lambda f: f.kind in ("dict", "json")) else 0
         )
 
     def docs(self, typed: list[Any]) -> Docs:
@@ -63,37 +69,52 @@ class Codec:
         """Docs of buffers that this codec decodes when asked."""
         return Docs(self, None, buffers)
 
-    def read(self, items: Iterable[Any]) -> list[Any]:
+    def read(self, items: Iterable[Any], depth: int = MAX_DEPTH) -> list[Any]:
         """Docs from plain values, as JSON or msgpack gives them.
 
         Raises:
             InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
         """
+        items = items if isinstance(items, list) else list(items)
+        made = self._read_as_columns(items)
+        if made is not None:
+            return self.wrap(made)
         docs: list[Any] = []
         errors: list[dict[str, Any]] = []
-        read = self._read
+        read, nests = self._read, self.nests
         for index, item in enumerate(items):
             try:
-                docs.append(read(item))
-            except ValidationError as error:
+                docs.append(read(check_depth(item, depth) if nests else item))
+            except (ValidationError, Mismatch) as error:
                 errors += [{**entry, "loc": [index, *entry["loc"]]} for entry in errors_of(error)]
-            except Mismatch as error:
-                errors.append(error.entry(index))
-            if len(errors) >= 100:
-                break
+                if len(errors) >= _MAX_ERRORS:
+                    break
         if errors:
-            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}", errors)
+            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}", errors[:_MAX_ERRORS])
         return self.wrap(docs)
 
+    def _read_as_columns(self, items: list[Any]) -> list[Any] | None:
+        """Docs of dicts that all have the same fields, field by field; None where that is not so."""
+        if len(items) < _MIN_ROWS or self.nests or set(map(type, items)) != {dict}:
+            return None
+        try:
+            columns = {name: [item[name] for item in items] for name in self._names if name in items[0]}
+        except KeyError:
+            return None
+        if len({len(item) for item in items}) > 1:  # what the first one lacks another may have
+            return None
+        return self._read_columns(columns, len(items))
+
     def encode(self, docs: Sequence[Any]) -> list[bytes]:
-        """One msgpack buffer a doc.
+        """One msgpack buffer a doc, for the other half of this library: secrets are in it as they are.
 
         Raises:
             InvalidDocs: a value cannot be written (an integer over 64 bits, a tensor of objects).
         """
+        encode, values = self._writer.encode_secrets, self._writer.values
         try:
-            return [_encoder.encode(self._fields_of(doc)) for doc in docs]
-        except (TypeError, ValueError, OverflowError, PydanticSerializationError) as error:
+            return [encode(values(doc)) for doc in docs]
+        except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
@@ -102,62 +123,95 @@ class Codec:
         Raises:
             InvalidDocs: a buffer is no document, or not of this schema.
         """
-        return self.read([unpack(buffer) for buffer in buffers])
+        try:
+            return self.read(list(map(_decode, buffers)))
+        except _UNREADABLE as error:
+            raise InvalidDocs(f"not a msgpack document: {error}") from error
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
         """The docs field by field: tensors of one dtype and shape stacked into one array, all else in lists."""
-        rows = [self._fields_of(doc) for doc in docs]
-        return {name: _stacked([row[name] for row in rows]) for name in self._names} if rows else {}
+        rows = [self._writer.values(doc) for doc in docs]
+        names: Iterable[str] = self._names
+        if rows and len(rows[0]) != len(self._names):  # extras, or dicts that lack what may be left out
+            names = dict.fromkeys(name for row in rows for name in row)
+        return {name: _stacked([row.get(name) for row in rows]) for name in names} if rows else {}
 
-    def from_columns(self, columns: dict[str, Any]) -> list[Any]:
+    def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH) -> list[Any]:
         """The inverse of `to_columns`.
 
         Raises:
             InvalidDocs: the columns differ in length, or a document made of them is wrong.
         """
-        if len({len(column) if isinstance(column, list | np.ndarray) else -1 for column in columns.values()}) > 1:
-            raise InvalidDocs("the columns differ in length: expected one entry a doc in each")
+        count = column_length(columns)
+        docs = self._read_columns(columns, count)
+        if docs is not None:
+            return self.wrap(docs)
+        lists = [c.tolist() if isinstance(c, np.ndarray) and c.ndim == 1 else c for c in columns.values()]
         names = list(columns)
-        try:
-            rows = zip(*columns.values(), strict=True)
-        except TypeError as error:
-            raise InvalidDocs("expected a list or a tensor in each column") from error
-        return self.read([dict(zip(names, row)) for row in rows])  # noqa: B905  # as long as each other, by zip above
+        return self.read([dict(zip(names, row)) for row in zip(*lists, strict=True)], depth)  # noqa: B905  # as above
 
     def to_json(self, docs: Iterable[Any]) -> list[Any]:
-        """The docs as values that `dumps` writes."""
-        if self._own_serializer:
-            return [_dump(doc) if isinstance(doc, BaseModel) else doc for doc in docs]
-        return [self._fields_of(doc) for doc in docs]
+        """The docs as values that `dumps` writes.
+
+        Raises:
+            ExecutorError: a serializer of the class's own failed.
+        """
+        json = self._writer.json
+        try:
+            return [json(doc) for doc in docs]
+        except _UNWRITABLE as error:
+            raise ExecutorError(f"a {self.schema.name} has no JSON form: {error}") from error
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `pack` writes."""
-        return [self._fields_of(doc) for doc in docs]
+        return [self._writer.values(doc) for doc in docs]
 
     def dumps(self, value: Any) -> bytes:
         """JSON bytes of an answer that holds docs from `to_json`: tensors as lists, bytes as base64.
 
         Raises:
-            InvalidDocs: something in it has no JSON form.
+            ExecutorError: something in it has no JSON form.
         """
         try:
-            return orjson.dumps(value, _json_default, self._json_options)
+            try:
+                return orjson.dumps(value, self._writer.for_json, self._json_options)
+            except TypeError as error:
+                if "Dict key must" not in str(error):
+                    raise
+                options = self._json_options | orjson.OPT_NON_STR_KEYS
+                return orjson.dumps(value, self._writer.for_json, options)
         except TypeError as error:
-            raise InvalidDocs(f"an answer has no JSON form: {error.__cause__ or error}") from error
+            raise ExecutorError(f"an answer has no JSON form: {error.__cause__ or error}") from error
 
-    def _fields_of(self, doc: Any) -> dict[str, Any]:
-        if type(doc) is self.model:
-            fields: dict[str, Any] = doc.__dict__
-            return fields
-        if isinstance(doc, dict):
-            return doc
-        return {name: getattr(doc, name) for name in self._names}  # a subclass: only what the schema promises
+    def pack(self, value: Any) -> bytes:
+        """An answer that holds docs from `to_values` as msgpack.
+
+        Raises:
+            ExecutorError: something in it cannot be written.
+        """
+        try:
+            return self._writer.encode(value)
+        except _UNWRITABLE as error:
+            raise ExecutorError(f"an answer cannot be written as msgpack: {error}") from error
+
+
+def column_length(columns: dict[str, Any]) -> int:
+    """How many docs some columns hold.
+
+    Raises:
+        InvalidDocs: a column is no list or tensor, or they differ in length.
+    """
+    lengths = {len(c) if type(c) is list or (isinstance(c, np.ndarray) and c.ndim) else -1 for c in columns.values()}
+    if -1 in lengths:
+        raise InvalidDocs("expected a list or a tensor in each column")
+    if len(lengths) > 1:
+        raise InvalidDocs("the columns differ in length: expected one entry a doc in each")
+    return lengths.pop() if lengths else 0
 
 
 def pack(value: Any) -> bytes:
     """Any value that may hold docs and tensors as msgpack."""
-    packed: bytes = _encoder.encode(value)
-    return packed
+    return _encode(value)
 
 
 def unpack(buffer: Buffer) -> Any:
@@ -167,61 +221,35 @@ def unpack(buffer: Buffer) -> Any:
         InvalidDocs: the bytes are not msgpack, nest too deep, or hold a tensor that lies about its size.
     """
     try:
-        return _decoder.decode(buffer)
-    except JinaASGIError:
-        raise
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return _decode(buffer)
+    except _UNREADABLE as error:
         raise InvalidDocs(f"not a msgpack document: {error}") from error
 
 
-def _carries_binary(field: Field) -> bool:
-    return field.kind in ("bytes", "tensor") or any(_carries_binary(item) for item in field.items)
+def _is_binary(field: Field) -> bool:
+    return field.kind in ("bytes", "tensor")
+
+
+def _is_untyped(field: Field) -> bool:
+    return field.kind == "json" or (field.kind in ("list", "set", "dict") and not field.items)
+
+
+def _recurs(schema: Schema) -> bool:
+    """Whether a document may hold its own kind."""
+    names = schema.documents
+    return any(name in documents_with(schema, lambda f, name=name: f.doc == name) for name in names)  # type: ignore[misc]
 
 
 def _stacked(values: list[Any]) -> Any:
-    if not isinstance(values[0], np.ndarray):
+    first = values[0]
+    if not isinstance(first, np.ndarray) or first.ndim == 0:
         return values
-    dtype, shape = values[0].dtype, values[0].shape
+    dtype, shape = first.dtype, first.shape
     if any(not isinstance(a, np.ndarray) or a.dtype is not dtype or a.shape != shape for a in values):
         return values
-    data = b"".join([a.tobytes() for a in values])
-    return np.frombuffer(data, dtype).reshape(len(values), *shape)
+    return np.frombuffer(b"".join([a.tobytes() for a in values]), dtype).reshape(len(values), *shape)
 
 
-@cache
-def _is_own_serializer(model: type[BaseModel]) -> bool:
-    return schemas.has_own_serializer(model)
-
-
-def _dump(doc: BaseModel) -> Any:
-    if _is_own_serializer(type(doc)):
-        return doc.__pydantic_serializer__.to_python(doc, by_alias=True, warnings=False)
-    return doc.__dict__
-
-
-def _json_default(value: Any) -> Any:
-    array = schemas.tensor_to_numpy(value)
-    if array is not None:
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    if isinstance(value, BaseModel):
-        return _dump(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return base64.b64encode(value).decode()
-    return to_jsonable_python(value)
-
-
-def _msgpack_default(value: Any) -> Any:
-    if isinstance(value, str):  # docarray's ID and URLs: msgspec knows str itself only
-        return str.__str__(value)
-    if isinstance(value, np.ndarray):
-        return msgspec.msgpack.Ext(*tensors.pack(value))
-    array = schemas.tensor_to_numpy(value)
-    if array is not None:
-        return msgspec.msgpack.Ext(*tensors.pack(array))
-    if isinstance(value, BaseModel):
-        return value.__dict__
-    return to_jsonable_python(value)
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_msgpack_default)
-_decoder = msgspec.msgpack.Decoder(ext_hook=tensors.unpack)
+_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError)
+_encode = Writer({}).encode
+_decode = msgspec.msgpack.Decoder(ext_hook=tensors.unpack).decode

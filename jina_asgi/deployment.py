@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from jina_asgi.assembly import assemble
 from jina_asgi.codecs import codec
+from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError, UnknownEndpoint
 from jina_asgi.executor import Executor
 from jina_asgi.settings import DeploymentSettings
@@ -59,7 +60,7 @@ class Deployment:
         await self._stack.aclose()
 
     async def call(
-        self, on: str, docs: Any, parameters: Mapping[str, Any] = EMPTY, *, context: Context | None = None
+        self, on: str, docs: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
     ) -> Any:
         """Answer one call: docs in, docs out, in order.
 
@@ -74,7 +75,7 @@ class Deployment:
         return (await self.run(on, docs, parameters, context=context)).docs.typed
 
     async def run(
-        self, on: str, docs: Any, parameters: Mapping[str, Any] = EMPTY, *, context: Context | None = None
+        self, on: str, docs: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
     ) -> Result:
         """As `call`, answering with the whole Result: docs, `__results__` and the trail."""
         call = _call(self.runner, on, docs, parameters, context)
@@ -85,7 +86,7 @@ class Deployment:
             ticket.close()
 
     async def stream(
-        self, on: str, doc: Any, parameters: Mapping[str, Any] = EMPTY, *, context: Context | None = None
+        self, on: str, doc: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
     ) -> AsyncGenerator[Any, None]:
         """Answer one call to a streaming endpoint, document by document. Close it to stop the work."""
         call = _call(self.runner, on, doc, parameters, context)
@@ -98,13 +99,13 @@ class Deployment:
             ticket.close()
 
 
-def _call(runner: Runner, on: str, docs: Any, parameters: Mapping[str, Any], context: Context | None) -> Call:
-    name = on if on.startswith("/") else f"/{on}"
+def _call(runner: Runner, on: str, docs: Any, parameters: Mapping[str, Any] | None, context: Context | None) -> Call:
+    name = normalised(on) or on
     endpoint = resolve(runner.endpoints, name)
     if endpoint is None:
         raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'; known: {', '.join(runner.endpoints)}")
     reader = codec(endpoint.input)
-    items = docs if isinstance(docs, list | tuple) else [docs]
+    items = list(docs) if isinstance(docs, list | tuple) else [docs]
     model = reader.model
-    typed = items if all(type(item) is model for item in items) else reader.read(items)
-    return Call(name, reader.docs(reader.wrap(list(typed))), parameters, context or Context())
+    typed = reader.wrap(items) if all(type(item) is model for item in items) else reader.read(items)
+    return Call(name, reader.docs(typed), parameters or EMPTY, context or Context())

@@ -5,13 +5,12 @@ FastAPI resolves the dependencies and hands over; bodies are read and answered a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.plugin import JinaASGI, Source
@@ -76,21 +75,30 @@ def include(app: FastAPI, source: Source, *, prefix: str, **options: Any) -> Non
 
 def _handed_over(app: EndpointApp) -> Any:
     async def endpoint(request: Request) -> Response:
-        return _HandOver(app)
+        if not hasattr(request, "_body"):
+            return _HandOver(app)
+        return _HandOver(app, await request.body())  # a dependency has read it
 
     endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
     return endpoint
 
 
 class _HandOver(Response):
-    """The response that an endpoint's own application gives."""
+    """The response that an endpoint's own application gives to a request whose body may have been read already."""
 
-    def __init__(self, app: EndpointApp) -> None:
+    def __init__(self, app: EndpointApp, read: bytes | None = None) -> None:
         super().__init__()
-        self._app = app
+        self._app, self._read = app, read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app.serve(scope, receive, send, None)
+        await self._app(scope, receive if self._read is None else self._again(receive), send)
+
+    def _again(self, receive: Receive) -> Receive:
+        async def read_again() -> Message:
+            body, self._read = self._read, None
+            return await receive() if body is None else {"type": "http.request", "body": body, "more_body": False}
+
+        return read_again
 
 
 def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
@@ -98,17 +106,24 @@ def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     operation = operations(endpoint, schemas)[method]
     wanted = ("requestBody", "responses", "parameters", "summary", "description")
-    return {key: _inlined(operation[key], schemas, 0) for key in wanted if key in operation}
+    return {key: _inlined(operation[key], schemas, ()) for key in wanted if key in operation}
 
 
-def _inlined(value: Any, schemas: Mapping[str, Any], depth: int) -> Any:
+def _inlined(value: Any, schemas: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+    """A value with every reference to our schemas replaced; one within itself becomes any object of that title."""
     if isinstance(value, list):
-        return [_inlined(item, schemas, depth) for item in value]
+        return [_inlined(item, schemas, within) for item in value]
     if not isinstance(value, dict):
         return value
-    name = str(value.get("$ref", "")).rpartition("/")[2]
-    if not name:
-        return {key: _inlined(item, schemas, depth) for key, item in value.items()}
-    if name not in schemas or depth > _DEPTH:  # FastAPI's own schemas are not ours to add; a recursive one ends
-        return {"type": "object"}
-    return _inlined(copy.deepcopy(schemas[name]), schemas, depth + 1)
+    reference = value.get("$ref")
+    if not isinstance(reference, str):  # `$ref` may also be the name of a property
+        return {key: _inlined(item, schemas, within) for key, item in value.items()}
+    name = reference.rpartition("/")[2]
+    if name in within or len(within) > _DEPTH:
+        return {"type": "object", "title": name}
+    return _inlined({**schemas[name], **_beside(value)}, schemas, (*within, name))
+
+
+def _beside(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside a reference, such as a description or a default."""
+    return {key: value for key, value in reference.items() if key != "$ref"}

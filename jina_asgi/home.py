@@ -1,6 +1,7 @@
 """Where an application's Runner lives: on the host's loop when a lifespan comes, else on one of its own.
 
-Starting begins the loading and returns; whoever needs the Runner waits for it a while.
+Starting begins the loading and returns; whoever needs the Runner waits for it a while. Ending finishes what runs,
+within the Runner's own grace period; hurrying ends that period.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import atexit
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,21 +20,51 @@ from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
 
+_HOMES: weakref.WeakSet[Home] = weakref.WeakSet()
+_AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
+
+
+def announce_end() -> None:
+    """This process is about to end: every application says so when asked whether it is ready, and none starts anew."""
+    for home in list(_HOMES):
+        home.ending = True
+
+
+def end_now() -> None:
+    """What still runs in any application of this process ends now, told NotReady."""
+    for home in list(_HOMES):
+        home.hurry()
+
 
 class Home:
     """One Runner's life, entered by `lifespan`, or begun in a thread by the first who asks."""
 
     def __init__(self, runner: Runner, startup_wait: float) -> None:
         self._runner, self._wait = runner, startup_wait
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._bridge: BridgeRunner | None = None
-        self._stop: asyncio.Event | None = None
+        self._life: _Life | None = None
         self._thread: threading.Thread | None = None
-        self._settled = threading.Event()
         self._lock = threading.Lock()
-        self._waiters: set[asyncio.Future[None]] = set()
-        self.state = "stopped"
-        self.failure: BaseException | None = None
+        self.ending = False
+        _HOMES.add(self)
+
+    @property
+    def state(self) -> str:
+        """One of stopped, loading, ready, failed, draining."""
+        return "stopped" if self._life is None else self._life.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether new calls should be sent here."""
+        return self.state == "ready" and not self.ending
+
+    def reason(self) -> str:
+        """Why the Runner is not ready, for a client: nothing of the cause but its type."""
+        life = self._life
+        if life is not None and life.failure is not None:
+            return f"failed to load ({type(life.failure).__name__}); the log has the cause"
+        if self.ending or (life is not None and life.state in ("draining", "stopped")):
+            return "draining"
+        return "not started" if life is None else "still loading"
 
     async def runner(self) -> Runner:
         """The Runner as the running loop may call it.
@@ -40,107 +72,188 @@ class Home:
         Raises:
             NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
         """
-        if self.state != "ready":
-            await self._until_ready()
-        if self._loop is asyncio.get_running_loop():
-            return self._runner
-        assert self._bridge is not None
-        return self._bridge
+        life = self._life
+        if life is None or life.state != "ready":
+            life = await self._loaded()
+        return self._runner if life.loop is asyncio.get_running_loop() else life.bridge
 
-    def reason(self) -> str:
-        """Why the Runner is not ready, for a client: nothing of the cause but its type."""
-        if self.failure is not None:
-            return f"failed to load ({type(self.failure).__name__}); the log has the cause"
-        return {"stopped": "not started", "loading": "still loading"}.get(self.state, self.state)
+    async def _loaded(self) -> _Life:
+        life = self._life or self.start()
+        if life is not None and life.state == "loading":
+            await life.settled(self._wait)
+        if life is None or life.state != "ready":
+            raise NotReady(f"{self.reason()}; try again later", retry_after=1.0)
+        return life
 
     @asynccontextmanager
     async def lifespan(self, *, wait_ready: bool = False) -> AsyncIterator[None]:
         """Live on this loop: begin to load, and, on leaving, finish what runs.
 
+        Loading that has not ended by then is abandoned. Within a lifespan of the same application (it is mounted
+        twice) this one does nothing.
+
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
-        task = asyncio.create_task(self._live(), name="jina-asgi")
-        self._begin(asyncio.get_running_loop())
+        if self._thread is not None:  # somebody asked before the lifespan came
+            await asyncio.to_thread(self.close)
+        with self._lock:
+            shared = self._life is not None
+            life = self._life = self._life or _Life(self._runner, asyncio.get_running_loop())
+            self.ending = False
+        if shared:
+            yield
+            return
+        task = asyncio.create_task(life.live(), name="jina-asgi")
+        hurried = True
         try:
             if wait_ready:
-                await self._until_settled(None)
-                if self.failure is not None:
-                    raise self.failure
+                await life.settled(None)
+                if life.state != "ready":
+                    raise life.failure or NotReady("stopped before it had loaded")
             yield
+            hurried = False
+        except Exception:
+            hurried = False
+            raise
         finally:
-            assert self._stop is not None
-            self._stop.set()
-            await task
+            life.end(hurry=hurried)
+            try:
+                await _ended(task, life)
+            finally:
+                self._life = None
 
-    def start(self) -> None:
-        """Live on a loop of our own, in one daemon thread, where no lifespan comes."""
+    def start(self) -> _Life | None:
+        """Live on a loop of our own, in one daemon thread, where no lifespan comes; the life there is."""
         with self._lock:
-            if self.state != "stopped":
-                return
-            loop = asyncio.new_event_loop()
-            self._begin(loop)
-            self._thread = threading.Thread(target=self._run, args=(loop,), name="jina-asgi-loop", daemon=True)
-            self._thread.start()
-            atexit.register(self.close)
+            if self._life is None and not self.ending:
+                loop = asyncio.new_event_loop()
+                life = self._life = _Life(self._runner, loop)
+                self._thread = threading.Thread(target=self._run, args=(life,), name="jina-asgi-loop", daemon=True)
+                self._thread.start()
+                atexit.register(self._exit)
+            return self._life
 
     def close(self) -> None:
-        """End the thread that `start` began, if it did."""
-        thread, self._thread = self._thread, None
-        if thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            thread.join()
-            atexit.unregister(self.close)
+        """End the thread that `start` began, if it did, once what runs there has finished."""
+        self._close(hurry=False, timeout=None)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop, self._bridge = loop, BridgeRunner(self._runner, loop)
-        self._stop, self.failure = asyncio.Event(), None
-        self._settled.clear()
+    def hurry(self) -> None:
+        """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""
+        self.ending = True
+        life = self._life
+        if life is not None:
+            life.end(hurry=True)
+
+    def _exit(self) -> None:
+        self._close(hurry=True, timeout=_AT_EXIT)
+
+    def _close(self, *, hurry: bool, timeout: float | None) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
+            life = self._life
+        if thread is not None:
+            if life is not None:
+                life.end(hurry=hurry)
+            thread.join(timeout)
+            atexit.unregister(self._exit)
+
+    def _run(self, life: _Life) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: life.loop) as runner:
+                runner.run(life.live())
+        finally:
+            life.bridge.close()
+            with self._lock:
+                if self._life is life:
+                    self._life = None
+
+
+class _Life:
+    """One life of a Runner, on one loop: loading, then ready or failed, then draining, then stopped."""
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.bridge = loop, BridgeRunner(runner, loop)
         self.state = "loading"
+        self.failure: BaseException | None = None
+        self._runner, self._stop = runner, asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._asked = self._hurried = False
+        self._waiters: set[asyncio.Future[None]] = set()
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(self._live())
-
-    async def _live(self) -> None:
+    async def live(self) -> None:
         """Load, live until told to stop, unload. A failure is kept: the process stays up and says why."""
-        assert self._stop is not None
+        self._task = asyncio.current_task()
+        try:
+            if not self._asked:  # told to end before this began
+                await self._between()
+        except asyncio.CancelledError:
+            pass  # `_end` did this, or the loop is closing: what is open has been closed on the way here
+        finally:
+            self._become("stopped")
+            self.bridge.close()
+
+    async def _between(self) -> None:
         try:
             async with self._runner.lifespan():
-                self._settle("ready")
+                self._become("ready")
                 await self._stop.wait()
-                self.state = "draining"
         except Exception as error:
+            if self.state != "loading":
+                logger.exception("an Executor failed while it was being closed")
+                return
             self.failure = error
-            self._settle("failed")
+            self._become("failed")
             logger.exception("an Executor failed to load; its application answers 503")
             await self._stop.wait()
-        finally:
-            self.state = "stopped"
 
-    def _settle(self, state: str) -> None:
-        self.state = state
-        self._settled.set()
-        for waiter in list(self._waiters):
-            waiter.get_loop().call_soon_threadsafe(_release, waiter)
-
-    async def _until_ready(self) -> None:
-        if self.state == "stopped":
-            self.start()
-        if self.state == "loading":
-            await self._until_settled(self._wait)
-        if self.state != "ready":
-            raise NotReady(f"{self.reason()}; try again later", retry_after=1.0)
-
-    async def _until_settled(self, timeout: float | None) -> None:
-        """Wait until loading has ended, one way or the other, at most `timeout` seconds."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+    def end(self, *, hurry: bool) -> None:
+        """Finish what runs, or with `hurry` stop it, and unload; from any thread."""
         try:
-            if not self._settled.is_set():
+            self.loop.call_soon_threadsafe(self._end, hurry)
+        except RuntimeError:
+            pass  # that loop is closed, so this life is over
+
+    def _end(self, hurry: bool) -> None:
+        self._asked = True
+        hurry = hurry or self.state == "loading"
+        if self.state in ("loading", "ready"):
+            self._become("draining")
+        self._stop.set()
+        if hurry and not self._hurried and self._task is not None:
+            self._hurried = True
+            self._task.cancel()
+
+    async def settled(self, timeout: float | None) -> None:
+        """Wait until loading has ended, one way or the other, at most `timeout` seconds; on any loop."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)  # before the look at `state`: one side always sees the other's word
+        try:
+            if self.state == "loading":
                 await asyncio.wait([waiter], timeout=timeout)
         finally:
             self._waiters.discard(waiter)
+
+    def _become(self, state: str) -> None:
+        self.state = state
+        for waiter in list(self._waiters):
+            try:
+                waiter.get_loop().call_soon_threadsafe(_release, waiter)
+            except RuntimeError:
+                pass  # its loop is closed: nobody waits any more
+
+
+async def _ended(task: asyncio.Task[None], life: _Life) -> None:
+    """Wait for a life's end; being cancelled meanwhile hurries it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            life.end(hurry=True)
+    if cancelled is not None:
+        raise cancelled
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import platform
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import metadata
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
 from jina_asgi.protocols.http import HttpOptions, authenticate, send_json
 from jina_asgi.protocols.openapi import PAGE, document
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.problems import MethodNotAllowed, problem
 
 #: Answered without asking `auth`: they say only whether the process lives and can serve.
 PUBLIC = frozenset({"/", "/-/live", "/-/ready"})
+_METHODS = ("GET", "HEAD")
+_ONLY_FROM_HERE = b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 _PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
 
 
@@ -26,6 +29,7 @@ class Management:
 
     def __init__(self, source: Deployment, home: Home, options: Any) -> None:
         self._source, self._home, self._options = source, home, options
+        self._document: dict[str, Any] | None = None
         self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/": self._root,
             "/-/live": self._root,
@@ -37,39 +41,46 @@ class Management:
             "/docs": self._docs,
         }
 
-    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    @property
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """The paths that are answered here, with their methods."""
+        return dict.fromkeys(self._routes, _METHODS)
+
+    async def __call__(self, path: str, scope: Scope, send: Send) -> None:
         options: HttpOptions = self._options
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
         try:
             if options.auth is not None and path not in PUBLIC:
                 await authenticate(options.auth, path, scope)
             route = self._routes.get(path)
             if route is None:
                 raise UnknownEndpoint("Not Found")
-            if scope["method"] not in ("GET", "HEAD"):
-                await send_json(send, 405, {"detail": "Method Not Allowed"}, [(b"allow", b"GET, HEAD")])
-            else:
-                await route(scope, send)
+            if scope["method"] not in _METHODS:
+                raise MethodNotAllowed(_METHODS)
+            await route(scope, send)
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             status, body, headers = problem(error, expose=options.expose_errors)
             await send_json(send, status, body, headers)
 
     def openapi(self, root: str) -> dict[str, Any]:
-        options = self._options
-        return document(
-            self._source.endpoints,
-            title=options.title,
-            description=options.description,
-            version=options.version,
-            root=root,
-        )
+        """The OpenAPI document, as seen below the prefix `root`."""
+        if self._document is None:
+            options = self._options
+            self._document = document(
+                self._source.endpoints,
+                title=options.title,
+                description=options.description,
+                version=options.version,
+            )
+        return {**self._document, "servers": [{"url": root}]} if root else self._document
 
     async def _root(self, scope: Scope, send: Send) -> None:
         await send_json(send, 200, {})
 
     async def _ready(self, scope: Scope, send: Send) -> None:
-        if self._home.state == "stopped":
-            self._home.start()
-        if self._home.state != "ready":
+        self._home.start()
+        if not self._home.ready:
             raise NotReady(self._home.reason())
         await send_json(send, 200, {"ready": True})
 
@@ -83,9 +94,8 @@ class Management:
         await send_json(send, 200, {"jina": {"jina": _versions()["jina-asgi"], **_versions()}, "envs": {}})
 
     async def _dry_run(self, scope: Scope, send: Send) -> None:
-        if self._home.state == "stopped":
-            self._home.start()
-        ready = self._home.state == "ready"
+        self._home.start()
+        ready = self._home.ready
         exception = None if ready else {"name": "NotReady", "args": [self._home.reason()], "stacks": [], "executor": ""}
         description = "" if ready else self._home.reason()
         await send_json(send, 200, {"code": int(not ready), "description": description, "exception": exception})
@@ -95,13 +105,32 @@ class Management:
 
     async def _docs(self, scope: Scope, send: Send) -> None:
         page = PAGE.encode()
-        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(page)).encode())]
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(page)).encode()),
+            (b"content-security-policy", _ONLY_FROM_HERE),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": page})
 
 
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
+
+
+@functools.cache
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES} | {
+    return {name: _version(name) for name in _PACKAGES} | {
         "python": platform.python_version(),
         "platform": platform.system(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

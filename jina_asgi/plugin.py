@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
@@ -13,44 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jina_asgi.deployment import Deployment
 from jina_asgi.endpoints import normalised
-from jina_asgi.errors import DefinitionError, UnknownEndpoint
+from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.home import Home
 from jina_asgi.management import Management
-from jina_asgi.protocols.bodies import exec_endpoint
-from jina_asgi.protocols.http import Auth, EndpointApp, read_body, send_json
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.http import CallApp, EndpointApp, PostApp
 from jina_asgi.protocols.watch import DisconnectWatch
-from jina_asgi.settings import Limits
-from jina_asgi.types import resolve
+from jina_asgi.settings import AppSettings
 
 Source = Deployment | type[Executor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of a JinaASGI.
-
-    Attributes:
-        auth: `async (headers, endpoint) -> identity or None`; None is answered by 401. It covers every route but
-            `/`, `/-/live` and `/-/ready`, and its answer is the Executor's `context.identity`.
-        limits: bytes, docs and depth of one request.
-        cors: allow every origin (or the origins in a list); None: leave CORS to the host.
-        startup_wait: seconds that a call waits for loading before it is answered by 503.
-        wait_ready: startup waits until everything has loaded, and fails where loading does.
-        expose_errors: tell clients an Executor's own exceptions (for development).
-        title, description, version: for the OpenAPI document.
-    """
-
-    auth: Auth | None = None
-    limits: Limits = field(default_factory=Limits)
-    cors: bool | list[str] = False
-    startup_wait: float = 10.0
-    wait_ready: bool = False
-    expose_errors: bool = False
-    title: str = "jina_asgi"
-    description: str = ""
-    version: str = "1"
 
 
 class JinaASGI:
@@ -60,23 +30,33 @@ class JinaASGI:
 
     Args:
         source: what answers.
-        options: see `Options`.
+        options: those of `AppSettings`: `auth`, `limits`, `cors`, `startup_wait`, `wait_ready`, `expose_errors`,
+            `title`, `description`, `version`.
+
+    Raises:
+        DefinitionError: a source that is none; an option that does not exist (it names the nearest) or does not fit.
     """
 
     def __init__(self, source: Source, **options: Any) -> None:
         self.source = as_deployment(source)
-        self.options = _options(options)
+        self.options = AppSettings.of(options)
         self.home = Home(self.source.runner, self.options.startup_wait)
         watch = DisconnectWatch()
         self.endpoints: Mapping[str, EndpointApp] = {
             name: EndpointApp(endpoint, self.home, self.options, watch)
             for name, endpoint in self.source.endpoints.items()
         }
+        self._calls: Mapping[str, CallApp] = {
+            **self.endpoints,
+            "/post": PostApp(self.endpoints, self.home, self.options, watch),
+        }
         self._management = Management(self.source, self.home, self.options)
         self._app: ASGIApp = self._route
         if self.options.cors:
             origins = ["*"] if self.options.cors is True else self.options.cors
-            self._app = CORSMiddleware(self._route, origins, allow_methods=["*"], allow_headers=["*"])
+            self._app = CORSMiddleware(
+                self._route, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["retry-after-ms"]
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -86,39 +66,29 @@ class JinaASGI:
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
+        else:
+            raise RuntimeError(f"JinaASGI answers http, websocket and lifespan, and knows no {scope['type']!r}")
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """The life of what is mounted here, for a host that composes lifespans itself."""
         return self.home.lifespan(wait_ready=self.options.wait_ready)
 
+    @property
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """Every path that is answered here, with its methods."""
+        return {**self._management.routes, **{path: app.methods for path, app in self._calls.items()}}
+
     def openapi(self, root: str = "") -> dict[str, Any]:
-        """The OpenAPI document."""
+        """The OpenAPI document, as seen below the prefix `root`."""
         return self._management.openapi(root)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope)
-        endpoint = self.endpoints.get(path)
-        if endpoint is not None:
-            await endpoint(scope, receive, send)
-        elif path == "/post" and scope["method"] == "POST":
-            await self._post(scope, receive, send)
+        call = self._calls.get(path)
+        if call is not None:
+            await call(scope, receive, send)
         else:
-            await self._management(path, scope, receive, send)
-
-    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """`POST /post`, which names its endpoint in the body, as Jina's clients do."""
-        try:
-            raw = await read_body(receive, self.options.limits.body)
-            media = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
-            name = normalised(exec_endpoint(media, raw)) or "/default"
-            endpoint = resolve(self.source.endpoints, name)
-            if endpoint is None:
-                raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            status, body, headers = problem(error)
-            await send_json(send, status, body, headers)
-        else:
-            await self.endpoints[endpoint.name].serve(scope, receive, send, raw)
+            await self._management(path, scope, send)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -137,6 +107,9 @@ class JinaASGI:
 def mount(app: Any, path: str, source: Source, **options: Any) -> JinaASGI:
     """Mount a Deployment (or an Executor class) into a Starlette or FastAPI app, and live within its lifespan.
 
+    Routes that the host has already keep precedence. One Deployment may be mounted more than once: its model is
+    loaded once.
+
     Args:
         app: the host.
         path: the prefix, such as "/lm".
@@ -144,18 +117,25 @@ def mount(app: Any, path: str, source: Source, **options: Any) -> JinaASGI:
         options: those of `JinaASGI`.
 
     Raises:
-        DefinitionError: a path that is no prefix, an app that has no router, an option that does not exist.
+        DefinitionError: a path that is no prefix, or that an earlier mount takes; an app that has no router; an
+            option that does not exist.
     """
     prefix = normalised(path)
-    if prefix in (None, "/default") or not path.startswith("/"):
+    if prefix is None or not path.startswith("/") or not path.strip("/"):
         raise DefinitionError(
             f"mount(..., {path!r}, ...): expected a prefix such as '/lm'; serve a JinaASGI at the root"
         )
     router = getattr(app, "router", None)
     if router is None or not hasattr(router, "lifespan_context"):
         raise DefinitionError(f"mount({type(app).__name__}, ...): expected a Starlette or FastAPI app")
+    for route in router.routes:
+        if isinstance(route, Mount) and f"{prefix}/".startswith(f"{route.path}/"):
+            raise DefinitionError(
+                f"mount(..., {path!r}, ...): what is mounted at {route.path or '/'!r} already answers every path below"
+                " it; mount this before, or elsewhere"
+            )
     asgi = JinaASGI(source, **options)
-    router.routes.append(Route(prefix, _bare_prefix, methods=["GET"], include_in_schema=False))
+    router.routes.append(Route(prefix, _BarePrefix(asgi, prefix), name=prefix, include_in_schema=False))
     router.routes.append(Mount(prefix, app=asgi))
     router.lifespan_context = _composed(router.lifespan_context, asgi)
     return asgi
@@ -172,10 +152,16 @@ def _composed(host: Callable[[Any], Any], asgi: JinaASGI) -> Callable[[Any], Abs
     return lifespan
 
 
-async def _bare_prefix(request: Any) -> Any:
-    from starlette.responses import JSONResponse
+class _BarePrefix:
+    """`/lm`, answered as `/lm/` is: a Mount takes only what follows the slash."""
 
-    return JSONResponse({})
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app, self._prefix = app, prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = scope.get("root_path", "")
+        below = {"app_root_path": scope.get("app_root_path", root), "root_path": root + self._prefix}
+        await self._app({**scope, **below}, receive, send)
 
 
 def as_deployment(source: Any) -> Deployment:
@@ -192,17 +178,16 @@ def as_deployment(source: Any) -> Deployment:
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the prefix that this application is mounted at."""
+    """The path below the prefix that this application is mounted at.
+
+    Servers leave the root path in front of `path`; proxies may have stripped it, and then only what the host's
+    own mounts added to it is there.
+    """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-        return path[len(root) :] or "/"
+    if root:
+        mounted = root.removeprefix(scope.get("app_root_path", ""))
+        for prefix in (root, mounted):
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                return path[len(prefix) :] or "/"
     return path
-
-
-def _options(options: Mapping[str, Any]) -> Options:
-    known = Options.__dataclass_fields__
-    for name in options:
-        if name not in known:
-            raise DefinitionError(f"JinaASGI has no option {name!r}; known: {', '.join(known)}")
-    return Options(**options)

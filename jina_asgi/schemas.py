@@ -9,17 +9,18 @@ from __future__ import annotations
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
-from pydantic.fields import FieldInfo
 
+from jina_asgi import tensors, traits
 from jina_asgi.errors import DefinitionError
+from jina_asgi.json_schemas import object_schema
 from jina_asgi.types import Field, FieldKind, ParametersSchema, Schema
 
 with warnings.catch_warnings():
@@ -34,7 +35,12 @@ with warnings.catch_warnings():
 __all__ = ["BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "is_document", "schema_of"]
 
 _SCALARS: Mapping[Any, FieldKind] = {str: "str", int: "int", float: "float", bool: "bool", bytes: "bytes"}
-_CONTAINERS: Mapping[Any, FieldKind] = {list: "list", tuple: "tuple", set: "set", frozenset: "set", dict: "dict"}
+_CONTAINERS: Mapping[Any, FieldKind] = {
+    **dict.fromkeys((list, Sequence, MutableSequence, deque), "list"),
+    **dict.fromkeys((set, frozenset, Set, MutableSet), "set"),
+    **dict.fromkeys((dict, Mapping, MutableMapping, OrderedDict, defaultdict), "dict"),
+    tuple: "tuple",
+}
 
 
 with warnings.catch_warnings():
@@ -55,8 +61,8 @@ with warnings.catch_warnings():
 
 
 def is_document(annotation: Any) -> bool:
-    """Whether an annotation is a document class: any pydantic model, docarray's among them."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    """Whether an annotation is a document class: any pydantic model with fields, docarray's among them."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, RootModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class TensorType:
     `convert` checks the declared shape; `view` is the numpy class that an array already of that shape is seen as.
     """
 
-    convert: Callable[[np.ndarray], Any]
+    convert: Callable[[Any], Any]
     view: type[np.ndarray] | None = None
 
     @classmethod
@@ -115,11 +121,14 @@ class TensorType:
         if declared is None:
             return cls(plain._docarray_validate, view)
 
-        def convert(array: np.ndarray) -> Any:
-            # docarray's own check: it reshapes where the sizes agree and raises ValueError where not.
-            return tensor.__docarray_validate_shape__(plain._docarray_validate(array), declared)
+        sizes = tuple(axis if isinstance(axis, int) else None for axis in declared) if ... not in declared else None
 
-        return cls(convert, view if all(isinstance(axis, int) for axis in declared) else None)
+        def convert(value: Any) -> Any:
+            if isinstance(value, np.ndarray):  # docarray would reshape too, and warn of it
+                value = tensors.shaped(value, sizes)
+            return tensor.__docarray_validate_shape__(plain._docarray_validate(value), declared)
+
+        return cls(convert, view if sizes is not None and None not in sizes else None)
 
 
 def schema_of(model: type[BaseModel]) -> Schema:
@@ -152,9 +161,18 @@ def tensor_to_numpy(value: Any) -> np.ndarray | None:
         return value.view(np.ndarray)
     if isinstance(value, AbstractTensor):
         return np.asarray(value._docarray_to_ndarray())
-    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
+    if is_torch_type(type(value)) and hasattr(value, "detach"):
         return np.asarray(value.detach().cpu().numpy())
     return None
+
+
+def is_torch_type(annotation: Any) -> bool:
+    return isinstance(annotation, type) and annotation.__module__.partition(".")[0] == "torch"
+
+
+def is_torch(value: Any) -> bool:
+    """Whether a value is a tensor of torch's, docarray's own included; torch need not be there to ask."""
+    return any(is_torch_type(base) for base in type(value).__mro__)
 
 
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:
@@ -174,45 +192,35 @@ def string_types(model: type[BaseModel]) -> dict[str, type[str]]:
     return {name: ID for name, info in model.model_fields.items() if _bare(info.annotation) is ID}
 
 
+def bytes_types(model: type[BaseModel]) -> dict[str, type[bytes]]:
+    """The fields of a document class that hold bytes of a class of docarray's."""
+    bare = {name: _bare(info.annotation) for name, info in model.model_fields.items()}
+    return {name: kind for name, kind in bare.items() if isinstance(kind, type) and issubclass(kind, BaseBytes)}
+
+
 def needs_pydantic(model: type[BaseModel]) -> bool:
     """Whether a class has rules of its own that only pydantic can run: validators, constraints, aliases."""
-    decorators = model.__pydantic_decorators__
-    return bool(
-        decorators.validators
-        or decorators.field_validators
-        or decorators.root_validators
-        or decorators.model_validators
-        or model.__pydantic_custom_init__
-        or model.__pydantic_post_init__
-        or model.__private_attributes__
-        or issubclass(model, AnyDoc)
-        or model.model_config.get("extra", "ignore") != "ignore"
-        or model.model_config.get("strict")
-        or any(info.alias or info.validation_alias or _constraints(info) for info in model.model_fields.values())
-    )
+    return issubclass(model, AnyDoc) or traits.has_rules(model, lambda item: _dtype_of([item]) is not None)
 
 
-def has_own_serializer(model: type[BaseModel]) -> bool:
-    """Whether a class decides itself what its JSON looks like: serializers, computed fields, aliases."""
-    decorators = model.__pydantic_decorators__
-    return bool(
-        decorators.field_serializers
-        or decorators.model_serializers
-        or decorators.computed_fields
-        or model.model_config.get("extra") == "allow"
-        or any(
-            info.exclude or info.serialization_alias or info.alias or any(_serializes(m) for m in info.metadata)
-            for info in model.model_fields.values()
-        )
-    )
+def as_they_are(model: type[BaseModel]) -> dict[str, str]:
+    """The fields that may hold bytes, tensors or documents and have no serializer of their own, with their JSON names.
+
+    Where a class has serializers pydantic makes JSON of all other fields.
+    """
+    own = traits.own_fields(model)
+    return {
+        name: info.serialization_alias or info.alias or name
+        for name, info in model.model_fields.items()
+        if name not in own and any(not added and _is_left(leaf) for leaf, added in traits.leaves(info.annotation))
+    }
 
 
-def _serializes(metadata: Any) -> bool:
-    return type(metadata).__name__ in ("PlainSerializer", "WrapSerializer")
-
-
-def _constraints(info: FieldInfo) -> list[Any]:
-    return [m for m in info.metadata if _dtype_of([m]) is None]
+def _is_left(leaf: Any) -> bool:
+    if leaf is Any or is_torch_type(leaf):
+        return True
+    kinds = (bytes, np.ndarray, AbstractTensor, DocList, BaseModel)
+    return isinstance(leaf, type) and any(issubclass(leaf, kind) for kind in kinds)
 
 
 def _add_document(
@@ -233,7 +241,14 @@ def _add_document(
         raise DefinitionError(f"{model.__name__} has an annotation that cannot be resolved: {error}") from error
     documents[name] = ()  # reserve the place: a document may hold its own kind
     documents[name] = tuple(
-        _field(field_name, info.annotation, info.metadata, documents, models, required=info.is_required())
+        _field(
+            traits.wire_name(model, field_name),
+            info.annotation,
+            info.metadata,
+            documents,
+            models,
+            required=info.is_required(),
+        )
         for field_name, info in model.model_fields.items()
     )
     return name
@@ -272,7 +287,7 @@ def _field(
             metadata = [*metadata, *more]
     tag = getattr(annotation, "_proto_type_name", None)
     origin = get_origin(annotation)
-    if annotation in _SCALARS:
+    if annotation in _SCALARS and not traits.is_encoded(metadata):
         return made(_SCALARS[annotation])
     if annotation is np.ndarray or origin is np.ndarray or _is_tensor(annotation):
         return made("tensor", dtype=_dtype_of(metadata), shape=_shape_of(annotation), tag=tag)
@@ -285,7 +300,9 @@ def _field(
     if isinstance(annotation, type) and issubclass(annotation, str) and issubclass(annotation, AbstractType):
         return made("str", tag=tag)
     if (kind := _CONTAINERS.get(origin or annotation)) is not None:
-        arguments = [a for a in get_args(annotation) if a is not Ellipsis]
+        arguments = get_args(annotation)
+        if kind == "tuple" and ... in arguments:
+            kind, arguments = "list", arguments[:1]
         return made(kind, items=tuple(inner(a) for a in (arguments[-1:] if kind == "dict" else arguments)))
     return made("json")
 
@@ -333,45 +350,5 @@ def _json_schema(model: type[BaseModel], documents: Mapping[str, tuple[Field, ..
         try:
             return model.model_json_schema(by_alias=True)
         except (PydanticInvalidForJsonSchema, TypeError):
-            definitions = {key: _object_schema(key, fields) for key, fields in documents.items()}
+            definitions = {key: object_schema(key, fields) for key, fields in documents.items()}
             return {**definitions[name], "$defs": definitions}
-
-
-def _object_schema(title: str, fields: tuple[Field, ...]) -> dict[str, Any]:
-    properties = {field.name: _value_schema(field) for field in fields}
-    required = [field.name for field in fields if field.required]
-    return {"type": "object", "title": title, "properties": properties, "required": required}
-
-
-@cache
-def _plain_schemas() -> Mapping[str, dict[str, Any]]:
-    return {
-        "str": {"type": "string"},
-        "int": {"type": "integer"},
-        "float": {"type": "number"},
-        "bool": {"type": "boolean"},
-        "bytes": {"type": "string", "contentEncoding": "base64"},
-        "tensor": {"type": "array", "items": {}},
-        "list": {"type": "array"},
-        "tuple": {"type": "array"},
-        "set": {"type": "array", "uniqueItems": True},
-        "dict": {"type": "object"},
-        "json": {},
-    }
-
-
-def _value_schema(field: Field) -> dict[str, Any]:
-    reference = {"$ref": f"#/$defs/{field.doc}"}
-    if field.kind == "doc":
-        value: dict[str, Any] = reference
-    elif field.kind == "docs":
-        value = {"type": "array", "items": reference}
-    elif field.kind == "union":
-        value = {"anyOf": [_value_schema(item) for item in field.items]}
-    else:
-        value = dict(_plain_schemas()[field.kind])
-        if field.items and field.kind in ("list", "set"):
-            value["items"] = _value_schema(field.items[0])
-        elif field.items and field.kind == "dict":
-            value["additionalProperties"] = _value_schema(field.items[-1])
-    return {"anyOf": [value, {"type": "null"}]} if field.nullable else value

@@ -24,6 +24,7 @@ class Decoder(Protocol):
     """Rows 0 to `len` - 1 hold a past each. A new one is the last; removing one moves others (see `remove`)."""
 
     rows: int
+    model: Any
 
     def __len__(self) -> int: ...
 
@@ -56,7 +57,7 @@ class BatchDecoder:
 
     def __init__(self, model: Any, rows: int) -> None:
         self.rows = rows
-        self._model, self._cache = model, SlotCache(rows)
+        self.model, self._cache = model, SlotCache(rows)
         self._lengths: list[int] = []
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -86,14 +87,14 @@ class BatchDecoder:
 
     def forward(self, first: int, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         counts = [len(row) for row in tokens]
-        starts, width, device = self._lengths[first : first + len(tokens)], max(counts), self._model.device
+        starts, width, device = self._lengths[first : first + len(tokens)], max(counts), self.model.device
         with torch.inference_mode():
             positions, mask = self._cache.aim(first, starts, counts, device)
             padded = torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in tokens], device=device)
             # Where each row's last token stands; rows often share the place.
             ends = sorted({count - 1 for count in counts})
             keep = {"logits_to_keep": torch.tensor(ends, device=device)} if self._keeps_logits else {}
-            logits = self._model(
+            logits = self.model(
                 input_ids=padded,
                 attention_mask=mask,
                 position_ids=positions,
@@ -117,14 +118,14 @@ class SeparateDecoder:
 
     def __init__(self, model: Any, rows: int) -> None:
         self.rows = rows
-        self._model = model
+        self.model = model
         self._caches: list[Any] = []
 
     def __len__(self) -> int:
         return len(self._caches)
 
     def add(self) -> int:
-        self._caches.append(DynamicCache(config=self._model.config))
+        self._caches.append(DynamicCache(config=self.model.config))
         return len(self._caches) - 1
 
     def remove(self, row: int) -> None:
@@ -140,8 +141,8 @@ class SeparateDecoder:
     def forward(self, first: int, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         with torch.inference_mode():
             rows = [
-                self._model(
-                    input_ids=torch.tensor([list(row)], device=self._model.device),
+                self.model(
+                    input_ids=torch.tensor([list(row)], device=self.model.device),
                     past_key_values=self._caches[first + i],
                     use_cache=True,
                 ).logits[0, -1]

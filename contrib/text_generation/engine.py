@@ -4,6 +4,9 @@ A step gives every request that has read its prompt one more token, in one pass 
 not read a bounded piece of it, so that a long prompt delays the others' tokens little. Between steps requests come and
 go: one that ended or whose reader left gives its row to the next that waits. With nothing to do the thread sleeps.
 
+The model is loaded in that thread too, and touched in no other: torch keeps a pool of workers for each thread that
+ever computed, and with two pools on the same cores a step took 1.6 times as long (measured with GNU OpenMP).
+
 The event loop's side is `Engine.stream`; the two sides meet in `_Request`. Choosing tokens, text, and passes of the
 model are elsewhere.
 """
@@ -14,7 +17,8 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,7 +35,7 @@ from .sampling import choose, penalise
 logger = logging.getLogger(__name__)
 
 #: Prompt tokens that one step reads, over all requests: about as long as a few steps of generating on a CPU.
-_PROMPT_TOKENS_A_STEP = 256
+_PROMPT_TOKENS_A_STEP = 512
 #: Seconds that `close` waits for the running step.
 _CLOSE_TIMEOUT = 60.0
 
@@ -62,6 +66,16 @@ class Delta:
     finish_reason: FinishReason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What an engine runs. `max_context` is how many tokens a prompt and its answer may have together."""
+
+    name: str
+    decoder: Decoder
+    language: Language
+    max_context: int
+
+
 class _Request:
     """One generation. The loop's side makes it, reads `events` and sets `cancelled`; all else is the thread's."""
 
@@ -89,21 +103,19 @@ class _Request:
 
 
 class Engine:
-    """Generates with one `Decoder`. `start` once, `close` once; `stream` in between, from any event loop."""
+    """Generates with one model. `start` once, `close` once; `stream` in between, from any event loop.
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        language: Language,
-        *,
-        max_context: int,
-        max_waiting: int = 64,
-        threads: int | None = None,
-    ) -> None:
-        self.slots = decoder.rows
+    Args:
+        load: reads the model; called in the engine's thread.
+        max_waiting: how many requests may wait for a row.
+        threads: CPU threads of torch's arithmetic; None leaves torch's choice.
+    """
+
+    def __init__(self, load: Callable[[], Model], *, max_waiting: int = 64, threads: int | None = None) -> None:
+        #: Tokens generated so far.
         self.tokens = 0
-        self._decoder, self._language = decoder, language
-        self._max_context, self._max_waiting, self._threads = max_context, max_waiting, threads
+        self._load, self._max_waiting, self._threads = load, max_waiting, threads
+        self._loaded: Future[Model] = Future()
         #: Guards `_waiting` and `_closing`, which both sides touch.
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
@@ -114,6 +126,16 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="text-generation", daemon=True)
 
     @property
+    def model(self) -> Model:
+        """The model, once `start` has returned."""
+        return self._loaded.result(timeout=0)
+
+    @property
+    def slots(self) -> int:
+        """How many requests share a step."""
+        return self.model.decoder.rows
+
+    @property
     def running(self) -> int:
         return len(self._generating) + len(self._reading)
 
@@ -122,7 +144,9 @@ class Engine:
         return len(self._waiting)
 
     def start(self) -> None:
+        """Return once the model is loaded; raise what loading raised."""
         self._thread.start()
+        self._loaded.result()
 
     def close(self) -> None:
         """Fail what runs or waits with `NotReady`, after the running step, and end the thread."""
@@ -183,6 +207,11 @@ class Engine:
     def _run(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
+        try:
+            self._loaded.set_result(self._load())
+        except BaseException as error:  # whatever it is, `start` raises it
+            self._loaded.set_exception(error)
+            return
         with torch.inference_mode():
             while self._wait_for_work():
                 try:
@@ -221,25 +250,25 @@ class Engine:
     def _admit(self, request: _Request) -> None:
         request.prompt = self._prompt(request)
         sampling = request.sampling
-        request.limit = min(sampling.max_new_tokens, self._max_context - len(request.prompt))
-        request.pieces = TextStream(self._language.decode, sampling.stop)
+        request.limit = min(sampling.max_new_tokens, self.model.max_context - len(request.prompt))
+        request.pieces = TextStream(self.model.language.decode, sampling.stop)
         if sampling.seed is None:
             request.generator.seed()
         else:
             request.generator.manual_seed(sampling.seed)
         if sampling.repetition_penalty != 1:
-            request.seen = torch.zeros(self._language.vocabulary, dtype=torch.bool)
+            request.seen = torch.zeros(self.model.language.vocabulary, dtype=torch.bool)
             request.seen[request.prompt] = True
-        self._decoder.add()
+        self.model.decoder.add()
         self._reading.append(request)
 
     def _prompt(self, request: _Request) -> list[int]:
-        tokens = self._language.encode(request.text, request.system)
+        tokens = self.model.language.encode(request.text, request.system)
         if not tokens:
             raise ExecutorInputError("the prompt is empty")
-        if len(tokens) >= self._max_context:
+        if len(tokens) >= self.model.max_context:
             raise ExecutorInputError(
-                f"the prompt has {len(tokens)} tokens; with the answer at most {self._max_context} fit"
+                f"the prompt has {len(tokens)} tokens; with the answer at most {self.model.max_context} fit"
             )
         return tokens
 
@@ -249,14 +278,14 @@ class Engine:
             return
         first, readers = len(self._generating), list(self._reading)
         piece = max(_PROMPT_TOKENS_A_STEP // len(readers), 1)
-        logits = self._decoder.forward(first, [r.prompt[r.read : r.read + piece] for r in readers])
+        logits = self.model.decoder.forward(first, [r.prompt[r.read : r.read + piece] for r in readers])
         for request, row in zip(readers, logits, strict=True):
             request.read += piece
             if request.read >= len(request.prompt):
                 place = len(self._generating)
                 at = self._reading.index(request)
                 if at:
-                    self._decoder.swap(place, place + at)
+                    self.model.decoder.swap(place, place + at)
                     self._reading[0], self._reading[at] = self._reading[at], self._reading[0]
                 self._generating.append(self._reading.pop(0))
                 self._advance(request, row)
@@ -266,7 +295,7 @@ class Engine:
         if not self._generating:
             return
         requests = list(self._generating)
-        logits = self._decoder.forward(0, [[r.last] for r in requests])
+        logits = self.model.decoder.forward(0, [[r.last] for r in requests])
         for request, row in zip(requests, logits, strict=True):
             self._advance(request, row)
 
@@ -280,7 +309,7 @@ class Engine:
         self.tokens += 1
         if request.seen is not None:
             request.seen[token] = True
-        ended = token in self._language.ends
+        ended = token in self.model.language.ends
         text = "" if ended else request.pieces.feed(token)
         ended = ended or request.pieces.stopped
         reason: FinishReason | None = "stop" if ended else "length" if request.tokens >= request.limit else None
@@ -294,15 +323,15 @@ class Engine:
         if request in self._generating:
             row, last = self._generating.index(request), len(self._generating) - 1
             if row != last:
-                self._decoder.swap(row, last)
+                self.model.decoder.swap(row, last)
                 self._generating[row], self._generating[last] = self._generating[last], self._generating[row]
             self._generating.pop()
-            self._decoder.remove(last)
+            self.model.decoder.remove(last)
             if self._reading:  # the last row came to the front
                 self._reading.insert(0, self._reading.pop())
         else:
             at = self._reading.index(request)
-            self._decoder.remove(len(self._generating) + at)
+            self.model.decoder.remove(len(self._generating) + at)
             self._reading[at] = self._reading[-1]
             self._reading.pop()
 
@@ -311,7 +340,7 @@ class Engine:
         running = [*self._generating, *self._reading]
         self._generating.clear()
         self._reading.clear()
-        self._decoder.clear()
+        self.model.decoder.clear()
         for request in running:
             error = _stopped() if cause is None else RuntimeError("a step of the text generation failed")
             error.__cause__ = cause

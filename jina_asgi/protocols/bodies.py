@@ -7,12 +7,12 @@ In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answ
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
-from jina_asgi.codecs import Codec, codec, pack, unpack
+from jina_asgi.codecs import Codec, codec, column_length, unpack
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.readers import errors_of
 from jina_asgi.settings import Limits
@@ -24,7 +24,7 @@ JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "applicatio
 class Header(BaseModel):
     """The `header` of a request, as Jina's clients send it."""
 
-    request_id: str
+    request_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     target_executor: str | None = None
 
 
@@ -42,11 +42,12 @@ class Bodies:
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         self.input: Codec = codec(endpoint.input)
-        self._limits = limits
+        self._name, self._limits = endpoint.input.name, limits
+        self._has_columns = all(field.name != "columns" for field in endpoint.input.fields)
         self._single: type[BaseModel] | None = None
-        self._union: type[BaseModel] | None = None
         if self.input.is_plain:
-            self._list = self._model(list[self.input.model])  # type: ignore[name-defined]  # a class at run time
+            model: Any = self.input.model
+            self._list = self._model(Annotated[list[model], Field(max_length=limits.docs)])
             self._validate = self._list.__pydantic_validator__.validate_json
 
     def _model(self, data: Any) -> type[BaseModel]:
@@ -58,86 +59,82 @@ class Bodies:
         """The body of a request.
 
         Raises:
-            InvalidRequest: not JSON or msgpack at all. InvalidDocs: not of the schema. TooLarge: too many docs.
-            UnsupportedMedia: another content type.
+            InvalidRequest: not JSON or msgpack at all. InvalidDocs: not of the schema. TooLarge: too many docs, or
+            nested too deep. UnsupportedMedia: another content type.
         """
         if media == JSON:
-            return self._read_plain(raw) if self.input.is_plain else self._read_values(_loads(raw))
+            if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
+                return self._read_plain(raw)
+            return self._read_values(_loads(raw))
         if media == MSGPACK:
-            body = unpack(raw)
-            if not isinstance(body, dict):
-                raise InvalidRequest("expected a msgpack map with the key 'data'")
-            return self._read_values(body)
+            return self._read_values(unpack(raw), columns=self._has_columns)
         if media == PROTOBUF:
             raise UnsupportedMedia("protobuf bodies need the extra: pip install 'jina-asgi[grpc]'")
-        raise UnsupportedMedia(f"expected content-type {JSON} or {MSGPACK}, got {media or 'none'!r}")
+        raise _unsupported(media)
 
     def read_doc(self, value: dict[str, Any]) -> Request:
         """One bare document, as a GET of a streaming endpoint sends it."""
         try:
-            return Request(self.input.docs(self.input.read([value])), {}, None)
+            return Request(self.input.docs(self.input.read([value], self._limits.depth)), {}, None)
         except InvalidDocs as error:
             entries = [{**e, "loc": ["query", *e["loc"][1:]]} for e in error.errors]
             raise InvalidDocs(error.message, entries) from error
 
     def _read_plain(self, raw: bytes) -> Request:
-        """Straight from JSON by pydantic: a list first, then one object, then both for the errors' sake."""
-        if b"NaN" in raw or b"Infinity" in raw or raw.count(b"{") + raw.count(b"[") > self._limits.depth:
-            _strictly(raw, self._limits.depth)
+        """Straight from JSON by pydantic: a list first, then one object."""
         try:
             body = self._validate(raw).__dict__
             docs = body["data"]
         except ValidationError as error:
             body = self._read_single(raw, error)
             docs = [body["data"]]
-        if len(docs) > self._limits.docs:
-            raise TooLarge(f"expected at most {self._limits.docs} docs, got {len(docs)}")
         header = body["header"]
         wrapped = self.input.docs(self.input.wrap(docs))
         return Request(wrapped, body["parameters"] or {}, None if header is None else header.request_id)
 
     def _read_single(self, raw: bytes, error: ValidationError) -> dict[str, Any]:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        if first["type"] == "json_invalid":
-            raise InvalidRequest(f"the body is not JSON: {first['msg']}")
+        """The body whose `data` is no list; says what is wrong where that is no document either."""
+        entries = errors_of(error)
+        if entries[0]["type"] == "json_invalid":
+            raise InvalidRequest(f"the body is not JSON: {entries[0]['msg']}")
+        of_data = next((entry for entry in entries if entry["loc"] == ["data"]), None)
+        if of_data is not None and of_data["type"] == "too_long":
+            raise self._too_many()
+        if of_data is None or of_data["type"] != "list_type":
+            raise _invalid(_in_branch(entries, f"list[{self._name}]"))
         if self._single is None:
             self._single = self._model(self.input.model)
-            self._union = self._model(list[self.input.model] | self.input.model)  # type: ignore[name-defined]
         try:
             return self._single.__pydantic_validator__.validate_json(raw).__dict__
-        except ValidationError:
-            pass
-        assert self._union is not None
-        try:
-            return self._union.__pydantic_validator__.validate_json(raw).__dict__
-        except ValidationError as both:
-            raise _invalid(errors_of(both)) from None
+        except ValidationError as single:
+            raise _invalid(_in_branch(errors_of(single), self._name)) from None
 
-    def _read_values(self, body: Any) -> Request:
+    def _read_values(self, body: Any, *, columns: bool = False) -> Request:
         if not isinstance(body, dict) or "data" not in body:
             raise _invalid([{"type": "missing", "loc": ["data"], "msg": "Field required", "input": None}])
         data, parameters, header = body["data"], body.get("parameters"), body.get("header")
         if not isinstance(parameters, dict | None):
             raise _invalid([{"type": "dict_type", "loc": ["parameters"], "msg": "Input should be a valid dictionary"}])
         request_id = None if header is None else self._header(header).request_id
-        columns = isinstance(data, dict) and set(data) == {"columns"} and isinstance(data["columns"], dict)
-        name = self.input.schema.name
+        columns = columns and isinstance(data, dict) and set(data) == {"columns"} and isinstance(data["columns"], dict)
+        listed = columns or isinstance(data, list)
+        if (column_length(data["columns"]) if columns else len(data) if listed else 1) > self._limits.docs:
+            raise self._too_many()
         try:
             if columns:
-                docs = self.input.from_columns(data["columns"])
-            elif isinstance(data, list):
-                if len(data) > self._limits.docs:
-                    raise TooLarge(f"expected at most {self._limits.docs} docs, got {len(data)}")
-                docs = self.input.read(data)
+                docs = self.input.from_columns(data["columns"], self._limits.depth)
             else:
-                docs = self.input.read([data])
+                docs = self.input.read(data if listed else [data], self._limits.depth)
         except InvalidDocs as error:
-            listed = columns or isinstance(data, list)
-            where = (lambda loc: [f"list[{name}]", *loc]) if listed else (lambda loc: [name, *loc[1:]])
-            raise _invalid([{**e, "loc": ["data", *where(e["loc"])]} for e in error.errors], error.message) from error
-        if len(docs) > self._limits.docs:
-            raise TooLarge(f"expected at most {self._limits.docs} docs, got {len(docs)}")
+            entries = [{**e, "loc": e["loc"] if listed else e["loc"][1:]} for e in error.errors]
+            if any(entry["type"] == "too_deep" for entry in entries):
+                raise TooLarge(f"the body nests deeper than {self._limits.depth}") from error
+            branch = f"list[{self._name}]" if listed else self._name
+            raise _invalid([{**e, "loc": ["data", branch, *e["loc"]]} for e in entries], error.message) from error
         return Request(self.input.docs(docs), parameters or {}, request_id, columns)
+
+    def _too_many(self) -> TooLarge:
+        return TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
 
     @staticmethod
     def _header(value: Any) -> Header:
@@ -151,7 +148,7 @@ def answer(result: Result, parameters: dict[str, Any], request_id: str, media: s
     """The body of an answer in the media type asked for.
 
     Raises:
-        ExecutorError, InvalidDocs: a value among the docs has no such form.
+        ExecutorError: a value among the docs has no such form.
     """
     docs = result.docs
     writer: Codec = docs.codec
@@ -161,11 +158,17 @@ def answer(result: Result, parameters: dict[str, Any], request_id: str, media: s
     if media == JSON:
         return writer.dumps({"data": writer.to_json(docs.typed), "parameters": parameters, "header": header})
     data: Any = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
-    return pack({"data": data, "parameters": dict(parameters), "header": header})
+    return writer.pack({"data": data, "parameters": dict(parameters), "header": header})
 
 
 def exec_endpoint(media: str, raw: bytes) -> str:
-    """The endpoint that the body of `POST /post` names."""
+    """The endpoint that the body of `POST /post` names.
+
+    Raises:
+        InvalidRequest, UnsupportedMedia: as `Bodies.read`.
+    """
+    if media not in (JSON, MSGPACK):
+        raise _unsupported(media)
     body = _loads(raw) if media == JSON else unpack(raw)
     name = body.get("exec_endpoint") if isinstance(body, dict) else None
     return name if isinstance(name, str) else "/default"
@@ -190,19 +193,40 @@ def _loads(raw: bytes) -> Any:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
 
 
-def _strictly(raw: bytes, depth: int) -> None:
-    """Refuse what pydantic's parser lets pass: NaN, Infinity, and more than `depth` levels."""
-    level = [_loads(raw)]
-    for _ in range(depth):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if isinstance(item, dict) else item)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise TooLarge(f"the body nests deeper than {depth}")
+_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def _is_odd(raw: bytes) -> bool:
+    """Whether there may be numbers that pydantic's parser takes and orjson does not: NaN, 1e400, over 64 bits.
+
+    Such a body goes the way of all others, so that each gets one answer whatever its schema.
+    """
+    if b"NaN" in raw or b"Infinity" in raw:
+        return True
+    zeros = raw.translate(_DIGITS, b"+")
+    return b"0" * 19 in zeros or b"0e000" in zeros
+
+
+def _is_deep(raw: bytes, depth: int) -> bool:
+    """Whether more brackets are open at once, those in texts among them, than `depth`."""
+    if raw.count(b"{") + raw.count(b"[") <= depth:
+        return False
+    level = 0
+    for bracket in raw.translate(None, _NO_BRACKETS):
+        level += 1 if bracket in b"[{" else -1
+        if level > depth:
+            return True
+    return False
+
+
+def _in_branch(entries: list[dict[str, Any]], branch: str) -> list[dict[str, Any]]:
+    """pydantic's entries with `data` read as a list, or as one document, said so as FastAPI does."""
+    return [{**e, "loc": ["data", branch, *e["loc"][1:]] if e["loc"][:1] == ["data"] else e["loc"]} for e in entries]
+
+
+def _unsupported(media: str) -> UnsupportedMedia:
+    return UnsupportedMedia(f"expected content-type {JSON} or {MSGPACK}, got {media[:64] or 'none'!r}")
 
 
 def _invalid(entries: list[dict[str, Any]], message: str = "the body does not match the schema") -> InvalidDocs:

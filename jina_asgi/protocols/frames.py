@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 #: What may wait to be written before calls and streams wait too, in bytes.
 WRITE_HIGH = 256 << 10
-#: How long a transport may take to send what is left when it closes, in seconds.
-CLOSE_TIMEOUT = 5.0
 
 
 class Connection(asyncio.Protocol):
@@ -33,6 +31,9 @@ class Connection(asyncio.Protocol):
 
     A half overrides `frame_received` and `lost`. Make one inside a running loop.
     """
+
+    #: How long the other side may take to read what is left when this one closes, in seconds.
+    close_timeout = 5.0
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self.reader = FrameReader(limit)
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._cause: ProtocolError | None = None
+        self._is_ending = False
         self._abort_timer: asyncio.TimerHandle | None = None
         self._out: list[Buffer] = []
         self._out_size = 0
@@ -88,17 +90,18 @@ class Connection(asyncio.Protocol):
     def break_off(self, cause: ProtocolError) -> None:
         """End the connection, because the other side broke its rules."""
         if self._cause is None and not self.is_lost:
-            logger.warning("a frame connection ends: %s", cause)
+            logger.warning("a frame connection ends: %r", cause.message)
             self._cause = cause
             self.refuse(cause)
 
     def refuse(self, error: JinaASGIError) -> None:
         """Tell the other side why the connection ends, and end it."""
+        self._is_ending = True
         self.send(_wire.ERROR, 0, write_error(error))
         self._flush()
         assert self._transport is not None
         self._transport.close()
-        self._abort_timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+        self._abort_timer = self._loop.call_later(self.close_timeout, self.abort)
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -112,21 +115,24 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._transport.close()
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(self.close_timeout):
                 await self.closed.wait()
         except TimeoutError:
             self._transport.abort()
             await self.closed.wait()
+        except BaseException:
+            self._transport.abort()
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH)
 
     def data_received(self, data: bytes) -> None:
-        if self._cause is not None:
-            return
         try:
             for frame in self.reader.feed(data):
+                if self._is_ending:
+                    return
                 self.frame_received(frame)
         except ProtocolError as error:
             self.break_off(error)
@@ -147,10 +153,8 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def _flush(self) -> None:
-        out = self._out
-        if out and self._transport is not None:
-            self._out = []
-            self._out_size = 0
+        out, self._out, self._out_size = self._out, [], 0
+        if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
 
@@ -257,12 +261,16 @@ def read_result(frame: Frame, endpoint: Endpoint) -> Result:
 
     Raises:
         ProtocolError: it is not what `write_result` writes.
+        ExecutorError: its results nest deeper than can be read here.
     """
     docs = docs_of(frame, endpoint)
     if not frame.head:
         return Result(docs)
     head = read(frame, ResultHead)
-    results: Any = unpack(head.results) if head.results else EMPTY
+    try:
+        results: Any = unpack(head.results) if head.results else EMPTY
+    except InvalidDocs as error:
+        raise ExecutorError(f"the results cannot be read: {error}") from error
     return Result(docs, results, tuple(Step(*step) for step in head.trail))
 
 

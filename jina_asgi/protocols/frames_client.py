@@ -69,6 +69,11 @@ class FrameClient:
             raise NotReady("the endpoints of the other side are known once the lifespan has started")
         return self._endpoints
 
+    @property
+    def dropped(self) -> int:
+        """Answers on this connection that came after their call was given up, or for no call at all."""
+        return 0 if self._link is None else self._link.state.late + self._link.state.strays
+
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         self._open_link()
         return _PLACE
@@ -84,6 +89,7 @@ class FrameClient:
         try:
             frame = await reply.future
         except asyncio.CancelledError:
+            call.context.cancelled = True
             link.cancel(asked)
             raise
         finally:
@@ -121,6 +127,7 @@ class FrameClient:
             if timer is not None:
                 timer.cancel()
             if link.cancel(asked):
+                call.context.cancelled = True
                 await _confirmed(inbox, call.context.deadline)
 
     @asynccontextmanager

@@ -186,14 +186,17 @@ class Link(Connection):
     async def finish(self, grace: float) -> None:
         """Take nothing new, let what is open finish for `grace` seconds, cancel the rest, close."""
         self.leaving = True
-        if self.state.waiting:
-            try:
+        try:
+            if self.state.waiting:
                 async with asyncio.timeout(grace):
                     await self._idle.wait()
-            except TimeoutError:
-                for asked in list(self.state.open.values()):
-                    if self.cancel(asked):
-                        asked.holder.fail(NotReady("stopped while the call ran"))
+        except TimeoutError:
+            for asked in list(self.state.open.values()):
+                if self.cancel(asked):
+                    asked.holder.fail(NotReady("stopped while the call ran"))
+        except BaseException:
+            self.abort()
+            raise
         await self.close()
 
     def _note_idle(self) -> None:

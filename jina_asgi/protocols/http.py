@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any, Protocol
+from collections.abc import Awaitable, Mapping
+from contextlib import aclosing, suppress
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from jina_asgi.errors import InvalidRequest, TooLarge, Unauthenticated, UnsupportedMedia
+from jina_asgi.endpoints import normalised
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    ExecutorError,
+    InvalidDocs,
+    InvalidRequest,
+    Unauthenticated,
+    UnknownEndpoint,
+    UnsupportedMedia,
+)
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, loads_object
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint, loads_object
+from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, length, media_type, too_large
+from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.watch import DisconnectWatch, Watched
-from jina_asgi.settings import Limits
+from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Call, Context, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
 
-Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
-RawHeaders = dict[bytes, bytes]
-_CONTENT_TYPES = {JSON: JSON.encode(), MSGPACK: MSGPACK.encode()}
-_MEDIA = {raw: media for media, raw in _CONTENT_TYPES.items()}
-_MAX_TIMEOUT = 1e7
+T = TypeVar("T")
+#: What writing an answer may raise where an Executor's documents hold something that has no such form.
+_UNWRITABLE = (InvalidDocs, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Live(Protocol):
@@ -51,80 +59,118 @@ class HttpOptions(Protocol):
     def expose_errors(self) -> bool: ...
 
 
-class EndpointApp:
-    """The ASGI application of one endpoint."""
+class CallApp:
+    """An ASGI application that makes one call of each request: who asks, a place in the queue, the body, the answer."""
 
-    def __init__(self, endpoint: Endpoint, live: Live, options: HttpOptions, watch: DisconnectWatch) -> None:
-        self.endpoint, self._live, self._options, self._watch = endpoint, live, options, watch
-        self._limits = options.limits
-        self._bodies = Bodies(endpoint, options.limits)
-        self.methods = ("POST", "GET") if endpoint.kind == "stream" else ("POST",)
+    def __init__(
+        self, name: str, methods: tuple[str, ...], live: Live, options: HttpOptions, watch: DisconnectWatch
+    ) -> None:
+        self.name, self.methods = name, methods
+        self._live, self._options, self._watch, self._limits = live, options, watch, options.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in self.methods:
-            allow = ", ".join(self.methods).encode()
-            await send_json(send, 405, {"detail": "Method Not Allowed"}, [(b"allow", allow)])
-        else:
-            await self.serve(scope, receive, send, None)
-
-    async def serve(self, scope: Scope, receive: Receive, send: Send, raw: bytes | None) -> None:
-        """Answer a request whose body may have been read already (`raw`)."""
         sent = _Sent(send)
-        watched: Watched | None = None
+        try:
+            await self._serve(scope, receive, sent)
+        except ClientGone:
+            await self._left(sent)
+        except asyncio.CancelledError:
+            if sent.watched is None or not sent.watched.gone or _cancelled_by_others():
+                raise
+            await self._left(sent)
+        finally:
+            if sent.watched is not None:
+                self._watch.end(sent.watched)
+
+    async def _serve(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
         try:
             headers = dict(scope["headers"])
             auth, limit = self._options.auth, self._limits.body
-            identity = await authenticate(auth, self.endpoint.name, scope) if auth else scope.get("user")
-            runner = await self._live.runner()
-            ticket = runner.admit(self.endpoint.name, size=_length(headers, limit))
+            identity = await authenticate(auth, self.name, scope) if auth else scope.get("user")
+            if scope["method"] not in self.methods:
+                raise MethodNotAllowed(self.methods)
+            until = deadline(headers)
+            live = self._live.runner()
+            runner = await (live if until is None else _within(until, live))
+            ticket = runner.admit(self.name, size=length(headers, limit))
             try:
-                if raw is None:
-                    raw = await read_body(receive, limit)
-                watched = self._watch.begin(receive)
-                await self._answer(runner, scope, headers, raw, identity, sent)
+                raw = await read_body(receive, limit)
+                if until is not None and time.monotonic() >= until:
+                    raise DeadlineExceeded(f"the deadline of this call to {self.name} has passed")
+                sent.watched = self._watch.begin(receive)
+                context = Context("", headers=Headers(raw=scope["headers"]), deadline=until, identity=identity)
+                await self.reply(runner, scope, headers, raw, context, sent)
             finally:
                 ticket.close()
-        except asyncio.CancelledError:
-            if watched is None or not watched.gone:
-                raise
-            _back_from_cancel()
-            logger.debug("499 %s: the client left", self.endpoint.name)
         except ClientGone:
-            logger.debug("499 %s: the client left before its body was here", self.endpoint.name)
+            raise
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             await self._tell(error, sent)
-        finally:
-            if watched is not None:
-                self._watch.end(watched)
 
-    async def _answer(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, identity: Any, sent: _Sent
+    async def _left(self, sent: _Sent) -> None:
+        """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
+        logger.debug("499 %s: the client left", self.name)
+        if not sent.started:
+            with suppress(Exception):
+                await sent.whole(499, b"", b"text/plain")
+
+    async def reply(
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
     ) -> None:
-        media = _media(headers)
+        """Make the call that a request means, and send its answer; `context` still lacks the request's id."""
+        raise NotImplementedError
+
+    async def _tell(self, error: Exception, sent: _Sent) -> None:
+        status, body, headers = problem(error, expose=self._options.expose_errors)
+        if not sent.started:
+            await send_json(sent.message, status, body, headers)
+
+
+class EndpointApp(CallApp):
+    """The ASGI application of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, live: Live, options: HttpOptions, watch: DisconnectWatch) -> None:
+        super().__init__(
+            endpoint.name, ("POST", "GET") if endpoint.kind == "stream" else ("POST",), live, options, watch
+        )
+        self.endpoint = endpoint
+        self._bodies = Bodies(endpoint, options.limits)
+
+    async def reply(
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+    ) -> None:
+        media = media_type(headers)
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
         request = self._bare(scope, raw, media) if bare else self._bodies.read(media, raw)
-        named = Headers(raw=scope["headers"])
-        context = Context(request.request_id, headers=named, deadline=_deadline(headers), identity=identity)
+        context.request_id = request.request_id or os.urandom(16).hex()
         call = Call(self.endpoint.name, request.docs, request.parameters, context)
         if streams:
             await self._stream(runner, call, sent)
             return
         result = await runner.call(call)
-        wanted = MSGPACK if media == MSGPACK or b"msgpack" in headers.get(b"accept", b"") else JSON
-        body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
-        await sent.whole(200, body, _CONTENT_TYPES[wanted])
+        accept = headers.get(b"accept", b"")
+        wanted = JSON if media == JSON and b"msgpack" not in accept else accepted(accept, media)
+        try:
+            body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
+        except _UNWRITABLE as error:
+            raise _unwritable(call, error) from error
+        await sent.whole(200, body, CONTENT_TYPES[wanted])
 
     async def _stream(self, runner: Runner, call: Call, sent: _Sent) -> None:
-        writer = sse.EventWriter(sent.message, self._limits.stream_idle)
+        writer = sse.EventWriter(sent.send, self._limits.stream_idle)
         try:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     codec = docs.codec
-                    await writer.write(sse.update(codec.dumps(codec.to_json(docs.typed)[0])))
+                    try:
+                        data = codec.dumps(codec.to_json(docs.typed)[0])
+                    except _UNWRITABLE as error:
+                        raise _unwritable(call, error) from error
+                    await writer.write(sse.update(data))
             await writer.finish(sse.END)
         except Exception as error:
-            if not writer.started:
+            if not writer.started or isinstance(error, ClientGone):
                 raise
             _, body, _ = problem(error, expose=self._options.expose_errors)
             await writer.finish(sse.event("error", body))
@@ -143,10 +189,32 @@ class EndpointApp:
             raise InvalidRequest(f"the query string cannot be read: {error}") from None
         return self._bodies.read_doc({k: v[0] if len(v) == 1 else v for k, v in query.items()})
 
-    async def _tell(self, error: Exception, sent: _Sent) -> None:
-        status, body, headers = problem(error, expose=self._options.expose_errors)
-        if not sent.started:
-            await send_json(sent.send, status, body, headers)
+
+class PostApp(CallApp):
+    """`POST /post`, whose body names its endpoint, as Jina's clients do.
+
+    `auth` is asked twice: about "/post" before the body is read, then about the endpoint.
+    """
+
+    def __init__(
+        self, endpoints: Mapping[str, EndpointApp], live: Live, options: HttpOptions, watch: DisconnectWatch
+    ) -> None:
+        super().__init__("/post", ("POST",), live, options, watch)
+        self._endpoints = endpoints
+
+    async def reply(
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+    ) -> None:
+        media = media_type(headers)
+        if media not in CONTENT_TYPES:
+            raise UnsupportedMedia(f"expected content-type {JSON} or {MSGPACK}, got {media or 'none'!r}")
+        name = normalised(exec_endpoint(media, raw)) or "/default"
+        endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
+        if endpoint is None:
+            raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")
+        if self._options.auth:
+            context.identity = await authenticate(self._options.auth, endpoint.name, scope)
+        await endpoint.reply(runner, scope, headers, raw, context, sent)
 
 
 class ClientGone(Exception):  # an event, and nobody's error
@@ -154,22 +222,39 @@ class ClientGone(Exception):  # an event, and nobody's error
 
 
 class _Sent:
-    """`send`, and whether the response has begun."""
+    """`send`, whether the response has begun, and the watch over the client that it goes to."""
 
-    __slots__ = ("send", "started")
+    __slots__ = ("send", "started", "watched")
 
     def __init__(self, send: Send) -> None:
         self.send, self.started = send, False
+        self.watched: Watched | None = None
 
     async def message(self, message: Any) -> None:
+        """Send one message of the response.
+
+        Raises:
+            ClientGone: some servers say so here.
+        """
         self.started = True
-        await self.send(message)
+        if self.watched is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+            self.watched.answered = True
+        try:
+            await self.send(message)
+        except OSError:
+            raise ClientGone from None
 
     async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
+        """Send the whole response; raises as `message` does."""
         self.started = True
+        if self.watched is not None:
+            self.watched.answered = True
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        try:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self.send({"type": "http.response.body", "body": body})
+        except OSError:
+            raise ClientGone from None
 
 
 async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
@@ -204,63 +289,43 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return body
     chunks, size = [body], len(body)
     while message.get("more_body", False):
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
     if size > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return b"".join(chunks)
 
 
-def _length(headers: RawHeaders, limit: int) -> int:
-    """The size that the client declares, 0 where it does not."""
-    declared = headers.get(b"content-length")
-    if declared is None:
-        return 0
-    if not declared.isdigit():
-        raise InvalidRequest(f"expected content-length as a number, got {declared[:32]!r}")
-    if int(declared[:20]) > limit:
-        raise _too_large(limit)
-    return int(declared)
+async def _within(until: float, work: Awaitable[T]) -> T:
+    """Wait for `work` until the deadline of a call that has not begun.
 
-
-def _media(headers: RawHeaders) -> str:
-    """The content type without its parameters; encoded bodies are refused."""
-    coding = headers.get(b"content-encoding", b"identity")
-    if coding != b"identity":
-        raise UnsupportedMedia(f"expected no content-encoding, got {coding[:32]!r}; send the body as it is")
-    declared = headers.get(b"content-type", b"")
-    return _MEDIA.get(declared) or declared.decode("latin-1").partition(";")[0].strip().lower()
-
-
-def _deadline(headers: RawHeaders) -> float | None:
-    """The moment until which the client waits, from `X-Request-Timeout` (seconds, a float)."""
-    declared = headers.get(b"x-request-timeout")
-    if declared is None:
-        return None
+    Raises:
+        DeadlineExceeded: it passed.
+    """
     try:
-        seconds = float(declared)
-    except ValueError:
-        seconds = math.nan
-    if not seconds >= 0:
-        raise InvalidRequest(f"expected X-Request-Timeout in seconds, such as 2.5, got {declared[:32]!r}")
-    return time.monotonic() + min(seconds, _MAX_TIMEOUT)
+        async with asyncio.timeout(until - time.monotonic()) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"expected a body of at most {limit} bytes; the option `limits` of JinaASGI raises this")
+def _unwritable(call: Call, error: Exception) -> ExecutorError:
+    """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
+    return ExecutorError(f"{call.endpoint} answered what cannot be written: {error}", endpoint=call.endpoint)
 
 
-def _back_from_cancel() -> None:
-    """We cancelled this task ourselves to stop the work; it goes on to end its request."""
+def _cancelled_by_others() -> bool:
+    """Whether this task, which we cancelled once, was cancelled by somebody else as well."""
     task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
+    return task is not None and task.cancelling() > 1

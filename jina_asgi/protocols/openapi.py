@@ -18,23 +18,18 @@ _ERRORS = {
 }
 
 
-def document(
-    endpoints: Mapping[str, Endpoint], *, title: str, description: str, version: str, root: str = ""
-) -> dict[str, Any]:
+def document(endpoints: Mapping[str, Endpoint], *, title: str, description: str, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document. Schemas are named as Jina names them: `foo_input_model`, `foo_output_model`."""
     schemas: dict[str, Any] = {"Header": _HEADER, "HTTPValidationError": _VALIDATION, "Problem": _PROBLEM}
     paths: dict[str, Any] = {}
     for name, endpoint in endpoints.items():
         paths[name] = operations(endpoint, schemas)
-    answer: dict[str, Any] = {
+    return {
         "openapi": "3.1.0",
         "info": {"title": title, "description": description, "version": version},
         "paths": paths,
         "components": {"schemas": schemas},
     }
-    if root:
-        answer["servers"] = [{"url": root}]
-    return answer
 
 
 def operations(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:

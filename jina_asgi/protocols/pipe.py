@@ -142,6 +142,7 @@ class PipePair(FrameClient):
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as connection:
+            connection.push_async_callback(self._server_ended)
             # The runner ends first, so that what it says to the calls that it stops still crosses.
             async with self._runner.lifespan():
                 await connection.enter_async_context(super().lifespan())
@@ -149,6 +150,8 @@ class PipePair(FrameClient):
                     yield
                 finally:
                     self.stop_taking()
+
+    async def _server_ended(self) -> None:
         if self._server is not None:
             await self._server.wait_closed()
 

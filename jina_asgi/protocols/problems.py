@@ -5,47 +5,91 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jina_asgi.errors import InvalidDocs, JinaASGIError, Unauthenticated, Unavailable
+from starlette.exceptions import HTTPException
+
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    InvalidDocs,
+    InvalidRequest,
+    JinaASGIError,
+    Unauthenticated,
+    Unavailable,
+)
 
 logger = logging.getLogger("jina_asgi")
 
 Headers = list[tuple[bytes, bytes]]
+_INTERNAL = "internal error; the log has the cause under this error's id"
+_MAX_WAIT, _MAX_LOGGED = 3600.0, 2000
+
+
+class MethodNotAllowed(InvalidRequest):
+    """A path that is served, by another method."""
+
+    status = 405
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        super().__init__("Method Not Allowed")
+        self.methods = methods
 
 
 def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[str, Any], Headers]:
     """The status, JSON body and headers that tell a client of an error; what is not the client's fault is logged.
 
     Args:
-        error: ours, or a defect of this library, which is told as an internal error.
+        error: ours; Starlette's HTTPException (an `auth` hook may raise it); or a defect of this library or of a hook,
+            which is told as an internal error.
         expose: also tell the message of an Executor's own exception (for development).
     """
     identity = os.urandom(8).hex()
-    ours = error if isinstance(error, JinaASGIError) else None
-    status = ours.status if ours else 500
-    if status == 500:
-        logger.error("error %s: %s", identity, error, exc_info=error)
-    if ours is None:
-        message: Any = "internal error; the log has the cause under this error's id"
-    else:
-        message = ours.public if ours.public is not None and not expose else ours.message
+    status, name, message = _told(error, expose)
+    if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
+        logger.error("error %s: %s", identity, _one_line(error), exc_info=error)
+    retriable = isinstance(error, JinaASGIError) and error.retriable
+    body = {"detail": message, "error": {"type": name, "id": identity, "retriable": retriable}}
+    return status, body, _headers(error)
+
+
+def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
+    """The status, the type and the sentence (or FastAPI's list) that a client is told."""
+    if isinstance(error, HTTPException):
+        return error.status_code, "HTTPException", error.detail
+    if not isinstance(error, JinaASGIError):
+        return 500, "InternalError", _INTERNAL
+    message: Any = error.message
     if isinstance(error, InvalidDocs) and error.errors:
-        message = error.errors
-    body = {
-        "detail": message,
-        "error": {
-            "type": type(error).__name__ if ours else "InternalError",
-            "id": identity,
-            "retriable": ours.retriable if ours else False,
-        },
-    }
-    headers: Headers = []
+        message = [_placed(entry) for entry in error.errors]
+    elif error.status == 500 and not expose:
+        message = error.public or _INTERNAL
+    return error.status, type(error).__name__, message
+
+
+def _placed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An error of parameters or docs that was found beyond the protocol, with its place in the body."""
+    place = list(entry.get("loc", ()))
+    if not place or place[0] not in ("body", "query"):
+        place = ["body", *place] if place[:1] == ["parameters"] else ["body", "data", *place]
+    return {**entry, "loc": place}
+
+
+def _headers(error: BaseException) -> Headers:
     if isinstance(error, Unavailable):
-        headers += [
-            (b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()),
-            (b"retry-after-ms", str(math.ceil(error.retry_after * 1000)).encode()),
-        ]
+        wait = min(max(error.retry_after, 0.0), _MAX_WAIT)
+        seconds, milliseconds = max(1, math.ceil(wait)), math.ceil(wait * 1000)
+        return [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % milliseconds)]
+    if isinstance(error, MethodNotAllowed):
+        return [(b"allow", ", ".join(error.methods).encode())]
     if isinstance(error, Unauthenticated):
-        headers.append((b"www-authenticate", b"Bearer"))
-    return status, body, headers
+        return [(b"www-authenticate", b"Bearer")]
+    if isinstance(error, HTTPException):
+        return [(key.lower().encode(), value.encode()) for key, value in (error.headers or {}).items()]
+    return []
+
+
+def _one_line(error: BaseException) -> str:
+    """An error's message for the log: control characters escaped, so that no caller can write lines of its own."""
+    message = str(error)[:_MAX_LOGGED]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)

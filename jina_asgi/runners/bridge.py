@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
+from jina_asgi.errors import NotReady
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner
 
@@ -19,6 +21,8 @@ class BridgeRunner(Wrapper):
     def __init__(self, inner: Runner, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(inner)
         self._loop = loop
+        self._closed = False
+        self._crossings: set[_Crossing] = set()
 
     async def call(self, call: Call, /) -> Result:
         return await self._over(self.inner.call(call))
@@ -29,30 +33,97 @@ class BridgeRunner(Wrapper):
             while (docs := await self._over(_next(steps))) is not _END:
                 yield docs
         finally:
-            await self._over(steps.aclose())
+            if not self._closed:
+                await self._over(steps.aclose())
+
+    def close(self) -> None:
+        """The loop is ending: whoever still waits is told NotReady."""
+        self._closed = True
+        for crossing in list(self._crossings):
+            crossing.report(None, _stopped())
 
     async def _over(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` there; a cancelled caller leaves when it has ended there."""
-        there = asyncio.run_coroutine_threadsafe(_caught(work), self._loop)
-        here = asyncio.wrap_future(there)
+        crossing = _Crossing(work, self._loop)
+        self._crossings.add(crossing)  # before the look at `_closed`: one side always sees the other's word
         try:
-            result, error = await asyncio.shield(here)
-        except asyncio.CancelledError:
-            self._loop.call_soon_threadsafe(there.cancel)
-            await asyncio.wait([here])
-            raise
-        if error is not None:
-            raise error
-        return result
+            if self._closed:
+                work.close()
+                raise _stopped()
+            crossing.start()
+            cancelled: asyncio.CancelledError | None = None
+            while not crossing.arrived.done():
+                try:
+                    await asyncio.wait([crossing.arrived])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                    crossing.cancel()
+            if cancelled is not None:
+                raise cancelled
+            result, error = crossing.arrived.result()
+            if error is not None:
+                raise error
+            return result  # type: ignore[no-any-return]  # a future of a pair
+        finally:
+            self._crossings.discard(crossing)
+
+
+class _Crossing:
+    """One coroutine that runs on `there`, and the future of its outcome here: as a value, as it was raised."""
+
+    __slots__ = ("_context", "_here", "_task", "_there", "_work", "arrived")
+
+    def __init__(self, work: Coroutine[Any, Any, Any], there: asyncio.AbstractEventLoop) -> None:
+        self._work, self._there = work, there
+        self._here = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._task: asyncio.Task[Any] | None = None
+        self.arrived: asyncio.Future[tuple[Any, BaseException | None]] = self._here.create_future()
+
+    def start(self) -> None:
+        try:
+            self._there.call_soon_threadsafe(self._begin, context=self._context)
+        except RuntimeError:  # that loop is closed
+            self._work.close()
+            self.report(None, _stopped())
+
+    def cancel(self) -> None:
+        try:
+            self._there.call_soon_threadsafe(self._cancel)
+        except RuntimeError:
+            self.report(None, _stopped())
+
+    def report(self, result: Any, error: BaseException | None) -> None:
+        """From any thread; the first report counts."""
+        try:
+            self._here.call_soon_threadsafe(self._arrive, result, error)
+        except RuntimeError:
+            pass  # the caller's loop is closed: nobody waits
+
+    def _begin(self) -> None:
+        self._task = self._there.create_task(self._work, context=self._context)
+        self._task.add_done_callback(self._done)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self.report(None, _stopped())
+        elif (error := task.exception()) is not None:
+            self.report(None, error)
+        else:
+            self.report(task.result(), None)
+
+    def _arrive(self, result: Any, error: BaseException | None) -> None:
+        if not self.arrived.done():
+            self.arrived.set_result((result, error))
 
 
 async def _next(steps: AsyncGenerator[Docs, None]) -> Any:
     return await anext(steps, _END)
 
 
-async def _caught(work: Coroutine[Any, Any, T]) -> tuple[Any, BaseException | None]:
-    """The outcome as a value: a future would alter some errors on their way."""
-    try:
-        return await work, None
-    except Exception as error:  # noqa: BLE001  # raised again on the other side
-        return None, error
+def _stopped() -> NotReady:
+    return NotReady("draining: serving ended before the call did")

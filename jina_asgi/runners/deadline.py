@@ -18,28 +18,34 @@ class DeadlineRunner(Wrapper):
     async def call(self, call: Call, /) -> Result:
         if call.context.deadline is None:
             return await self.inner.call(call)
+        deadline = asyncio.timeout(call.context.deadline - time.monotonic())
         try:
-            async with asyncio.timeout(call.context.deadline - time.monotonic()) as deadline:
+            async with deadline:
                 return await self.inner.call(call)
         except TimeoutError:
             if not deadline.expired():
                 raise
             raise _late(call) from None
 
-    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        moment = call.context.deadline
-        async with aclosing(self.inner.stream(call)) as steps:
-            while True:
-                try:
-                    async with asyncio.timeout(None if moment is None else moment - time.monotonic()) as deadline:
-                        docs = await anext(steps)
-                except StopAsyncIteration:
-                    return
-                except TimeoutError:
-                    if not deadline.expired():
-                        raise
-                    raise _late(call) from None
-                yield docs
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        steps = self.inner.stream(call)
+        return steps if call.context.deadline is None else _until(call.context.deadline, steps, call)
+
+
+async def _until(moment: float, steps: AsyncGenerator[Docs, None], call: Call) -> AsyncGenerator[Docs, None]:
+    async with aclosing(steps):
+        while True:
+            deadline = asyncio.timeout(moment - time.monotonic())
+            try:
+                async with deadline:
+                    docs = await anext(steps)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                raise _late(call) from None
+            yield docs
 
 
 def _late(call: Call) -> DeadlineExceeded:

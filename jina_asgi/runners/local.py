@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
-from jina_asgi.runners.threads import ExecutorThreads
+from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket
 
@@ -26,11 +26,25 @@ _END: Any = object()
 class _Activity:
     """One running call or stream: the task now inside it, and whether serving ended under it."""
 
-    __slots__ = ("steps", "stopped", "task")
+    __slots__ = ("_closed", "steps", "stopped", "task")
 
     def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
         self.task, self.stopped = task, False
         self.steps: AsyncGenerator[Any, None] | None = None
+        self._closed: asyncio.Future[None] | None = None
+
+    async def close(self) -> None:
+        """Close what the user wrote, in the task of who asks first; whoever comes later waits for that."""
+        if self.steps is None:
+            return
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+            return
+        self._closed = asyncio.get_running_loop().create_future()
+        try:
+            await self.steps.aclose()
+        finally:
+            self._closed.set_result(None)
 
 
 class LocalRunner:
@@ -43,7 +57,7 @@ class LocalRunner:
         self._bound: dict[str, BoundMethod] = {}
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_Activity] = set()
-        self._idle: asyncio.Event | None = None
+        self._idle: asyncio.Future[None] | None = None
         self._state = "stopped"
 
     @property
@@ -60,15 +74,17 @@ class LocalRunner:
         self._state = "loading"
         try:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
-                executor = await self._threads.run(self._load, waits=True)
+                executor = await self._threads.run(self._load, undo=lambda made: made.close())
+                self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
+                self._state, hurried = "ready", False
                 try:
-                    self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
-                    self._state = "ready"
                     yield
+                except asyncio.CancelledError:
+                    hurried = True
+                    raise
                 finally:
                     self._state = "draining"
-                    await self._drain()
-                    await self._threads.finish(executor.close)
+                    await self._unload(executor, hurried)
         finally:
             self._bound, self._state = {}, "stopped"
 
@@ -117,15 +133,17 @@ class LocalRunner:
             docs, parameters = call.docs.typed, bound.parameters(call)
             if len(docs) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
-            async with aclosing(self._steps(bound, docs[0], parameters, call)) as activity.steps:
-                while not activity.stopped:
-                    activity.task = asyncio.current_task()
-                    item = await anext(activity.steps, _END)
+            activity.steps = self._steps(bound, docs[0], parameters, call)
+            activity.task = asyncio.current_task()
+            try:
+                async for item in activity.steps:
                     activity.task = None
-                    if item is _END and not activity.stopped:
-                        return
                     yield bound.codec.docs([bound.document(item)])
-            raise NotReady(f"{self.name} stopped before the stream ended")
+                    activity.task = asyncio.current_task()
+            finally:
+                await activity.close()
+            if activity.stopped:
+                raise NotReady(f"{self.name} stopped before the stream ended")
         except GeneratorExit:
             call.context.cancelled = True
             raise
@@ -136,23 +154,23 @@ class LocalRunner:
         finally:
             self._ended(activity)
 
-    async def _steps(self, bound: BoundMethod, doc: Any, parameters: Any, call: Call) -> AsyncGenerator[Any, None]:
-        """The user's generator as an asynchronous one, closed before this one is; any other endpoint's docs."""
-        arguments = bound.arguments(doc, parameters, call)
+    def _steps(self, bound: BoundMethod, doc: Any, parameters: Any, call: Call) -> AsyncGenerator[Any, None]:
+        """The user's own generator, or one in its place that runs in a thread, or that gives a call's docs."""
         if bound.kind != "stream":
-            for answer in (await self.call(call)).docs.typed:
-                yield answer
-        elif bound.is_async:
-            async with aclosing(bound.function(**arguments)) as made:
-                async for item in made:
-                    yield item
-        else:
-            made = bound.function(**arguments)  # runs nothing yet
-            try:
-                while (item := await self._threads.run(lambda: next(made, _END), call.context, waits=True)) is not _END:
-                    yield item
-            finally:
-                await self._threads.finish(made.close)
+            return self._answers(call)
+        made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
+        return made if bound.is_async else self._in_thread(made, call)
+
+    async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
+        for answer in (await self.call(call)).docs.typed:
+            yield answer
+
+    async def _in_thread(self, made: Generator[Any, None, None], call: Call) -> AsyncGenerator[Any, None]:
+        try:
+            while (item := await self._threads.run(lambda: next(made, _END), call.context, waits=True)) is not _END:
+                yield item
+        finally:
+            await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
         if self._state not in ("ready", "draining"):
@@ -171,7 +189,7 @@ class LocalRunner:
         if activity.stopped:
             if task is not None:
                 task.uncancel()
-            return NotReady(f"{self.name} stopped before the call ended")
+            return NotReady(f"{self.name} is draining: it stopped before the call ended")
         if task is not None and not task.cancelling():  # nobody cancelled us: the Executor raised it
             return bound.wrapped(error)
         call.context.cancelled = True
@@ -179,26 +197,50 @@ class LocalRunner:
 
     def _ended(self, activity: _Activity) -> None:
         self._active.discard(activity)
-        if self._idle is not None and not self._active:
-            self._idle.set()
+        if self._idle is not None and not self._active and not self._idle.done():
+            self._idle.set_result(None)
 
-    async def _drain(self) -> None:
-        """Let what runs finish within the grace period, then stop it."""
-        if not self._active:
-            return
-        self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout(self._settings.grace):
-                await self._idle.wait()
-        except TimeoutError:
-            for activity in list(self._active):
-                activity.stopped = True
-                if activity.task is not None:
-                    activity.task.cancel()
-                elif activity.steps is not None:  # between two steps, its reader away: close what the user wrote
-                    await activity.steps.aclose()
-                    self._active.discard(activity)
-            if self._active:
-                await self._idle.wait()
-        finally:
+    async def _unload(self, executor: Executor, hurried: bool) -> None:
+        """Let what runs finish within the grace period, then stop it, then close the Executor.
+
+        Being cancelled ends the grace period (`hurried`: there is none): then what cannot be cancelled is left
+        behind after a moment.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        if self._active:
+            self._idle = asyncio.get_running_loop().create_future()
+            cancelled = await _patiently(self._idle, 0.0 if hurried else self._settings.grace, 0.0)
+            hurried = hurried or cancelled is not None
+            stopping = asyncio.ensure_future(self._stop())
+            cancelled = await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
             self._idle = None
+        closing = asyncio.ensure_future(self._threads.finish(executor.close))
+        hurried = hurried or cancelled is not None
+        cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
+        if closing.done():
+            closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _stop(self) -> None:
+        for activity in list(self._active):
+            activity.stopped = True
+            if activity.task is not None:
+                activity.task.cancel()
+            elif activity.steps is not None:  # between two steps, its reader away: close what the user wrote
+                await activity.close()
+                self._ended(activity)
+
+
+async def _patiently(
+    work: asyncio.Future[Any], timeout: float | None, patience: float = PATIENCE
+) -> asyncio.CancelledError | None:
+    """Wait at most `timeout` seconds, and at most `patience` more once cancelled; the cancelling, if there was one."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work], timeout=timeout)
+            break
+        except asyncio.CancelledError as error:
+            cancelled, timeout = error, patience
+    return cancelled

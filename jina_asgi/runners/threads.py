@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -18,14 +19,21 @@ from jina_asgi.types import Context
 
 T = TypeVar("T")
 
+logger = logging.getLogger("jina_asgi")
+
+PATIENCE = 1.0  # seconds that a cancelled ending waits for what cannot be cancelled
+
 
 class _Job:
     """One function to run, and whoever waits for it."""
 
-    __slots__ = ("abandoned", "begun", "context", "error", "function", "future", "late", "result")
+    __slots__ = ("_first", "abandoned", "begun", "context", "error", "function", "future", "late", "result", "undo")
 
-    def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        self.function, self.future = function, future
+    def __init__(
+        self, function: Callable[[], Any], future: asyncio.Future[Any], undo: Callable[[Any], Any] | None = None
+    ) -> None:
+        self.function, self.future, self.undo = function, future, undo
+        self._first = [True]
         self.context = contextvars.copy_context()
         self.begun = self.abandoned = False
         self.late: asyncio.Future[None] | None = None
@@ -37,10 +45,31 @@ class _Job:
             self.result = self.context.run(self.function)
         except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure, not the server's
             self.error = error
+        if self.undo is not None and not self.first():
+            self.undone()
+
+    def first(self) -> bool:
+        """Asked once by the thread that finished and once by a caller that left: True for who came first."""
+        try:
+            return self._first.pop()
+        except IndexError:
+            return False
+
+    def undone(self) -> None:
+        """Give back what was made for a caller that has left."""
+        if self.error is None and self.undo is not None:
+            try:
+                self.undo(self.result)
+            except Exception:
+                logger.exception("what an abandoned call had made could not be given back")
 
 
 class ExecutorThreads:
-    """`count` threads serving one event loop; used as `async with`."""
+    """`count` threads serving one event loop; used as `async with`.
+
+    Leaving it ends the threads once what they run has returned; leaving it by being cancelled waits for that only
+    `PATIENCE` seconds. They are daemons: what never returns holds up no exit.
+    """
 
     def __init__(self, name: str, count: int = 1) -> None:
         self._name, self._count = name, count
@@ -50,28 +79,34 @@ class ExecutorThreads:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"{self._name}-{index}", daemon=True)
-            for index in range(self._count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._ended, self._left = self._loop.create_future(), self._count
+        for index in range(self._count):
+            threading.Thread(target=self._work, name=f"{self._name}-{index}", daemon=True).start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        """Ends the threads once what they run has returned."""
-        for _thread in self._threads:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for _thread in range(self._count):
             self._jobs.put(None)
-        for thread in self._threads:
-            await self._loop.run_in_executor(None, thread.join)
+        if kind is asyncio.CancelledError:
+            await asyncio.wait([self._ended], timeout=PATIENCE)
+        else:
+            await asyncio.shield(self._ended)
 
-    async def run(self, function: Callable[[], T], context: Context | None = None, *, waits: bool = False) -> T:
+    async def run(
+        self,
+        function: Callable[[], T],
+        context: Context | None = None,
+        *,
+        waits: bool = False,
+        undo: Callable[[T], Any] | None = None,
+    ) -> T:
         """Run `function` on one of the threads, in the caller's contextvars.
 
         A cancelled caller leaves at once: work that had not begun is dropped, work that has is told by
-        `context.cancelled`. With `waits` the caller leaves when what had begun has returned.
+        `context.cancelled`. With `waits` the caller leaves when what had begun has returned. `undo` is called, on
+        the thread, with what was made for a caller that left.
         """
-        job = _Job(function, self._loop.create_future())
+        job = _Job(function, self._loop.create_future(), undo)
         self._jobs.put(job)
         try:
             result: T = await job.future
@@ -82,6 +117,8 @@ class ExecutorThreads:
                 context.cancelled = True
             if waits and job.begun and job.future.cancelled():
                 await self._returned(job)
+            if undo is not None and not job.first():
+                self._jobs.put(_Job(job.undone, self._loop.create_future()))
             raise
 
     async def finish(self, function: Callable[[], T]) -> T:
@@ -116,7 +153,19 @@ class ExecutorThreads:
             self._done.append(job)
             if not self._waking:
                 self._waking = True
-                self._loop.call_soon_threadsafe(self._deliver)
+                self._tell(self._deliver)
+        self._tell(self._thread_ended)
+
+    def _tell(self, callback: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:
+            pass  # the loop is closed: it left this thread behind
+
+    def _thread_ended(self) -> None:
+        self._left -= 1
+        if not self._left and not self._ended.done():
+            self._ended.set_result(None)
 
     def _deliver(self) -> None:
         self._waking = False

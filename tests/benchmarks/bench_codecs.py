@@ -1,6 +1,6 @@
 """Documents to bytes and back: 100 of a text and 768 float32, beside bare orjson and docarray's protobuf.
 
-    python tests/benchmarks/bench_codecs.py --seconds 0.1 --rounds 15
+python tests/benchmarks/bench_codecs.py --seconds 0.1 --rounds 15
 """
 
 from typing import Annotated
@@ -25,9 +25,8 @@ class Passage(BaseDoc):
 
 def pairs() -> list[Pair]:
     rng = np.random.default_rng(0)
-    docs = DocList[Passage](
-        Passage(text=f"passage {i}", vector=rng.standard_normal(DIM, dtype=np.float32)) for i in range(COUNT)
-    )
+    vectors = rng.standard_normal((COUNT, DIM), dtype=np.float32)
+    docs = DocList[Passage]([Passage(text=f"passage {i}", vector=vector) for i, vector in enumerate(vectors)])
     fields = [{"id": str(doc.id), "text": doc.text, "vector": np.asarray(doc.vector)} for doc in docs]
     codec = codecs.codec(schemas.schema_of(Passage))
     json = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -39,7 +38,10 @@ def pairs() -> list[Pair]:
     assert codec.dumps(codec.to_json(docs)) == json
     for other in (read, codec.decode(buffers), codec.from_columns(codecs.unpack(columns))):
         assert [doc.id for doc in other] == [doc.id for doc in docs]
-        assert all(np.array_equal(a.vector, b.vector) and a.vector.dtype == np.float32 for a, b in zip(other, docs))
+        assert all(
+            np.array_equal(a.vector, b.vector) and a.vector.dtype == np.float32
+            for a, b in zip(other, docs, strict=True)
+        )
 
     loads = plain(lambda: orjson.loads(json))
     dump = plain(lambda: orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -50,7 +52,12 @@ def pairs() -> list[Pair]:
         Pair("JSON out", plain(lambda: codec.dumps(codec.to_json(docs))), "orjson's numpy dump", dump),
         Pair("msgpack in", plain(lambda: codec.decode(buffers)), "docarray's protobuf", from_protobuf),
         Pair("msgpack out", plain(lambda: codec.encode(docs)), "docarray's protobuf", to_protobuf),
-        Pair("columns in", plain(lambda: codec.from_columns(codecs.unpack(columns))), "docarray's protobuf", from_protobuf),
+        Pair(
+            "columns in",
+            plain(lambda: codec.from_columns(codecs.unpack(columns))),
+            "docarray's protobuf",
+            from_protobuf,
+        ),
         Pair("columns out", plain(lambda: codecs.pack(codec.to_columns(docs))), "docarray's protobuf", to_protobuf),
     ]
 

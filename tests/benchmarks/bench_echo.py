@@ -1,6 +1,6 @@
 """Requests a second of one document echoed over HTTP, no batching: what a request costs beside the model.
 
-    python tests/benchmarks/bench_echo.py --seconds 2 --rounds 5 --systems Starlette,jina_asgi
+python tests/benchmarks/bench_echo.py --seconds 2 --rounds 5 --systems Starlette,jina_asgi
 """
 
 import json
@@ -37,6 +37,7 @@ BENCHMARK = Benchmark(
         System("BentoML", "bentoml", peer="bentoml", **plain("/echo")),
         System("LitServe", "litserve", args=["echo"], peer="litserve", **plain("/predict")),
         System("Jina 3.34", "jina", peer="jina", **docs("/echo")),
+        System("Jina 3.34 (pydantic 1)", "jina", peer="jina-pydantic1", **docs("/echo")),
     ],
     measure=load.requests,
     main="requests/s",

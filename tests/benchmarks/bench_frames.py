@@ -116,7 +116,7 @@ async def far_end(factory: Callable[[], asyncio.Protocol], *, process: bool) -> 
         yield near
     finally:
         near.close()
-        child.wait()
+        await asyncio.to_thread(child.wait)
 
 
 @asynccontextmanager

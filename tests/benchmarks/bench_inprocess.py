@@ -1,13 +1,12 @@
 """What the library costs with no server: one document through the Runners, and through the ASGI application.
 
-    python tests/benchmarks/bench_inprocess.py --seconds 0.1 --rounds 15
+python tests/benchmarks/bench_inprocess.py --seconds 0.1 --rounds 15
 """
 
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
-import orjson
 import uvloop
 from micro import Pair, awaited, parser, table
 from serve_jina_asgi import Text, Work
@@ -50,7 +49,8 @@ async def ask(app: ASGIApp, path: str) -> None:
         messages.append(message)
 
     await app(scope, receive, send)
-    assert messages[0]["status"] == 200 and messages[1]["body"].startswith(BODY[:-1]), messages
+    assert messages[0]["status"] == 200
+    assert messages[1]["body"].startswith(BODY[:-1])
 
 
 async def call(runner, docs, on: str) -> None:
@@ -81,7 +81,12 @@ async def start(stack: AsyncExitStack) -> list[Pair]:
     in_executor = timed(lambda: loop.run_in_executor(None, work.echo_sync, texts))
     return [
         Pair("the Runners, async endpoint", stacked, "the method itself", direct),
-        Pair("the Runners, sync endpoint", timed(lambda: call(runner, docs, "/echo_sync")), "run_in_executor", in_executor),
+        Pair(
+            "the Runners, sync endpoint",
+            timed(lambda: call(runner, docs, "/echo_sync")),
+            "run_in_executor",
+            in_executor,
+        ),
         Pair("Deployment.call", timed(lambda: deployment.call("/echo", texts)), "the method itself", direct),
         Pair("pipe pair", timed(lambda: call(piped, docs, "/echo")), "the Runners", stacked),
         Pair("ASGI application", timed(lambda: ask(app, "/echo")), "Starlette", timed(lambda: ask(starlette, "/run"))),

@@ -33,6 +33,7 @@ BENCHMARK = Benchmark(
         System("BentoML", "bentoml", peer="bentoml", **asked("/stream", TEXT)),
         System("LitServe", "litserve", args=["stream"], peer="litserve", **asked("/predict", TEXT)),
         System("Jina 3.34", "jina", peer="jina", **asked("/stream", TEXT, "GET")),
+        System("Jina 3.34 (pydantic 1)", "jina", peer="jina-pydantic1", **asked("/stream", TEXT, "GET")),
     ],
     measure=load.streams,
     main="tokens/s",

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_text_generation.py --rounds 3 --tokens 64 --dtype auto
 
-The ways take turns within a round; the table has the median of the rounds. All generate greedily, `--tokens` tokens a
-stream, from the same prompt. "In turn" is `generate()` for one stream after the other, "static" one `generate()` for
+The ways take turns within a round, each in a process of its own (two pools of torch's threads disturb each other); the
+table has the median of the rounds. All generate greedily, `--tokens` tokens a stream, from the same prompt. "In turn" is `generate()` for one stream after the other, "static" one `generate()` for
 all (nothing may join or leave, and nothing streams), "continuous" transformers' own continuous batching.
 """
 
@@ -13,8 +13,10 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -22,9 +24,9 @@ from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from jina_asgi.contrib.text_generation import Sampling
-from jina_asgi.contrib.text_generation.decoder import decoder_for
-from jina_asgi.contrib.text_generation.engine import Engine
-from jina_asgi.contrib.text_generation.loading import ChatLanguage, Loaded, load
+from jina_asgi.contrib.text_generation.cores import default_threads
+from jina_asgi.contrib.text_generation.engine import Engine, Model
+from jina_asgi.contrib.text_generation.loading import ChatLanguage, default_folder, load
 
 TEXT = "Write a long story about a knight, a dragon and the sea."
 
@@ -37,6 +39,17 @@ class Endless(ChatLanguage):
         self.ends = frozenset()
 
 
+@dataclass(frozen=True)
+class Task:
+    """What every way does."""
+
+    model: str
+    dtype: str
+    threads: int
+    tokens: int
+    counts: tuple[int, ...]
+
+
 class Measured:
     """One run: the seconds it took, and those until each stream's first token (None where there is none to see)."""
 
@@ -44,14 +57,28 @@ class Measured:
         self.speed, self.first = tokens / seconds, first
 
 
+@dataclass
+class Measures:
+    """All of one way in one round: runs by their number of streams, and what only streaming ways have."""
+
+    runs: dict[int, Measured]
+    cancel: float | None = None
+    idle: float = 0.0
+
+
 class OurEngine:
     name = "engine"
 
-    def __init__(self, loaded: Loaded, tokens: int, slots: int) -> None:
-        self.sampling = Sampling(temperature=0, max_new_tokens=tokens)
-        decoder = decoder_for(loaded.model, slots, loaded.max_context)
-        self.engine = Engine(decoder, Endless(loaded.language), max_context=loaded.max_context)
+    def __init__(self, task: Task) -> None:
+        self.sampling = Sampling(temperature=0, max_new_tokens=task.tokens)
+        self.engine = Engine(lambda: self._load(task), threads=task.threads)
         self.engine.start()
+
+    @staticmethod
+    def _load(task: Task) -> Model:
+        model = load(task.model, device="auto", dtype=task.dtype, rows=max(task.counts), max_context=2048)
+        assert isinstance(model.language, ChatLanguage)
+        return replace(model, language=Endless(model.language))
 
     def run(self, streams: int) -> Measured:
         async def one(began: float) -> float:
@@ -90,10 +117,11 @@ class OurEngine:
 class Continuous:
     name = "continuous"
 
-    def __init__(self, loaded: Loaded, tokens: int, slots: int) -> None:
-        self.tokens, self.prompt = tokens, loaded.language.encode(TEXT, None)
-        self.manager: Any = loaded.model.init_continuous_batching(
-            generation_config=_greedy(tokens),
+    def __init__(self, task: Task) -> None:
+        model, self.prompt = _plain(task)
+        self.tokens = task.tokens
+        self.manager: Any = model.init_continuous_batching(
+            generation_config=_greedy(task.tokens),
             continuous_batching_config=ContinuousBatchingConfig(page_size=32, num_blocks=512, max_batch_tokens=512),
         )
         self.manager.start()
@@ -130,12 +158,15 @@ class Continuous:
 
 
 class Generate:
-    """`generate()`: one stream after the other, or all in one call."""
+    """`generate()`, one stream after the other."""
 
-    def __init__(self, loaded: Loaded, tokens: int, slots: int, *, together: bool) -> None:
-        self.name = "static" if together else "in turn"
-        self.model, self.tokens, self.together = loaded.model, tokens, together
-        self.prompt = loaded.language.encode(TEXT, None)
+    name = "in turn"
+
+    together = False
+
+    def __init__(self, task: Task) -> None:
+        self.model, self.prompt = _plain(task)
+        self.tokens = task.tokens
 
     def run(self, streams: int) -> Measured:
         rows, calls = (streams, 1) if self.together else (1, streams)
@@ -149,16 +180,38 @@ class Generate:
         pass
 
 
+class Static(Generate):
+    """One `generate()` for all."""
+
+    name, together = "static", True
+
+
+WAYS: list[type[Any]] = [OurEngine, Continuous, Static, Generate]
+
+
+def _plain(task: Task) -> tuple[Any, list[int]]:
+    """The model without an engine, in this thread, and the prompt's tokens."""
+    torch.set_num_threads(task.threads)
+    model = load(task.model, device="auto", dtype=task.dtype, rows=1, max_context=2048)
+    return model.decoder.model, model.language.encode(TEXT, None)
+
+
 def _greedy(tokens: int) -> GenerationConfig:
     return GenerationConfig(do_sample=False, max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0)
 
 
-@contextmanager
-def _way(make: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
-    """One way at a time: an idle engine beside it would hold memory, and transformers changes the model's attention."""
-    way = make(*args, **options)
+def measure(place: int, task: Task) -> Measures:
+    """One way, in this process."""
+    way = WAYS[place](task)
     try:
-        yield way
+        way.run(1)
+        measures = Measures({count: way.run(count) for count in task.counts})
+        if hasattr(way, "cancel"):
+            measures.cancel = way.cancel()
+            began = time.process_time()
+            time.sleep(2)
+            measures.idle = (time.process_time() - began) / 2
+        return measures
     finally:
         way.close()
 
@@ -167,49 +220,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=default_threads() or torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--streams", default="1,2,4,8")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    counts = [int(count) for count in options.streams.split(",")]
-    slots = max(counts)
-    ways: list[tuple[Callable[..., Any], dict[str, Any]]] = [
-        (OurEngine, {}),
-        (Continuous, {}),
-        (Generate, {"together": True}),
-        (Generate, {"together": False}),
-    ]
-    found: dict[str, dict[int, list[Measured]]] = {}
-    idle: dict[str, list[float]] = {}
-    cancel: dict[str, list[float]] = {}
-    dtype = ""
-    for _ in range(options.rounds):
-        for make, more in ways:
-            loaded = load(options.model, device="auto", dtype=options.dtype, max_context=2048)
-            dtype = str(loaded.model.dtype)
-            with _way(make, loaded, options.tokens, slots, **more) as way:
-                way.run(1)
-                for count in counts:
-                    found.setdefault(way.name, {}).setdefault(count, []).append(way.run(count))
-                if hasattr(way, "cancel"):
-                    cancel.setdefault(way.name, []).append(way.cancel())
-                    began = time.process_time()
-                    time.sleep(2)
-                    idle.setdefault(way.name, []).append((time.process_time() - began) / 2)
-    print(f"{options.model}, {dtype}, {options.threads} threads, {options.tokens} tokens a stream, {options.rounds} rounds")
-    for title, value in (
-        ("tokens/s", lambda runs: f"{statistics.median(run.speed for run in runs):.1f}"),
-        ("seconds to the first token of the last stream", lambda runs: _first(runs)),
-    ):
+    given = parser.parse_args()
+    counts = tuple(int(count) for count in given.streams.split(","))
+    task = Task(given.model, given.dtype, given.threads, given.tokens, counts)
+    default_folder()  # fetched before anything is timed
+    found: dict[str, list[Measures]] = {way.name: [] for way in WAYS}
+    for _ in range(given.rounds):
+        for place, way in enumerate(WAYS):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                found[way.name].append(process.submit(measure, place, task).result())
+    print(task, f"{given.rounds} rounds")
+    for title, value in (("tokens/s", _speed), ("seconds to the last stream's first token", _first)):
         print(f"\n| {title} | " + " | ".join(f"{count} streams" for count in counts) + " |")
         print("|---" * (len(counts) + 1) + "|")
-        for name, cells in found.items():
-            print(f"| {name} | " + " | ".join(value(cells[count]) for count in counts) + " |")
+        for name, rounds in found.items():
+            print(f"| {name} | " + " | ".join(value([one.runs[count] for one in rounds]) for count in counts) + " |")
     print("\n| | cancel to free slot, ms | CPU while idle, % of a core |\n|---|---|---|")
-    for name in cancel:
-        print(f"| {name} | {1e3 * statistics.median(cancel[name]):.0f} | {100 * statistics.median(idle[name]):.2f} |")
+    for name, rounds in found.items():
+        if cancels := [one.cancel for one in rounds if one.cancel is not None]:
+            idle = statistics.median(one.idle for one in rounds)
+            print(f"| {name} | {1e3 * statistics.median(cancels):.0f} | {100 * idle:.2f} |")
+
+
+def _speed(runs: list[Measured]) -> str:
+    return f"{statistics.median(run.speed for run in runs):.1f}"
 
 
 def _first(runs: list[Measured]) -> str:

@@ -1,6 +1,6 @@
 """Requests a second of 64 documents of 768 float32 each, doubled and sent back: as JSON, and as bytes.
 
-    python tests/benchmarks/bench_vectors.py --seconds 2 --rounds 5
+python tests/benchmarks/bench_vectors.py --seconds 2 --rounds 5
 """
 
 import json
@@ -66,6 +66,7 @@ JSON = Benchmark(
         System("BentoML", "bentoml", peer="bentoml", **plain("/double")),
         System("LitServe", "litserve", args=["double"], peer="litserve", **plain("/predict")),
         System("Jina 3.34", "jina", peer="jina", **docs("/double")),
+        System("Jina 3.34 (pydantic 1)", "jina", peer="jina-pydantic1", **docs("/double")),
     ],
     measure=load.requests,
     main="requests/s",

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 HERE = Path(__file__).parent
 PEERS = Path(
@@ -78,7 +78,7 @@ class Server:
         self.port = free_port()
         self.mark = f"BENCHMARK={uuid.uuid4().hex}"
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.folder = tempfile.TemporaryDirectory(prefix="benchmark-")
         self.log = Path(self.folder.name, "log")
         name, value = self.mark.split("=")

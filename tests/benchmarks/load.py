@@ -21,29 +21,37 @@ DRAIN_SECONDS = 20.0
 
 
 def requests(server: Server, connections: int, seconds: float) -> Row:
-    """Requests a second over `connections` kept-alive connections, each sending one at a time."""
-    request = server.system.request("load")
-    body = Path(server.folder.name, "body")
-    body.write_bytes(request.body)
-    done = subprocess.run(
-        [
-            "wrk", "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "30s",
-            "-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{server.port}{request.path}",
-        ],
-        env={**os.environ, "BODY": str(body), "TYPE": request.content_type, "METHOD": request.method},
-        capture_output=True,
-        text=True,
-        check=True,
-    )  # fmt: skip
-    figures = json.loads(done.stdout.split("FIGURES ")[1].splitlines()[0])
+    """Requests a second over `connections` kept-alive connections, each sending one at a time.
+
+    Where none ends in time, as wrk counts whole answers only, it tries once more for eight times as long.
+    """
+    figures = _wrk(server, connections, seconds)
+    if not figures["requests"]:
+        figures = _wrk(server, connections, 8 * max(seconds, 1))
     if figures["errors"] or not figures["requests"]:
-        raise RuntimeError(f"{figures['errors']} of {figures['requests']} requests failed")
+        raise RuntimeError(f"{figures['errors']} requests failed, {figures['requests']} did not")
     return {
         "requests/s": figures["requests"] / figures["us"] * 1e6,
         "p50 ms": figures["p50"],
         "p99 ms": figures["p99"],
         "count": figures["requests"],
     }
+
+
+def _wrk(server: Server, connections: int, seconds: float) -> dict[str, float]:
+    request = server.system.request("load")
+    body = Path(server.folder.name, "body")
+    body.write_bytes(request.body)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "60s"]
+    done = subprocess.run(
+        [*command, "-s", str(HERE / "wrk.lua"), f"http://127.0.0.1:{server.port}{request.path}"],
+        env={**os.environ, "BODY": str(body), "TYPE": request.content_type, "METHOD": request.method},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout.split("FIGURES ")[1].splitlines()[0])
+    return figures
 
 
 class Stream:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from harness import ratios, spread
 
-
 #: Seconds that a number of runs take.
 Timed = Callable[[int], float]
 

@@ -1,6 +1,6 @@
 """All benchmarks, one after another, as one markdown report: about a quarter of an hour.
 
-    python tests/benchmarks/run.py --only echo,codecs --seconds 1 --rounds 1
+python tests/benchmarks/run.py --only echo,codecs --seconds 1 --rounds 1
 """
 
 import argparse

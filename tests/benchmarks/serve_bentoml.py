@@ -15,9 +15,7 @@ import numpy as np
 from work import TOKENS, token
 
 
-@bentoml.service(
-    workers=1, traffic={"timeout": 60, "max_concurrency": 10_000}, logging={"access": {"enabled": False}}
-)
+@bentoml.service(workers=1, traffic={"timeout": 60, "max_concurrency": 10_000}, logging={"access": {"enabled": False}})
 class Work:
     @bentoml.api(route="/echo")
     async def echo(self, text: str) -> dict:

@@ -42,7 +42,7 @@ class Work(Executor):
     @requests(on="/double")
     async def double(self, docs: DocList[Vector]) -> DocList[Vector]:
         for doc in docs:
-            doc.vector = doc.vector * 2
+            doc.vector = doc.vector * 2  # type: ignore[assignment]
         return docs
 
 

@@ -52,6 +52,4 @@ if __name__ == "__main__":
     port, name = sys.argv[1:]
     api = {"echo": Echo, "double": Double}[name]() if name != "stream" else Stream(stream=True, enable_async=True)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=60)
-    server.run(
-        host="127.0.0.1", port=int(port), num_api_servers=1, log_level="warning", generate_client_file=False
-    )
+    server.run(host="127.0.0.1", port=int(port), num_api_servers=1, log_level="warning", generate_client_file=False)

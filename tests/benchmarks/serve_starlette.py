@@ -24,6 +24,7 @@ class Text(BaseModel):
 
 class Header(BaseModel):
     request_id: str
+    target_executor: str = ""
 
 
 class Body(BaseModel):

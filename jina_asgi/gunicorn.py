@@ -1,0 +1,118 @@
+"""A configuration for gunicorn: `gunicorn -c python:jina_asgi.gunicorn app:asgi`.
+
+Uvicorn's worker, and an end that fits streams: what was accepted is finished, what would outlast `graceful_timeout`
+gets its last event shortly before it. What else you set (a file that imports this one, `GUNICORN_CMD_ARGS`, the
+command line) counts as gunicorn says. Imported by gunicorn alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+from jina_asgi.home import announce_end, end_now
+
+try:
+    from gunicorn.arbiter import Arbiter
+    from uvicorn.server import Server
+    from uvicorn_worker import UvicornWorker
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"jina_asgi.gunicorn needs {missing.name}; install it with: pip install 'jina-asgi[gunicorn]'",
+        name=missing.name,
+    ) from missing
+
+__all__ = ["control_socket_disable", "graceful_timeout", "keepalive", "when_ready", "worker_class"]
+
+worker_class = "jina_asgi.gunicorn.Worker"
+graceful_timeout = 25  # under the 30 s that Kubernetes gives by default
+keepalive = 75  # above the 60 s after which nginx and cloud balancers let go of an idle connection: they go first
+control_socket_disable = True  # its path is one a user, so that two servers collide; to turn it on, give it a path
+
+
+def when_ready(arbiter: Any) -> None:
+    """A second SIGTERM ends sooner; gunicorn itself listens for SIGINT and SIGQUIT alone while it stops."""
+    asked = False
+
+    def handle_term(number: int, frame: Any) -> None:
+        nonlocal asked
+        arbiter.signal(signal.SIGQUIT if asked else number, frame)
+        asked = True
+
+    signal.signal(signal.SIGTERM, handle_term)
+
+
+class Worker(UvicornWorker):
+    """Uvicorn's worker with an end in steps, counted back from `graceful_timeout`, when gunicorn kills.
+
+    At once: no new connections, idle ones are closed, readiness is 503. Then what still runs in our applications is
+    told NotReady; then connections that nobody reads are cut; then uvicorn cancels what the host still runs.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        timeout = float(self.cfg.graceful_timeout)
+        self._margin = min(2.0, timeout / 3)
+        self._grace = timeout - self._margin
+        self.config.timeout_graceful_shutdown = timeout - self._margin / 2  # type: ignore[assignment]  # waits floats
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = _Server(self.config, self._grace, self._margin / 4)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.quit)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what it caught: this process ends with 0
+            signal.signal(number, _ignore)
+        try:
+            await server.serve(sockets=self.sockets)
+        except SystemExit:
+            if not server.should_exit:  # it could not start, and was not asked to end meanwhile
+                raise
+        else:
+            if not (server.started or server.should_exit):
+                raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class _Server(Server):
+    """Uvicorn's server; `grace` is what calls and streams get, `pause` what their last words need to get out."""
+
+    def __init__(self, config: Any, grace: float, pause: float) -> None:
+        super().__init__(config)
+        self._grace, self._pause = grace, pause
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Asked to end. Asked again means nothing: gunicorn repeats itself."""
+        if not self.should_exit and not self.started:
+            end_now()  # it loads: there is nothing to finish
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        announce_end()
+        loop = asyncio.get_running_loop()
+        ending = loop.call_later(self._grace, self._end)
+        try:
+            await super().shutdown(sockets=sockets)
+        finally:
+            ending.cancel()
+
+    def quit(self) -> None:
+        """End at once: gunicorn's quick shutdown, 2 s long."""
+        self.should_exit = True
+        self._end()
+        asyncio.get_running_loop().call_later(1.0, self._force)
+
+    def _end(self) -> None:
+        end_now()
+        asyncio.get_running_loop().call_later(self._pause, self._cut)
+
+    def _cut(self) -> None:
+        """Close the connections that are left: their clients do not read, or the host's own routes go on."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _force(self) -> None:
+        self.force_exit = True
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """A signal whose work is done."""

@@ -1,0 +1,164 @@
+"""What a document class asks of whoever reads and writes it: rules that only pydantic can run, names, serializers.
+
+Facts read from the class once; `schemas` has those that are docarray's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel, Json, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic.types import EncodedBytes, EncodedStr
+
+__all__ = ["accepted_names", "dumps_of", "has_rules", "has_own_json", "is_strict", "leaves", "wire_name"]
+
+#: Modules whose types pydantic writes by looking at the value alone.
+_KNOWN = ("builtins", "collections", "datetime", "decimal", "docarray", "fractions", "ipaddress", "numpy", "pathlib")
+_KNOWN += ("pydantic", "pydantic_core", "re", "torch", "typing", "uuid")
+_SERIALIZERS = ("PlainSerializer", "WrapSerializer")
+
+
+def leaves(annotation: Any) -> Iterator[tuple[Any, bool]]:
+    """Everything an annotation is made of: types (False) and what `Annotated` adds to them (True)."""
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        yield from leaves(inner)
+        for item in metadata:
+            yield item, True
+    else:
+        yield get_origin(annotation) or annotation, False
+        if get_origin(annotation) is not None:
+            for argument in get_args(annotation):
+                yield from leaves(argument)
+
+
+def metadata_of(info: FieldInfo) -> Iterator[Any]:
+    """What is added to a field's type, or to a type within it; for a `Field(...)` within, its constraints."""
+    yield from info.metadata
+    for item, added in leaves(info.annotation):
+        if isinstance(item, FieldInfo):
+            yield from item.metadata
+        elif added:
+            yield item
+
+
+def has_rules(model: type[BaseModel], means_nothing: Callable[[Any], bool]) -> bool:
+    """Whether reading a class runs code or checks of its own: validators, constraints, aliases, strictness.
+
+    Args:
+        means_nothing: of metadata, whether it is no rule (a dtype).
+    """
+    decorators = model.__pydantic_decorators__
+    return bool(
+        decorators.validators
+        or decorators.field_validators
+        or decorators.root_validators
+        or decorators.model_validators
+        or model.__pydantic_custom_init__
+        or model.__pydantic_post_init__
+        or model.__private_attributes__
+        or model.model_config.get("extra", "ignore") != "ignore"
+        or _transforms(model)
+        or any(
+            info.alias or info.validation_alias or not all(map(means_nothing, metadata_of(info)))
+            for info in model.model_fields.values()
+        )
+    )
+
+
+def _transforms(model: type[BaseModel]) -> bool:
+    options = ("strict", "str_strip_whitespace", "str_to_lower", "str_to_upper", "str_min_length", "str_max_length")
+    refuses_inf = model.model_config.get("allow_inf_nan", True) is False
+    return refuses_inf or any(model.model_config.get(option) for option in options)
+
+
+def is_strict(model: type[BaseModel]) -> bool:
+    """Whether a class, or a field of it, refuses to convert."""
+    return bool(model.model_config.get("strict")) or any(
+        getattr(item, "strict", False) for info in model.model_fields.values() for item in metadata_of(info)
+    )
+
+
+def accepted_names(model: type[BaseModel], name: str) -> list[str]:
+    """The names under which a field may come, by the first of them or its name in Python; the one we write first."""
+    for attribute, info in model.model_fields.items():
+        alias = info.validation_alias or info.alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        names = [choice for choice in choices if isinstance(choice, str)] + [attribute]
+        if name in (names[0], attribute):
+            return names
+    return [name]
+
+
+def wire_name(model: type[BaseModel], attribute: str) -> str:
+    """The name that a field has on the wire: the alias it is read by, or its own."""
+    return accepted_names(model, attribute)[0]
+
+
+def has_own_json(model: type[BaseModel]) -> bool:
+    """Whether a class decides itself what its JSON looks like: serializers, computed fields, aliases."""
+    decorators = model.__pydantic_decorators__
+    return bool(
+        decorators.field_serializers
+        or decorators.model_serializers
+        or decorators.computed_fields
+        or model.model_config.get("extra") == "allow"
+        or any(
+            info.exclude
+            or info.serialization_alias
+            or info.alias
+            or any(type(item).__name__ in _SERIALIZERS for item in metadata_of(info))
+            for info in model.model_fields.values()
+        )
+    )
+
+
+def own_fields(model: type[BaseModel]) -> set[str]:
+    """The fields whose JSON a serializer of the class's own makes, and those left out of it."""
+    decorators, fields = model.__pydantic_decorators__, model.model_fields
+    named = {name for d in decorators.field_serializers.values() for name in d.info.fields}
+    if "*" in named or decorators.model_serializers:
+        return set(fields)
+    serialized = {
+        n
+        for n, i in fields.items()
+        if is_encoded(metadata_of(i)) or any(type(m).__name__ in _SERIALIZERS for m in metadata_of(i))
+    }
+    return named | serialized | {name for name, info in fields.items() if info.exclude}
+
+
+def dumps_of(model: type[BaseModel]) -> Mapping[str, Callable[[Any], Any]]:
+    """What makes plain values of the fields whose types only pydantic knows, such that they can be read again."""
+    return {name: _dump_of(info) for name, info in model.model_fields.items() if _is_pydantics(info)}
+
+
+def _dump_of(info: FieldInfo) -> Callable[[Any], Any]:
+    annotation: Any = info.annotation
+    for item in info.metadata:
+        annotation = Annotated[annotation, item]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    return lambda value: adapter.dump_python(value, round_trip=True, warnings=False)
+
+
+def _is_pydantics(info: FieldInfo) -> bool:
+    return is_encoded(metadata_of(info)) or any(
+        not added and not _is_known(leaf) for leaf, added in leaves(info.annotation)
+    )
+
+
+def is_encoded(metadata: Iterable[Any]) -> bool:
+    """Whether a type's text on the wire is another than its value: pydantic's Base64Bytes, Json and the like."""
+    return any(isinstance(item, EncodedBytes | EncodedStr | Json) or item is Json for item in metadata)
+
+
+def _is_known(leaf: Any) -> bool:
+    if not isinstance(leaf, type):
+        return True
+    if leaf is Json:
+        return False
+    plain = (BaseModel, enum.Enum, tuple, dict, str, bytes, int, float)
+    return leaf.__module__.partition(".")[0] in _KNOWN or issubclass(leaf, plain) or dataclasses.is_dataclass(leaf)

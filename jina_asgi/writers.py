@@ -1,0 +1,148 @@
+"""A document's values as they go on a wire, for JSON and for msgpack: its class's fields, and nothing else it holds.
+
+JSON is what pydantic would write (aliases, serializers, computed fields), but for bytes, in base64, and tensors.
+msgpack carries the values themselves, as they are read back into documents.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
+
+from jina_asgi import schemas, tensors, traits
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How documents of one class are written.
+
+    Attributes:
+        attributes: the name on the wire of each field, by its name in Python.
+        dumps: what turns the values of types that only pydantic knows into plain ones.
+        is_plain: the fields are `__dict__`, when that holds as many entries.
+        own_json: the class decides itself what its JSON looks like.
+        as_they_are: the fields that pydantic must not turn into JSON, by name in Python: bytes, tensors, documents.
+    """
+
+    attributes: Mapping[str, str]
+    dumps: Mapping[str, Callable[[Any], Any]]
+    is_plain: bool
+    own_json: bool
+    as_they_are: Mapping[str, str]
+
+    @classmethod
+    def of(cls, model: type[BaseModel]) -> Layout:
+        attributes = {name: traits.wire_name(model, name) for name in model.model_fields}
+        dumps = traits.dumps_of(model)
+        keeps_extra = model.model_config.get("extra") == "allow"
+        plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
+        own = bool(dumps) or traits.has_own_json(model)
+        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {})
+
+    def values(self, doc: BaseModel) -> dict[str, Any]:
+        """The fields by their names on the wire."""
+        fields, made = doc.__dict__, dict(doc.__pydantic_extra__ or {})
+        for name, wire in self.attributes.items():
+            if name in fields:
+                value, dump = fields[name], self.dumps.get(name)
+                made[wire] = value if dump is None else dump(value)
+        return made
+
+    def json(self, doc: BaseModel) -> Any:
+        """What pydantic makes of a document for JSON, its bytes, tensors and inner documents left as they are."""
+        left = self.as_they_are
+        made = doc.__pydantic_serializer__.to_python(
+            doc, mode="json", by_alias=True, exclude=set(left) or None, warnings=False
+        )
+        if left and isinstance(made, dict):
+            made |= {key: doc.__dict__[name] for name, key in left.items() if name in doc.__dict__}
+        return made
+
+
+class Writer:
+    """Writes the documents of some classes; one of a subclass is written as the class that the schema names."""
+
+    def __init__(self, models: Mapping[str, type[BaseModel]]) -> None:
+        self._models = frozenset(models.values())
+        self._layouts: dict[type, tuple[Layout, int]] = {}
+        self.encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(to_jsonable_python)).encode
+        self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(_revealed)).encode
+
+    def values(self, doc: Any) -> dict[str, Any]:
+        """A document's fields, for msgpack; dicts stand for themselves."""
+        kind = type(doc)
+        if kind is dict:
+            return doc  # type: ignore[no-any-return]  # it is
+        layout, count = self._layouts.get(kind) or self._layout(kind)
+        fields: dict[str, Any] = doc.__dict__
+        return fields if layout.is_plain and len(fields) == count else layout.values(doc)
+
+    def json(self, doc: Any) -> Any:
+        """A document for JSON, as `for_json` goes on to write it."""
+        kind = type(doc)
+        if kind is dict:
+            return doc
+        layout, count = self._layouts.get(kind) or self._layout(kind)
+        if layout.own_json:
+            return layout.json(doc)
+        fields: dict[str, Any] = doc.__dict__
+        return fields if len(fields) == count else layout.values(doc)
+
+    def for_json(self, value: Any) -> Any:
+        """What orjson asks for a value that it does not know."""
+        array = schemas.tensor_to_numpy(value)
+        if array is not None:
+            if array.ndim == 0:
+                return array.item()
+            return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        if isinstance(value, RootModel):
+            return value.root
+        if isinstance(value, BaseModel):
+            return self.json(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return base64.b64encode(value).decode()
+        if isinstance(value, set | frozenset | deque):
+            return list(value)
+        return to_jsonable_python(value)
+
+    def _hook(self, other: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """What msgspec asks for a value that it does not know; `other` has the last word."""
+
+        def hook(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return msgspec.msgpack.Ext(*tensors.pack(value))
+            if isinstance(value, str):  # docarray's ID and URLs: msgspec knows str itself only
+                return str.__str__(value)
+            if isinstance(value, bytes):
+                return bytes(value)
+            if isinstance(value, RootModel):
+                return value.root
+            if isinstance(value, BaseModel):
+                return self.values(value)
+            if isinstance(value, np.generic):
+                return value.item()
+            if isinstance(value, deque):
+                return list(value)
+            array = schemas.tensor_to_numpy(value)
+            return other(value) if array is None else msgspec.msgpack.Ext(*tensors.pack(array))
+
+        return hook
+
+    def _layout(self, kind: type[BaseModel]) -> tuple[Layout, int]:
+        """The layout of the class that the schema names, for itself and for its subclasses."""
+        known = next((base for base in kind.__mro__ if base in self._models), kind)
+        layout = Layout.of(known)
+        self._layouts[kind] = layout, len(layout.attributes)
+        return self._layouts[kind]
+
+
+def _revealed(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else to_jsonable_python(value)

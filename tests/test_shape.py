@@ -1,0 +1,136 @@
+"""The suite guards the shape: who may import whom, what is public, and that importing changes nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jina_asgi
+from jina_asgi import errors
+
+ROOT = Path(jina_asgi.__file__).parent
+FILES = sorted(path for path in ROOT.rglob("*.py") if "contrib" not in path.relative_to(ROOT).parts)
+PURE = {path for path in FILES if path.name.startswith("_") and path.name != "__init__.py"}
+IMPURE = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
+
+
+def module_of(path: Path) -> str:
+    parts = ("jina_asgi", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file names in an import, deferred ones too; of this package, the modules themselves."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            below = {f"{name}.{alias.name}" for alias in node.names} & set(MODULES)
+            found |= below or {name}
+    return found
+
+
+def test_imports_are_absolute() -> None:
+    assert not [path for path in FILES for name in imports_of(path) if name.startswith(".")]
+
+
+GRAPH = {module: imports_of(path) & set(MODULES) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_runners_and_protocols_never_import_each_other(path: Path) -> None:
+    folder = path.relative_to(ROOT).parts[0]
+    other = {"runners": "jina_asgi.protocols", "protocols": "jina_asgi.runners"}.get(folder)
+    assert not [name for name in imports_of(path) if other and name.startswith(other)]
+
+
+def test_imports_go_downhill_without_cycles() -> None:
+    levels: dict[str, int] = {}
+
+    def level(module: str, above: tuple[str, ...]) -> int:
+        assert module not in above, " -> ".join([*above[above.index(module) :], module])
+        if module not in levels:
+            levels[module] = 1 + max((level(below, (*above, module)) for below in GRAPH[module]), default=0)
+        return levels[module]
+
+    for module in GRAPH:
+        level(module, ())
+    assert levels["jina_asgi.errors"] == 1
+
+
+def test_only_schemas_knows_docarray() -> None:
+    users = {module for module, path in MODULES.items() if any(n.startswith("docarray") for n in imports_of(path))}
+    assert users == {"jina_asgi.schemas", "jina_asgi.testing.executors"}
+
+
+def test_torch_is_imported_nowhere() -> None:
+    assert not [m for m, path in MODULES.items() if any(n.split(".")[0] == "torch" for n in imports_of(path))]
+
+
+@pytest.mark.parametrize("path", sorted(PURE), ids=lambda path: path.name)
+def test_pure_modules_import_nothing_that_does_input_or_output(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports_of(path)} & IMPURE
+
+
+def test_contrib_uses_public_names_only() -> None:
+    for path in (ROOT / "contrib").rglob("*.py"):
+        names = {name for name in imports_of(path) if name.startswith("jina_asgi")}
+        private = {n for n in names if not n.startswith(("jina_asgi.contrib", "jina_asgi.testing")) and n != "jina_asgi"}
+        assert not private, f"{path}: {private}"
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    assert jina_asgi.__all__ == sorted(jina_asgi.__all__)
+    assert all(hasattr(jina_asgi, name) for name in jina_asgi.__all__)
+
+
+def test_every_error_is_public_and_has_a_status_and_a_code() -> None:
+    tree = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    drawn = errors.__doc__ or ""
+    for error in tree:
+        assert 400 <= error.status < 600, error
+        assert error.grpc_code.isupper(), error
+        assert error.__name__ in drawn, f"{error.__name__} is missing in the picture"
+        assert error.__name__ == "ProtocolError" or error.__name__ in jina_asgi.__all__
+
+
+LOOK = """
+import json, logging, signal, sys, time, warnings
+import docarray, starlette.applications, multiprocessing
+def state():
+    return [
+        {str(s): str(signal.getsignal(s)) for s in signal.valid_signals()},
+        sorted(logging.root.manager.loggerDict), len(logging.root.handlers), str(warnings.filters),
+        multiprocessing.get_start_method(allow_none=True), sys.excepthook is sys.__excepthook__,
+    ]
+had = set(sys.modules)  # docarray imports torch where it is installed
+before, start = state(), time.process_time()
+import jina_asgi
+took, after = time.process_time() - start, state()
+after[1] = [name for name in after[1] if name not in before[1] and not name.startswith("jina_asgi")]
+before[1] = []
+print(json.dumps({"took": took, "same": before == after, "before": before, "after": after,
+                  "modules": [m for m in ("httpx", "yaml", "sse_starlette", "uvicorn", "torch", "fastapi", "grpc")
+                              if m in sys.modules and m not in had]}))
+"""
+
+
+def test_importing_is_quick_and_changes_nothing() -> None:
+    """At most 0.3 s of processor time beyond docarray and Starlette; the best of three, for the machine's sake."""
+    looks = [
+        json.loads(subprocess.run([sys.executable, "-W", "ignore", "-c", LOOK], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert looks[0]["modules"] == []
+    assert looks[0]["same"], (looks[0]["before"], looks[0]["after"])
+    assert min(look["took"] for look in looks) < 0.3
