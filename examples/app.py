@@ -1,5 +1,9 @@
-"""The smallest server: `gunicorn app:asgi`, then `curl localhost:8000/shout -H 'content-type: application/json'
--d '{"data": [{"text": "hi"}]}'`."""
+"""The smallest server. Typed in this folder: gunicorn app:asgi
+
+    curl -s localhost:8000/default --json '{"data": {"text": "hi"}}'
+"""
+
+from collections.abc import AsyncIterator
 
 from docarray import BaseDoc, DocList
 
@@ -10,10 +14,17 @@ class Text(BaseDoc):
     text: str
 
 
-class Shouter(Executor):
-    @requests(on="/shout")
+class Parrot(Executor):
+    @requests
     def shout(self, docs: DocList[Text]) -> DocList[Text]:
-        return DocList[Text](Text(text=doc.text.upper()) for doc in docs)
+        """Each text in capitals."""
+        return DocList[Text](Text(id=doc.id, text=doc.text.upper()) for doc in docs)
+
+    @requests(on="/stream")
+    async def repeat(self, doc: Text) -> AsyncIterator[Text]:
+        """The words of a text, one at a time."""
+        for word in doc.text.split():
+            yield Text(text=word)
 
 
-asgi = JinaASGI(Shouter)
+asgi = JinaASGI(Parrot, title="Parrot")

@@ -1,2 +1,2 @@
 # Read by a plain `gunicorn app:asgi` typed in this folder. Add your own settings below: workers = 4, bind = ...
-from jina_asgi.gunicorn import *  # noqa: F403
+from jina_asgi.gunicorn import *

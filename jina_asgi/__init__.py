@@ -1,7 +1,9 @@
 """Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
 
+from jina_asgi.batching import DynamicBatching, dynamic_batching
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import (
+    BatchFailed,
     DeadlineExceeded,
     DefinitionError,
     ExecutorError,
@@ -24,10 +26,12 @@ from jina_asgi.settings import Limits
 from jina_asgi.types import Context
 
 __all__ = [
+    "BatchFailed",
     "Context",
     "DeadlineExceeded",
     "DefinitionError",
     "Deployment",
+    "DynamicBatching",
     "Executor",
     "ExecutorError",
     "ExecutorInputError",
@@ -44,6 +48,7 @@ __all__ = [
     "Unavailable",
     "UnknownEndpoint",
     "UnsupportedMedia",
+    "dynamic_batching",
     "mount",
     "requests",
 ]

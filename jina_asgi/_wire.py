@@ -25,7 +25,7 @@ Buffer = bytes | memoryview
 
 #: The largest frame taken: 64 MiB of docs and a margin for what surrounds them.
 FRAME_LIMIT = (64 << 20) + (1 << 20)
-#: The most docs in one frame: 1.5 MiB of lists, where 4 bytes of an empty doc could ask for 20 times as much.
+#: The most docs in one frame: an empty one takes 4 bytes on the wire, and ten times that once it is read.
 DOCS_LIMIT = 1 << 17
 #: Docs smaller than this are copied out of the chunk they came in, which they would otherwise keep alive.
 COPIED_BELOW = 4096
@@ -181,12 +181,12 @@ class FrameReader:
         head = bytes(data[body - head_length : body])
         if not count:
             return Frame(kind, request, head)
-        view = memoryview(data)
         if count == 1:
             (length,) = _LENGTH.unpack_from(data, start)
             if length == stop - body:
-                doc = view[body:stop]
-                return Frame(kind, request, head, (bytes(doc) if length < COPIED_BELOW else doc,))
+                only = bytes(data[body:stop]) if length < COPIED_BELOW else memoryview(data)[body:stop]
+                return Frame(kind, request, head, (only,))
+        view = memoryview(data)
         lengths = struct.unpack_from(f"<{count}I", data, start)
         if sum(lengths) != stop - body:
             raise self._fail(f"docs of {sum(lengths)} bytes do not fill the {stop - body} bytes that the frame has")

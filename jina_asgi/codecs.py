@@ -18,10 +18,10 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jina_asgi import schemas, tensors
-from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
-from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, documents_with, errors_of
-from jina_asgi.types import Docs, Field, Schema
+from jina_asgi import plans, schemas, tensors
+from jina_asgi.errors import ExecutorError, InvalidDocs
+from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
+from jina_asgi.types import Docs, Schema
 from jina_asgi.writers import Writer
 
 Buffer = bytes | bytearray | memoryview
@@ -53,12 +53,12 @@ class Codec:
             schemas.Container.docs(self.model).make if self.model is not None else list
         )
         #: Whether pydantic can read these docs straight from JSON: no tensors or bytes in them.
-        self.is_plain = self.model is not None and not documents_with(schema, _is_binary)
+        self.is_plain = self.model is not None and not plans.documents_with(schema, plans.is_binary)
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
-        self.nests = bool(documents_with(schema, _is_untyped)) or _recurs(schema)
+        self.nests = plans.nests(schema)
         self._names = [field.name for field in schema.fields]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
-            orjson.OPT_NON_STR_KEYS if documents_with(schema, lambda f: f.kind in ("dict", "json")) else 0
+            orjson.OPT_NON_STR_KEYS if plans.documents_with(schema, lambda f: f.kind in ("dict", "json")) else 0
         )
 
     def docs(self, typed: list[Any]) -> Docs:
@@ -93,17 +93,21 @@ class Codec:
             raise InvalidDocs(f"the docs do not match the schema {self.schema.name}", errors[:_MAX_ERRORS])
         return self.wrap(docs)
 
-    def _read_as_columns(self, items: list[Any]) -> list[Any] | None:
+    def _read_as_columns(self, items: list[Any], *, owned: bool = False) -> list[Any] | None:
         """Docs of dicts that all have the same fields, field by field; None where that is not so."""
         if len(items) < _MIN_ROWS or self.nests or set(map(type, items)) != {dict}:
             return None
-        try:
-            columns = {name: [item[name] for item in items] for name in self._names if name in items[0]}
-        except KeyError:
-            return None
-        if len({len(item) for item in items}) > 1:  # what the first one lacks another may have
-            return None
-        return self._read_columns(columns, len(items))
+        columns: dict[str, list[Any]] = {}
+        for name in self._names:
+            if name in items[0]:
+                try:
+                    columns[name] = [item[name] for item in items]
+                except KeyError:
+                    return None
+            elif any(name in item for item in items):
+                return None
+        owned = owned and len(columns) == len(self._names) and {len(item) for item in items} == {len(columns)}
+        return self._read_columns(columns, len(items), items if owned else None)
 
     def encode(self, docs: Sequence[Any]) -> list[bytes]:
         """One msgpack buffer a doc, for the other half of this library: secrets are in it as they are.
@@ -124,9 +128,11 @@ class Codec:
             InvalidDocs: a buffer is no document, or not of this schema.
         """
         try:
-            return self.read(list(map(_decode, buffers)))
+            rows = list(map(_decode, buffers))
         except _UNREADABLE as error:
             raise InvalidDocs(f"not a msgpack document: {error}") from error
+        docs = self._read_as_columns(rows, owned=True)
+        return self.read(rows) if docs is None else self.wrap(docs)
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
         """The docs field by field: tensors of one dtype and shape stacked into one array, all else in lists."""
@@ -226,23 +232,9 @@ def unpack(buffer: Buffer) -> Any:
         raise InvalidDocs(f"not a msgpack document: {error}") from error
 
 
-def _is_binary(field: Field) -> bool:
-    return field.kind in ("bytes", "tensor")
-
-
-def _is_untyped(field: Field) -> bool:
-    return field.kind == "json" or (field.kind in ("list", "set", "dict") and not field.items)
-
-
-def _recurs(schema: Schema) -> bool:
-    """Whether a document may hold its own kind."""
-    names = schema.documents
-    return any(name in documents_with(schema, lambda f, name=name: f.doc == name) for name in names)  # type: ignore[misc]
-
-
 def _stacked(values: list[Any]) -> Any:
     first = values[0]
-    if not isinstance(first, np.ndarray) or first.ndim == 0:
+    if not isinstance(first, np.ndarray) or first.ndim in (0, tensors.MAX_AXES):
         return values
     dtype, shape = first.dtype, first.shape
     if any(not isinstance(a, np.ndarray) or a.dtype is not dtype or a.shape != shape for a in values):

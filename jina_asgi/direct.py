@@ -15,11 +15,13 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from jina_asgi import schemas, tensors
+from jina_asgi import schemas, tensors, traits
 from jina_asgi.mismatch import Mismatch
 from jina_asgi.types import Field
 
 Read = Callable[[Any], Any]
+#: Columns and how many documents they hold, and rows to use, to documents; None: read them another way.
+ReadColumns = Callable[..., list[Any] | None]
 EXACT: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _MISSING = object()
 _NONE = type(None)
@@ -50,18 +52,17 @@ class Step:
         dtype = None if field.dtype is None else np.dtype(field.dtype)
         shape, view, convert = field.shape, tensor.view, tensor.convert
 
-        def other(value: Any) -> Any:
-            return convert(value if schemas.is_torch(value) else tensors.from_json(value, field.dtype))
+        def make(array: np.ndarray) -> Any:
+            fits = shape is None or array.shape == shape
+            if view is not None and fits and (array.dtype is dtype or (dtype is None and array.dtype.kind in "biuf")):
+                return array.view(view)
+            return convert(tensors.cast(array, field.dtype))
 
-        def make(value: np.ndarray) -> Any:
-            if (value.dtype is dtype or (dtype is None and value.dtype.kind in "biuf")) and (
-                shape is None or value.shape == shape
-            ):
-                return value.view(view)
-            return other(value)
+        def other(value: Any) -> Any:
+            return convert(value) if traits.is_torch(value) else make(tensors.from_json(value, field.dtype))
 
         exact = None if view is None else np.ndarray
-        return cls(field.name, exact, make if exact else None, other, field.nullable, default, view, dtype, shape)
+        return cls(field.name, exact, make, other, field.nullable, default, view, dtype, shape)
 
 
 def row_reader(model: type[BaseModel], steps: list[Step], slow: Read) -> Read:
@@ -110,17 +111,18 @@ def row_reader(model: type[BaseModel], steps: list[Step], slow: Read) -> Read:
     return read
 
 
-def column_reader(model: type[BaseModel], steps: list[Step]) -> Callable[[Mapping[str, Any], int], list[Any] | None]:
+def column_reader(model: type[BaseModel], steps: list[Step]) -> ReadColumns:
     """What makes `count` documents of a dict of columns; None where a column is not just as the plan says.
 
-    Twice as fast as a row at a time: all loops are C's. The tensors of a stacked column share its memory.
+    All loops are C's. The tensors of a stacked column share its memory. `rows`, where given, are dicts of just the
+    columns' values that the caller has no further use for: they become the documents' own.
     """
     names = [s.name for s in steps]
     slots = BaseModel.__dict__
     set_dict, set_given = slots["__dict__"].__set__, slots["__pydantic_fields_set__"].__set__
     set_extra, set_private = slots["__pydantic_extra__"].__set__, slots["__pydantic_private__"].__set__
 
-    def read(columns: Mapping[str, Any], count: int) -> list[Any] | None:
+    def read(columns: Mapping[str, Any], count: int, rows: list[dict[str, Any]] | None = None) -> list[Any] | None:
         made = []
         for step in steps:
             column = columns.get(step.name)
@@ -133,7 +135,13 @@ def column_reader(model: type[BaseModel], steps: list[Step]) -> Callable[[Mappin
             made.append(values)
         given = {name for name in names if name in columns}
         docs = list(map(model.__new__, repeat(model, count)))
-        _run(map(set_dict, docs, map(dict, map(zip, repeat(names), zip(*made, strict=True)))))
+        if rows is None:
+            rows = list(map(dict, map(zip, repeat(names), zip(*made, strict=True))))
+        else:
+            for name, values in zip(names, made, strict=True):
+                if values is not columns[name]:
+                    _run(map(dict.__setitem__, rows, repeat(name), values))
+        _run(map(set_dict, docs, rows))
         _run(map(set_given, docs, map(set.copy, repeat(given))))
         _run(map(set_extra, docs, repeat(None)))
         _run(map(set_private, docs, repeat(None)))
@@ -168,7 +176,7 @@ def _column(step: Step, column: Any) -> list[Any] | None:
         types.discard(_NONE)
     make = step.make if types <= {step.exact} else step.other
     if make is None:
-        return list(column) if types <= {step.exact} else None
+        return column if types <= {step.exact} else None
     try:
         if has_none:
             return [None if item is None else make(item) for item in column]

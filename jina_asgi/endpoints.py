@@ -6,7 +6,10 @@ import inspect
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic.errors import PydanticUserError
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.schemas import Container, LegacyDocument, is_document, parameters_schema, schema_of
@@ -61,19 +64,26 @@ def method_of(
     """
     where = f"{cls.__name__}.{attribute}"
     function = getattr(cls, attribute)
+    if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
+        raise DefinitionError(f"{where} is no ordinary method; expected `def {attribute}(self, docs, ...)`")
     hints = _hints(function, where, {**local_names, cls.__name__: cls})
     arguments = _arguments(function, where)
     kind = _kind(function, hints, arguments, where)
-    given = hints.get("docs" if kind == "batch" else "doc") if request_schema is None else request_schema
-    returned = hints.get("return") if response_schema is None else response_schema
+    argument = "doc" if kind != "batch" else "docs"
+    taken, given = (hints.get(argument), argument) if request_schema is None else (request_schema, "request_schema")
+    returned, answer = (hints.get("return"), "the return type")
+    if response_schema is not None:
+        returned, answer = response_schema, "response_schema"
+    # None: changed in place; a dict: `__results__`.
+    returned = _without(returned, type(None), dict) if kind == "batch" else _without(returned, type(None))
     if kind == "batch":
-        takes = _batch(given, f"{where}: docs")
-        gives = takes if returned is None or returned is type(None) else _batch(returned, f"{where}: the return type")
+        takes = _batch(taken, f"{where}: {given}")
+        gives = takes if returned is None else _batch(returned, f"{where}: {answer}")
     else:
-        takes = _single(given, f"{where}: doc")
-        if kind == "stream" and get_origin(returned) in _STREAMS:
-            returned = get_args(returned)[0]
-        gives = takes if returned in (None, type(None)) else _single(returned, f"{where}: the return type")
+        takes = _single(taken, f"{where}: {given}")
+        if kind == "stream" and (returned in _STREAMS or get_origin(returned) in _STREAMS):
+            returned = next(iter(get_args(returned)), None)
+        gives = takes if returned is None else _single(returned, f"{where}: {answer}")
     endpoint = Endpoint(
         name=name,
         kind=kind,
@@ -148,10 +158,15 @@ def _single(annotation: Any, where: str) -> Any:
 
 
 def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
+    if get_origin(annotation) is Annotated:
+        return _parameters(get_args(annotation)[0], where)
     plain = (None, dict, Mapping, typing.Any)
     if annotation in plain or get_origin(annotation) in (dict, Mapping):
         return None
-    schema = parameters_schema(annotation)
+    try:
+        schema = parameters_schema(annotation)
+    except PydanticUserError as error:
+        raise DefinitionError(f"{where}: the parameters' model {_name(annotation)} has no schema: {error}") from error
     if schema is not None:
         return schema
     members = [m for m in get_args(annotation) if m is not type(None)]
@@ -162,5 +177,17 @@ def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
     )
 
 
+def _without(annotation: Any, *dropped: Any) -> Any:
+    """An annotation less some members of its union; None where nothing is left."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    left = tuple(m for m in members if m is not None and m not in dropped and get_origin(m) not in dropped)
+    return Union[left] if left else None  # noqa: UP007  # made of a tuple
+
+
 def _name(annotation: Any) -> str:
+    """An annotation as it is written, without its modules."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(origin, type) and arguments:
+        return f"{origin.__name__.partition('[')[0]}[{', '.join(map(_name, arguments))}]"
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)

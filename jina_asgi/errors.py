@@ -9,6 +9,7 @@
     ├── UnknownEndpoint         404  no endpoint of that name, and no '/default'
     ├── ExecutorInputError      422  raised by an Executor: its message is meant for the caller
     ├── ExecutorError           500  an Executor raised, or broke its own promise
+    │   └── BatchFailed         500  it did so in a batch of several calls; who is to blame is not known
     ├── Unavailable             503  try again
     │   ├── Overloaded          503  the queue is full
     │   ├── NotReady            503  loading, draining, stopped or failed
@@ -107,12 +108,21 @@ class ExecutorError(JinaASGIError):
     status = 500
     public = "the executor failed; the log has the cause under this error's id"
 
-    def __init__(self, message: str, *, executor: str = "", endpoint: str = "") -> None:
+    def __init__(self, message: str, *, executor: str = "", endpoint: str = "", raised: str = "") -> None:
         super().__init__(message)
         self.executor, self.endpoint = executor, endpoint
+        #: The class name of what the Executor raised, where it raised.
+        self.raised = raised
 
     def facts(self) -> Mapping[str, Any]:
-        return {"executor": self.executor, "endpoint": self.endpoint}
+        return {"executor": self.executor, "endpoint": self.endpoint, "raised": self.raised}
+
+
+class BatchFailed(ExecutorError):
+    """A batch of several calls failed, and which of them is to blame is not known: alone, yours may succeed."""
+
+    retriable = True
+    public = "the batch that this call was part of failed; try again"
 
 
 class Unavailable(JinaASGIError):

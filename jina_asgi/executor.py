@@ -6,12 +6,13 @@ Nothing here runs a call: `runners/local.py` does.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
@@ -52,10 +53,19 @@ def requests(
         idempotent: the work may be run again when a replica died or a batch failed.
         request_schema, response_schema: the documents, in place of the annotations (as in Jina).
     """
+    if function is not None and not (callable(function) or isinstance(function, classmethod)):
+        raise DefinitionError(f"@requests({function!r}): expected @requests(on={function!r}), or @requests alone")
+    if on is not None and (not isinstance(on, str | Sequence) or len(on) == 0):
+        raise DefinitionError(f"@requests(on={on!r}): expected an endpoint such as '/encode', or a list of them")
     names = ("/default",) if on is None else (on,) if isinstance(on, str) else tuple(on)
 
     def record(method: F) -> F:
-        setattr(method, _RECORD, _Record(names, idempotent, request_schema, response_schema))
+        if not (inspect.isfunction(method) or isinstance(method, staticmethod | classmethod)):
+            raise DefinitionError(f"@requests stands on {method!r}: expected a method written with def")
+        marked = getattr(method, "__func__", method)  # a static method is refused with its class, by name
+        if hasattr(marked, _RECORD):
+            raise DefinitionError(f"@requests stands twice on {method.__qualname__}; expected one: on=['/one', '/two']")
+        setattr(marked, _RECORD, _Record(names, idempotent, request_schema, response_schema))
         return method
 
     return record if function is None else record(function)
@@ -88,7 +98,7 @@ class Executor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.methods = _methods(cls, _callers_names())
+        cls.methods = _methods(cls, _names_around(cls.__module__))
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         self = super().__new__(cls)
@@ -195,12 +205,12 @@ def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str
     for owner in reversed(cls.__mro__):
         seen: dict[str, str] = {}
         for attribute, value in vars(owner).items():
-            record: _Record | None = getattr(value, _RECORD, None)
-            if record is None:
+            record: _Record | None = getattr(getattr(value, "__func__", value), _RECORD, None)
+            if record is None or getattr(cls, attribute) is None:  # a subclass takes a method away by setting None
                 continue
             for name in record.names:
                 endpoint = _checked(name, f"{owner.__name__}.{attribute}")
-                if endpoint in seen:
+                if seen.get(endpoint, attribute) != attribute:
                     raise DefinitionError(
                         f"{owner.__name__}.{attribute} and {owner.__name__}.{seen[endpoint]} both answer {endpoint};"
                         " give one of them another `on`"
@@ -227,7 +237,12 @@ def _checked(name: str, where: str) -> str:
     return endpoint
 
 
-def _callers_names() -> Mapping[str, Any]:
-    """The names where the class statement stands, so that string annotations find classes local to a function."""
-    frame = sys._getframe(2)
-    return dict(frame.f_locals) if frame.f_locals is not frame.f_globals else {}
+def _names_around(module: str) -> Mapping[str, Any]:
+    """The names around a class statement of `module`, so that string annotations find classes local to functions."""
+    names: dict[str, Any] = {}
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == module and frame.f_locals is not frame.f_globals:
+            names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    return names

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from jina_asgi.errors import DefinitionError
 from jina_asgi.plugin import JinaASGI, Source
 from jina_asgi.protocols.http import EndpointApp
-from jina_asgi.protocols.openapi import operations
+from jina_asgi.protocols.openapi import SHARED, operations
 from jina_asgi.types import Endpoint
 
 try:
@@ -103,7 +103,7 @@ class _HandOver(Response):
 
 def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
     """The operation for the host's document, every reference of ours replaced by what it refers to."""
-    schemas: dict[str, Any] = {}
+    schemas = dict(SHARED)
     operation = operations(endpoint, schemas)[method]
     wanted = ("requestBody", "responses", "parameters", "summary", "description")
     return {key: _inlined(operation[key], schemas, ()) for key in wanted if key in operation}

@@ -31,6 +31,9 @@ keepalive = 75  # above the 60 s after which nginx and cloud balancers let go of
 control_socket_disable = True  # its path is one a user, so that two servers collide; to turn it on, give it a path
 
 
+_ON_ITS_WAY = 0.2  # seconds that the request of a connection just accepted has to arrive
+
+
 def when_ready(arbiter: Any) -> None:
     """A second SIGTERM ends sooner; gunicorn itself listens for SIGINT and SIGQUIT alone while it stops."""
     asked = False
@@ -43,7 +46,7 @@ def when_ready(arbiter: Any) -> None:
     signal.signal(signal.SIGTERM, handle_term)
 
 
-class Worker(UvicornWorker):
+class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
     """Uvicorn's worker with an end in steps, counted back from `graceful_timeout`, when gunicorn kills.
 
     At once: no new connections, idle ones are closed, readiness is 503. Then what still runs in our applications is
@@ -55,7 +58,7 @@ class Worker(UvicornWorker):
         timeout = float(self.cfg.graceful_timeout)
         self._margin = min(2.0, timeout / 3)
         self._grace = timeout - self._margin
-        self.config.timeout_graceful_shutdown = timeout - self._margin / 2  # type: ignore[assignment]  # waits floats
+        self.config.timeout_graceful_shutdown = timeout - self._margin / 2
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
@@ -88,8 +91,10 @@ class _Server(Server):
 
     async def shutdown(self, sockets: Any = None) -> None:
         announce_end()
-        loop = asyncio.get_running_loop()
-        ending = loop.call_later(self._grace, self._end)
+        ending = asyncio.get_running_loop().call_later(self._grace, self._end)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_ON_ITS_WAY)  # uvicorn closes connections that have not asked yet: they get this moment
         try:
             await super().shutdown(sockets=sockets)
         finally:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import orjson
 from pydantic import BaseModel
 
-from jina_asgi import schemas, tensors, traits
-from jina_asgi.direct import EXACT, Read, Step, column_reader, default_of, row_reader
+from jina_asgi import plans, schemas, tensors, traits
+from jina_asgi.direct import EXACT, Read, ReadColumns, Step, column_reader, default_of, row_reader
 from jina_asgi.mismatch import Mismatch, errors_of
 from jina_asgi.types import Field, Schema
 
-__all__ = ["MAX_DEPTH", "Mismatch", "Readers", "check_depth", "documents_with", "errors_of", "to_bytes"]
+__all__ = ["MAX_DEPTH", "Mismatch", "Readers", "check_depth", "errors_of", "to_bytes"]
 
 MAX_DEPTH = 64
 _MISSING = object()
@@ -43,7 +43,7 @@ class Readers:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._made: dict[str, Read] = {}
-        self._with_binary = documents_with(schema, lambda field: field.kind in ("bytes", "tensor"))
+        self._with_binary = plans.documents_with(schema, plans.is_binary)
 
     def of(self, name: str) -> Read:
         """What reads one document of the class `name`."""
@@ -53,17 +53,17 @@ class Readers:
             self._made[name] = self._untyped(name) if model is None else self._typed(name, model)
         return self._made[name]
 
-    def of_columns(self, name: str) -> Callable[[dict[str, Any], int], list[Any] | None]:
+    def of_columns(self, name: str) -> ReadColumns:
         """What reads documents given field by field; it answers None for what `of(name)` has to read."""
         model = self.schema.models.get(name)
         if model is None or not self._is_fast(name, set()):
-            return lambda columns, count: None
+            return lambda *_: None
         return column_reader(model, self._steps(name, model))
 
     def _untyped(self, name: str) -> Read:
         fields = [(f, self._checked(f)) for f in self.schema.documents[name]]
         known = {field.name for field, _ in fields}
-        extra = _extra(self.schema, name)
+        extra = plans.keeps_extra(self.schema, name)
 
         def read(value: Any) -> dict[str, Any]:
             if type(value) is not dict:
@@ -134,10 +134,13 @@ class Readers:
             if field.kind == "tensor":
                 steps.append(Step.tensor(field, tensor_types[field.name], default))
                 continue
-            exact, make, other = EXACT.get(field.kind), strings.get(field.name), None
+            exact: type | None = EXACT.get(field.kind)
+            make: Read | None = strings.get(field.name)
+            other: Read | None = None
             if field.kind == "bytes":
                 blob = blobs.get(field.name)
-                exact, make, other = bytes, blob, to_bytes if blob is None else _of_class(blob)
+                exact, make = bytes, blob
+                other = to_bytes if blob is None else _of_class(blob)
             elif field.kind == "doc" and field.doc is not None:
                 exact = dict
                 make = other = self.of(field.doc)
@@ -156,7 +159,7 @@ class Readers:
         if field.kind == "bytes":
             return to_bytes
         if field.kind == "tensor":
-            return lambda value: value if schemas.is_torch(value) else _array(value, field)
+            return lambda value: value if traits.is_torch(value) else _array(value, field)
         if field.kind in ("doc", "docs") and field.doc is not None:
             if field.doc not in self._with_binary:
                 return None
@@ -221,28 +224,6 @@ class Readers:
         return lambda value: value
 
 
-def documents_with(schema: Schema, holds: Callable[[Field], bool]) -> set[str]:
-    """The names of the documents that hold such a field, themselves or in a document within."""
-    fields = {name: [part for field in plan for part in _parts(field)] for name, plan in schema.documents.items()}
-    found = {name for name, parts in fields.items() if any(map(holds, parts))}
-    while more := {n for n, parts in fields.items() if n not in found and any(part.doc in found for part in parts)}:
-        found |= more
-    return found
-
-
-def _parts(field: Field) -> Iterator[Field]:
-    yield field
-    for item in field.items:
-        yield from _parts(item)
-
-
-def _extra(schema: Schema, name: str) -> bool | None:
-    """Whether a class keeps fields that it does not know (True), refuses them (False) or drops them (None)."""
-    described: Any = schema.json_schema if name == schema.name else schema.json_schema.get("$defs", {}).get(name, {})
-    allowed = described.get("additionalProperties")
-    return allowed if isinstance(allowed, bool) else None
-
-
 def _at(name: str | int, read: Read, item: Any) -> Any:
     try:
         return read(item)
@@ -262,7 +243,7 @@ def _list_of(read: Read) -> Read:
         made: list[Any] = []
         try:
             for item in value:
-                made.append(read(item))  # noqa: PERF401  # its length says where it went wrong
+                made.append(read(item))  # its length says where it went wrong
         except (ValueError, TypeError) as error:
             raise Mismatch.within(error, len(made)) from None
         return made

@@ -6,11 +6,13 @@ served from the plan and from the small facts (`TensorType`, `Container`) collec
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 import warnings
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, MutableSequence, MutableSet, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -37,7 +39,7 @@ __all__ = ["BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "i
 _SCALARS: Mapping[Any, FieldKind] = {str: "str", int: "int", float: "float", bool: "bool", bytes: "bytes"}
 _CONTAINERS: Mapping[Any, FieldKind] = {
     **dict.fromkeys((list, Sequence, MutableSequence, deque), "list"),
-    **dict.fromkeys((set, frozenset, Set, MutableSet), "set"),
+    **dict.fromkeys((set, frozenset, AbstractSet, MutableSet), "set"),
     **dict.fromkeys((dict, Mapping, MutableMapping, OrderedDict, defaultdict), "dict"),
     tuple: "tuple",
 }
@@ -93,7 +95,7 @@ class Container:
         if not issubclass(model, BaseDoc):
             return cls(model, list)
         # The concrete class, once: `DocList[T](docs)` costs 8 µs a call, this 0.7.
-        concrete = get_origin(DocList[model])
+        concrete = get_origin(DocList[model])  # type: ignore[valid-type]  # a class at run time
         assert concrete is not None
         return cls(model, lambda docs: typing.cast("list[Any]", concrete(docs, False)))
 
@@ -161,18 +163,9 @@ def tensor_to_numpy(value: Any) -> np.ndarray | None:
         return value.view(np.ndarray)
     if isinstance(value, AbstractTensor):
         return np.asarray(value._docarray_to_ndarray())
-    if is_torch_type(type(value)) and hasattr(value, "detach"):
+    if traits.is_torch_type(type(value)) and hasattr(value, "detach"):
         return np.asarray(value.detach().cpu().numpy())
     return None
-
-
-def is_torch_type(annotation: Any) -> bool:
-    return isinstance(annotation, type) and annotation.__module__.partition(".")[0] == "torch"
-
-
-def is_torch(value: Any) -> bool:
-    """Whether a value is a tensor of torch's, docarray's own included; torch need not be there to ask."""
-    return any(is_torch_type(base) for base in type(value).__mro__)
 
 
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:
@@ -217,7 +210,7 @@ def as_they_are(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _is_left(leaf: Any) -> bool:
-    if leaf is Any or is_torch_type(leaf):
+    if leaf is Any or traits.is_torch_type(leaf):
         return True
     kinds = (bytes, np.ndarray, AbstractTensor, DocList, BaseModel)
     return isinstance(leaf, type) and any(issubclass(leaf, kind) for kind in kinds)
@@ -229,7 +222,7 @@ def _add_document(
     for known, other in models.items():
         if other is model:
             return known
-    name = model.__name__
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model.__name__)  # a generic's brackets are no name in OpenAPI
     while name in models:  # two classes of one name
         name += "_"
     models[name] = model
@@ -272,19 +265,19 @@ def _field(
         return Field(name, kind, nullable, required, **facts)
 
     nullable = False
-    if get_origin(annotation) is Annotated:
-        annotation, *more = get_args(annotation)
-        metadata = [*metadata, *more]
-    members = _members(annotation)
-    if members is not None:
-        nullable = type(None) in members
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *more = get_args(annotation)
+            metadata = [*metadata, *more]
+            continue
+        members = _members(annotation)
+        if members is None:
+            break
+        nullable = nullable or type(None) in members
         members = [m for m in members if m is not type(None)]
         if len(members) != 1:
             return made("union", items=tuple(inner(m) for m in members))
         annotation = members[0]
-        if get_origin(annotation) is Annotated:
-            annotation, *more = get_args(annotation)
-            metadata = [*metadata, *more]
     tag = getattr(annotation, "_proto_type_name", None)
     origin = get_origin(annotation)
     if annotation in _SCALARS and not traits.is_encoded(metadata):

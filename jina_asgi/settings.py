@@ -6,9 +6,9 @@ import difflib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.types import Endpoint
@@ -36,6 +36,8 @@ class _Settings(BaseModel):
             return cls(**options)
         except ValidationError as error:
             first, *_ = errors = error.errors()
+            if not first["loc"]:
+                raise DefinitionError(f"{cls.owner}: {first['msg'].removeprefix('Value error, ')}") from None
             option = str(first["loc"][0])
             if first["type"] == "extra_forbidden":
                 near = difflib.get_close_matches(option, cls.model_fields, 1)
@@ -43,6 +45,59 @@ class _Settings(BaseModel):
                 raise DefinitionError(f"{cls.owner} has no option {option!r}{hint}") from None
             wanted = " or ".join(entry["msg"] for entry in errors if entry["loc"][0] == option)
             raise DefinitionError(f"{cls.owner}'s option {option!r}: {wanted}, got {first['input']!r}") from None
+
+
+class BatchingSettings(_Settings):
+    """How an endpoint batches. Jina's names keep Jina's meaning, as bounds; `timeout` is in milliseconds, as there."""
+
+    owner = "dynamic_batching"
+
+    preferred_batch_size: int = Field(4, ge=1, description="documents in a batch at most")
+    timeout: float = Field(10_000, ge=0, description='milliseconds that gather="window" waits for more')
+    flush_all: bool = Field(False, description="a batch takes all that waits, however much")
+    custom_metric: Callable[[Any], float] | None = Field(None, description="what a document weighs")
+    use_custom_metric: bool = Field(
+        False, description="preferred_batch_size bounds the weight of a batch, not its size"
+    )
+    use_dynamic_batching: bool = True
+    gather: Literal["idle", "window"] = Field("idle", description="begin when idle; or when full, or the time is up")
+    cost: Callable[[Any], float] | str | None = Field(None, description='a function, or a field: "len:text"')
+    max_cost: float | None = Field(None, gt=0, description="the cost of a batch at most")
+    over_budget: Literal["alone", "refuse"] = Field("alone", description="what becomes of a document over max_cost")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.use_custom_metric and self.custom_metric is None:
+            raise ValueError("use_custom_metric needs a custom_metric")
+        if (self.max_cost is None) != (self.cost is None):
+            raise ValueError("cost and max_cost go together")
+        if self.use_custom_metric and self.cost is not None:
+            raise ValueError("use_custom_metric and cost are two ways of saying one thing; give one")
+        self.cost_function()
+        return self
+
+    def cost_function(self) -> Callable[[Any], float] | None:
+        """What a document costs; None: one each."""
+        if self.use_custom_metric:
+            return self.custom_metric
+        if not isinstance(self.cost, str):
+            return self.cost
+        measure, _, path = self.cost.rpartition(":")
+        names = path.split(".")
+        if measure not in ("", "len") or not all(name.isidentifier() and name[0] != "_" for name in names):
+            raise ValueError(f'cost={self.cost!r}: expected a field, such as "tokens", or its length, "len:text"')
+
+        def cost(doc: Any) -> float:
+            for name in names:
+                doc = getattr(doc, name)
+            return float(len(doc) if measure else doc)
+
+        return cost
+
+    def described(self) -> dict[str, Any]:
+        """These settings as data; a function stands there by its name."""
+        named = {key: getattr(value, "__name__", repr(value)) for key, value in self if callable(value)}
+        return {**self.model_dump(exclude=set(named)), **named}
 
 
 class DeploymentSettings(_Settings):
@@ -56,6 +111,7 @@ class DeploymentSettings(_Settings):
     uses_requests: dict[str, str] = {}
     workspace: str | None = None
     allow_concurrent: bool | int = Field(False, ge=0, description="threads for sync endpoints; True: one a core + 4")
+    uses_dynamic_batching: dict[str, dict[str, Any]] = Field({}, description="by endpoint or method name")
     idempotent: bool | None = Field(None, description="overrides what `@requests(idempotent=...)` says")
     max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
     max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")

@@ -14,11 +14,9 @@ from pydantic import AliasChoices, BaseModel, Json, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic.types import EncodedBytes, EncodedStr
 
-__all__ = ["accepted_names", "dumps_of", "has_rules", "has_own_json", "is_strict", "leaves", "wire_name"]
-
 #: Modules whose types pydantic writes by looking at the value alone.
-_KNOWN = ("builtins", "collections", "datetime", "decimal", "docarray", "fractions", "ipaddress", "numpy", "pathlib")
-_KNOWN += ("pydantic", "pydantic_core", "re", "torch", "typing", "uuid")
+_KNOWN = {"builtins", "collections", "datetime", "decimal", "docarray", "numpy", "pydantic", "pydantic_core", "torch"}
+_KNOWN |= {"types", "typing", "uuid"}
 _SERIALIZERS = ("PlainSerializer", "WrapSerializer")
 
 
@@ -141,7 +139,9 @@ def _dump_of(info: FieldInfo) -> Callable[[Any], Any]:
     for item in info.metadata:
         annotation = Annotated[annotation, item]
     adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    return lambda value: adapter.dump_python(value, round_trip=True, warnings=False)
+    holds_bytes = any(isinstance(leaf, type) and issubclass(leaf, bytes) for leaf, _ in leaves(info.annotation))
+    mode: Any = "python" if holds_bytes else "json"
+    return lambda value: adapter.dump_python(value, mode=mode, round_trip=True, warnings=False)
 
 
 def _is_pydantics(info: FieldInfo) -> bool:
@@ -162,3 +162,13 @@ def _is_known(leaf: Any) -> bool:
         return False
     plain = (BaseModel, enum.Enum, tuple, dict, str, bytes, int, float)
     return leaf.__module__.partition(".")[0] in _KNOWN or issubclass(leaf, plain) or dataclasses.is_dataclass(leaf)
+
+
+def is_torch_type(annotation: Any) -> bool:
+    """Whether an annotation is a class of torch's; torch need not be there to ask."""
+    return isinstance(annotation, type) and annotation.__module__.partition(".")[0] == "torch"
+
+
+def is_torch(value: Any) -> bool:
+    """Whether a value is a tensor of torch's, docarray's own included."""
+    return any(is_torch_type(base) for base in type(value).__mro__)

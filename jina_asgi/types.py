@@ -25,13 +25,13 @@ FieldKind = Literal[
 class _Empty(dict[str, Any]):
     """A mapping of nothing that stays so; a dict, as encoders know those, and hashable, as defaults must be."""
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]  # dict has None here; nothing in this one can change
         return 0
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("this mapping is shared and stays empty; make a dict of your own")
 
-    __setitem__ = setdefault = update = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = setdefault = update = __ior__ = _refuse
 
 
 EMPTY: Mapping[str, Any] = _Empty()

@@ -35,8 +35,9 @@ class SlotCache:
         self.rows = rows
         self.columns = _FIRST_COLUMNS
         self._layers: list[_Layer] = []
+        new_layer: Any = self._new_layer  # called for each layer, as a class would be
         #: What the model is given as `past_key_values`.
-        self.past_key_values = Cache(layer_class_to_replicate=self._new_layer)
+        self.past_key_values = Cache(layer_class_to_replicate=new_layer)
         self.first, self.starts, self.used = 0, [0], 1
         self.at_rows = self.at_columns = torch.zeros(1, 1, dtype=torch.long)
 

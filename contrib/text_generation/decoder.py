@@ -105,7 +105,7 @@ class BatchDecoder:
             if not self._keeps_logits:
                 logits = logits[:, ends]
             places = torch.tensor([ends.index(count - 1) for count in counts], device=device)
-            last = logits[torch.arange(len(tokens), device=device), places].float().cpu()
+            last: torch.Tensor = logits[torch.arange(len(tokens), device=device), places].float().cpu()
         for row, count in enumerate(counts, first):
             self._lengths[row] += count
         return last

@@ -1,7 +1,6 @@
 """What goes in and comes out: the documents, and the sampling parameters.
 
 Every number that multiplies work has a maximum, so that a request cannot ask for more than one request's work.
-No torch here: a web worker may import this without loading a model.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ go: one that ended or whose reader left gives its row to the next that waits. Wi
 The model is loaded in that thread too, and touched in no other: torch keeps a pool of workers for each thread that
 ever computed, and with two pools on the same cores a step took 1.6 times as long (measured with GNU OpenMP).
 
-The event loop's side is `Engine.stream`; the two sides meet in `_Request`. Choosing tokens, text, and passes of the
-model are elsewhere.
+The event loop's side is `Engine.stream`; the two sides meet in `_Request`. Passes of the model are `decoder.py`, what
+comes of them `progress.py`.
 """
 
 from __future__ import annotations
@@ -21,49 +21,23 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from jina_asgi import ExecutorInputError, NotReady, Overloaded
 
 from .decoder import Decoder
-from .detokenize import TextStream
-from .documents import FinishReason, Sampling
-from .sampling import choose, penalise
+from .documents import Sampling
+from .progress import Delta, Language, Progress
 
 logger = logging.getLogger(__name__)
 
 #: Prompt tokens that one step reads, over all requests: about as long as a few steps of generating on a CPU.
 _PROMPT_TOKENS_A_STEP = 512
+#: A prompt of more characters for each token of the context cannot fit, and is not worth tokenizing.
+_CHARACTERS_A_TOKEN = 64
 #: Seconds that `close` waits for the running step.
 _CLOSE_TIMEOUT = 60.0
-
-
-class Language(Protocol):
-    """What the engine needs of a tokenizer. Called in the engine's thread."""
-
-    @property
-    def ends(self) -> frozenset[int]:
-        """The tokens that end a generation."""
-        ...
-
-    @property
-    def vocabulary(self) -> int: ...
-
-    def encode(self, text: str, system: str | None) -> list[int]: ...
-
-    def decode(self, tokens: list[int]) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What one step adds to a generation: text, the number of tokens so far, and at the end the reason for it."""
-
-    text: str
-    tokens: int
-    prompt_tokens: int
-    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +51,14 @@ class Model:
 
 
 class _Request:
-    """One generation. The loop's side makes it, reads `events` and sets `cancelled`; all else is the thread's."""
+    """One request. The loop's side makes it, reads `events` and sets `cancelled`; `progress` is the thread's."""
 
     def __init__(self, text: str, system: str | None, sampling: Sampling) -> None:
         self.text, self.system, self.sampling = text, system, sampling
         self.events: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         self.loop = asyncio.get_running_loop()
         self.cancelled = False
-        self.prompt: list[int] = []
-        #: How much of the prompt the model has read.
-        self.read = 0
-        self.tokens = 0
-        self.last = -1
-        self.limit = 0
-        self.pieces: TextStream
-        self.seen: torch.Tensor | None = None
-        self.generator = torch.Generator()
+        self.progress: Progress
 
     def put(self, event: Delta | Exception) -> None:
         """Hand an event to the loop's side; a loop that is gone has no reader."""
@@ -136,6 +102,11 @@ class Engine:
         return self.model.decoder.rows
 
     @property
+    def alive(self) -> bool:
+        """Whether requests are answered."""
+        return self._thread.is_alive() and not self._closing
+
+    @property
     def running(self) -> int:
         return len(self._generating) + len(self._reading)
 
@@ -158,9 +129,7 @@ class Engine:
             if self._thread.is_alive():
                 logger.error("a step of the text generation still runs after %s s", _CLOSE_TIMEOUT)
 
-    async def stream(
-        self, text: str, sampling: Sampling, *, system: str | None = None
-    ) -> AsyncGenerator[Delta, None]:
+    async def stream(self, text: str, sampling: Sampling, *, system: str | None = None) -> AsyncGenerator[Delta, None]:
         """Generate: a `Delta` a token, the last one with a `finish_reason`.
 
         Closing the generator early gives its place to another request before the next step.
@@ -170,10 +139,12 @@ class Engine:
             Overloaded: too many requests wait already.
             NotReady: the engine is not running.
         """
-        request = _Request(text, system, sampling)
+        request, length = _Request(text, system, sampling), len(text) + len(system or "")
         with self._changed:
-            if self._closing or not self._thread.is_alive():
+            if not self.alive:
                 raise NotReady("the text generation engine is not running")
+            if length > (most := _CHARACTERS_A_TOKEN * self.model.max_context):
+                raise ExecutorInputError(f"the prompt has {length} characters; at most {most} are read")
             if len(self._waiting) >= self._max_waiting:
                 raise Overloaded(f"{len(self._waiting)} requests wait for the model already", retry_after=2.0)
             self._waiting.append(request)
@@ -209,7 +180,7 @@ class Engine:
             torch.set_num_threads(self._threads)
         try:
             self._loaded.set_result(self._load())
-        except BaseException as error:  # whatever it is, `start` raises it
+        except BaseException as error:  # `start` raises it, whatever it is
             self._loaded.set_exception(error)
             return
         with torch.inference_mode():
@@ -248,75 +219,55 @@ class Engine:
                 request.put(error)
 
     def _admit(self, request: _Request) -> None:
-        request.prompt = self._prompt(request)
-        sampling = request.sampling
-        request.limit = min(sampling.max_new_tokens, self.model.max_context - len(request.prompt))
-        request.pieces = TextStream(self.model.language.decode, sampling.stop)
-        if sampling.seed is None:
-            request.generator.seed()
-        else:
-            request.generator.manual_seed(sampling.seed)
-        if sampling.repetition_penalty != 1:
-            request.seen = torch.zeros(self.model.language.vocabulary, dtype=torch.bool)
-            request.seen[request.prompt] = True
-        self.model.decoder.add()
+        model = self.model
+        request.progress = Progress(
+            request.text, request.system, request.sampling, model.language, max_context=model.max_context
+        )
+        model.decoder.add()
         self._reading.append(request)
-
-    def _prompt(self, request: _Request) -> list[int]:
-        tokens = self.model.language.encode(request.text, request.system)
-        if not tokens:
-            raise ExecutorInputError("the prompt is empty")
-        if len(tokens) >= self.model.max_context:
-            raise ExecutorInputError(
-                f"the prompt has {len(tokens)} tokens; with the answer at most {self.model.max_context} fit"
-            )
-        return tokens
 
     def _read_prompts(self) -> None:
         """One pass over a piece of each prompt that is not read yet; a prompt's end gives its first token."""
         if not self._reading:
             return
         first, readers = len(self._generating), list(self._reading)
-        piece = max(_PROMPT_TOKENS_A_STEP // len(readers), 1)
-        logits = self.model.decoder.forward(first, [r.prompt[r.read : r.read + piece] for r in readers])
-        for request, row in zip(readers, logits, strict=True):
-            request.read += piece
-            if request.read >= len(request.prompt):
-                place = len(self._generating)
-                at = self._reading.index(request)
-                if at:
-                    self.model.decoder.swap(place, place + at)
-                    self._reading[0], self._reading[at] = self._reading[at], self._reading[0]
-                self._generating.append(self._reading.pop(0))
+        size = max(_PROMPT_TOKENS_A_STEP // len(readers), 1)
+        pieces = [request.progress.piece(size) for request in readers]
+        logits = self.model.decoder.forward(first, pieces)
+        for request, piece, row in zip(readers, pieces, logits, strict=True):
+            request.progress.read += len(piece)
+            if request.progress.read == len(request.progress.prompt):
+                self._begin_generating(request)
                 self._advance(request, row)
+
+    def _begin_generating(self, request: _Request) -> None:
+        """Move a request behind those who generate."""
+        place, at = len(self._generating), self._reading.index(request)
+        if at:
+            self.model.decoder.swap(place, place + at)
+            self._reading[0], self._reading[at] = self._reading[at], self._reading[0]
+        self._generating.append(self._reading.pop(0))
 
     def _generate(self) -> None:
         """One pass that gives each generating request its next token."""
         if not self._generating:
             return
         requests = list(self._generating)
-        logits = self.model.decoder.forward(0, [[r.last] for r in requests])
+        logits = self.model.decoder.forward(0, [[request.progress.last] for request in requests])
         for request, row in zip(requests, logits, strict=True):
             self._advance(request, row)
 
     def _advance(self, request: _Request, logits: torch.Tensor) -> None:
-        """Choose a token, hand its text over, and see whether that was the end."""
-        if request.seen is not None:
-            logits = penalise(logits, request.seen, request.sampling.repetition_penalty)
-        token = choose(logits, request.sampling, request.generator)
-        request.last = token
-        request.tokens += 1
-        self.tokens += 1
-        if request.seen is not None:
-            request.seen[token] = True
-        ended = token in self.model.language.ends
-        text = "" if ended else request.pieces.feed(token)
-        ended = ended or request.pieces.stopped
-        reason: FinishReason | None = "stop" if ended else "length" if request.tokens >= request.limit else None
-        if reason is not None:
-            text += request.pieces.finish()
+        """Hand over what one more token adds, and see whether that was the end."""
+        event: Delta | Exception
+        try:
+            event = request.progress.take(logits)
+            self.tokens += 1
+        except Exception as error:  # of this request alone, such as logits that are no numbers
+            event = error
+        if isinstance(event, Exception) or event.finish_reason is not None:
             self._remove(request)
-        request.put(Delta(text, request.tokens, len(request.prompt), reason))
+        request.put(event)
 
     def _remove(self, request: _Request) -> None:
         """Take a request from its row, so that those who generate stay in front of those who read."""

@@ -94,6 +94,9 @@ class TextGeneration(Executor):
             tokens=engine.tokens,
         )
 
+    def health(self) -> bool:
+        return self.engine.alive
+
     def close(self) -> None:
         """End what runs, and the engine's thread."""
         self.engine.close()

@@ -57,7 +57,7 @@ def load(model: str, *, device: str, dtype: str, rows: int, max_context: int) ->
     target = torch.device(_device(device))
     with _quiet():
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=is_local)
-        weights = AutoModelForCausalLM.from_pretrained(
+        weights: Any = AutoModelForCausalLM.from_pretrained(
             where, dtype=_dtype(dtype, target), local_files_only=is_local
         )
     weights = weights.to(target).eval()
@@ -81,7 +81,7 @@ def convert_gguf(weights: Path, folder: Path) -> None:
     """
     with _quiet():
         tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-        model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
+        model: Any = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
         # It is marked as quantized though its weights are plain by now.
         model.is_quantized, model.hf_quantizer = False, None
         if hasattr(model.config, "quantization_config"):
@@ -110,7 +110,7 @@ def _dtype(dtype: str, device: torch.device) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bars: a server's log is no place for them."""
-    bars = transformers.utils.logging
+    bars: Any = transformers.utils.logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:

@@ -34,7 +34,8 @@ def _candidates(logits: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor,
     if sampling.top_p == 1:
         if top_k == size:
             return logits, torch.arange(size)
-        return torch.topk(logits, top_k)
+        values, tokens = torch.topk(logits, top_k)
+        return values, tokens
     total = (logits if top_k == size else torch.topk(logits, top_k).values).logsumexp(0)
     for look in (*_FIRST_LOOKS, size):
         values, tokens = torch.topk(logits, min(look, top_k))

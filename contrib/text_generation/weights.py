@@ -148,7 +148,9 @@ def fetch_with_pip(requirement: str, folder: Path) -> None:
 def _run_logged(command: list[str]) -> tuple[int, str]:
     """Run a command, each line of its output to the log; answer its exit code and its last line."""
     last = "it said nothing"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
         assert run.stdout is not None
         for line in run.stdout:
             if line.strip():

@@ -44,6 +44,7 @@ class Bodies:
         self.input: Codec = codec(endpoint.input)
         self._name, self._limits = endpoint.input.name, limits
         self._has_columns = all(field.name != "columns" for field in endpoint.input.fields)
+        self._lists = {field.name for field in endpoint.input.fields if field.kind in ("list", "set", "tuple")}
         self._single: type[BaseModel] | None = None
         if self.input.is_plain:
             model: Any = self.input.model
@@ -73,7 +74,8 @@ class Bodies:
         raise _unsupported(media)
 
     def read_doc(self, value: dict[str, Any]) -> Request:
-        """One bare document, as a GET of a streaming endpoint sends it."""
+        """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
+        value = {k: [v] if k in self._lists and isinstance(v, str) else v for k, v in value.items()}
         try:
             return Request(self.input.docs(self.input.read([value], self._limits.depth)), {}, None)
         except InvalidDocs as error:
@@ -105,7 +107,8 @@ class Bodies:
         if self._single is None:
             self._single = self._model(self.input.model)
         try:
-            return self._single.__pydantic_validator__.validate_json(raw).__dict__
+            body: dict[str, Any] = self._single.__pydantic_validator__.validate_json(raw).__dict__
+            return body
         except ValidationError as single:
             raise _invalid(_in_branch(errors_of(single), self._name)) from None
 

@@ -135,6 +135,7 @@ class EndpointApp(CallApp):
         )
         self.endpoint = endpoint
         self._bodies = Bodies(endpoint, options.limits)
+        self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
     async def reply(
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
@@ -168,13 +169,21 @@ class EndpointApp(CallApp):
                     except _UNWRITABLE as error:
                         raise _unwritable(call, error) from error
                     await writer.write(sse.update(data))
+                    if sent.watched is not None and sent.watched.gone:  # the server's `send` swallowed our cancel
+                        raise ClientGone
+            sent.ends()
             await writer.finish(sse.END)
+        except OSError:
+            raise ClientGone from None
         except Exception as error:
             if not writer.started or isinstance(error, ClientGone):
                 raise
             _, body, _ = problem(error, expose=self._options.expose_errors)
-            await writer.finish(sse.event("error", body))
+            sent.ends()
+            with suppress(OSError):
+                await writer.finish(sse.event("error", body))
         finally:
+            sent.started = writer.started
             writer.close()
 
     def _bare(self, scope: Scope, raw: bytes, media: str) -> Request:
@@ -187,7 +196,8 @@ class EndpointApp(CallApp):
             query = parse_qs(scope["query_string"].decode(), keep_blank_values=True, max_num_fields=1000)
         except ValueError as error:
             raise InvalidRequest(f"the query string cannot be read: {error}") from None
-        return self._bodies.read_doc({k: v[0] if len(v) == 1 else v for k, v in query.items()})
+        fields = {k: v[0] if len(v) == 1 and k not in self._repeated else v for k, v in query.items()}
+        return self._bodies.read_doc(fields)
 
 
 class PostApp(CallApp):
@@ -230,6 +240,11 @@ class _Sent:
         self.send, self.started = send, False
         self.watched: Watched | None = None
 
+    def ends(self) -> None:
+        """The last of the response is about to be sent: who leaves from now on has been answered."""
+        if self.watched is not None:
+            self.watched.answered = True
+
     async def message(self, message: Any) -> None:
         """Send one message of the response.
 
@@ -237,8 +252,8 @@ class _Sent:
             ClientGone: some servers say so here.
         """
         self.started = True
-        if self.watched is not None and message["type"] == "http.response.body" and not message.get("more_body"):
-            self.watched.answered = True
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.ends()
         try:
             await self.send(message)
         except OSError:
@@ -247,8 +262,7 @@ class _Sent:
     async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
         """Send the whole response; raises as `message` does."""
         self.started = True
-        if self.watched is not None:
-            self.watched.answered = True
+        self.ends()
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": headers})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from jina_asgi.types import Endpoint, Schema
 
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_SCALARS = ("str", "int", "float", "bool")
 _ERRORS = {
     "400": "The body is not JSON or msgpack",
     "413": "Over a limit",
@@ -20,7 +22,7 @@ _ERRORS = {
 
 def document(endpoints: Mapping[str, Endpoint], *, title: str, description: str, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document. Schemas are named as Jina names them: `foo_input_model`, `foo_output_model`."""
-    schemas: dict[str, Any] = {"Header": _HEADER, "HTTPValidationError": _VALIDATION, "Problem": _PROBLEM}
+    schemas = dict(SHARED)
     paths: dict[str, Any] = {}
     for name, endpoint in endpoints.items():
         paths[name] = operations(endpoint, schemas)
@@ -33,8 +35,10 @@ def document(endpoints: Mapping[str, Endpoint], *, title: str, description: str,
 
 
 def operations(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
-    """The operations of one endpoint; the schemas that they refer to are added to `schemas`."""
-    stem = endpoint.name.strip("/").replace("/", "_")
+    """The operations of one endpoint; the schemas that they refer to are added to `schemas`, which has `SHARED`."""
+    stem = _NOT_IN_NAMES.sub("_", endpoint.name.strip("/"))
+    while f"{stem}_input_model" in schemas:  # `/a/b` and `/a_b`
+        stem += "_"
     body, answer = f"{stem}_input_model", f"{stem}_output_model"
     document = _reference(endpoint.input, schemas)
     output = _reference(endpoint.output, schemas)
@@ -51,7 +55,7 @@ def operations(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
             "header": {"anyOf": [{"$ref": "#/components/schemas/Header"}, {"type": "null"}]},
         },
     }
-    operation = {
+    operation: dict[str, Any] = {
         "summary": (endpoint.description.partition("\n")[0] or f"Endpoint {endpoint.name}"),
         "description": endpoint.description,
         "operationId": f"post_{stem}_post",
@@ -95,23 +99,24 @@ def _parameters(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(name: str, json_schema: Mapping[str, Any], schemas: dict[str, Any]) -> str:
-    schema: dict[str, Any] = copy.deepcopy(dict(json_schema))
-    definitions = schema.pop("$defs", {})
-    renamed = {key: _free(key, value, schemas) for key, value in definitions.items()}
-    for key, value in definitions.items():
-        schemas[renamed[key]] = _moved(value, renamed)
-    schema = _moved(schema, renamed)
-    if set(schema) == {"$ref"}:
-        return str(schema["$ref"]).rpartition("/")[2]
-    free = _free(name, schema, schemas)
-    schemas[free] = schema
-    return free
-
-
-def _free(name: str, schema: Any, schemas: Mapping[str, Any]) -> str:
-    while name in schemas and schemas[name] != schema:
-        name += "_"
-    return name
+    """The name that a schema goes by, once it and what it refers to are in `schemas`; what is there already is shared."""
+    own = dict(json_schema)
+    wanted: dict[str, Any] = dict(own.pop("$defs", {}))
+    reference = own.get("$ref", "") if set(own) == {"$ref"} else ""
+    root = reference.rpartition("/")[2] or name
+    while not reference and root in wanted:
+        root += "_"
+    wanted.setdefault(root, own)
+    names = {key: _NOT_IN_NAMES.sub("_", key) for key in wanted}
+    while True:
+        moved = {names[key]: _moved(schema, names) for key, schema in wanted.items()}
+        taken = [key for key, free in names.items() if schemas.get(free, moved[free]) != moved[free]]
+        if not taken:
+            schemas.update(moved)
+            return names[root]
+        for key in taken:
+            while names[key] in schemas or list(names.values()).count(names[key]) > 1:
+                names[key] += "_"
 
 
 def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
@@ -127,16 +132,23 @@ def _moved(value: Any, renamed: Mapping[str, str]) -> Any:
 
 
 def _query(endpoint: Endpoint) -> list[dict[str, Any]]:
-    properties = endpoint.input.json_schema.get("properties", {})
+    """The scalar fields of a document, and its lists of scalars, as a query holds them."""
+    schema = endpoint.input.json_schema
+    root = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rpartition("/")[2], schema)
+    properties = root.get("properties", {})
     return [
         {"name": f.name, "in": "query", "required": f.required, "schema": properties.get(f.name, {})}
         for f in endpoint.input.fields
-        if f.kind in ("str", "int", "float", "bool")
+        if f.kind in _SCALARS or (f.kind in ("list", "set") and all(item.kind in _SCALARS for item in f.items))
     ]
 
 
 def _events(output: dict[str, Any]) -> dict[str, Any]:
-    return {"text/event-stream": {"itemSchema": {"type": "object", "properties": {"data": output}}}}
+    return {
+        "text/event-stream": {
+            "schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": output}
+        }
+    }
 
 
 def _response(description: str, name: str) -> dict[str, Any]:
@@ -153,7 +165,7 @@ _HEADER = {
     "title": "Header",
     "required": ["request_id"],
     "properties": {
-        "request_id": {"type": "string"},
+        "request_id": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
         "target_executor": {"anyOf": [{"type": "string"}, {"type": "null"}]},
     },
 }
@@ -168,26 +180,29 @@ _PROBLEM = {
     "required": ["detail", "error"],
     "properties": {"detail": {"type": "string"}, "error": _ERROR},
 }
+_ENTRIES = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["loc", "msg", "type"],
+        "properties": {
+            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
+    },
+}
 _VALIDATION = {
     "type": "object",
     "title": "HTTPValidationError",
     "required": ["detail", "error"],
     "properties": {
-        "detail": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["loc", "msg", "type"],
-                "properties": {
-                    "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
-                    "msg": {"type": "string"},
-                    "type": {"type": "string"},
-                },
-            },
-        },
+        "detail": {"anyOf": [_ENTRIES, {"type": "string"}]},
         "error": _ERROR,
     },
 }
+#: What every endpoint's operations refer to.
+SHARED: Mapping[str, Any] = {"Header": _HEADER, "HTTPValidationError": _VALIDATION, "Problem": _PROBLEM}
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

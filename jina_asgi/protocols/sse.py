@@ -10,7 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from starlette.types import Send
@@ -35,12 +35,14 @@ def update(data: bytes) -> bytes:
 
 def event(name: str, data: Any) -> bytes:
     """Any other event, framed by sse-starlette."""
-    return _server_sent_event()(data=orjson.dumps(data).decode(), event=name).encode()
+    frame: bytes = _server_sent_event()(data=orjson.dumps(data).decode(), event=name).encode()
+    return frame
 
 
 def comment(text: str) -> bytes:
     """A comment line, which readers skip: a heartbeat."""
-    return _server_sent_event()(comment=text).encode()
+    frame: bytes = _server_sent_event()(comment=text).encode()
+    return frame
 
 
 @functools.cache
@@ -61,6 +63,9 @@ def _server_sent_event() -> Callable[..., Any]:
 class EventWriter:
     """One stream of events to one client. The response starts with its first event, so an early error has a status."""
 
+    #: Who wrote last. A stream yields to the loop only when it has been the one to write for a while.
+    _speaking: ClassVar[EventWriter | None] = None
+
     def __init__(self, send: Send, heartbeat: float) -> None:
         self._send, self._heartbeat = send, heartbeat
         self._loop = asyncio.get_running_loop()
@@ -79,7 +84,9 @@ class EventWriter:
             await self._start()
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._sent = now = self._loop.time()
-        if now - self._yielded > _YIELD_AFTER:
+        if EventWriter._speaking is not self:  # another stream spoke since: the loop does turn
+            EventWriter._speaking, self._yielded = self, now
+        elif now - self._yielded > _YIELD_AFTER:
             await asyncio.sleep(0)
             self._yielded = self._loop.time()
         self._busy = False
@@ -92,13 +99,15 @@ class EventWriter:
 
     def close(self) -> None:
         """Stop the heartbeat."""
+        if EventWriter._speaking is self:
+            EventWriter._speaking = None
         self._timer.cancel()
         if self._pinging is not None:
             self._pinging.cancel()
 
     async def _start(self) -> None:
         self.started = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
 
     def _ping(self) -> None:
         quiet = self._loop.time() - self._sent
@@ -114,7 +123,7 @@ class EventWriter:
                 await self._start()
             await self._send({"type": "http.response.body", "body": comment("ping"), "more_body": True})
             self._sent = self._loop.time()
-        except Exception:  # noqa: BLE001  # the next event meets it too, where somebody is told
+        except Exception:  # the next event meets it too, where somebody is told
             logger.debug("a heartbeat could not be sent", exc_info=True)
         finally:
             self._pinging = None

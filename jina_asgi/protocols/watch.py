@@ -41,7 +41,7 @@ class Watched:
         try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-        except Exception:  # noqa: BLE001  # whatever a server or a middleware raises here, the request goes on
+        except Exception:  # whatever a server or a middleware raises here, the request goes on
             logger.debug("cannot listen for the client's leaving", exc_info=True)
             return
         if not self.answered:

@@ -3,48 +3,118 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 from jina_asgi.errors import Overloaded
+
+_SPAN = 3.0  # seconds of work over which the rate of completions is measured
+_BURST = 0.02  # seconds within which completions are one burst, as those of a batch are
+_LEAST, _MOST = 0.1, 60.0  # seconds to come back after
 
 
 class Admission:
     """At most `max_queue` calls and `max_bytes` bytes at once, waiting and running together.
 
-    `retry_after` is what is pending over the measured rate of completions, at least a tenth of a second.
+    `retry_after` is what is pending over the measured rate of completions, between a tenth of a second and a minute.
     """
 
-    __slots__ = ("_clock", "_interval", "_last", "max_bytes", "max_queue", "pending", "pending_bytes", "rejected")
+    __slots__ = ("_bytes", "_drain", "_max_bytes", "_max_queue", "_pending", "_rejected")
 
     def __init__(self, max_queue: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.max_queue, self.max_bytes = max_queue, max_bytes
-        self.pending = self.pending_bytes = self.rejected = 0
-        self._clock, self._last, self._interval = clock, 0.0, 0.0
+        self._max_queue, self._max_bytes, self._pending, self._bytes = max_queue, max_bytes, 0, 0
+        self._rejected: Counter[str] = Counter()
+        self._drain = _Drain(clock)
 
     def admit(self, size: int) -> Admitted:
-        """Raises Overloaded when the queue is full; a call larger than the queue may come when it is alone."""
-        if self.pending >= self.max_queue or (self.pending and self.pending_bytes + size > self.max_bytes):
-            self.rejected += 1
-            raise Overloaded(
-                f"the queue is full ({self.pending} calls, {self.pending_bytes} bytes); try again later",
-                retry_after=self.retry_after,
-            )
-        self.pending += 1
-        self.pending_bytes += size
+        """A place.
+
+        Raises:
+            Overloaded: the queue is full; a call larger than the queue may come when it is alone.
+        """
+        if self._pending >= self._max_queue:
+            raise self._refusal("calls")
+        if self._pending and self._bytes + size > self._max_bytes:
+            raise self._refusal("bytes")
+        if not self._pending:
+            self._drain.resume()
+        self._pending += 1
+        self._bytes += size
         return Admitted(self, size)
 
     @property
     def retry_after(self) -> float:
-        """Seconds until what is pending now should be done."""
-        return min(max(0.1, self.pending * self._interval), 60.0) if self._interval else 1.0
+        """Seconds until what is pending now should be done; one, where nothing has been measured."""
+        rate = self._drain.rate()
+        return min(max(_LEAST, self._pending / rate), _MOST) if rate else 1.0
 
     def leave(self, size: int) -> None:
-        self.pending -= 1
-        self.pending_bytes -= size
-        now = self._clock()
-        if self.pending and self._last:  # busy: the time between two completions is the rate
-            self._interval += 0.05 * (now - self._last - self._interval)
-        self._last = now if self.pending else 0.0
+        """A call is over."""
+        self._pending -= 1
+        self._bytes -= size
+        self._drain.count()
+        if not self._pending:
+            self._drain.pause()
+
+    def status(self) -> dict[str, Any]:
+        """The figures, for `/-/status`."""
+        return {
+            "pending": self._pending,
+            "pending_bytes": self._bytes,
+            "rejected": {reason: self._rejected[reason] for reason in ("calls", "bytes")},
+            "retry_after": round(self.retry_after, 3),
+        }
+
+    def _refusal(self, reason: str) -> Overloaded:
+        self._rejected[reason] += 1
+        return Overloaded(
+            f"the queue is full ({self._pending} calls, {self._bytes} bytes); try again later",
+            retry_after=self.retry_after,
+        )
+
+
+class _Drain:
+    """The rate of completions, in bursts as batches end: those after the first burst, over the time since it.
+
+    Its clock stands still while nothing is pending.
+    """
+
+    __slots__ = ("_begun", "_bursts", "_clock", "_paused", "_worked")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._begun, self._worked, self._paused = clock, 0.0, 0.0, True
+        self._bursts: deque[list[float]] = deque()  # [begun, last, count]
+
+    def resume(self) -> None:
+        self._begun, self._paused = self._clock(), False
+
+    def pause(self) -> None:
+        self._worked, self._paused = self._now(), True
+
+    def _now(self) -> float:
+        return self._worked if self._paused else self._worked + self._clock() - self._begun
+
+    def count(self) -> None:
+        now, bursts = self._now(), self._bursts
+        if bursts and now - bursts[-1][0] < _BURST:
+            bursts[-1][1] = now
+            bursts[-1][2] += 1
+            return
+        bursts.append([now, now, 1])
+        while len(bursts) > 3 and now - bursts[0][0] > _SPAN:
+            bursts.popleft()
+
+    def rate(self) -> float:
+        """Completions a second; 0 where none was measured. It falls when the next burst is late."""
+        if not self._bursts:
+            return 0.0
+        first, last, now = self._bursts[0], self._bursts[-1], self._now()
+        if len(self._bursts) == 1:
+            return first[2] / max(first[1], _BURST)
+        span, count = last[0] - first[0], sum(burst[2] for burst in self._bursts) - first[2]
+        gap = span / (len(self._bursts) - 1)
+        return count / (span + max(0.0, now - last[0] - 2 * gap))
 
 
 class Admitted:

@@ -126,15 +126,17 @@ class BoundMethod:
     def _wrong(self, what: str) -> NoReturn:
         raise self.failed(f"{self._name} {what}")
 
-    def failed(self, message: str) -> ExecutorError:
+    def failed(self, message: str, raised: str = "") -> ExecutorError:
         """The error that says this method broke its promise or raised."""
-        return ExecutorError(message, executor=self._name.partition(".")[0], endpoint=self.method.endpoint.name)
+        executor = self._name.partition(".")[0]
+        return ExecutorError(message, executor=executor, endpoint=self.method.endpoint.name, raised=raised)
 
     def wrapped(self, error: BaseException) -> JinaASGIError:
         """An error of the user's, wrapped once; ours pass as they are."""
         if isinstance(error, JinaASGIError):
             return error
-        return self.failed(f"{self._name} raised {type(error).__name__}: {error}")
+        raised = type(error).__name__
+        return self.failed(f"{self._name} raised {raised}: {error}", raised)
 
 
 def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:

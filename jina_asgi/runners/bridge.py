@@ -60,9 +60,9 @@ class BridgeRunner(Wrapper):
                     crossing.cancel()
             if cancelled is not None:
                 raise cancelled
-            result, error = crossing.arrived.result()
-            if error is not None:
-                raise error
+            result, failure = crossing.arrived.result()
+            if failure is not None:
+                raise failure
             return result  # type: ignore[no-any-return]  # a future of a pair
         finally:
             self._crossings.discard(crossing)

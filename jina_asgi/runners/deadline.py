@@ -18,7 +18,10 @@ class DeadlineRunner(Wrapper):
     async def call(self, call: Call, /) -> Result:
         if call.context.deadline is None:
             return await self.inner.call(call)
-        deadline = asyncio.timeout(call.context.deadline - time.monotonic())
+        left = call.context.deadline - time.monotonic()
+        if left <= 0:  # else a thread might have begun before the timeout fires
+            raise _late(call)
+        deadline = asyncio.timeout(left)
         try:
             async with deadline:
                 return await self.inner.call(call)

@@ -103,6 +103,10 @@ class LocalRunner:
         executor.warmup()
         return executor
 
+    def slots(self, endpoint: str) -> tuple[int, int]:
+        """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
+        return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
+
     async def call(self, call: Call, /) -> Result:
         bound = self._find(call.endpoint)
         if bound.kind == "stream":
@@ -110,11 +114,11 @@ class LocalRunner:
         activity = _Activity(asyncio.current_task())
         self._active.add(activity)
         try:
-            docs, parameters = call.docs.typed, bound.parameters(call)
+            parameters = bound.parameters(call)
             if bound.is_async:
-                value = await bound.run_async(docs, parameters, call)
-            else:
-                value = await self._threads.run(lambda: bound.run(docs, parameters, call), call.context)
+                value = await bound.run_async(call.docs.typed, parameters, call)
+            else:  # the docs are looked at as the work begins: those of a batch are settled no sooner
+                value = await self._threads.run(lambda: bound.run(call.docs.typed, parameters, call), call.context)
         except BaseException as error:
             if (surfaced := self._surfaced(error, bound, activity, call)) is error:
                 raise
@@ -212,7 +216,9 @@ class LocalRunner:
             cancelled = await _patiently(self._idle, 0.0 if hurried else self._settings.grace, 0.0)
             hurried = hurried or cancelled is not None
             stopping = asyncio.ensure_future(self._stop())
-            cancelled = await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
+            cancelled = (
+                await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
+            )
             self._idle = None
         closing = asyncio.ensure_future(self._threads.finish(executor.close))
         hurried = hurried or cancelled is not None

@@ -54,6 +54,7 @@ class ObserveRunner(Wrapper):
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
         return {
+            **super().status(),
             "calls": self.calls,
             "streams": self.streams,
             "in_flight": self.in_flight,

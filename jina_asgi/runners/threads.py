@@ -27,7 +27,19 @@ PATIENCE = 1.0  # seconds that a cancelled ending waits for what cannot be cance
 class _Job:
     """One function to run, and whoever waits for it."""
 
-    __slots__ = ("_first", "abandoned", "begun", "context", "error", "function", "future", "late", "result", "undo")
+    __slots__ = (
+        "_first",
+        "abandoned",
+        "begun",
+        "context",
+        "delivered",
+        "error",
+        "function",
+        "future",
+        "late",
+        "result",
+        "undo",
+    )
 
     def __init__(
         self, function: Callable[[], Any], future: asyncio.Future[Any], undo: Callable[[Any], Any] | None = None
@@ -35,7 +47,7 @@ class _Job:
         self.function, self.future, self.undo = function, future, undo
         self._first = [True]
         self.context = contextvars.copy_context()
-        self.begun = self.abandoned = False
+        self.begun = self.abandoned = self.delivered = False
         self.late: asyncio.Future[None] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
@@ -115,7 +127,7 @@ class ExecutorThreads:
             job.abandoned = True
             if context is not None:
                 context.cancelled = True
-            if waits and job.begun and job.future.cancelled():
+            if waits and job.begun and not job.delivered:
                 await self._returned(job)
             if undo is not None and not job.first():
                 self._jobs.put(_Job(job.undone, self._loop.create_future()))
@@ -171,6 +183,7 @@ class ExecutorThreads:
         self._waking = False
         while self._done:
             job = self._done.popleft()
+            job.delivered = True  # maybe to a caller that was cancelled a moment ago and does not yet run again
             if job.late is not None and not job.late.done():
                 job.late.set_result(None)
             if job.future.done():

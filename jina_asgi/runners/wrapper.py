@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket
 
@@ -29,3 +30,7 @@ class Wrapper:
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         return self.inner.lifespan()
+
+    def status(self) -> dict[str, Any]:
+        """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""
+        return self.inner.status() if isinstance(self.inner, Wrapper) else {}

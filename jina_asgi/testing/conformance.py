@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,8 +24,19 @@ from jina_asgi.errors import (
     UnknownEndpoint,
 )
 from jina_asgi.executor import Executor
+from jina_asgi.testing.calling import (
+    PATIENCE,
+    Running,
+    all_docs,
+    call_to,
+    first_docs,
+    is_false,
+    output_of,
+    raised,
+    rest_of,
+)
 from jina_asgi.testing.executors import NoDefault, Probe, Text, Vector
-from jina_asgi.types import EMPTY, Call, Context, Docs, Result, Runner, resolve
+from jina_asgi.types import Call, Context, Result, Runner
 
 
 class MakeRunner(Protocol):
@@ -34,10 +45,8 @@ class MakeRunner(Protocol):
     def __call__(self, uses: type[Executor], /, **options: Any) -> Runner: ...
 
 
-E = TypeVar("E", bound=BaseException)
 Check = Callable[[MakeRunner], Awaitable[None]]
 _checks: list[Check] = []
-_PATIENCE = 10.0  # seconds after which a check that waits for something gives up
 
 
 def _check(function: Check) -> Check:
@@ -47,7 +56,7 @@ def _check(function: Check) -> Check:
 
 @_check
 async def results_keep_the_order_of_the_docs(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         result = await runner.call("/sync", [Text(text=str(index)) for index in range(100)])
         assert [doc.text for doc in result.docs.typed] == [str(index) for index in range(100)]
         assert type(result.docs.typed[0]) is Text
@@ -55,7 +64,7 @@ async def results_keep_the_order_of_the_docs(make: MakeRunner) -> None:
 
 @_check
 async def every_kind_of_endpoint_answers(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         assert await runner.texts("/one", "ab", "cd") == ["ba", "dc"]
         assert await runner.texts("/in_place", "a") == ["a!"]
         assert await runner.texts("/default", "a") == ["default a"]
@@ -64,7 +73,7 @@ async def every_kind_of_endpoint_answers(make: MakeRunner) -> None:
 
 @_check
 async def a_dict_is_a_result_beside_the_docs(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         result = await runner.call("/dict", [Text(text="a"), Text(text="b")])
         assert [doc.text for doc in result.docs.typed] == ["a", "b"]
         assert list(result.results.values()) == [{"n": 2}]
@@ -72,7 +81,7 @@ async def a_dict_is_a_result_beside_the_docs(make: MakeRunner) -> None:
 
 @_check
 async def tensors_bytes_and_nested_docs_arrive_as_they_were(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         sent = Vector(vector=np.arange(4, dtype=np.float32), blob=b"\x00\xff", inner=Text(text="in"))
         [doc] = (await runner.call("/vector", [sent], {"by": 2})).docs.typed
         assert doc.vector.dtype == np.float32
@@ -82,25 +91,25 @@ async def tensors_bytes_and_nested_docs_arrive_as_they_were(make: MakeRunner) ->
 
 @_check
 async def encoded_docs_are_answered_like_typed_ones(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         reader = codec(runner.runner.endpoints["/sync"].input)
         docs = reader.encoded(reader.encode([Text(text="a")]))
         result = await runner.runner.call(Call("/sync", docs))
-        assert [codec(_output("/sync")).decode([bytes(b)])[0].text for b in result.docs.encoded] == ["A"]
+        assert [codec(output_of("/sync")).decode([bytes(b)])[0].text for b in result.docs.encoded] == ["A"]
 
 
 @_check
 async def docs_that_do_not_fit_are_refused_by_name(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         reader = codec(runner.runner.endpoints["/sync"].input)
         wrong = reader.encoded([reader.encode([Text(text="a")])[0], b"\x81\xa4text\x05"])
-        error = await _raised(runner.runner.call(Call("/sync", wrong)), InvalidDocs)
+        error = await raised(runner.runner.call(Call("/sync", wrong)), InvalidDocs)
         assert error.errors[0]["loc"][0] == 1
 
 
 @_check
 async def parameters_and_context_arrive(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         context = Context("abc", headers={"x-caller": "me"}, deadline=time.monotonic() + 60)
         result = await runner.call("/parameters", [], {"n": 3.0, "f": 0.5, "deep": [{"m": 2.0}]}, context)
         facts = [doc.text for doc in result.docs.typed]
@@ -109,20 +118,20 @@ async def parameters_and_context_arrive(make: MakeRunner) -> None:
 
 @_check
 async def parameters_that_do_not_fit_are_refused(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         call = runner.call("/vector", [Vector(vector=np.zeros(4))], {"by": "many"})
-        error = await _raised(call, InvalidDocs)
+        error = await raised(call, InvalidDocs)
         assert error.errors[0]["loc"] == ["parameters", "by"]
 
 
 @_check
 async def a_call_runs_only_inside_the_lifespan(make: MakeRunner) -> None:
     runner = make(Probe)
-    await _raised(runner.call(_call(runner, "/sync", [Text(text="a")])), NotReady)
+    await raised(runner.call(call_to(runner, "/sync", [Text(text="a")])), NotReady)
     async with runner.lifespan():
-        await runner.call(_call(runner, "/sync", [Text(text="a")]))
-    await _raised(runner.call(_call(runner, "/sync", [Text(text="a")])), NotReady)
-    await _raised(_first(runner, _call(runner, "/stream", [Text(text="a")])), NotReady)
+        await runner.call(call_to(runner, "/sync", [Text(text="a")]))
+    await raised(runner.call(call_to(runner, "/sync", [Text(text="a")])), NotReady)
+    await raised(first_docs(runner, call_to(runner, "/stream", [Text(text="a")])), NotReady)
     try:
         runner.admit("/sync")
     except NotReady:
@@ -134,7 +143,7 @@ async def a_call_runs_only_inside_the_lifespan(make: MakeRunner) -> None:
 async def the_lifespan_may_be_entered_again(make: MakeRunner) -> None:
     runner = make(Probe)
     for _ in range(2):
-        async with _Running(runner) as running:
+        async with Running(runner) as running:
             assert await running.texts("/sync", "a") == ["A"]
 
 
@@ -151,42 +160,42 @@ async def an_executor_that_fails_to_load_fails_the_lifespan(make: MakeRunner) ->
 
 @_check
 async def endpoints_look_equal_from_both_sides(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         assert dict(runner.runner.endpoints) == dict(Deployment(Probe).endpoints)
 
 
 @_check
 async def an_unknown_endpoint_goes_to_default_or_is_an_error(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         assert await runner.texts("/nowhere", "a") == ["default a"]
-    async with _Running(make(NoDefault)) as runner:
+    async with Running(make(NoDefault)) as runner:
         docs = codec(Deployment(NoDefault).endpoints["/only"].input).docs([Text(text="a")])
-        await _raised(runner.runner.call(Call("/nowhere", docs)), UnknownEndpoint)
+        await raised(runner.runner.call(Call("/nowhere", docs)), UnknownEndpoint)
 
 
 @_check
 async def the_executors_own_errors_are_wrapped_once(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
-        error = await _raised(runner.call("/raise", [Text(text="secret")]), ExecutorError)
+    async with Running(make(Probe)) as runner:
+        error = await raised(runner.call("/raise", [Text(text="secret")]), ExecutorError)
         assert "ValueError" in str(error)
         assert (error.executor, error.endpoint) == ("Probe", "/raise")
         assert not isinstance(error.__cause__, ExecutorError)
-        refused = await _raised(runner.call("/refuse", [Text(text="too short")]), ExecutorInputError)
+        refused = await raised(runner.call("/refuse", [Text(text="too short")]), ExecutorInputError)
         assert str(refused) == "too short"
-        wrong = await _raised(runner.call("/wrong", [Text(text="a")]), ExecutorError)
+        wrong = await raised(runner.call("/wrong", [Text(text="a")]), ExecutorError)
         assert "expected documents of Text" in str(wrong)
 
 
 @_check
 async def leaving_by_exit_is_one_calls_failure(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
-        await _raised(runner.call("/exit", [Text(text="a")]), JinaASGIError)
+    async with Running(make(Probe)) as runner:
+        await raised(runner.call("/exit", [Text(text="a")]), JinaASGIError)
         await runner.until(lambda: runner.answers("/sync"))
 
 
 @_check
 async def one_callers_failure_is_not_anothers(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         calls = [runner.call("/raise" if i % 3 == 0 else "/one", [Text(text=f"{i:02}")]) for i in range(30)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         for index, answer in enumerate(answers):
@@ -199,43 +208,43 @@ async def one_callers_failure_is_not_anothers(make: MakeRunner) -> None:
 
 @_check
 async def a_deadline_is_kept(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint in ("/wait", "/block"):
             started = time.monotonic()
             late = Context(deadline=time.monotonic() + 0.1)
-            await _raised(runner.call(endpoint, [Text(text="30")], context=late), DeadlineExceeded)
+            await raised(runner.call(endpoint, [Text(text="30")], context=late), DeadlineExceeded)
             assert time.monotonic() - started < 5
         await runner.saw("cancelled", "told")
         past = Context(deadline=time.monotonic() - 1)
-        await _raised(runner.call("/sync", [Text(text="late")], context=past), DeadlineExceeded)
+        await raised(runner.call("/sync", [Text(text="late")], context=past), DeadlineExceeded)
         late = Context(deadline=time.monotonic() + 0.3)
-        call = _call(runner.runner, "/stream", [Text(text="s")], {"n": 1000, "pause": 0.05}, late)
-        await _raised(_all(runner.runner, call), DeadlineExceeded)
+        call = call_to(runner.runner, "/stream", [Text(text="s")], {"n": 1000, "pause": 0.05}, late)
+        await raised(all_docs(runner.runner, call), DeadlineExceeded)
         await runner.saw("closed s")
         assert "ran late" not in await runner.seen()
 
 
 @_check
 async def a_cancelled_call_is_told_to_the_executor(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint, begun, told in (("/wait", "waiting", "cancelled"), ("/block", "blocking", "told")):
             task = asyncio.ensure_future(runner.call(endpoint, [Text(text="30")]))
             await runner.saw(begun)
             task.cancel()
-            await _raised(task, asyncio.CancelledError)
+            await raised(task, asyncio.CancelledError)
             await runner.saw(told)
 
 
 @_check
 async def queued_work_that_is_cancelled_never_starts(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         blocking = asyncio.ensure_future(runner.call("/block", [Text(text="30")]))
         await runner.saw("blocking")
         queued = asyncio.ensure_future(runner.call("/sync", [Text(text="queued")]))
         for task in (queued, blocking):
             await asyncio.sleep(0)
             task.cancel()
-            await _raised(task, asyncio.CancelledError)
+            await raised(task, asyncio.CancelledError)
         await runner.texts("/sync", "after")
         seen = await runner.seen()
         assert "ran after" in seen
@@ -244,9 +253,9 @@ async def queued_work_that_is_cancelled_never_starts(make: MakeRunner) -> None:
 
 @_check
 async def a_stream_gives_one_doc_at_a_time(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint in ("/stream", "/stream_sync"):
-            steps = await _all(runner.runner, _call(runner.runner, endpoint, [Text(text="t")], {"n": 50}))
+            steps = await all_docs(runner.runner, call_to(runner.runner, endpoint, [Text(text="t")], {"n": 50}))
             assert [len(docs) for docs in steps] == [1] * 50
             assert [docs.typed[0].text for docs in steps] == [f"t{index}" for index in range(50)]
             await runner.saw("closed t")
@@ -254,9 +263,9 @@ async def a_stream_gives_one_doc_at_a_time(make: MakeRunner) -> None:
 
 @_check
 async def closing_a_stream_early_closes_the_generator_first(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint in ("/stream", "/stream_sync"):
-            call = _call(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000})
+            call = call_to(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000})
             async with aclosing(runner.runner.stream(call)) as steps:
                 assert (await anext(steps)).typed[0].text == f"{endpoint}0"
             assert f"closed {endpoint}" in await runner.seen()
@@ -264,37 +273,37 @@ async def closing_a_stream_early_closes_the_generator_first(make: MakeRunner) ->
 
 @_check
 async def cancelling_within_a_step_closes_the_generator_first(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint in ("/stream", "/stream_sync"):
-            call = _call(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000, "pause": 0.05})
+            call = call_to(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000, "pause": 0.05})
             arrived = asyncio.Event()
-            task = asyncio.ensure_future(_all(runner.runner, call, arrived))
-            await asyncio.wait_for(arrived.wait(), _PATIENCE)
+            task = asyncio.ensure_future(all_docs(runner.runner, call, arrived))
+            await asyncio.wait_for(arrived.wait(), PATIENCE)
             task.cancel()
-            await _raised(task, asyncio.CancelledError)
+            await raised(task, asyncio.CancelledError)
             assert f"closed {endpoint}" in await runner.seen()
 
 
 @_check
 async def an_error_in_a_stream_comes_after_its_docs(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         for endpoint in ("/stream", "/stream_sync"):
             got = []
-            call = _call(runner.runner, endpoint, [Text(text="t")], {"n": 9, "fail_at": 2})
+            call = call_to(runner.runner, endpoint, [Text(text="t")], {"n": 9, "fail_at": 2})
             try:
                 async with aclosing(runner.runner.stream(call)) as steps:
                     async for docs in steps:
-                        got.append(docs.typed[0].text)  # noqa: PERF401  # kept when the stream fails
+                        got.append(docs.typed[0].text)  # kept when the stream fails
             except ExecutorError as error:
-                assert "in the middle" in str(error)  # noqa: PT017  # what came before it matters too
+                assert "in the middle" in str(error)  # what came before it matters too
             assert got == ["t0", "t1"]
 
 
 @_check
 async def streams_take_turns(make: MakeRunner) -> None:
-    async with _Running(make(Probe)) as runner:
+    async with Running(make(Probe)) as runner:
         calls = [
-            _call(runner.runner, "/stream_sync", [Text(text=name)], {"n": 20, "pause": 0.002}) for name in ("a", "b")
+            call_to(runner.runner, "/stream_sync", [Text(text=name)], {"n": 20, "pause": 0.002}) for name in ("a", "b")
         ]
         order: list[str] = []
 
@@ -311,7 +320,7 @@ async def streams_take_turns(make: MakeRunner) -> None:
 @_check
 async def leaving_the_lifespan_finishes_what_runs(make: MakeRunner) -> None:
     runner = make(Probe)
-    async with _Running(runner) as running:
+    async with Running(runner) as running:
         calls = [asyncio.ensure_future(running.call(name, [Text(text="0.3")])) for name in ("/wait", "/block")]
         await running.saw("waiting", "blocking")
     assert [result.docs.typed[0].text for result in await asyncio.gather(*calls)] == ["0.3", "0.3"]
@@ -320,21 +329,21 @@ async def leaving_the_lifespan_finishes_what_runs(make: MakeRunner) -> None:
 @_check
 async def leaving_the_lifespan_stops_what_outlasts_the_grace_period(make: MakeRunner) -> None:
     runner = make(Probe, grace=0.1)
-    async with _Running(runner) as running:
+    async with Running(runner) as running:
         task = asyncio.ensure_future(running.call("/wait", [Text(text="30")]))
-        stream = runner.stream(_call(runner, "/stream", [Text(text="s")], {"n": 10_000}))
+        stream = runner.stream(call_to(runner, "/stream", [Text(text="s")], {"n": 10_000}))
         await anext(stream)
         await running.saw("waiting")
         started = time.monotonic()
     assert time.monotonic() - started < 5
-    await _raised(task, Unavailable)
-    await _raised(_rest(stream), Unavailable)
+    await raised(task, Unavailable)
+    await raised(rest_of(stream), Unavailable)
     await stream.aclose()
 
 
 @_check
 async def a_full_queue_refuses_and_says_when_to_return(make: MakeRunner) -> None:
-    async with _Running(make(Probe, max_queue=1)) as runner:
+    async with Running(make(Probe, max_queue=1)) as runner:
         refused: list[Overloaded] = []
 
         async def tried(on: str, text: str) -> bool:
@@ -346,7 +355,7 @@ async def a_full_queue_refuses_and_says_when_to_return(make: MakeRunner) -> None
             return True
 
         waiting = asyncio.ensure_future(runner.until(lambda: tried("/wait", "0.5")))
-        await runner.until(lambda: _is_false(tried("/sync", "a")))
+        await runner.until(lambda: is_false(tried("/sync", "a")))
         await waiting
         assert min(error.retry_after for error in refused) > 0
         assert await tried("/sync", "b")
@@ -354,7 +363,7 @@ async def a_full_queue_refuses_and_says_when_to_return(make: MakeRunner) -> None
 
 @_check
 async def a_ticket_may_be_closed_twice(make: MakeRunner) -> None:
-    async with _Running(make(Probe, max_queue=1)) as runner:
+    async with Running(make(Probe, max_queue=1)) as runner:
         ticket = runner.runner.admit("/sync", size=10)
         ticket.close()
         ticket.close()
@@ -363,100 +372,3 @@ async def a_ticket_may_be_closed_twice(make: MakeRunner) -> None:
 
 #: Every check of the contract, in the order of its lines.
 runner_conformance: tuple[Check, ...] = tuple(_checks)
-
-
-class _Running:
-    """A Runner within its lifespan, and the words the checks use of it."""
-
-    def __init__(self, runner: Runner) -> None:
-        self.runner = runner
-
-    async def __aenter__(self) -> _Running:  # noqa: PYI034  # private, never derived from
-        self._lifespan = self.runner.lifespan()
-        await self._lifespan.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: Any) -> None:
-        await self._lifespan.__aexit__(*error)
-
-    async def call(
-        self, on: str, docs: list[Any], parameters: Mapping[str, Any] = EMPTY, context: Context | None = None
-    ) -> Result:
-        return await self.runner.call(_call(self.runner, on, docs, parameters, context))
-
-    async def admitted(self, on: str, docs: list[Any]) -> Result:
-        """A call as a protocol makes it: admitted first."""
-        ticket = self.runner.admit(on)
-        try:
-            return await self.call(on, docs)
-        finally:
-            ticket.close()
-
-    async def texts(self, on: str, *texts: str) -> list[str]:
-        result = await self.call(on, [Text(text=text) for text in texts])
-        return [doc.text for doc in result.docs.typed]
-
-    async def answers(self, on: str) -> bool:
-        try:
-            return await self.texts(on, "x") != []
-        except Unavailable:
-            return False
-
-    async def seen(self) -> list[str]:
-        return await self.texts("/seen")
-
-    async def saw(self, *happened: str) -> None:
-        """Wait until the Executor says that each of these happened."""
-
-        async def all_seen() -> bool:
-            return set(happened) <= set(await self.seen())
-
-        await self.until(all_seen)
-
-    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(_PATIENCE):
-            while not await condition():
-                await asyncio.sleep(0.005)  # the Executor may be in another process: there is no event to wait on
-
-
-def _call(
-    runner: Runner, on: str, docs: list[Any], parameters: Mapping[str, Any] = EMPTY, context: Context | None = None
-) -> Call:
-    endpoint = resolve(runner.endpoints, on) or resolve(Deployment(Probe).endpoints, on)
-    assert endpoint is not None
-    return Call(on, codec(endpoint.input).docs(docs), parameters, context or Context())
-
-
-async def _is_false(answer: Awaitable[bool]) -> bool:
-    return not await answer
-
-
-def _output(on: str) -> Any:
-    return Deployment(Probe).endpoints[on].output
-
-
-async def _all(runner: Runner, call: Call, arrived: asyncio.Event | None = None) -> list[Docs]:
-    steps = []
-    async with aclosing(runner.stream(call)) as stream:
-        async for docs in stream:
-            steps.append(docs)
-            if arrived is not None:
-                arrived.set()
-    return steps
-
-
-async def _first(runner: Runner, call: Call) -> Docs:
-    async with aclosing(runner.stream(call)) as stream:
-        return await anext(stream)
-
-
-async def _rest(stream: Any) -> list[Docs]:
-    return [docs async for docs in stream]
-
-
-async def _raised(work: Awaitable[Any], expected: type[E]) -> E:
-    try:
-        value = await work
-    except expected as error:
-        return error
-    raise AssertionError(f"expected {expected.__name__}, got the answer {value!r}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx
 import orjson
+
+_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end of a chunk may be half of a CRLF
 
 
 class Event(NamedTuple):
@@ -17,13 +20,13 @@ class Event(NamedTuple):
 
 
 async def events(response: httpx.Response) -> AsyncIterator[Event]:
-    """The events of a response, as they arrive; comments are skipped.
+    """The events of a response, as they arrive; comments are skipped, and an event that is cut off is none.
 
     Raises:
         ValueError: data that is no JSON.
     """
     name, data = "message", list[str]()
-    async for line in response.aiter_lines():
+    async for line in _lines(response):
         field, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not line:
@@ -34,3 +37,14 @@ async def events(response: httpx.Response) -> AsyncIterator[Event]:
             name = value
         elif field == "data":
             data.append(value)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """Lines ended by CRLF, LF or CR alone: httpx's own end at U+2028 and others too, which tokens may hold."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = _END.split(rest + chunk)
+        for line in lines:
+            yield line.decode()
+    if rest.endswith(b"\r"):
+        yield rest[:-1].decode()

@@ -26,7 +26,7 @@ class Text(BaseDoc):
 class Vector(BaseDoc):
     """A document of a vector, bytes, and another document."""
 
-    vector: Annotated[NdArray[4], np.float32]
+    vector: Annotated[NdArray[4], np.float32]  # type: ignore[valid-type]  # docarray's way to say a shape
     blob: bytes = b""
     inner: Text | None = None
 
@@ -76,7 +76,7 @@ class Probe(Executor):
     @requests(on="/vector", idempotent=True)
     async def vector(self, docs: DocList[Vector], parameters: Scale) -> DocList[Vector]:
         for doc in docs:
-            doc.vector = doc.vector * parameters.by
+            doc.vector *= parameters.by  # type: ignore[assignment]  # numpy does not know docarray
         return docs
 
     @requests(on="/parameters")

@@ -7,7 +7,7 @@ for the app to end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,12 +22,20 @@ class ASGITransport(httpx.AsyncBaseTransport):
 
     Args:
         app: any ASGI application.
-        root_path: as a server behind a proxy sets it.
+        root_path: the prefix that the app is served under; it stands in front of `path`, as servers have it.
         client: the address that the app sees.
+        state: what the app's lifespan left in `scope["state"]`.
     """
 
-    def __init__(self, app: ASGIApp, *, root_path: str = "", client: tuple[str, int] = ("testclient", 50000)) -> None:
-        self._app, self._root_path, self._client = app, root_path, client
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        root_path: str = "",
+        client: tuple[str, int] = ("testclient", 50000),
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._app, self._root_path, self._client, self._state = app, root_path, client, state or {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         exchange = _Exchange(request)
@@ -45,10 +53,10 @@ class ASGITransport(httpx.AsyncBaseTransport):
             "path": self._root_path + request.url.path,
             "raw_path": self._root_path.encode() + request.url.raw_path.partition(b"?")[0],
             "query_string": request.url.query,
-            "server": (request.url.host, request.url.port or 80),
+            "server": (request.url.host, request.url.port or {"https": 443}.get(request.url.scheme, 80)),
             "client": self._client,
             "root_path": self._root_path,
-            "state": {},
+            "state": dict(self._state),
         }
 
 
@@ -58,8 +66,10 @@ class _Exchange(httpx.AsyncByteStream):
     def __init__(self, request: httpx.Request) -> None:
         assert isinstance(request.stream, httpx.AsyncByteStream)
         self._body: AsyncIterator[bytes] | None = aiter(request.stream)
+        self._whole = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else None
         self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WINDOW)
         self._left = asyncio.Event()
+        self._over = asyncio.Event()  # the client left, or has the whole response
         self.status, self.headers = 500, list[tuple[bytes, bytes]]()
 
     async def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
@@ -83,21 +93,29 @@ class _Exchange(httpx.AsyncByteStream):
                 await self._put(None)
 
     async def _receive(self) -> dict[str, Any]:
-        if self._body is None or self._left.is_set():
-            await self._left.wait()
+        if self._body is None or self._over.is_set():
+            await self._over.wait()
             return {"type": "http.disconnect"}
+        if self._whole is not None:
+            self._body = None
+            return {"type": "http.request", "body": self._whole, "more_body": False}
         try:
             return {"type": "http.request", "body": await anext(self._body), "more_body": True}
         except StopAsyncIteration:
             self._body = None
             return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: Any) -> None:
         await self._put(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._over.set()
 
     async def _put(self, message: dict[str, Any] | None) -> None:
         """Hand a message to the reader, who may be slow, or gone: then it is dropped, as by a server."""
         if self._left.is_set():
+            return
+        if not self._messages.full():
+            self._messages.put_nowait(message)
             return
         put = asyncio.ensure_future(self._messages.put(message))
         left = asyncio.ensure_future(self._left.wait())
@@ -118,48 +136,67 @@ class _Exchange(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         """The client leaves (or has all it wanted): the app is told, and ends."""
         self._left.set()
+        self._over.set()
         await self._task
 
 
 @asynccontextmanager
-async def client(app: ASGIApp, *, base_url: str = "http://test", **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    app: ASGIApp, *, base_url: str = "http://test", root_path: str = "", **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """An `httpx.AsyncClient` on an app: no sockets, real streaming, the app's lifespan run around it.
 
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.
         base_url: what relative URLs are relative to.
+        root_path: the prefix that the app is served under; URLs are below it.
         options: further ones of `httpx.AsyncClient`.
 
     Raises:
         RuntimeError: the app's startup or shutdown failed; the message is the app's.
     """
-    async with _lifespan(app), httpx.AsyncClient(transport=ASGITransport(app), base_url=base_url, **options) as http:
-        yield http
+    async with _lifespan(app) as state:
+        transport = ASGITransport(app, root_path=root_path, state=state)
+        async with httpx.AsyncClient(transport=transport, base_url=base_url, **options) as http:
+            yield http
 
 
 @asynccontextmanager
-async def _lifespan(app: ASGIApp) -> AsyncIterator[None]:
+async def _lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
+    """Run an app's lifespan, if it has one: as servers do, what raises (or returns) without a word has none."""
     to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    state: dict[str, Any] = {}
 
     async def send(message: Any) -> None:
         from_app.put_nowait(message)
 
     async def run() -> None:
         try:
-            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, to_app.get, send)
+            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}, to_app.get, send)
         finally:
             from_app.put_nowait({"type": "ended"})
 
-    task = asyncio.create_task(run())
-    for phase in ("startup", "shutdown"):
-        to_app.put_nowait({"type": f"lifespan.{phase}"})
+    async def phase(name: str) -> bool:
+        to_app.put_nowait({"type": f"lifespan.{name}"})
         message = await from_app.get()
-        if message["type"] != f"lifespan.{phase}.complete":
-            outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-            raise RuntimeError(f"{phase} failed: {message.get('message') or outcome!r}") from (
-                outcome if isinstance(outcome, BaseException) else None
-            )
-        if phase == "startup":
-            yield
-    await task
+        if message["type"] == f"lifespan.{name}.complete":
+            return True
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        if name == "startup" and message["type"] == "ended":
+            return False
+        cause = outcome if isinstance(outcome, BaseException) else None
+        raise RuntimeError(f"{name} failed: {message.get('message') or repr(outcome)}") from cause
+
+    task = asyncio.create_task(run())
+    try:
+        begun = await phase("startup")
+        try:
+            yield state
+        finally:
+            if begun:
+                await phase("shutdown")
+                await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -11,8 +11,6 @@ import timeit
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from harness import ratios, spread
-
 #: Seconds that a number of runs take.
 Timed = Callable[[int], float]
 
@@ -65,12 +63,21 @@ def table(title: str, pairs: Sequence[Pair], options: argparse.Namespace) -> str
             if number >= 0:
                 rows[pair.name].append(figures)
                 print(f"  {pair.name}: {figures[0]:.1f} {figures[1]:.1f}", file=sys.stderr, flush=True)
-    lines = [f"## {title}", "", "| | µs | beside | µs | time ratio | times faster |", "|---|--:|---|--:|--:|--:|"]
+    lines = [f"## {title}", "", "| | µs | beside | µs | ratio |", "|---|--:|---|--:|--:|"]
     for pair in pairs:
         ours, theirs = zip(*rows[pair.name], strict=True)
-        paired = ratios([{"": value} for value in ours], [{"": value} for value in theirs], "")
         lines.append(
             f"| {pair.name} | {statistics.median(ours):.1f} | {pair.baseline} | {statistics.median(theirs):.1f}"
-            f" | {spread(paired)} | {1 / statistics.median(paired):.1f} |"
+            f" | {_verdict(ours, theirs)} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """The median ratio of paired times, the right way up, with the least and greatest in brackets."""
+    paired = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    if statistics.median(paired) < 0.7:
+        paired, word = [1 / ratio for ratio in paired], "times faster"
+    else:
+        word = "of its time"
+    return f"{statistics.median(paired):.2f} {word} ({min(paired):.2f} to {max(paired):.2f})"

@@ -16,6 +16,7 @@ declare -A peers=(
   [mosec]="mosec==0.9.8 numpy==2.4.6"
   [litserve]="litserve==0.2.19 numpy==2.4.6"
   [bentoml]="bentoml==1.4.39 numpy==2.4.6"
+  [batched]="batched==0.1.5 starlette==1.10.0 uvicorn[standard]==0.54.0 numpy==2.4.6"
 )
 
 clear=
@@ -24,7 +25,7 @@ if [[ ${1:-} == --clear ]]; then
   shift
 fi
 if (($# == 0)); then
-  set -- mosec litserve bentoml jina jina-pydantic1
+  set -- mosec litserve bentoml jina jina-pydantic1 batched
 fi
 
 if [[ ! -x $root/uv/bin/uv ]]; then

@@ -21,7 +21,21 @@ def over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
     return pipe_pair(runner, endpoints=runner.endpoints)
 
 
-RUNNERS = [local, over_a_pipe]
+BATCHED = ("/sync", "/in_place", "/vector", "/wait", "/block", "/raise", "/refuse", "/exit", "/wrong")
+
+
+def batched(uses: type[Executor], /, **options: Any) -> Runner:
+    """Every endpoint that answers one document with one batches; the others change their number, or look at the call."""
+    names = [name for name in BATCHED if name in Deployment(uses).endpoints] or ["/only"]
+    return local(uses, uses_dynamic_batching={name: {"preferred_batch_size": 8} for name in names}, **options)
+
+
+def batched_over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
+    runner = batched(uses, **options)
+    return pipe_pair(runner, endpoints=runner.endpoints)
+
+
+RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe]
 
 
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)

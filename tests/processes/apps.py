@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -82,20 +82,22 @@ class Model(Executor):
         return docs
 
     @requests(on="/stream")
-    async def stream(self, doc: Job) -> Job:
-        """`count` tokens (0: no end), one every `pause` seconds, each of `text`."""
+    async def stream(self, doc: Job) -> AsyncIterator[Job]:
+        """`count` tokens (0: no end), one every `pause` seconds (below 0: without letting go of the loop)."""
         sent = 0
         try:
             while not doc.count or sent < doc.count:
                 yield Job(name=doc.name, count=sent, text=doc.text)
                 sent += 1
-                await asyncio.sleep(doc.pause)
+                if doc.pause >= 0:
+                    await asyncio.sleep(doc.pause)
         finally:
             note(f"closed {doc.name}")
-            note(f"made {doc.name} {sent}")
+            note(f"made {doc.name}")
+            note(str(sent))
 
     @requests(on="/sync-stream")
-    def sync_stream(self, doc: Job) -> Job:
+    def sync_stream(self, doc: Job) -> Iterator[Job]:
         sent = 0
         try:
             while not doc.count or sent < doc.count:
@@ -106,7 +108,7 @@ class Model(Executor):
             note(f"closed {doc.name}")
 
     @requests(on="/idle-stream")
-    async def idle_stream(self, doc: Job) -> Job:
+    async def idle_stream(self, doc: Job) -> AsyncIterator[Job]:
         """One token, then nothing for good."""
         try:
             yield doc
@@ -136,6 +138,16 @@ SLOW = float(os.environ.get("LOAD", "0"))
 asgi = JinaASGI(Model, limits=LIMITS)
 host = FastAPI(lifespan=of_host, middleware=[Middleware(PassOn), Middleware(PassOn)])
 mount(host, "/lm", Model, limits=LIMITS)
+
+
+@host.get("/lm-residue")
+async def residue() -> dict[str, list[str]]:
+    """What this process holds: equal before and after, whoever came and went."""
+    return {
+        "tasks": sorted(str(task.get_coro()).partition(" at ")[0] for task in asyncio.all_tasks()),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "files": ["file"] * len(os.listdir("/proc/self/fd")),
+    }
 
 
 async def both(scope: Scope, receive: Receive, send: Send) -> None:

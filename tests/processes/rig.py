@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -69,7 +70,7 @@ class Served:
             raise
         self.url = f"http://{LOCAL}:{self.port}"
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,6 +171,13 @@ class Journal:
             assert left > 0, f"{note!r} was not noted within {within} s; noted: {self.notes[-20:]}"
             self._receive(left)
         return time.monotonic() - start
+
+    def after(self, note: str, *, within: float = 10.0) -> str:
+        """Wait for a note and the one behind it; that one."""
+        self.until(note, within=within)
+        if self.notes[-1] == note:
+            assert self._receive(within), f"nothing was noted after {note!r}"
+        return self.notes[self.notes.index(note) + 1]
 
     def so_far(self) -> list[str]:
         """What has been noted by now."""

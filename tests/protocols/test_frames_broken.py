@@ -243,12 +243,17 @@ async def test_a_server_says_why_it_refuses_a_hello(frame: tuple[int, int, bytes
     assert complaint in error.message
 
 
-async def test_endpoints_that_cannot_be_described_refuse_the_connection() -> None:
+async def test_endpoints_that_cannot_be_described_refuse_the_connection_and_all_that_follows() -> None:
     odd = replace(CALLED, batching={"custom_metric": len})
-    async with raw_to_server(Double(endpoints={"/call": odd}), greet=False) as (near, _):
-        near.send(_wire.HELLO, 0, hello())
+    async with raw_to_server(runner := Double(endpoints={"/call": odd}), greet=False) as (near, _):
+        out: list[Any] = []
+        _wire.write_frame(out, _wire.HELLO, 0, hello())
+        _wire.write_frame(out, _wire.CALL, 1, HEAD)
+        near.transport.write(b"".join(out))
         assert type(error_of(read(await near.next(_wire.ERROR), ErrorHead))) is DefinitionError
         await near.lost.wait()
+
+    assert runner.admitted == []
 
 
 @pytest.mark.parametrize(

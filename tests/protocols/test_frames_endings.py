@@ -10,6 +10,7 @@ import pytest
 
 from jina_asgi import _wire
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, NotReady, ReplicaDied
+from jina_asgi.protocols.frames import WRITE_HIGH
 from jina_asgi.protocols.frames_client import FrameClient
 from jina_asgi.protocols.frames_server import FrameServer
 from jina_asgi.protocols.pipe import pipe
@@ -237,6 +238,20 @@ async def test_a_side_that_does_not_read_makes_callers_wait_within_their_deadlin
         server._transport.resume_reading()
         assert values((await first).docs) == ["x" * 5_000_000]
         assert values((await waiting).docs) == ["z"]
+
+
+async def test_many_large_calls_of_one_turn_do_not_pile_up_unwritten() -> None:
+    async with served(Double()) as (client, server):
+        assert server._transport is not None
+        assert client._link is not None
+        assert client._link._transport is not None
+        server._transport.pause_reading()
+        calls = [asyncio.create_task(client.call(a_call("x" * 100_000))) for _ in range(30)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert client._link._transport.get_write_buffer_size() <= WRITE_HIGH + 101_000
+        server._transport.resume_reading()
+        assert len(await asyncio.gather(*calls)) == 30
 
 
 async def test_a_client_that_does_not_read_its_answers_gets_to_ask_no_more() -> None:

@@ -134,6 +134,27 @@ async def test_a_pair_around_a_pair_is_a_runner_too() -> None:
             assert [[str(number)] for number in range(50)] == [values(docs) async for docs in stream]
 
 
+async def test_leaving_its_lifespan_waits_for_the_clean_up_of_a_stream_that_nobody_reads() -> None:
+    closed = asyncio.Event()
+
+    async def careful(call: Call) -> Any:
+        try:
+            while True:
+                yield texts("x")
+        finally:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            closed.set()
+
+    pair = pipe_pair(Double(stream=careful))
+    async with pair.lifespan():
+        stream = pair.stream(a_call(endpoint="/stream"))
+        await anext(stream)
+
+    assert closed.is_set()
+    await stream.aclose()
+
+
 async def test_calls_open_when_the_runner_stops_hear_its_own_word() -> None:
     started, stopping, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
 from jina_asgi.contrib.text_generation.engine import Engine
 from jina_asgi.contrib.text_generation.tests import doubles
 
 Watching = Callable[..., tuple[Engine, doubles.Watched]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small tensors gain nothing by several threads, and these wait for each other busily."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

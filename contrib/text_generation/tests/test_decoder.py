@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
+
 from jina_asgi.contrib.text_generation.decoder import BatchDecoder, SeparateDecoder, decoder_for
 from jina_asgi.contrib.text_generation.tests import doubles
-from transformers import MistralConfig, MistralForCausalLM
 
 DECODERS = [BatchDecoder, SeparateDecoder]
 MODELS = {"llama": doubles.llama, "gpt2": doubles.gpt2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from jina_asgi.contrib.text_generation.detokenize import TextStream
 from jina_asgi.contrib.text_generation.tests.doubles import END, byte_tokenizer
 

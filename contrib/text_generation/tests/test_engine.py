@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
 from jina_asgi import ExecutorInputError, NotReady, Overloaded
 from jina_asgi.contrib.text_generation import Sampling
-from jina_asgi.contrib.text_generation.engine import Delta, Engine
+from jina_asgi.contrib.text_generation.engine import Engine
+from jina_asgi.contrib.text_generation.progress import Delta
 from jina_asgi.contrib.text_generation.tests import doubles
-from transformers import AutoModelForCausalLM, GenerationConfig
 
 GREEDY = Sampling(temperature=0, max_new_tokens=40)
 PROMPTS = ["a", "the quick brown fox", "jumps over the lazy dog, again and again", "zwölf Boxkämpfer", "0123456789"]
@@ -242,6 +244,32 @@ async def test_a_failed_step_fails_those_in_it_and_the_engine_goes_on(watched: A
     assert failed
     assert {(type(error), str(error.__cause__)) for error in failed} == {(RuntimeError, "no room")}
     assert (await engine.complete("a", GREEDY))[0] == generated(tiny_folder, "a", 40)
+
+
+async def test_a_request_whose_token_cannot_be_chosen_fails_alone(watched: Any, tiny_folder: Path) -> None:
+    engine, decoder = watched()
+    forward = decoder.decoder.forward
+
+    def spoilt(first: int, tokens: Any) -> torch.Tensor:
+        logits: torch.Tensor = forward(first, tokens).clone()
+        logits[[len(row) == 7 for row in tokens]] = float("nan")
+        return logits
+
+    decoder.decoder.forward = spoilt
+    found = await asyncio.gather(
+        engine.complete("a", GREEDY),
+        engine.complete("7 bytes", Sampling(temperature=1)),
+        return_exceptions=True,
+    )
+    assert found[0][0] == generated(tiny_folder, "a", 40)
+    assert isinstance(found[1], RuntimeError)
+    assert engine.running == 0
+
+
+async def test_a_prompt_that_is_far_too_long_is_not_even_tokenized(watched: Any) -> None:
+    engine, _ = watched()
+    with pytest.raises(ExecutorInputError, match="has 1000000 characters; at most 16384 are read"):
+        await engine.complete("x" * 10**6, GREEDY)
 
 
 async def test_closing_ends_what_runs_and_what_waits(watched: Any) -> None:

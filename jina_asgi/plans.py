@@ -1,0 +1,51 @@
+"""Questions about a field plan that look through all its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jina_asgi.types import Field, Schema
+
+
+def documents_with(schema: Schema, holds: Callable[[Field], bool]) -> set[str]:
+    """The names of the documents that hold such a field, themselves or in a document within."""
+    fields = {name: [part for field in plan for part in _parts(field)] for name, plan in schema.documents.items()}
+    found = {name for name, parts in fields.items() if any(map(holds, parts))}
+    while more := {n for n, parts in fields.items() if n not in found and any(part.doc in found for part in parts)}:
+        found |= more
+    return found
+
+
+def _parts(field: Field) -> Iterator[Field]:
+    yield field
+    for item in field.items:
+        yield from _parts(item)
+
+
+def keeps_extra(schema: Schema, name: str) -> bool | None:
+    """Whether a class keeps fields that it does not know (True), refuses them (False) or drops them (None)."""
+    described: Any = schema.json_schema if name == schema.name else schema.json_schema.get("$defs", {}).get(name, {})
+    allowed = described.get("additionalProperties")
+    return allowed if isinstance(allowed, bool) else None
+
+
+def nests(schema: Schema) -> bool:
+    """Whether what the documents hold may nest to any depth: untyped values, or documents of their own kind."""
+    names = schema.documents
+    return bool(documents_with(schema, _is_untyped)) or any(
+        name in documents_with(schema, _holds(name)) for name in names
+    )
+
+
+def is_binary(field: Field) -> bool:
+    """Whether a field holds what JSON has no form for."""
+    return field.kind in ("bytes", "tensor")
+
+
+def _is_untyped(field: Field) -> bool:
+    return field.kind == "json" or (field.kind in ("list", "set", "dict") and not field.items)
+
+
+def _holds(name: str) -> Callable[[Field], bool]:
+    return lambda field: field.doc == name

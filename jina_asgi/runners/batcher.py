@@ -1,0 +1,271 @@
+"""Dynamic batching in front of any Runner: calls to one endpoint with equal parameters ride together."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jina_asgi._batch import Bounds
+from jina_asgi.codecs import codec
+from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.batching import Batching, Members, Nobody
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.settings import BatchingSettings
+from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
+
+Cost = Callable[[Any], float]
+
+
+class BatchRunner(Wrapper):
+    """Batches the endpoints that have settings for it; forwards everything else.
+
+    Args:
+        inner: what answers a batch as if it were one call.
+        settings: by endpoint.
+        admission: bounds the queue, in calls and bytes.
+        grace: seconds that queued calls get when serving ends.
+        slots: of an endpoint, how many batches the inner Runner runs at once, and how many full ones may be handed
+            to it beside those, as it queues them itself.
+    """
+
+    def __init__(
+        self,
+        inner: Runner,
+        settings: Mapping[str, BatchingSettings],
+        *,
+        admission: Admission,
+        grace: float,
+        slots: Callable[[str], tuple[int, int]],
+    ) -> None:
+        super().__init__(inner)
+        self._settings, self._admission, self._grace, self._slots = settings, admission, grace, slots
+        self._batched: dict[str, _BatchedEndpoint] = {}
+        self._state = "stopped"
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        found = resolve(self.endpoints, endpoint)
+        if found is None or found.name not in self._settings:
+            return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
+        if self._state != "ready":
+            raise NotReady(f"{endpoint} is {self._state}; try again later")
+        return self._admission.admit(size)
+
+    async def call(self, call: Call, /) -> Result:
+        endpoint = resolve(self.endpoints, call.endpoint)
+        if endpoint is None or endpoint.name not in self._settings:
+            return await self.inner.call(call)
+        if self._state not in ("ready", "draining"):
+            raise NotReady(f"{call.endpoint} is {self._state}; calls run only within the lifespan")
+        return await self._batched[endpoint.name].call(call)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state = "loading"
+        try:
+            async with self.inner.lifespan():
+                self._batched = {name: self._endpoint(name) for name in self._settings}
+                self._state, grace = "ready", self._grace
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    grace = 0.0  # whoever cancels does not wait
+                    raise
+                finally:
+                    self._state = "draining"
+                    await self._drain(grace)
+        finally:
+            self._state = "stopped"
+
+    def _endpoint(self, name: str) -> _BatchedEndpoint:
+        return _BatchedEndpoint(self.inner, self.endpoints[name], self._settings[name], *self._slots(name))
+
+    async def _drain(self, grace: float) -> None:
+        """Let what is queued and what runs end; after the grace period, end it."""
+        queues = [batched.batching for batched in self._batched.values()]
+        try:
+            async with asyncio.timeout(grace):
+                await asyncio.gather(*(batching.drain() for batching in queues))
+        except TimeoutError:
+            pass
+        finally:
+            for batching in queues:
+                batching.stop()
+
+    def status(self) -> dict[str, Any]:
+        figures = {name: batched.batching.status() for name, batched in self._batched.items()}
+        return {**super().status(), "batching": figures, "queue": self._admission.status()}
+
+
+class _BatchedEndpoint:
+    """One endpoint's queue."""
+
+    def __init__(self, inner: Runner, endpoint: Endpoint, settings: BatchingSettings, slots: int, ahead: int) -> None:
+        self._inner, self._name, self._cost = inner, endpoint.name, settings.cost_function()
+        self._output = codec(endpoint.output)
+        bounds, alone = bounds_of(settings, endpoint.idempotent), settings.over_budget == "alone"
+        self.batching = Batching(self._run, bounds, slots=slots, ahead=ahead, alone=alone, name=endpoint.name)
+        #: By key: how many calls use it, their parameters, the codec of their docs.
+        self._parameters: dict[Hashable, list[Any]] = {}
+
+    async def call(self, call: Call) -> Result:
+        docs = call.docs.typed
+        key = (call.context.tenant, canonical(call.parameters))
+        shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
+        shared[0] += 1
+        try:
+            answers = await self.batching.submit(docs, key, self._costs(docs), call.context.deadline)
+        finally:
+            shared[0] -= 1
+            if not shared[0]:
+                self._parameters.pop(key, None)
+        return Result(self._output.docs(self._output.wrap(answers)))
+
+    def _costs(self, docs: Sequence[Any]) -> list[float] | None:
+        if self._cost is None:
+            return None
+        try:
+            return [weight(self._cost(doc)) for doc in docs]
+        except Exception as error:
+            raise ExecutorError(
+                f"the cost of a document of {self._name} could not be told: {type(error).__name__}: {error}",
+                endpoint=self._name,
+                raised=type(error).__name__,
+            ) from error
+
+    async def _run(self, members: Members) -> list[Any]:
+        if members.key not in self._parameters:
+            raise Nobody("everybody who asked has left")
+        _, parameters, reader = self._parameters[members.key]
+        call = Call(self._name, MemberDocs(reader, members), parameters, BatchContext(members))
+        result = await self._inner.call(call)
+        if result.results:
+            raise ExecutorError(
+                f"{self._name} returned a dict; expected documents, one for each, as the endpoint is batched",
+                endpoint=self._name,
+            )
+        self._output = result.docs.codec
+        typed = result.docs.typed
+        return [*list.__iter__(typed)]  # a DocList's own iterator takes four times as long
+
+
+class MemberDocs(Docs):
+    """The docs of a batch, settled when somebody looks: in the Executor's thread, as the batch begins to run."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, codec: Any, members: Members) -> None:
+        super().__init__(codec)
+        self._members = members
+
+    @property
+    def typed(self) -> list[Any]:
+        if self._typed is None:
+            self._typed = self.codec.wrap(self._members.take())
+        return self._typed
+
+    @property
+    def encoded(self) -> Sequence[bytes | memoryview]:
+        if self._encoded is None:
+            self._encoded = self._codec.encode(self.typed)
+        return self._encoded
+
+    def __len__(self) -> int:
+        return len(self.typed)
+
+
+class BatchContext(Context):
+    """The context of a batch: cancelled once everybody in it has left."""
+
+    __slots__ = ("_members", "_told")
+
+    def __init__(self, members: Members) -> None:
+        self._members, self._told = members, False
+        super().__init__(deadline=members.deadline)
+
+    @property
+    def cancelled(self) -> bool:  # an attribute above
+        return self._told or not self._members.waiting
+
+    @cancelled.setter
+    def cancelled(self, told: bool) -> None:
+        self._told = told
+
+
+def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
+    """What the kernel is told of the settings: with `flush_all` the size only says when a batch is full."""
+    size, weighed, everything = settings.preferred_batch_size, settings.use_custom_metric, settings.flush_all
+    return Bounds(
+        max_items=2**31 if everything or weighed else size,
+        max_cost=(math.inf if everything else float(size)) if weighed else settings.max_cost or math.inf,
+        window=settings.timeout / 1000,
+        gather=settings.gather,
+        idempotent=idempotent,
+        enough=size if everything and not weighed else 0,
+        enough_cost=float(size) if everything and weighed else math.inf,
+    )
+
+
+def weight(value: Any) -> float:
+    """What a cost function told, as a number.
+
+    Raises:
+        ValueError: it is none that can be added up.
+    """
+    number = float(value)
+    if not 0 <= number < math.inf:
+        raise ValueError(f"expected a cost of at least 0, got {number}")
+    return number
+
+
+def canonical(value: Any) -> Hashable:
+    """A key for parameters: equal where they mean the same (1 and 1.0, whatever the order), else not (1 and True).
+
+    Values that JSON does not have are equal to themselves alone.
+
+    Raises:
+        InvalidDocs: nested too deep.
+    """
+    try:
+        return _canonical({k: v for k, v in value.items() if k != "__results__"}) if value else ()
+    except RecursionError:
+        place = [{"loc": ["parameters"], "msg": "nested too deep"}]
+        raise InvalidDocs("the parameters are nested too deep", place) from None
+
+
+def _canonical(value: Any) -> Hashable:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value  # type: ignore[no-any-return]  # a string, a number or None
+    if kind is bool:
+        return ("b", value)
+    if isinstance(value, Mapping):
+        return ("m", tuple(sorted(((str(key), _canonical(item)) for key, item in value.items()), key=_first)))
+    if kind is list or kind is tuple:
+        return ("l", tuple(map(_canonical, value)))
+    return _Itself(value)
+
+
+_PLAIN = frozenset({str, int, float, bytes, type(None)})
+
+
+def _first(pair: tuple[str, Hashable]) -> str:
+    return pair[0]
+
+
+class _Itself:
+    """A value as a key that only the same object equals."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

@@ -1,0 +1,66 @@
+"""Who is to blame for a batch that failed, and what its members are told. Pure functions of an error."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from jina_asgi._batch import Fault
+from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady
+
+
+def fault_of(error: BaseException, *, several: bool) -> Fault:
+    """What a failure says about running its items again. `several`: they came with more than one request."""
+    if _out_of_memory(error):
+        return Fault.MEMORY
+    if not isinstance(error, Exception) or not several or _everybodys(error):
+        return Fault.FINAL  # of one request, one poisoned value fails all the same
+    return Fault.POISON
+
+
+def told(error: BaseException, *, several: bool) -> BaseException:
+    """What one request is told of a batch that failed with it: its own error, unless the blame may be another's."""
+    if not isinstance(error, Exception):
+        stopped = NotReady("stopped before this call ended; try again later")
+        stopped.__cause__ = error
+        return stopped
+    if not several:
+        return error
+    if _everybodys(error):
+        return copy.copy(error)  # each raises one of its own
+    facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": type(error).__name__}
+    failed = BatchFailed(f"a batch of several calls failed: {error}", **facts)
+    failed.__cause__ = error
+    return failed
+
+
+def checked(answers: Any, count: int, name: str) -> None:
+    """Answers, of whatever goes by `name`, are an ordered collection, as many as there were values.
+
+    Raises:
+        ExecutorError: they are not; it names what was expected and what came.
+    """
+    ordered = hasattr(answers, "__len__") and hasattr(answers, "__getitem__")
+    if not ordered or isinstance(answers, Mapping | str | bytes):
+        got = type(answers).__name__
+    elif len(answers) != count:
+        got = f"{len(answers)}"
+    else:
+        return
+    raise ExecutorError(f"{name}: expected {count} answers for a batch of {count}, one each, got {got}", endpoint=name)
+
+
+def _everybodys(error: Exception) -> bool:
+    """Whether every member would have met this error alone: a promise broken, parameters unfit, nobody there to run."""
+    if isinstance(error, ExecutorError):
+        return error.retriable or bool(error.endpoint and not error.raised)  # one that a user made names neither
+    if isinstance(error, InvalidDocs):
+        return [*(error.errors[0].get("loc", ()) if error.errors else ())][:1] == ["parameters"]
+    return isinstance(error, JinaASGIError) and (error.retriable or error.status == 504)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Python's MemoryError, numpy's, torch's OutOfMemoryError; and RuntimeErrors of those who have no name for it."""
+    raised = error.raised if isinstance(error, ExecutorError) else type(error).__name__
+    return raised.endswith("MemoryError") or (raised.endswith("RuntimeError") and "out of memory" in str(error).lower())

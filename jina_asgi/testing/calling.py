@@ -1,0 +1,114 @@
+"""The words in which the conformance checks speak of a Runner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Self, TypeVar
+
+from jina_asgi.codecs import codec
+from jina_asgi.deployment import Deployment
+from jina_asgi.errors import Unavailable
+from jina_asgi.testing.executors import Probe, Text
+from jina_asgi.types import EMPTY, Call, Context, Docs, Result, Runner, resolve
+
+E = TypeVar("E", bound=BaseException)
+PATIENCE = 10.0  # seconds after which a check that waits for something gives up
+
+
+class Running:
+    """A Runner within its lifespan, and the words the checks use of it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    async def __aenter__(self) -> Self:
+        self._stack = AsyncExitStack()
+        await self._stack.enter_async_context(self.runner.lifespan())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def call(
+        self, on: str, docs: list[Any], parameters: Mapping[str, Any] = EMPTY, context: Context | None = None
+    ) -> Result:
+        return await self.runner.call(call_to(self.runner, on, docs, parameters, context))
+
+    async def admitted(self, on: str, docs: list[Any]) -> Result:
+        """A call as a protocol makes it: admitted first."""
+        ticket = self.runner.admit(on)
+        try:
+            return await self.call(on, docs)
+        finally:
+            ticket.close()
+
+    async def texts(self, on: str, *texts: str) -> list[str]:
+        result = await self.call(on, [Text(text=text) for text in texts])
+        return [doc.text for doc in result.docs.typed]
+
+    async def answers(self, on: str) -> bool:
+        try:
+            return await self.texts(on, "x") != []
+        except Unavailable:
+            return False
+
+    async def seen(self) -> list[str]:
+        return await self.texts("/seen")
+
+    async def saw(self, *happened: str) -> None:
+        """Wait until the Executor says that each of these happened."""
+
+        async def all_seen() -> bool:
+            return set(happened) <= set(await self.seen())
+
+        await self.until(all_seen)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not await condition():
+                await asyncio.sleep(0.005)  # the Executor may be in another process: there is no event to wait on
+
+
+def call_to(
+    runner: Runner, on: str, docs: list[Any], parameters: Mapping[str, Any] = EMPTY, context: Context | None = None
+) -> Call:
+    endpoint = resolve(runner.endpoints, on) or resolve(Deployment(Probe).endpoints, on)
+    assert endpoint is not None
+    return Call(on, codec(endpoint.input).docs(docs), parameters, context or Context())
+
+
+async def is_false(answer: Awaitable[bool]) -> bool:
+    return not await answer
+
+
+def output_of(on: str) -> Any:
+    return Deployment(Probe).endpoints[on].output
+
+
+async def all_docs(runner: Runner, call: Call, arrived: asyncio.Event | None = None) -> list[Docs]:
+    steps = []
+    async with aclosing(runner.stream(call)) as stream:
+        async for docs in stream:
+            steps.append(docs)
+            if arrived is not None:
+                arrived.set()
+    return steps
+
+
+async def first_docs(runner: Runner, call: Call) -> Docs:
+    async with aclosing(runner.stream(call)) as stream:
+        return await anext(stream)
+
+
+async def rest_of(stream: Any) -> list[Docs]:
+    return [docs async for docs in stream]
+
+
+async def raised(work: Awaitable[Any], expected: type[E]) -> E:
+    try:
+        value = await work
+    except expected as error:
+        return error
+    raise AssertionError(f"expected {expected.__name__}, got the answer {value!r}")

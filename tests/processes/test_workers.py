@@ -1,0 +1,122 @@
+"""gunicorn with our configuration: several workers, reloads, the overrides that its users expect, the example."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import httpx
+import pytest
+
+from tests.processes.rig import LOCAL, ROOT, Journal, Served
+
+pytestmark = pytest.mark.processes
+
+APP = "tests.processes.apps:both"
+BODY = {"data": [{"name": "x"}]}
+
+
+def pid_of(url: str) -> int:
+    pid: int = httpx.post(f"{url}/echo", json=BODY, timeout=30.0).json()["data"][0]["pid"]
+    return pid
+
+
+def test_several_workers_serve(journal: Journal) -> None:
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
+        with ThreadPoolExecutor(8) as threads:
+            seen: set[int] = set()
+            while len(seen) < 2:
+                seen |= set(threads.map(lambda _: pid_of(server.url), range(16)))
+        server.signal(signal.SIGTERM)
+        assert server.ended(within=10.0) == 0
+        assert [] == server.members()
+
+
+def test_a_reload_loses_no_request(journal: Journal) -> None:
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
+        before = pid_of(server.url)
+        enough, lost = Event(), list[str]()
+
+        def ask(path: str) -> int:
+            asked = 0
+            while not enough.is_set():
+                try:
+                    answer = httpx.post(f"{server.url}{path}", json=BODY, timeout=30.0)
+                    if answer.status_code != 200:
+                        lost.append(answer.text)
+                except httpx.HTTPError as error:
+                    lost.append(repr(error))
+                asked += 1
+            return asked
+
+        with ThreadPoolExecutor(4) as threads:
+            asking = [threads.submit(ask, path) for path in ("/echo", "/lm/echo", "/quick", "/lm/quick")]
+            for _ in range(2):
+                server.signal(signal.SIGHUP)
+                server.logged(rf"Worker exiting \(pid: {before}\)")
+                while (now := pid_of(server.url)) == before:
+                    pass
+                before = now
+            enough.set()
+            assert all(one.result() > 10 for one in asking)
+        assert [] == lost
+        assert "Traceback" not in server.log
+
+
+def test_a_worker_that_has_served_its_share_is_replaced_without_a_loss(journal: Journal) -> None:
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", "--max-requests", "20", env=journal.env) as server:
+        with ThreadPoolExecutor(4) as threads:
+            pids = list(threads.map(lambda _: pid_of(server.url), range(120)))
+        assert len(set(pids)) > 2
+        assert "Traceback" not in server.log
+
+
+def test_two_servers_of_one_user_do_not_collide(journal: Journal) -> None:
+    with Served("gunicorn-uvicorn", APP, env=journal.env) as one, Served("gunicorn-uvicorn", APP) as two:
+        assert pid_of(one.url) != pid_of(two.url)
+        for server in (one, two):
+            assert "ontrol" not in server.log
+            server.signal(signal.SIGTERM)
+        assert [0, 0] == [server.ended(within=10.0) for server in (one, two)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        ([], "", "Using worker: jina_asgi.gunicorn.Worker"),
+        ([], "-k asgi", "Using worker: asgi"),
+        (["-k", "uvicorn_worker.UvicornWorker"], "-k asgi", "Using worker: uvicorn_worker.UvicornWorker"),
+    ],
+)
+def test_the_environment_overrides_the_file_and_the_command_line_both(
+    arguments: list[str], environment: str, said: str
+) -> None:
+    env = {"GUNICORN_CMD_ARGS": environment, "PYTHONPATH": str(ROOT)}
+    with Served("gunicorn-uvicorn", APP, *arguments, env=env) as server:
+        server.logged(said, within=5.0)
+
+
+def test_gunicorn_typed_in_the_examples_folder_serves_by_the_asgi_worker() -> None:
+    typed = ["gunicorn", "app:asgi", "-b", f"{LOCAL}:0"]
+    with Served("gunicorn-uvicorn", "app:asgi", cwd=ROOT / "examples", command=typed) as server:
+        assert 200 == httpx.get(f"{server.url}/-/live", timeout=30.0).status_code
+        assert "Using worker: jina_asgi.gunicorn.Worker" in server.log
+
+
+def test_what_is_missing_is_named_with_the_command_that_installs_it() -> None:
+    code = (
+        "import sys; sys.modules['uvicorn_worker'] = None\n"
+        "try:\n    import jina_asgi.gunicorn\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "jina_asgi.gunicorn needs uvicorn_worker; install it with: pip install 'jina-asgi[gunicorn]'\n" == said
+
+
+def test_the_package_alone_imports_no_server() -> None:
+    code = "import sys, jina_asgi; print(sorted({'gunicorn', 'uvicorn', 'uvicorn_worker'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "[]\n" == said
