@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from jina_asgi._batch import Bounds
 from jina_asgi.endpoints import Method
-from jina_asgi.errors import DefinitionError
+from jina_asgi.errors import DeadlineExceeded, DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.runners.batcher import weight
 from jina_asgi.runners.batching import Batching, Members
@@ -144,7 +145,7 @@ class DynamicBatching(Generic[In, Out]):
         Args:
             value: for the function.
             key: values of different keys never ride together.
-            timeout: seconds; a value that is queued so long is dropped, and never run.
+            timeout: seconds, after which nobody waits: a value that is still queued then is never run.
 
         Raises:
             DeadlineExceeded: the timeout passed first. BatchFailed: the batch failed, and several were in it; try again.
@@ -153,7 +154,13 @@ class DynamicBatching(Generic[In, Out]):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         costs = None if self._cost is None else [weight(self._cost(value))]
-        [answer] = await self._batching.submit([value], key, costs, deadline)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                [answer] = await self._batching.submit([value], key, costs, deadline)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(f"no answer within {timeout} s") from None
         found: Out = answer
         return found
 

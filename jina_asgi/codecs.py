@@ -69,14 +69,19 @@ class Codec:
         """Docs of buffers that this codec decodes when asked."""
         return Docs(self, None, buffers)
 
-    def read(self, items: Iterable[Any], depth: int = MAX_DEPTH) -> list[Any]:
+    def read(self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False) -> list[Any]:
         """Docs from plain values, as JSON or msgpack gives them.
+
+        Args:
+            items: a dict a document.
+            depth: how deep values without a type, and documents of their own kind, may nest.
+            owned: the dicts are the caller's own, just parsed, and may become the documents'; quicker by a tenth.
 
         Raises:
             InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
         """
         items = items if isinstance(items, list) else list(items)
-        made = self._read_as_columns(items)
+        made = self._read_as_columns(items, owned)
         if made is not None:
             return self.wrap(made)
         docs: list[Any] = []
@@ -93,7 +98,7 @@ class Codec:
             raise InvalidDocs(f"the docs do not match the schema {self.schema.name}", errors[:_MAX_ERRORS])
         return self.wrap(docs)
 
-    def _read_as_columns(self, items: list[Any], *, owned: bool = False) -> list[Any] | None:
+    def _read_as_columns(self, items: list[Any], owned: bool) -> list[Any] | None:
         """Docs of dicts that all have the same fields, field by field; None where that is not so."""
         if len(items) < _MIN_ROWS or self.nests or set(map(type, items)) != {dict}:
             return None
@@ -106,7 +111,7 @@ class Codec:
                     return None
             elif any(name in item for item in items):
                 return None
-        owned = owned and len(columns) == len(self._names) and {len(item) for item in items} == {len(columns)}
+        owned = owned and list(items[0]) == self._names and {len(item) for item in items} == {len(columns)}
         return self._read_columns(columns, len(items), items if owned else None)
 
     def encode(self, docs: Sequence[Any]) -> list[bytes]:
@@ -131,8 +136,7 @@ class Codec:
             rows = list(map(_decode, buffers))
         except _UNREADABLE as error:
             raise InvalidDocs(f"not a msgpack document: {error}") from error
-        docs = self._read_as_columns(rows, owned=True)
-        return self.read(rows) if docs is None else self.wrap(docs)
+        return self.read(rows, owned=True)
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
         """The docs field by field: tensors of one dtype and shape stacked into one array, all else in lists."""

@@ -20,8 +20,8 @@ _FIRST_COLUMNS = 128
 class Aim(NamedTuple):
     """What the model needs to know of a pass.
 
-    `positions` is (rows, width), within each row's own tokens; `mask` is (rows, 1, width, columns), True where a token
-    attends.
+    `positions` is (rows, width), within each row's own tokens; `mask` is (rows, 1, width, columns), to be added to the
+    scores: 0 where a token attends, the lowest number elsewhere.
     """
 
     positions: torch.Tensor
@@ -38,24 +38,27 @@ class SlotCache:
         new_layer: Any = self._new_layer  # called for each layer, as a class would be
         #: What the model is given as `past_key_values`.
         self.past_key_values = Cache(layer_class_to_replicate=new_layer)
-        self.first, self.starts, self.used = 0, [0], 1
+        self.first, self.starts, self.width, self.used = 0, [0], 1, 1
         self.at_rows = self.at_columns = torch.zeros(1, 1, dtype=torch.long)
 
-    def aim(self, first: int, starts: list[int], counts: list[int], device: torch.device) -> Aim:
+    def aim(self, first: int, starts: list[int], counts: list[int], like: torch.Tensor) -> Aim:
         """The next pass appends `counts[i]` tokens from column `starts[i]` on, i counted from row `first`.
 
-        All rows are as wide as the widest; what stands behind a shorter row's tokens is written and never seen.
+        All rows are as wide as the widest; what stands behind a shorter row's tokens is written and never seen. The
+        mask has the device and the dtype of `like`.
         """
-        width = max(counts)
+        width, device = max(counts), like.device
         #: The columns that the pass looks at.
         self.used = max(starts) + width
         self._grow(self.used)
-        self.first, self.starts = first, starts
+        self.first, self.starts, self.width = first, starts, width
         columns = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
         self.at_rows = torch.arange(first, first + len(starts), device=device)[:, None]
         self.at_columns = columns
         ends = torch.tensor([start + count - 1 for start, count in zip(starts, counts, strict=True)], device=device)
-        mask = torch.arange(self.used, device=device) <= columns[:, None, :, None]
+        unseen = torch.arange(self.used, device=device) > columns[:, None, :, None]
+        mask = torch.zeros(unseen.shape, dtype=like.dtype, device=device)
+        mask.masked_fill_(unseen, torch.finfo(like.dtype).min)
         return Aim(torch.minimum(columns, ends[:, None]), mask)
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -114,9 +117,12 @@ class _Layer:
             self.buffers = tuple(
                 new.new_zeros(cache.rows, new.shape[1], cache.columns, new.shape[3]) for new in (keys, values)
             )
-        rows = slice(cache.first, cache.first + len(cache.starts))
+        rows, start = slice(cache.first, cache.first + len(cache.starts)), cache.starts[0]
         for buffer, new in zip(self.buffers, (keys, values), strict=True):
-            buffer[cache.at_rows, :, cache.at_columns] = new.transpose(1, 2)
+            if all(other == start for other in cache.starts):
+                buffer[rows, :, start : start + cache.width] = new
+            else:
+                buffer[cache.at_rows, :, cache.at_columns] = new.transpose(1, 2)
         return tuple(buffer[rows, :, : cache.used] for buffer in self.buffers)
 
     def get_seq_length(self) -> int:

@@ -88,8 +88,9 @@ class BatchDecoder:
     def forward(self, first: int, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         counts = [len(row) for row in tokens]
         starts, width, device = self._lengths[first : first + len(tokens)], max(counts), self.model.device
+        like = self.model.get_input_embeddings().weight
         with torch.inference_mode():
-            positions, mask = self._cache.aim(first, starts, counts, device)
+            positions, mask = self._cache.aim(first, starts, counts, like)
             padded = torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in tokens], device=device)
             # Where each row's last token stands; rows often share the place.
             ends = sorted({count - 1 for count in counts})

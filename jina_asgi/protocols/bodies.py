@@ -127,7 +127,7 @@ class Bodies:
             if columns:
                 docs = self.input.from_columns(data["columns"], self._limits.depth)
             else:
-                docs = self.input.read(data if listed else [data], self._limits.depth)
+                docs = self.input.read(data if listed else [data], self._limits.depth, owned=True)
         except InvalidDocs as error:
             entries = [{**e, "loc": e["loc"] if listed else e["loc"][1:]} for e in error.errors]
             if any(entry["type"] == "too_deep" for entry in entries):

@@ -34,7 +34,7 @@ def pairs() -> list[Pair]:
     columns = codecs.pack(codec.to_columns(docs))
     proto = docs.to_protobuf().SerializeToString()
 
-    read = codec.read(orjson.loads(json))
+    read = codec.read(orjson.loads(json), owned=True)
     assert codec.dumps(codec.to_json(docs)) == json
     for other in (read, codec.decode(buffers), codec.from_columns(codecs.unpack(columns))):
         assert [doc.id for doc in other] == [doc.id for doc in docs]
@@ -48,7 +48,7 @@ def pairs() -> list[Pair]:
     from_protobuf = plain(lambda: DocList[Passage].from_protobuf(DocListProto.FromString(proto)))
     to_protobuf = plain(lambda: docs.to_protobuf().SerializeToString())
     return [
-        Pair("JSON in", plain(lambda: codec.read(orjson.loads(json))), "orjson.loads", loads),
+        Pair("JSON in", plain(lambda: codec.read(orjson.loads(json), owned=True)), "orjson.loads", loads),
         Pair("JSON out", plain(lambda: codec.dumps(codec.to_json(docs))), "orjson's numpy dump", dump),
         Pair("msgpack in", plain(lambda: codec.decode(buffers)), "docarray's protobuf", from_protobuf),
         Pair("msgpack out", plain(lambda: codec.encode(docs)), "docarray's protobuf", to_protobuf),

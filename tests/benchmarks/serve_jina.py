@@ -1,13 +1,14 @@
-"""Jina 3.34, a Deployment over HTTP. serve_jina.py PORT."""
+"""Jina 3.34, a Deployment over HTTP. serve_jina.py PORT [MODEL]."""
 
 import sys
 import warnings
 
 warnings.filterwarnings("ignore")
 
+from batch_models import BATCH, MODELS, WINDOW_MS
 from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
-from jina import Deployment, Executor, requests
+from jina import Deployment, Executor, dynamic_batching, requests
 from work import TOKENS, token
 
 
@@ -23,6 +24,11 @@ class Work(Executor):
     @requests(on="/echo")
     async def echo(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
         return docs
+
+    @dynamic_batching(preferred_batch_size=BATCH, timeout=WINDOW_MS)
+    @requests(on="/run")
+    def run(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
+        return DocList[Text](Text(text=text) for text in MODELS[sys.argv[2]]([doc.text for doc in docs]))
 
     @requests(on="/stream")
     async def stream(self, doc: Text, **kwargs) -> Text:

@@ -4,6 +4,7 @@ import sys
 
 import litserve
 import numpy as np
+from batch_models import BATCH, MODELS, WINDOW_MS
 from work import TOKENS, token
 
 
@@ -32,6 +33,11 @@ class Double(Echo):
         return {"vectors": output.tolist()}
 
 
+class Batched(Echo):
+    def predict(self, texts):
+        return MODELS[sys.argv[2]](texts)
+
+
 class Stream(litserve.LitAPI):
     def setup(self, device):
         pass
@@ -50,6 +56,9 @@ class Stream(litserve.LitAPI):
 
 if __name__ == "__main__":
     port, name = sys.argv[1:]
-    api = {"echo": Echo, "double": Double}[name]() if name != "stream" else Stream(stream=True, enable_async=True)
+    if name in MODELS:
+        api = Batched(max_batch_size=BATCH, batch_timeout=WINDOW_MS / 1000)
+    else:
+        api = {"echo": Echo, "double": Double}[name]() if name != "stream" else Stream(stream=True, enable_async=True)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=60)
     server.run(host="127.0.0.1", port=int(port), num_api_servers=1, log_level="warning", generate_client_file=False)

@@ -1,8 +1,10 @@
 """mosec. serve_mosec.py PORT ENDPOINT."""
 
+import os
 import sys
 
 import numpy as np
+from batch_models import BATCH, MODELS, WINDOW_MS
 from mosec import Server, SSEWorker, Worker
 from work import TOKENS, token
 
@@ -36,13 +38,22 @@ class DoubleBytes(Worker):
         return data.tobytes()
 
 
-WORKERS = {"echo": Echo, "stream": Stream, "double": Double, "double_bytes": DoubleBytes}
+class Text(Worker):
+    def forward(self, data):  # a list, as it batches
+        model = MODELS[os.environ["MODEL"]]
+        return [{"text": text} for text in model([one["text"] for one in data])]
+
+
+WORKERS = {"sleep": Text, "matmul": Text, "echo": Echo, "stream": Stream, "double": Double, "double_bytes": DoubleBytes}
 
 if __name__ == "__main__":
-    port, name = sys.argv[1:]
+    port, os.environ["MODEL"] = sys.argv[1:]
+    name = os.environ["MODEL"]
     # mosec reads the command line itself, in each of its processes.
-    sys.argv[1:] = ["--port", port, "--address", "127.0.0.1", "--timeout", "60000", "--log-level", "warning"]
+    options = ["--address", "127.0.0.1", "--timeout", "60000", "--log-level", "warning"]
+    sys.argv[1:] = ["--port", port, *options]
     server = Server()
-    batch = {"max_batch_size": 32, "max_wait_time": 5} if name == "stream" else {}
+    batches = name in ("stream", *MODELS)
+    batch = {"max_batch_size": BATCH, "max_wait_time": WINDOW_MS} if batches else {}
     server.append_worker(WORKERS[name], **batch)
     server.run()

@@ -127,7 +127,7 @@ class Served:
         return found
 
     def client(self, **options: object) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30.0, **options)  # type: ignore[arg-type]
+        return httpx.Client(base_url=self.url, timeout=30.0, verify=False, **options)  # type: ignore[arg-type]
 
     def connect(self) -> socket.socket:
         return socket.create_connection((LOCAL, self.port), 10.0)

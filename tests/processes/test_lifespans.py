@@ -34,7 +34,7 @@ class Story:
 
     def __init__(self, *, closed: bool = False, failing: bool = False) -> None:
         self.told: list[str] = []
-        self.gate, self.began, self.unloaded = threading.Event(), threading.Event(), threading.Event()
+        self.gate, self.loading, self.began, self.unloaded = (threading.Event() for _ in range(4))
         if not closed:
             self.gate.set()
         story = self
@@ -42,6 +42,7 @@ class Story:
         class Model(Executor):
             def __init__(self, **kwargs: Any) -> None:
                 super().__init__(**kwargs)
+                story.loading.set()
                 assert story.gate.wait(20.0)
                 if failing:
                     raise RuntimeError("SECRET reason")
@@ -241,8 +242,8 @@ async def test_leaving_while_it_loads_abandons_that_and_closes_what_was_made() -
     story = Story(closed=True)
     asgi = JinaASGI(story.model)
     async with asyncio.timeout(5.0):
-        async with client(asgi) as http:
-            await http.get("/-/ready")
+        async with client(asgi):
+            assert await asyncio.to_thread(story.loading.wait, 5.0)
         assert "stopped" == asgi.home.state
     story.gate.set()
     assert await asyncio.to_thread(story.unloaded.wait, 5.0)

@@ -19,17 +19,22 @@ APP = "tests.processes.apps:both"
 BODY = {"data": [{"name": "x"}]}
 
 
-def pid_of(url: str) -> int:
-    pid: int = httpx.post(f"{url}/echo", json=BODY, timeout=30.0).json()["data"][0]["pid"]
+def without_keep_alive(server: Served) -> httpx.Client:
+    """A connection a request, so that each goes to whichever worker takes it."""
+    return server.client(limits=httpx.Limits(max_keepalive_connections=0))
+
+
+def pid_of(http: httpx.Client) -> int:
+    pid: int = http.post("/echo", json=BODY).json()["data"][0]["pid"]
     return pid
 
 
 def test_several_workers_serve(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
-        with ThreadPoolExecutor(8) as threads:
+        with without_keep_alive(server) as http, ThreadPoolExecutor(8) as threads:
             seen: set[int] = set()
             while len(seen) < 2:
-                seen |= set(threads.map(lambda _: pid_of(server.url), range(16)))
+                seen |= set(threads.map(lambda _: pid_of(http), range(16)))
         server.signal(signal.SIGTERM)
         assert server.ended(within=10.0) == 0
         assert [] == server.members()
@@ -37,14 +42,13 @@ def test_several_workers_serve(journal: Journal) -> None:
 
 def test_a_reload_loses_no_request(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
-        before = pid_of(server.url)
         enough, lost = Event(), list[str]()
 
-        def ask(path: str) -> int:
+        def ask(http: httpx.Client, path: str) -> int:
             asked = 0
             while not enough.is_set():
                 try:
-                    answer = httpx.post(f"{server.url}{path}", json=BODY, timeout=30.0)
+                    answer = http.post(path, json=BODY)
                     if answer.status_code != 200:
                         lost.append(answer.text)
                 except httpx.HTTPError as error:
@@ -52,12 +56,13 @@ def test_a_reload_loses_no_request(journal: Journal) -> None:
                 asked += 1
             return asked
 
-        with ThreadPoolExecutor(4) as threads:
-            asking = [threads.submit(ask, path) for path in ("/echo", "/lm/echo", "/quick", "/lm/quick")]
+        with without_keep_alive(server) as http, ThreadPoolExecutor(4) as threads:
+            before = pid_of(http)
+            asking = [threads.submit(ask, http, path) for path in ("/echo", "/lm/echo", "/quick", "/lm/quick")]
             for _ in range(2):
                 server.signal(signal.SIGHUP)
                 server.logged(rf"Worker exiting \(pid: {before}\)")
-                while (now := pid_of(server.url)) == before:
+                while (now := pid_of(http)) == before:
                     pass
                 before = now
             enough.set()
@@ -68,16 +73,17 @@ def test_a_reload_loses_no_request(journal: Journal) -> None:
 
 def test_a_worker_that_has_served_its_share_is_replaced_without_a_loss(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--workers", "2", "--max-requests", "20", env=journal.env) as server:
-        with ThreadPoolExecutor(4) as threads:
-            pids = list(threads.map(lambda _: pid_of(server.url), range(120)))
+        with without_keep_alive(server) as http, ThreadPoolExecutor(4) as threads:
+            pids = list(threads.map(lambda _: pid_of(http), range(120)))
         assert len(set(pids)) > 2
         assert "Traceback" not in server.log
 
 
 def test_two_servers_of_one_user_do_not_collide(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, env=journal.env) as one, Served("gunicorn-uvicorn", APP) as two:
-        assert pid_of(one.url) != pid_of(two.url)
         for server in (one, two):
+            with server.client() as http:
+                assert 200 == http.get("/-/live").status_code
             assert "ontrol" not in server.log
             server.signal(signal.SIGTERM)
         assert [0, 0] == [server.ended(within=10.0) for server in (one, two)]
@@ -102,7 +108,8 @@ def test_the_environment_overrides_the_file_and_the_command_line_both(
 def test_gunicorn_typed_in_the_examples_folder_serves_by_the_asgi_worker() -> None:
     typed = ["gunicorn", "app:asgi", "-b", f"{LOCAL}:0"]
     with Served("gunicorn-uvicorn", "app:asgi", cwd=ROOT / "examples", command=typed) as server:
-        assert 200 == httpx.get(f"{server.url}/-/live", timeout=30.0).status_code
+        with server.client() as http:
+            assert 200 == http.get("/-/live").status_code
         assert "Using worker: jina_asgi.gunicorn.Worker" in server.log
 
 

@@ -118,10 +118,22 @@ def test_a_sliding_window_needs_its_own_cache_where_it_is_shorter_than_the_conte
     assert close(decoder.forward(0, [[50]]), [alone(model, [*past, 50])])
 
 
-def test_a_model_whose_answers_change_in_a_batch_runs_row_by_row() -> None:
-    """Eager attention adds the mask to its scores; ours is of booleans, so it would be wrong."""
+def test_eager_attention_gets_the_batch_decoder_too() -> None:
     model = doubles.llama()
     model.set_attn_implementation("eager")
+    decoder = decoder_for(model, 4, 256)
+    assert isinstance(decoder, BatchDecoder)
+    decoder.add()
+    decoder.add()
+    assert close(decoder.forward(0, [[1, 2, 3], [4]]), [alone(model, [1, 2, 3]), alone(model, [4])])
+
+
+def test_a_model_whose_answers_change_in_a_batch_runs_row_by_row() -> None:
+    class IgnoresPositions(type(doubles.llama())):  # type: ignore[misc]
+        def forward(self, input_ids: Any = None, position_ids: Any = None, **options: Any) -> Any:
+            return super().forward(input_ids=input_ids, **options)
+
+    model = IgnoresPositions(doubles.llama().config).eval()
     assert isinstance(decoder_for(model, 4, 256), SeparateDecoder)
 
 

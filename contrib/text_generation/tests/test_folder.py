@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import sys
 import tomllib
@@ -39,7 +38,5 @@ def test_its_requirements_are_those_of_the_extra() -> None:
     project = Path(jina_asgi.__file__).parents[1] / "pyproject.toml"
     if not project.is_file():
         pytest.skip("this jina_asgi is installed without its pyproject.toml")
-    extra = set(tomllib.loads(project.read_text())["project"]["optional-dependencies"]["text"])
-    own = set((FOLDER / "requirements.txt").read_text().split())
-    assert extra <= own
-    assert {re.split(r"\W", name)[0] for name in own - extra} <= {"filelock"}, "which the others need anyway"
+    extra = tomllib.loads(project.read_text())["project"]["optional-dependencies"]["text"]
+    assert (FOLDER / "requirements.txt").read_text().split() == extra

@@ -54,8 +54,8 @@ async def test_the_system_prompt_is_followed(engine: Engine) -> None:
     sampling = Sampling(temperature=0, max_new_tokens=30)
     plain, _ = await engine.complete("Who are you?", sampling)
     pirate, _ = await engine.complete("Who are you?", sampling, system="You are Anna, a pirate from Genoa.")
-    assert "pirate" not in plain
-    assert "pirate" in pirate
+    assert "sea" not in plain
+    assert "sea" in pirate
 
 
 async def test_the_two_hundredth_token_costs_about_what_the_twentieth_does(engine: Engine) -> None:
