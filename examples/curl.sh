@@ -17,4 +17,4 @@ curl -sS -H 'X-Request-Timeout: 2' --json '{"data": {"text": "hello"}}' "$addres
 
 echo "# is it ready, and what does it offer?"
 curl -sS "$address/-/ready"; echo
-curl -sS "$address/openapi.json" | head -c 80; echo
+curl -sS "$address/openapi.json" | cut -c 1-80
