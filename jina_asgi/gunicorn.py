@@ -8,6 +8,7 @@ command line) counts as gunicorn says. Imported by gunicorn alone.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Any
 
@@ -60,12 +61,18 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self._grace = timeout - self._margin
         self.config.timeout_graceful_shutdown = timeout - self._margin / 2
 
+    async def callback_notify(self) -> None:
+        """Called every few seconds: tells gunicorn that we live, and ends when gunicorn itself no longer does."""
+        await super().callback_notify()
+        if os.getppid() != self.ppid:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = _Server(self.config, self._grace, self._margin / 4)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.quit)
-        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises again what it caught: this process ends with 0
-            signal.signal(number, _ignore)
+        for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn's own; it raises again what it caught: to us
+            signal.signal(number, server.handle_exit)
         try:
             await server.serve(sockets=self.sockets)
         except SystemExit:
@@ -117,7 +124,3 @@ class _Server(Server):
 
     def _force(self) -> None:
         self.force_exit = True
-
-
-def _ignore(number: int, frame: Any) -> None:
-    """A signal whose work is done."""

@@ -22,7 +22,6 @@ from jina_asgi.runners.blame import checked, fault_of, told
 
 logger = logging.getLogger("jina_asgi")
 
-_AWAY = 1e-5  # seconds that the loop steps aside
 _LATE = 0.001  # seconds before a deadline at which leaving counts as having expired
 
 
@@ -267,8 +266,6 @@ class Batching:
         members = Members(self, batch)
         try:
             answers = await self._run(members)
-            if self._kernel.running > self._shape[0]:
-                time.sleep(_AWAY)  # noqa: ASYNC251  # the thread that has its next batch takes the GIL first
             taken = members.settled()
             checked(answers, len(taken), self._name)
         except BaseException as error:

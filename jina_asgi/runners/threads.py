@@ -92,8 +92,12 @@ class ExecutorThreads:
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._ended, self._left = self._loop.create_future(), self._count
-        for index in range(self._count):
-            threading.Thread(target=self._work, name=f"{self._name}-{index}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{self._name}-{index}", daemon=True)
+            for index in range(self._count)
+        ]
+        for thread in self._threads:
+            thread.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -103,6 +107,9 @@ class ExecutorThreads:
             await asyncio.wait([self._ended], timeout=PATIENCE)
         else:
             await asyncio.shield(self._ended)
+        if self._ended.done():
+            for thread in self._threads:
+                thread.join()  # each has said its last word
 
     async def run(
         self,

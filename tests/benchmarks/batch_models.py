@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 BATCH, WINDOW_MS, DIM = 32, 5, 768
-FOLDER = Path(os.environ.setdefault("BATCHES", str(Path.cwd())))
+FOLDER = Path(os.environ.get("BATCHES") or Path.cwd())
 _device = threading.Lock()
 _counts: dict[int, mmap.mmap] = {}
 _weights: list[np.ndarray] = []
@@ -63,7 +63,7 @@ def matmul(texts: list[str]) -> list[str]:
             _weights.extend(draw.standard_normal(shape, dtype=np.float32) for shape in shapes)
         first, second = _weights
         found = np.maximum(np.stack([_vector(text) for text in texts]) @ first, 0) @ second
-        return [f"{text}:{index}" for text, index in zip(texts, found.argmax(1))]
+        return [f"{text}:{index}" for text, index in zip(texts, found.argmax(1), strict=True)]
 
 
 def _vector(text: str) -> np.ndarray:

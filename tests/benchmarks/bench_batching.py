@@ -8,7 +8,6 @@ python tests/benchmarks/bench_batching.py --parts inprocess,http --seconds 3 --r
 import asyncio
 import http.client
 import json
-import os
 import statistics
 import sys
 import time
@@ -16,8 +15,8 @@ from pathlib import Path
 
 import load
 import overload
-from batch_models import BATCH, MODELS, counted
-from harness import HERE, Benchmark, Request, Row, Server, System, dumps, main, parser, spread
+from batch_models import BATCH, FOLDER, MODELS, counted
+from harness import Benchmark, Request, Row, Server, System, dumps, main, parser, spread
 
 SUFFIX = {"sleep": "!", "matmul": ":"}
 CLIENTS = {"64 clients": 64, "256 clients": 256}
@@ -61,22 +60,31 @@ def over_http(model: str) -> Benchmark:
 
 
 async def closed_loop(deployment: object, make: type, clients: int, seconds: float) -> tuple[float, float]:
-    """Calls a second by so many callers, each of which asks again when it has its answer; and the mean batch."""
-    folder = Path(os.environ["BATCHES"])
-    done, end = 0, time.perf_counter() + seconds
+    """Calls a second by so many callers, each of which asks again when it has its answer; and the mean batch.
+
+    Whole batches are counted, from one's end to another's, once they are under way.
+    """
+    folder = FOLDER
+    stopped = False
 
     async def caller() -> None:
-        nonlocal done
-        while time.perf_counter() < end:
+        while not stopped:
             await deployment.call("/run", [make(text="load")])  # type: ignore[attr-defined]
-            done += 1
 
-    calls, items = counted(folder)
-    begun = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(clients)))
-    took = time.perf_counter() - begun
-    after_calls, after_items = counted(folder)
-    return done / took, (after_items - items) / (after_calls - calls)
+    async def batch_ended() -> tuple[int, int, float]:
+        calls, _ = counted(folder)
+        while counted(folder)[0] == calls:
+            await deployment.call("/run", [make(text="load")])  # type: ignore[attr-defined]
+        return *counted(folder), time.perf_counter()
+
+    callers = [asyncio.ensure_future(caller()) for _ in range(clients - 1)]
+    await asyncio.sleep(0.3)
+    calls, items, begun = await batch_ended()
+    await asyncio.sleep(seconds)
+    last_calls, last_items, ended = await batch_ended()
+    stopped = True
+    await asyncio.gather(*callers)
+    return (last_items - items) / (ended - begun), (last_items - items) / (last_calls - calls)
 
 
 def ideal(seconds: float) -> float:
@@ -92,7 +100,12 @@ async def in_process(seconds: float, rounds: int) -> str:
 
     from jina_asgi import Deployment
 
-    lines = ["## Batching in process, model `sleep`", "", "| callers | × ideal | calls/s | mean batch |", "|--:|--:|--:|--:|"]
+    lines = [
+        "## Batching in process, model `sleep`",
+        "",
+        "| callers | × ideal | calls/s | mean batch |",
+        "|--:|--:|--:|--:|",
+    ]
     options = {"uses_dynamic_batching": {"/run": {"preferred_batch_size": BATCH, "timeout": 20}}}
     async with Deployment(Work, **options) as deployment:
         for clients in CLIENTS.values():
@@ -119,7 +132,9 @@ async def lone(deployment: object, make: type) -> str:
         await deployment.call("/run", [make(text="load")])  # type: ignore[attr-defined]
         called.append(time.perf_counter() - begun)
     over = (statistics.median(called) - statistics.median(alone)) * 1000
-    return f"A lone call, batch {BATCH} and a 20 ms window set: {over:.2f} ms over the model's own time (median of 100)."
+    return (
+        f"A lone call, batch {BATCH} and a 20 ms window set: {over:.2f} ms over the model's own time (median of 100)."
+    )
 
 
 if __name__ == "__main__":
@@ -130,7 +145,7 @@ if __name__ == "__main__":
     parts = chosen.parts.split(",")
     if "inprocess" in parts:
         print(asyncio.run(in_process(chosen.seconds, chosen.rounds)), flush=True)
-        for left in Path(HERE.parent.parent).glob("batches-*"):
+        for left in FOLDER.glob("batches-*"):
             left.unlink()
     if "overload" in parts:
         print(overload.report(chosen.overload_seconds), flush=True)

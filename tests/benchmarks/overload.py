@@ -18,7 +18,7 @@ def _request(wrapped: bool) -> object:
 
 
 def _system(name: str, *, wrapped: bool, extra: list[str]) -> System:
-    check = lambda word, raw: f"{word}!".encode() in raw  # noqa: E731
+    check = lambda word, raw: f"{word}!".encode() in raw
     return System(name, "batching", _request(wrapped), check, args=["slow", *extra])  # type: ignore[arg-type]
 
 
@@ -106,7 +106,9 @@ def row(system: System, seconds: float) -> str:
         f"{len(refused)}",
         f"{statistics.median(refused):.2f} / {_percentile(refused, 0.99):.2f}" if refused else "-",
         f"{within:.0%} ({statistics.median(errors):+.0%})" if errors else "-",
-        f"{statistics.median(o.took for o in good):.2f} / {_percentile([o.took for o in good], 0.99):.2f}" if good else "-",
+        f"{statistics.median(o.took for o in good):.2f} / {_percentile([o.took for o in good], 0.99):.2f}"
+        if good
+        else "-",
         f"{sum(o.status == 0 for o in outcomes)}",
         f"{before} to {after}",
     ]

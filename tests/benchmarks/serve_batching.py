@@ -23,7 +23,7 @@ class Work(Executor):
     @requests(on="/run")
     def run(self, docs: DocList[Text]) -> DocList[Text]:
         answers = MODELS[sys.argv[2]]([doc.text for doc in docs])
-        for doc, answer in zip(docs, answers):
+        for doc, answer in zip(docs, answers, strict=True):
             doc.text = answer
         return docs
 

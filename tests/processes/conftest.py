@@ -14,6 +14,7 @@ collect_ignore = ["apps.py"]
 
 
 class Running(NamedTuple):
+    kind: str
     server: Served
     journal: Journal
 
@@ -29,7 +30,7 @@ def shared() -> Iterator[Callable[[str], Running]]:
                 journal = Journal()
                 stack.callback(journal.close)
                 served = stack.enter_context(Served(kind, "tests.processes.apps:both", env=journal.env))
-                started[kind] = Running(served, journal)
+                started[kind] = Running(kind, served, journal)
             return started[kind]
 
         yield ask

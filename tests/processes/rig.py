@@ -75,11 +75,13 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         """Ends whatever is left of the server's process group."""
-        for pid in self.members():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        while left := self.members():  # again: a master that is still there replaces the workers that go first
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.process.poll()
         self.process.wait()
         self._reader.join()
         assert self.process.stdout is not None

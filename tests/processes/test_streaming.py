@@ -89,7 +89,7 @@ def test_hundreds_of_clients_that_come_and_go_leave_nothing(running: Running) ->
     with running.server.client() as client:
         before = client.get("/lm-residue").json()
         connections = []
-        for number in range(500):
+        for number in range(500 if "uvicorn" in running.kind else 150):  # the others are slow, and tell no more
             path = chance.choice(["/wait", "/hold", "/quick", "/slow", "/stream", "/sync-stream", "/idle-stream"])
             job = {"name": next(names), "pause": 0.01}
             body = json.dumps({"data": job if path.endswith("stream") else [job]}).encode()

@@ -11,8 +11,18 @@ import pytest
 from docarray import BaseDoc, DocList
 from pydantic import BaseModel
 
-from jina_asgi import BatchFailed, Context, Deployment, Executor, ExecutorError, InvalidDocs, NotReady, TooLarge
-from jina_asgi import dynamic_batching, requests
+from jina_asgi import (
+    BatchFailed,
+    Context,
+    Deployment,
+    Executor,
+    ExecutorError,
+    InvalidDocs,
+    NotReady,
+    TooLarge,
+    dynamic_batching,
+    requests,
+)
 from jina_asgi.runners.batcher import canonical
 
 
