@@ -50,7 +50,8 @@ async def one(port: int, body: bytes, patience: float) -> Outcome:
 
 async def open_loop(port: int, body: bytes, rate: float, seconds: float, patience: float) -> list[Outcome]:
     """So many requests a second, whatever becomes of them."""
-    begun, tasks = time.perf_counter(), []
+    begun = time.perf_counter()
+    tasks: list[asyncio.Task[Outcome]] = []
     while (now := time.perf_counter() - begun) < seconds:
         due = int(now * rate) - len(tasks)
         tasks += [asyncio.ensure_future(one(port, body, patience)) for _ in range(due)]
@@ -79,7 +80,7 @@ def drain_errors(outcomes: list[Outcome]) -> list[float]:
             index += 1
         if index:
             true = ends[index - 1][1] - o.sent
-            errors.append(o.after / true - 1)
+            errors.append((o.after or 0.0) / true - 1)
     return errors
 
 

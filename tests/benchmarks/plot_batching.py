@@ -48,7 +48,8 @@ async def closed_loop(size: int, callers: int = 64) -> tuple[float, float]:
         async def caller() -> None:
             while (begun := time.perf_counter()) < end:
                 await model.call("/run", [Text(text="load")])
-                took.append(time.perf_counter() - begun)
+                if (now := time.perf_counter()) < end:
+                    took.append(now - begun)
 
         await asyncio.gather(*(caller() for _ in range(callers)))
     return len(took) / SECONDS, statistics.median(took) * 1000
@@ -64,7 +65,8 @@ async def open_loop(load: float) -> tuple[float, float]:
         took.append(time.perf_counter() - begun)
 
     async with deployment(32) as model:
-        begun, tasks = time.perf_counter(), []
+        begun = time.perf_counter()
+        tasks: list[asyncio.Task[None]] = []
         while (now := time.perf_counter() - begun) < SECONDS:
             due = int(now * CAPACITY * load) - len(tasks)
             tasks += [asyncio.ensure_future(caller(model)) for _ in range(due)]

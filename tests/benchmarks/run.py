@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("codecs", "inprocess", "frames", "echo", "stream", "vectors")
+NAMES = ("codecs", "inprocess", "frames", "echo", "stream", "vectors", "batching")
 
 
 def main() -> None:

@@ -104,6 +104,7 @@ def new_page(app: App, chromium: Chrome) -> Iterator[Callable[..., Page]]:
         """`before` is a script that runs in the tab before the page's own."""
         chromium.switch_to.new_window("tab")
         opened.append(chromium.current_window_handle)
+        chromium.get_log("browser")  # what other tests left there
         if before:
             chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": before})
         chromium.get(app.url)

@@ -111,7 +111,12 @@ async def until(model: Deployment, **figures: int) -> None:
 
 async def test_typed_parameters_work_and_different_ones_never_mix() -> None:
     async with Deployment(Model) as model:
-        asked = [(texts("a"), {"times": 2}), (texts("b"), {"times": 3}), (texts("c"), {"times": 2.0}), (texts("d"), {})]
+        asked: list[Any] = [
+            (texts("a"), {"times": 2}),
+            (texts("b"), {"times": 3}),
+            (texts("c"), {"times": 2.0}),
+            (texts("d"), {}),
+        ]
         answers = await together(model, "/typed", *asked)
         assert [[doc.text for doc in docs] for docs in answers] == [["aa"], ["bbb"], ["cc"], ["d"]]
         assert sorted(await batches(model)) == ["a c", "b", "d"]
