@@ -1,6 +1,6 @@
 """The smallest server. Typed in this folder: gunicorn app:asgi
 
-    curl -s localhost:8000/default --json '{"data": {"text": "hi"}}'
+curl -s localhost:8000/default --json '{"data": {"text": "hi"}}'
 """
 
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """Endpoints inside a FastAPI app, behind its own dependency and in its own /docs.
 
-    gunicorn -c python:jina_asgi.gunicorn fastapi_auth:app
-    curl -s localhost:8000/text/count --json '{"data": {"text": "a b c"}}' -H 'Authorization: Bearer secret'
+gunicorn -c python:jina_asgi.gunicorn fastapi_auth:app
+curl -s localhost:8000/text/count --json '{"data": {"text": "a b c"}}' -H 'Authorization: Bearer secret'
 """
 
 import hmac

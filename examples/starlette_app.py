@@ -1,7 +1,7 @@
 """An Executor mounted in a Starlette app, called from one of the app's own routes too.
 
-    uvicorn starlette_app:app
-    curl -s 'localhost:8000/mean?numbers=1&numbers=2&numbers=6'
+uvicorn starlette_app:app
+curl -s 'localhost:8000/mean?numbers=1&numbers=2&numbers=6'
 """
 
 from typing import Annotated

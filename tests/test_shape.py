@@ -85,7 +85,9 @@ def test_pure_modules_import_nothing_that_does_input_or_output(path: Path) -> No
 def test_contrib_uses_public_names_only() -> None:
     for path in (ROOT / "contrib").rglob("*.py"):
         names = {name for name in imports_of(path) if name.startswith("jina_asgi")}
-        private = {n for n in names if not n.startswith(("jina_asgi.contrib", "jina_asgi.testing")) and n != "jina_asgi"}
+        private = {
+            n for n in names if not n.startswith(("jina_asgi.contrib", "jina_asgi.testing")) and n != "jina_asgi"
+        }
         assert not private, f"{path}: {private}"
 
 
