@@ -107,6 +107,10 @@ class LocalRunner:
         """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
         return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
 
+    def status(self) -> dict[str, Any]:
+        """The figures of the queue, for `/-/status`."""
+        return {"queue": self._admission.status()}
+
     async def call(self, call: Call, /) -> Result:
         bound = self._find(call.endpoint)
         if bound.kind == "stream":

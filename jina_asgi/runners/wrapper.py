@@ -33,4 +33,5 @@ class Wrapper:
 
     def status(self) -> dict[str, Any]:
         """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""
-        return self.inner.status() if isinstance(self.inner, Wrapper) else {}
+        status = getattr(self.inner, "status", None)
+        return dict(status()) if callable(status) else {}
