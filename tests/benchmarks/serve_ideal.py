@@ -17,7 +17,7 @@ class Handler(BaseHTTPRequestHandler):
             begun, items = time.perf_counter(), 0
             while time.perf_counter() < begun + body["seconds"]:
                 items += len(MODEL([f"load{n}" for n in range(BATCH)]))
-            answer = {"items": items, "seconds": time.perf_counter() - begun}
+            answer: dict[str, float | str] = {"items": items, "seconds": time.perf_counter() - begun}
         else:
             answer = {"text": MODEL([body["text"]])[0]}
         raw = json.dumps(answer).encode()
