@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 WRITE_HIGH = 256 << 10
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One end of a connection: bytes to frames and back, flow control of the writing, the end told once.
 
     A half overrides `frame_received` and `lost`. Make one inside a running loop.
@@ -51,17 +52,17 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
 
+    @abstractmethod
     def frame_received(self, frame: Frame) -> None:
         """Take one frame.
 
         Raises:
             ProtocolError: it breaks the rules; the connection ends.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, cause: BaseException | None) -> None:
         """The connection is gone, because of `cause` where it broke; called once."""
-        raise NotImplementedError
 
     def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer] = ()) -> None:
         """Write a frame in this turn of the loop; nothing on a connection that is gone.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
@@ -59,7 +60,7 @@ class HttpOptions(Protocol):
     def expose_errors(self) -> bool: ...
 
 
-class CallApp:
+class CallApp(ABC):
     """An ASGI application that makes one call of each request: who asks, a place in the queue, the body, the answer."""
 
     def __init__(
@@ -114,11 +115,11 @@ class CallApp:
             with suppress(Exception):
                 await sent.whole(499, b"", b"text/plain")
 
+    @abstractmethod
     async def reply(
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
     ) -> None:
         """Make the call that a request means, and send its answer; `context` still lacks the request's id."""
-        raise NotImplementedError
 
     async def _tell(self, error: Exception, sent: _Sent) -> None:
         status, body, headers = problem(error, expose=self._options.expose_errors)
