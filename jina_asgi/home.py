@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from jina_asgi.errors import NotReady
+from jina_asgi.heap import frozen
 from jina_asgi.runners.bridge import BridgeRunner
 from jina_asgi.types import Runner
 
@@ -196,8 +197,9 @@ class _Life:
     async def _between(self) -> None:
         try:
             async with self._runner.lifespan():
-                self._become("ready")
-                await self._stop.wait()
+                with frozen():
+                    self._become("ready")
+                    await self._stop.wait()
         except Exception as error:
             if self.state != "loading":
                 logger.exception("an Executor failed while it was being closed")
