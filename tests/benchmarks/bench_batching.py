@@ -77,7 +77,7 @@ async def closed_loop(deployment: object, make: type, clients: int, seconds: flo
             await deployment.call("/run", [make(text="load")])  # type: ignore[attr-defined]
         return *counted(folder), time.perf_counter()
 
-    callers = [asyncio.ensure_future(caller()) for _ in range(clients - 1)]
+    callers = [asyncio.ensure_future(caller()) for _ in range(clients)]
     await asyncio.sleep(0.3)
     calls, items, begun = await batch_ended()
     await asyncio.sleep(seconds)

@@ -4,24 +4,19 @@ import sys
 
 import uvicorn
 from batch_models import BATCH, MODELS
-from docarray import BaseDoc, DocList
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, requests
 
 
-class Text(BaseDoc):
-    text: str
-
-
-class Body(BaseModel):
+class Text(BaseModel):
     text: str
 
 
 class Work(Executor):
     @requests(on="/run")
-    def run(self, docs: DocList[Text]) -> DocList[Text]:
+    def run(self, docs: list[Text]) -> list[Text]:
         answers = MODELS[sys.argv[2]]([doc.text for doc in docs])
         for doc, answer in zip(docs, answers, strict=True):
             doc.text = answer
@@ -33,7 +28,7 @@ def plain(model: str) -> FastAPI:
     app = FastAPI()
 
     @app.post("/run")
-    def run(body: Body) -> dict[str, str]:
+    def run(body: Text) -> dict[str, str]:
         return {"text": MODELS[model]([body.text])[0]}
 
     return app
