@@ -37,7 +37,10 @@ HEADER_SIZE = _HEADER.size
 
 
 class FrameKind(enum.IntEnum):
-    """What a frame says. The asking side sends the first group, the answering side the second; hello goes both ways."""
+    """What a frame says. The asking side sends the first group, the answering side the second; hello goes both ways.
+
+    The third group is for whoever wants to know whether the other side's loop still turns.
+    """
 
     HELLO = 1
     CALL = 2
@@ -51,10 +54,14 @@ class FrameKind(enum.IntEnum):
     ERROR = 9
     GOODBYE = 10
 
+    PING = 11  #: from the asking side
+    PONG = 12  #: answers each ping
+
 
 # Comparing plain ints is several times faster than looking a member up in the enumeration.
 HELLO, CALL, STREAM, CANCEL, CREDIT = (int(member) for member in list(FrameKind)[:5])
-RESULT, ITEM, END, ERROR, GOODBYE = (int(member) for member in list(FrameKind)[5:])
+RESULT, ITEM, END, ERROR, GOODBYE = (int(member) for member in list(FrameKind)[5:10])
+PING, PONG = (int(member) for member in list(FrameKind)[10:])
 
 
 # A msgspec Struct, because a frame is made for every message: 0.2 us where a frozen dataclass takes 1.
@@ -164,7 +171,7 @@ class FrameReader:
 
     def _check(self, header: tuple[int, ...]) -> None:
         length, _, kind, flags, head, count = header
-        if not HELLO <= kind <= GOODBYE:
+        if not HELLO <= kind <= PONG:
             raise self._fail(f"no frame is of kind {kind}")
         if flags:
             raise self._fail(f"no frame has the flags {flags:#x}")

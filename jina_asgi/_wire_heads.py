@@ -147,6 +147,7 @@ def describe(endpoint: Endpoint) -> dict[str, Any]:
         "parameters": parameters
         and {"name": parameters.name, "json_schema": parameters.json_schema, "required": parameters.required},
         "idempotent": endpoint.idempotent,
+        "concurrent": endpoint.concurrent,
         "batching": None if endpoint.batching is None else dict(endpoint.batching),
         "description": endpoint.description,
     }
@@ -179,6 +180,7 @@ class _EndpointData(msgspec.Struct, frozen=True):
     output: _SchemaData
     parameters: _ParametersData | None = None
     idempotent: bool = False
+    concurrent: bool = False
     batching: dict[str, Any] | None = None
     description: str = ""
 
@@ -203,6 +205,7 @@ def endpoint_of(data: Mapping[str, Any]) -> Endpoint:
         if parameters is None
         else ParametersSchema(parameters.name, parameters.json_schema, parameters.required),
         idempotent=read.idempotent,
+        concurrent=read.concurrent,
         batching=read.batching,
         description=read.description,
     )

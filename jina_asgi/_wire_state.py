@@ -146,6 +146,8 @@ class Asking(Generic[HolderT]):
         self.last_started: int | None = None
         #: Open requests that somebody still waits for.
         self.waiting = 0
+        #: Pings that were answered.
+        self.pongs = 0
         #: Answers that came for a request after it was cancelled, and for no open request at all.
         self.late = self.strays = 0
         self._last = 0
@@ -224,6 +226,8 @@ class Asking(Generic[HolderT]):
             self.hello = hello
         elif frame.kind == _wire.GOODBYE:
             self.last_started = read(frame, GoodbyeHead).last
+        elif frame.kind == _wire.PONG:
+            self.pongs += 1
         else:
             raise ProtocolError(f"{_name(frame)} without a request")
 
@@ -262,6 +266,8 @@ class Answering(Generic[HolderT]):
             if frame.request <= self.last:
                 raise ProtocolError(f"{_name(frame)} has a number that was used, or is below one that was")
             self.last = frame.request
+            return None
+        if kind == _wire.PING and not frame.request:
             return None
         if kind != _wire.CANCEL and kind != _wire.CREDIT:
             raise ProtocolError(f"the asking side sent {_name(frame)}")

@@ -84,6 +84,7 @@ def method_of(
         if kind == "stream" and (returned in _STREAMS or get_origin(returned) in _STREAMS):
             returned = next(iter(get_args(returned)), None)
         gives = takes if returned is None else _single(returned, f"{where}: {answer}")
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     endpoint = Endpoint(
         name=name,
         kind=kind,
@@ -91,9 +92,9 @@ def method_of(
         output=schema_of(gives),
         parameters=_parameters(hints.get("parameters"), where),
         idempotent=idempotent,
+        concurrent=is_async,
         description=inspect.getdoc(function) or "",
     )
-    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     return Method(attribute, endpoint, is_async, arguments)
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from jina_asgi.errors import DefinitionError
+from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.plugin import JinaASGI, Source
 from jina_asgi.protocols.http import EndpointApp
 from jina_asgi.protocols.openapi import SHARED, operations
@@ -38,11 +38,18 @@ def router(
         options: those of `JinaASGI`.
 
     Raises:
-        DefinitionError: an option that does not exist.
+        DefinitionError: an option that does not exist; a source whose endpoints are known once it has started.
     """
     asgi = JinaASGI(source, **options)
+    try:
+        endpoints = asgi.endpoints
+    except NotReady as error:
+        raise DefinitionError(
+            f"the endpoints of {asgi.source.name!r} are known once it has started, and routes are written before:"
+            " give the Executor's class, or use mount(app, '/lm', ...)"
+        ) from error
     made = APIRouter(dependencies=list(dependencies), tags=tags, lifespan=asgi.lifespan)
-    for name, app in asgi.endpoints.items():
+    for name, app in endpoints.items():
         for method in app.methods:
             made.add_api_route(
                 name,
@@ -66,7 +73,7 @@ def include(app: FastAPI, source: Source, *, prefix: str, **options: Any) -> Non
         options: those of `router`.
 
     Raises:
-        DefinitionError: a prefix that is none, an option that does not exist.
+        DefinitionError: a prefix that is none, or as `router`.
     """
     if not prefix.startswith("/") or prefix.endswith("/"):
         raise DefinitionError(f"include(..., prefix={prefix!r}): expected a prefix such as '/lm'")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import Message, Scope, Send
 
@@ -16,6 +17,8 @@ from jina_asgi.home import Home
 from jina_asgi.protocols.http import HttpOptions, authenticate, send_json
 from jina_asgi.protocols.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.types import Endpoint
 
 #: Answered without asking `auth`: they say only whether the process lives and can serve.
 PUBLIC = frozenset({"/", "/-/live", "/-/ready"})
@@ -24,12 +27,25 @@ _ONLY_FROM_HERE = b"default-src 'none'; connect-src 'self'; script-src 'unsafe-i
 _PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
 
 
+class Known(Protocol):
+    """The endpoints that are served here; they may not be known yet."""
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Those that are known; raises NotReady."""
+        ...
+
+    async def loaded(self) -> Mapping[str, Endpoint]:
+        """Those that are served now; waits for them as calls do, then raises NotReady."""
+        ...
+
+
 class Management:
     """Answers whatever path is no endpoint."""
 
-    def __init__(self, source: Deployment, home: Home, options: Any) -> None:
-        self._source, self._home, self._options = source, home, options
-        self._document: dict[str, Any] | None = None
+    def __init__(self, source: Deployment, home: Home, known: Known, options: Any) -> None:
+        self._source, self._home, self._known, self._options = source, home, known, options
+        self._documented: tuple[Mapping[str, Endpoint], dict[str, Any]] | None = None
         self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/": self._root,
             "/-/live": self._root,
@@ -46,10 +62,14 @@ class Management:
         """The paths that are answered here, with their methods."""
         return dict.fromkeys(self._routes, _METHODS)
 
+    def takes(self, path: str) -> bool:
+        """Whether a path is answered here whatever the endpoints are."""
+        return path in self._routes or path.startswith("/-/")
+
     async def __call__(self, path: str, scope: Scope, send: Send) -> None:
         options: HttpOptions = self._options
         if scope["method"] == "HEAD":
-            send = _without_body(send)
+            send = without_body(send)
         try:
             if options.auth is not None and path not in PUBLIC:
                 await authenticate(options.auth, path, scope)
@@ -64,16 +84,20 @@ class Management:
             await send_json(send, status, body, headers)
 
     def openapi(self, root: str) -> dict[str, Any]:
-        """The OpenAPI document, as seen below the prefix `root`."""
-        if self._document is None:
+        """The OpenAPI document, as seen below the prefix `root`.
+
+        Raises:
+            NotReady: the endpoints are not known yet.
+        """
+        return self._document(self._known.endpoints, root)
+
+    def _document(self, endpoints: Mapping[str, Endpoint], root: str) -> dict[str, Any]:
+        if self._documented is None or self._documented[0] is not endpoints:
             options = self._options
-            self._document = document(
-                self._source.endpoints,
-                title=options.title,
-                description=options.description,
-                version=options.version,
-            )
-        return {**self._document, "servers": [{"url": root}]} if root else self._document
+            made = document(endpoints, title=options.title, description=options.description, version=options.version)
+            self._documented = endpoints, made
+        _, found = self._documented
+        return {**found, "servers": [{"url": root}]} if root else found
 
     async def _root(self, scope: Scope, send: Send) -> None:
         await send_json(send, 200, {})
@@ -85,8 +109,10 @@ class Management:
         await send_json(send, 200, {"ready": True})
 
     async def _figures(self, scope: Scope, send: Send) -> None:
-        deployment = {"state": self._home.state, **self._source.runner.status()}
-        deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._source.endpoints.items()}
+        figures = Wrapper(self._source.runner).status()  # none, where the Runner has none
+        deployment = {"state": self._home.state, **figures}
+        with suppress(NotReady):
+            deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
         await send_json(send, 200, {"versions": _versions(), "deployments": {self._source.name: deployment}})
 
     async def _status(self, scope: Scope, send: Send) -> None:
@@ -101,7 +127,7 @@ class Management:
         await send_json(send, 200, {"code": int(not ready), "description": description, "exception": exception})
 
     async def _openapi(self, scope: Scope, send: Send) -> None:
-        await send_json(send, 200, self.openapi(scope.get("root_path", "")))
+        await send_json(send, 200, self._document(await self._known.loaded(), scope.get("root_path", "")))
 
     async def _docs(self, scope: Scope, send: Send) -> None:
         page = PAGE.encode()
@@ -114,7 +140,9 @@ class Management:
         await send({"type": "http.response.body", "body": page})
 
 
-def _without_body(send: Send) -> Send:
+def without_body(send: Send) -> Send:
+    """`send` for the answer to a HEAD."""
+
     async def send_head(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 

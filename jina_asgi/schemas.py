@@ -341,7 +341,18 @@ def _json_schema(model: type[BaseModel], documents: Mapping[str, tuple[Field, ..
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return model.model_json_schema(by_alias=True)
+            return _repeatable(model.model_json_schema(by_alias=True))  # type: ignore[no-any-return]  # a dict, as it was
         except (PydanticInvalidForJsonSchema, TypeError):
             definitions = {key: object_schema(key, fields) for key, fields in documents.items()}
             return {**definitions[name], "$defs": definitions}
+
+
+def _repeatable(schema: Any) -> Any:
+    """A schema without the example of an id that docarray draws anew in every process."""
+    if isinstance(schema, dict):
+        drawn = schema.get("example") == _DRAWN
+        return {key: _repeatable(value) for key, value in schema.items() if not (drawn and key == "example")}
+    return [_repeatable(item) for item in schema] if isinstance(schema, list) else schema
+
+
+_DRAWN = (BaseDoc.model_fields["id"].json_schema_extra or {}).get("example", "")  # type: ignore[union-attr]  # a dict

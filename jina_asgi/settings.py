@@ -116,6 +116,21 @@ class DeploymentSettings(_Settings):
     max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
     max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")
     grace: float = Field(30.0, ge=0, description="seconds that running calls get when serving ends")
+    replicas: int = Field(1, ge=1, description="processes that each have the Executor")
+    placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')
+    env: dict[str, str] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
+    devices: list[Any] | None = Field(None, description="a device, or a list of devices, for each replica in turn")
+    startup_timeout: float = Field(120.0, gt=0, description="seconds that a replica may take to load")
+    heartbeat: float = Field(10.0, gt=0, description="seconds without a sign of life after which a replica is killed")
+    max_requests: int = Field(0, ge=0, description="calls after which a replica is replaced; 0: never")
+    max_rss: int = Field(0, ge=0, description="bytes of memory above which a replica is replaced; 0: never")
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the Executor runs in processes of its own."""
+        if self.placement is None:
+            return "replicas" in self.model_fields_set
+        return self.placement == "pool"
 
     @property
     def threads(self) -> int:

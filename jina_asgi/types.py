@@ -95,7 +95,10 @@ class ParametersSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What one endpoint takes and gives, as data that crosses a wire."""
+    """What one endpoint takes and gives, as data that crosses a wire.
+
+    `concurrent`: its calls run beside each other on an event loop; others take turns in the Executor's threads.
+    """
 
     name: str
     kind: EndpointKind
@@ -103,6 +106,7 @@ class Endpoint:
     output: Schema
     parameters: ParametersSchema | None = None
     idempotent: bool = False
+    concurrent: bool = False
     batching: Mapping[str, Any] | None = None
     description: str = ""
 

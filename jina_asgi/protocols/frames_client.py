@@ -42,7 +42,8 @@ class FrameClient:
 
     The endpoints come from the other side, without classes, so that typed docs are dicts; `endpoints` gives the
     same ones with their classes, and lets them be known before the lifespan starts. `limit` bounds a frame in
-    bytes; `grace` is how long leaving the lifespan waits for open calls, in seconds.
+    bytes; `grace` is how long leaving the lifespan waits for open calls, in seconds. `begun` tells of a request's
+    number whether the other side had begun it when the connection was lost; without it, it may have.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class FrameClient:
         limit: int = FRAME_LIMIT,
         hello_timeout: float = 10.0,
         grace: float = 30.0,
+        begun: Callable[[int], bool] = lambda number: True,
     ) -> None:
+        self._begun = begun
         self._connect, self._given, self._endpoints = connect, endpoints, endpoints
         self._limit, self._hello_timeout, self._grace = limit, hello_timeout, grace
         self._link: Link | None = None
@@ -149,6 +152,26 @@ class FrameClient:
         if self._link is not None:
             self._link.leaving = True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are taken."""
+        return self._link is not None and self._link.is_open
+
+    async def ping(self) -> None:
+        """Return once the other side has answered, or the connection is lost."""
+        if self._link is not None:
+            await self._link.ping()
+
+    async def lost(self) -> None:
+        """Wait until there is no connection."""
+        if self._link is not None:
+            await self._link.closed.wait()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._link is not None:
+            self._link.abort()
+
     def _find(self, call: Call) -> tuple[Link, Endpoint]:
         """Where a call goes, and which endpoint it asks."""
         link = self._open_link()
@@ -181,7 +204,7 @@ class FrameClient:
             ProtocolError: the other side speaks something else, or serves other endpoints than were given.
         """
         try:
-            _, protocol = await self._connect(lambda: Link(self._limit))
+            _, protocol = await self._connect(lambda: Link(self._limit, self._begun))
         except OSError as error:
             raise NotReady(f"cannot connect to the executor: {error}") from error
         link = cast("Link", protocol)

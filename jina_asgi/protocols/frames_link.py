@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from jina_asgi import _wire
 from jina_asgi._wire import Frame
@@ -88,11 +89,12 @@ Holder = Reply | Inbox
 
 
 class Link(Connection):
-    """The connection of a client."""
+    """The connection of a client. `begun` tells of a request's number whether the other side had begun it."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, begun: Callable[[int], bool]) -> None:
         super().__init__(limit)
-        self._limit = limit
+        self._limit, self._begun = limit, begun
+        self._pings: deque[asyncio.Future[None]] = deque()
         self.state: Asking[Holder] = Asking()
         self.greeted: asyncio.Future[Hello] = self._loop.create_future()
         self.leaving = False
@@ -116,6 +118,9 @@ class Link(Connection):
             if asked.window is not None or not asked.cancelled:
                 asked.holder.put(frame)
             self._note_idle()
+        elif frame.kind == _wire.PONG:
+            if self._pings and not (waiter := self._pings.popleft()).done():
+                waiter.set_result(None)
         elif frame.kind == _wire.HELLO and self.state.hello is not None:
             self.send_limit = self.state.hello.limit
             if not self.greeted.done():
@@ -128,9 +133,12 @@ class Link(Connection):
             self.greeted.set_exception(
                 cause if isinstance(cause, ProtocolError) and not self.state.refusal else refusal
             )
+        for waiter in self._pings:
+            if not waiter.done():
+                waiter.set_result(None)
         for asked in self.state.open.values():
             error: JinaASGIError
-            if self.state.started(asked):
+            if self.state.started(asked) and self._begun(asked.number):
                 error = ReplicaDied("the connection to the executor was lost while the call ran")
             else:
                 error = NotReady("the executor stopped before the call began")
@@ -158,6 +166,15 @@ class Link(Connection):
             self.state.withdraw(asked)
             raise
         return asked
+
+    async def ping(self) -> None:
+        """Wait until the other side's loop has turned, or the connection is lost."""
+        if self.is_lost:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._pings.append(waiter)
+        self.send(_wire.PING, 0)
+        await waiter
 
     def cancel(self, asked: Asked[Holder]) -> bool:
         """Tell the other side that nobody waits any more; False if the request was over or cancelled already."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
@@ -63,15 +64,38 @@ class _Served:
             await self.more
 
 
+class BeginningDocs(Docs):
+    """Docs that tell when somebody looks at them as objects: an Executor's work begins with that."""
+
+    __slots__ = ("_begins",)
+
+    def __init__(self, docs: Docs, begins: Callable[[], None]) -> None:
+        super().__init__(docs.codec, None, docs.encoded)
+        self._begins = begins
+
+    @property
+    def typed(self) -> list[Any]:
+        self._begins()
+        return super().typed
+
+
 class FrameServer(Connection):
     """Serves `runner` to one connection; the protocol factory of a server makes one for each.
 
-    `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off.
+    `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off. `begins` is
+    told a request's number as its work begins, in whatever thread that is.
     """
 
-    def __init__(self, runner: Runner, *, limit: int = FRAME_LIMIT, hello_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        limit: int = FRAME_LIMIT,
+        hello_timeout: float = 10.0,
+        begins: Callable[[int], None] | None = None,
+    ) -> None:
         super().__init__(HELLO_LIMIT)
-        self._runner, self._limit = runner, limit
+        self._runner, self._limit, self._begins = runner, limit, begins
         self._state: Answering[_Served] = Answering()
         self._tasks: set[asyncio.Task[None]] = set()
         self._hello_timer = self._loop.call_later(hello_timeout, self.abort)
@@ -101,6 +125,8 @@ class FrameServer(Connection):
             self._start(frame)
         elif frame.kind == _wire.HELLO:
             self._greet()
+        elif frame.kind == _wire.PING:
+            self.send(_wire.PONG, 0)
         elif served is not None:
             if frame.kind == _wire.CREDIT:
                 served.give(read(frame, CreditHead))
@@ -143,6 +169,9 @@ class FrameServer(Connection):
             if self._state.draining:
                 raise NotReady("draining: no new calls are taken")
             call, credit = read_call(frame, self._runner.endpoints)
+            if self._begins is not None:
+                docs = BeginningDocs(call.docs, partial(self._begins, number))
+                call = Call(call.endpoint, docs, call.parameters, call.context, call.sources)
             ticket = self._runner.admit(
                 call.endpoint, size=frame.size, tenant=call.context.tenant, priority=call.context.priority
             )

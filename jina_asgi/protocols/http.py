@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
@@ -226,6 +226,44 @@ class PostApp(CallApp):
         if self._options.auth:
             context.identity = await authenticate(self._options.auth, endpoint.name, scope)
         await endpoint.reply(runner, scope, headers, raw, context, sent)
+
+
+class LateApp(CallApp):
+    """One request to a path that may be an endpoint's, of a Runner whose endpoints are known once it has loaded.
+
+    `find` gives the application of a path then, or raises UnknownEndpoint or NotReady. `auth` is asked before, and
+    once for both.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        method: str,
+        find: Callable[[str], CallApp],
+        live: Live,
+        options: HttpOptions,
+        watch: DisconnectWatch,
+    ) -> None:
+        super().__init__(path, (method,), self, options, watch)
+        self._find, self._loading = find, live
+        self._app: CallApp = self
+
+    async def runner(self) -> Runner:
+        """The Runner, once it has loaded, and is known to answer this path by this method.
+
+        Raises:
+            NotReady, UnknownEndpoint, MethodNotAllowed.
+        """
+        runner = await self._loading.runner()
+        self._app = self._find(self.name)
+        if self.methods[0] not in self._app.methods:
+            raise MethodNotAllowed(self._app.methods)
+        return runner
+
+    async def reply(
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+    ) -> None:
+        await self._app.reply(runner, scope, headers, raw, context, sent)
 
 
 class ClientGone(Exception):  # an event, and nobody's error

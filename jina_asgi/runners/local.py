@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
@@ -18,7 +19,7 @@ from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
-from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket
+from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
 _END: Any = object()
 
@@ -48,12 +49,27 @@ class _Activity:
 
 
 class LocalRunner:
-    """An Executor class and its options; the instance lives as long as the lifespan."""
+    """An Executor class and its options; the instance lives as long as the lifespan.
 
-    def __init__(self, uses: type[Executor], settings: DeploymentSettings) -> None:
+    `replica` of `replicas` is which one this is; `batching` is what its endpoints say of how they want to be batched.
+    """
+
+    def __init__(
+        self,
+        uses: type[Executor],
+        settings: DeploymentSettings,
+        *,
+        replica: int = 0,
+        replicas: int = 1,
+        batching: Mapping[str, Mapping[str, Any]] = EMPTY,
+    ) -> None:
         self.name, self._uses, self._settings = settings.name, uses, settings
+        self._replica, self._replicas = replica, replicas
         self._methods = bind(uses, settings.uses_requests)
-        self._endpoints = {name: settings.apply_to(method.endpoint) for name, method in self._methods.items()}
+        self._endpoints = {
+            name: replace(settings.apply_to(method.endpoint), batching=batching.get(name))
+            for name, method in self._methods.items()
+        }
         self._bound: dict[str, BoundMethod] = {}
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_Activity] = set()
@@ -93,7 +109,12 @@ class LocalRunner:
         settings = self._settings
         facts: dict[str, Any] = {
             "metas": settings.uses_metas,
-            "runtime_args": {"name": self.name, "workspace": settings.workspace, "shard_id": -1, "replicas": 1},
+            "runtime_args": {
+                "name": self.name,
+                "workspace": settings.workspace,
+                "shard_id": -1,
+                "replicas": self._replicas,
+            },
             "workspace": settings.workspace,
         }
         executor = self._uses.__new__(self._uses)
@@ -130,7 +151,7 @@ class LocalRunner:
         finally:
             self._ended(activity)
         if type(value) is dict:
-            return Result(call.docs, {f"{self.name}/rep-0": value})
+            return Result(call.docs, {f"{self.name}/rep-{self._replica}": value})
         return Result(bound.codec.docs(value))
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:

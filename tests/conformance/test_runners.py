@@ -35,7 +35,15 @@ def batched_over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
     return pipe_pair(runner, endpoints=runner.endpoints)
 
 
-RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe]
+def in_a_process(uses: type[Executor], /, **options: Any) -> Runner:
+    return local(uses, replicas=1, **options)
+
+
+def batched_in_a_process(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched(uses, replicas=1, **options)
+
+
+RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe, in_a_process, batched_in_a_process]
 
 
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)

@@ -73,6 +73,8 @@ def seeds() -> list[bytes]:
         (_wire.END, 3, b"", ()),
         (_wire.ERROR, 2, write_error(InvalidDocs("why", [{"loc": [0]}])), ()),
         (_wire.GOODBYE, 0, write(GoodbyeHead(3)), ()),
+        (_wire.PING, 0, b"", ()),
+        (_wire.PONG, 0, b"", ()),
     ]
     found = []
     for kind, request, head, docs in heads:
@@ -118,7 +120,7 @@ class Hostile:
         """msgpack that promises more than it has, the frame's own lengths kept right."""
         head = self.dice.choice(PROMISES) + self.dice.randbytes(self.dice.randrange(8))
         out: list[Any] = []
-        write_frame(out, self.dice.randint(_wire.HELLO, _wire.GOODBYE), self.dice.randrange(4), head)
+        write_frame(out, self.dice.randint(_wire.HELLO, _wire.PONG), self.dice.randrange(4), head)
         return b"".join(out)
 
     def cut(self, frame: bytes) -> bytes:
@@ -134,7 +136,7 @@ class Hostile:
     def header(self, frame: bytes) -> bytes:
         """A made-up header that is nearly right."""
         length, head = self.dice.randrange(64), self.dice.randrange(64)
-        kind = self.dice.randint(_wire.HELLO, _wire.GOODBYE)
+        kind = self.dice.randint(_wire.HELLO, _wire.PONG)
         facts = (length, self.dice.randrange(5), kind, 0, min(head, length), self.dice.randrange(8))
         return HEADER.pack(*facts) + self.dice.randbytes(length)
 

@@ -207,7 +207,9 @@ def test_cancel_and_credit_concern_a_request_that_was_made(kind: int) -> None:
             state.receive(Frame(kind, number))
 
 
-@pytest.mark.parametrize("kind", [_wire.HELLO, _wire.RESULT, _wire.ITEM, _wire.END, _wire.ERROR, _wire.GOODBYE])
+@pytest.mark.parametrize(
+    "kind", [_wire.HELLO, _wire.RESULT, _wire.ITEM, _wire.END, _wire.ERROR, _wire.GOODBYE, _wire.PING]
+)
 def test_the_asking_side_may_not_answer_nor_greet_again(kind: int) -> None:
     with pytest.raises(ProtocolError):
         answering().receive(Frame(kind, 1, hello()))

@@ -1,0 +1,40 @@
+"""What a replica prints, line by line, with its name before each: lines of several processes do not mix."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+_LONGEST = 8192  # bytes, after which a line is broken in two
+
+
+class Output(asyncio.Protocol):
+    """Reads one process's output to its end."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._rest = name, b""
+        self.ended = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        while len(self._rest) > _LONGEST:
+            lines.append(self._rest[:_LONGEST])
+            self._rest = self._rest[_LONGEST:]
+        self._write(lines)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._rest:
+            self._write([self._rest])
+        self.ended.set()
+
+    def _write(self, lines: list[bytes]) -> None:
+        text = "".join(f"[{self._name}] {_printable(line)}\n" for line in lines)
+        if text and sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _printable(line: bytes) -> str:
+    """A line as text; control characters, which could forge or hide other lines, are escaped."""
+    text = line.rstrip(b"\r").decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

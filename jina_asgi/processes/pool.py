@@ -1,0 +1,97 @@
+"""A pool whose replicas are processes, kept by the process that this is called in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jina_asgi._pool import Restarts
+from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of
+from jina_asgi.discovery import visible_devices
+from jina_asgi.processes.process import ReplicaProcess
+from jina_asgi.processes.spec import ReplicaSpec
+from jina_asgi.processes.uses import Uses
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.pool import PoolRunner
+from jina_asgi.runners.seat import Seat
+from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Endpoint
+
+#: Of the keeper's environment, what its replicas are not told.
+_SECRET = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN")
+
+
+def process_pool(
+    uses: Uses,
+    settings: DeploymentSettings,
+    options: Mapping[str, Any],
+    *,
+    endpoints: Mapping[str, Endpoint] | None,
+    again: Callable[[Endpoint], bool],
+) -> PoolRunner:
+    """The Runner over `settings.replicas` processes.
+
+    Args:
+        uses: the class they have.
+        settings: the Deployment's.
+        options: what the replicas are told of them.
+        endpoints: what they serve; None: what the first of them says.
+        again: whether a call may be run again though it had begun when its replica died.
+
+    Raises:
+        DefinitionError: an option cannot be given to another process, or names a device that there is not.
+    """
+    specs = [
+        ReplicaSpec(uses=uses, options=dict(options), replica=i, replicas=settings.replicas, path=sys.path).dumps()
+        for i in range(settings.replicas)
+    ]
+    environments = _environments(settings)
+
+    def make(index: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            f"{settings.name}/rep-{index}",
+            specs[index],
+            environments[index],
+            endpoints=endpoints,
+            startup_timeout=settings.startup_timeout,
+        )
+
+    restarts = Restarts()
+    seats = [
+        Seat(
+            index,
+            make,
+            restarts,
+            heartbeat=settings.heartbeat,
+            max_requests=settings.max_requests,
+            max_rss=settings.max_rss,
+            grace=settings.grace,
+        )
+        for index in range(settings.replicas)
+    ]
+    return PoolRunner(
+        settings.name,
+        seats,
+        restarts,
+        endpoints=endpoints,
+        room=settings.threads + 1,
+        again=again,
+        admission=Admission(settings.max_queue, settings.max_queue_bytes),
+        grace=settings.grace,
+    )
+
+
+def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:
+    """What each replica finds in its environment; its device in it, before it imports anything."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _SECRET}
+    ours = str(Path(__file__).parents[2])  # this package, wherever it was found
+    inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited.get("PYTHONPATH"), ours]))
+    asked = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))
+    visible = visible_devices() if settings.devices is not None or asked.startswith(ROUND_ROBIN) else []
+    return [
+        {**inherited, **environment_of(i, settings.env, settings.devices, visible, inherited=inherited.get(VARIABLE))}
+        for i in range(settings.replicas)
+    ]

@@ -1,0 +1,183 @@
+"""The keeper's side of one replica: a process started, spoken to, watched, and ended with all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+
+from jina_asgi.errors import NotReady
+from jina_asgi.processes.marks import Marks
+from jina_asgi.processes.output import Output
+from jina_asgi.protocols.frames_client import FrameClient
+from jina_asgi.types import Endpoint
+
+_STOPPING = 10.0  # seconds that an Executor's `close` may take
+_SAID = 1.0  # seconds to wait for the last of its output
+
+
+class ReplicaProcess:
+    """One process, started once.
+
+    Args:
+        name: what its output is named by.
+        spec: what it is told.
+        env: its environment, complete.
+        endpoints: those that it must serve; None: those that it says.
+        startup_timeout: seconds that loading may take.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: bytes,
+        env: Mapping[str, str],
+        *,
+        endpoints: Mapping[str, Endpoint] | None,
+        startup_timeout: float,
+    ) -> None:
+        self.name, self._spec, self._env, self._timeout = name, spec, env, startup_timeout
+        self._marks = Marks.made()
+        self.client = FrameClient(
+            self._connect, endpoints=endpoints, hello_timeout=startup_timeout, grace=0.0, begun=self._marks.begun
+        )
+        self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output = Output(name)
+        self._exited = asyncio.Event()
+        self._why = ""
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the process and wait until its Executor has loaded.
+
+        Raises:
+            ExecutorError: it failed to load. NotReady: it died while it loaded, or took too long.
+        """
+        ours, theirs = socket.socketpair()
+        self._ours = ours
+        reading, writing = os.pipe()
+        with theirs:
+            descriptors = theirs.fileno(), self._marks.descriptor
+            command = [sys.executable, "-m", "jina_asgi.processes.replica", *map(str, descriptors), str(os.getpid())]
+            try:
+                self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # a fork takes a moment; our own program
+                    [*command, self.name],
+                    env=self._env,
+                    stdin=subprocess.PIPE,
+                    stdout=writing,
+                    stderr=writing,
+                    pass_fds=descriptors,
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                os.close(reading)
+                raise
+            finally:
+                os.close(writing)
+        loop = asyncio.get_running_loop()
+        self._pidfd = os.pidfd_open(self._process.pid)
+        loop.add_reader(self._pidfd, self._ended)
+        await loop.connect_read_pipe(lambda: self._output, os.fdopen(reading, "rb", 0))
+        loading = asyncio.ensure_future(self._load())
+        exiting = asyncio.ensure_future(self._exited.wait())
+        try:
+            await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():  # what it had to say may be on its way
+                await asyncio.wait([loading], timeout=_SAID)
+            if not loading.done():
+                raise NotReady(f"{self.name} {self._why} while it loaded; the log has what it printed")
+            await loading
+        except BaseException:
+            loading.cancel()
+            await self.kill("failed to load")
+            raise
+        finally:
+            exiting.cancel()
+
+    async def ended(self) -> str:
+        """Wait until it has ended, or its connection has; why."""
+        await self.client.lost()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SAID):
+                await self._exited.wait()
+        return self._why or "closed its connection"
+
+    async def stop(self) -> None:
+        """End it: what still runs is cancelled, its Executor is closed; killed where that takes too long."""
+        try:
+            await self._life.__aexit__(None, None, None)
+            async with asyncio.timeout(_STOPPING):
+                await self._exited.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await self.kill("was stopped")
+
+    async def kill(self, why: str) -> None:
+        """End it and what it started, now; `why` is what `ended` then says."""
+        self._why = self._why or why
+        self.client.abort()
+        if self._process is not None and not self._exited.is_set():
+            _kill_group(self._process.pid)
+            await self._exited.wait()
+        await self.client.lost()
+        self._marks.close()
+        with suppress(TimeoutError):  # something that it started may hold its output open, in a session of its own
+            async with asyncio.timeout(_SAID):
+                await self._output.ended.wait()
+
+    def resident(self) -> int:
+        """Bytes of memory that it holds, as the system counts them; 0 once it is gone."""
+        with suppress(OSError, AttributeError), open(f"/proc/{self.pid}/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return 0
+
+    async def _load(self) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        given, spec = self._process.stdin, self._spec
+        with suppress(BrokenPipeError):  # it has ended already, which `_ended` tells
+            await asyncio.to_thread(_give, given, spec)
+        await self._life.__aenter__()
+
+    async def _connect(
+        self, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        return await asyncio.get_running_loop().create_unix_connection(factory, sock=self._ours)
+
+    def _ended(self) -> None:
+        """The process has ended: what it started goes with it, and the system forgets it."""
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        assert self._process is not None
+        _kill_group(self._process.pid)  # before it is waited for: until then nobody else has its number
+        status = self._process.wait()
+        self._why = self._why or _told(status)
+        self._exited.set()
+
+
+def _give(given: object, spec: bytes) -> None:
+    with given as pipe:  # type: ignore[attr-defined]  # a process's standard input
+        pipe.write(spec)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _told(status: int) -> str:
+    if status >= 0:
+        return f"exited with code {status}"
+    name = signal.Signals(-status).name
+    return f"was killed by {name}" + (", probably for want of memory" if -status == signal.SIGKILL else "")

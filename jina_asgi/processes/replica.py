@@ -1,0 +1,118 @@
+"""A replica: one Executor in a process of its own, answering frames on the socket that it inherited.
+
+Started by `jina_asgi.processes.process`. It loads, says hello, answers, and ends with its connection; whoever started
+it being gone ends it too, and whatever it started itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from jina_asgi.assembly import replica_runner
+from jina_asgi.errors import ExecutorError, JinaASGIError
+from jina_asgi.heap import frozen
+from jina_asgi.processes.marks import Marks
+from jina_asgi.processes.spec import ReplicaSpec
+from jina_asgi.protocols.frames_server import FrameServer
+from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Runner
+
+logger = logging.getLogger("jina_asgi")
+
+_PR_SET_PDEATHSIG = 1
+_UNREAD = 5.0  # seconds that a failure's reason has to be read
+
+
+def main() -> None:
+    """The process's whole life. Its arguments: the descriptors of its socket and its marks, its parent's pid."""
+    end_with(int(sys.argv[3]))
+    signal.signal(signal.SIGTERM, _end_group)  # the parent's death, or an impatient parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the parent's to handle
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    connection, marks = socket.socket(fileno=int(sys.argv[1])), Marks(int(sys.argv[2]))
+    with sys.stdin.buffer as given:
+        spec = ReplicaSpec.loads(given.read())
+    try:
+        asyncio.run(_serve(spec, connection, marks))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
+
+
+def end_with(parent: int) -> None:
+    """Ask the system for SIGTERM when our parent ends; at once if it already has."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with _loaded(spec) as runner:
+            with frozen():
+                server = FrameServer(runner, begins=marks.begin)
+                await loop.connect_accepted_socket(lambda: server, connection)
+                await server.wait_closed()
+    except BaseException as error:
+        if connection.fileno() == -1:  # it was served; this is about its end
+            raise
+        logger.exception("%s could not be loaded", spec.uses)
+        await _refuse(connection, error)
+
+
+@asynccontextmanager
+async def _loaded(spec: ReplicaSpec) -> AsyncIterator[Runner]:
+    # The module is imported in the main thread, as it would be in any program; `__init__` runs in the Executor's.
+    sys.path[:] = spec.path
+    runner = replica_runner(spec.uses.load(), DeploymentSettings.of(spec.options), spec.replica, spec.replicas)
+    async with runner.lifespan():
+        yield runner
+
+
+async def _refuse(connection: socket.socket, error: BaseException) -> None:
+    """Say why there will be no hello."""
+    if not isinstance(error, JinaASGIError):
+        error = ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
+    server = _Refusal(error)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)
+    try:
+        async with asyncio.timeout(_UNREAD):
+            await server.closed.wait()
+    except TimeoutError:
+        server.abort()
+
+
+class _Refusal(FrameServer):
+    """A connection that is told one error."""
+
+    def __init__(self, error: JinaASGIError) -> None:
+        super().__init__(_NOBODY)
+        self._error = error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.refuse(self._error)
+
+
+class _Nobody:
+    """No Runner: a refusal asks it nothing."""
+
+
+_NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
+
+
+def _end_group(number: int, frame: object) -> None:
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""The Runner over several replicas: who gets a call, and what becomes of it when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any
+
+from jina_asgi._pool import Restarts
+from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ReplicaDied, Unavailable, UnknownEndpoint
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.seat import Member, Seat
+from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
+
+logger = logging.getLogger("jina_asgi")
+
+_MOVES = 8  # to other replicas, of a call that had not begun
+
+
+class PoolRunner:
+    """Replicas side by side: each call goes to the one that has least to do.
+
+    Args:
+        name: the pool's, for messages.
+        seats: one a replica.
+        restarts: what the seats share.
+        endpoints: what the replicas serve; None: what the first of them says.
+        room: how many calls that take a thread, and streams, a replica is given at once.
+        again: whether a call may be run again though it had begun when its replica died.
+        admission: bounds what waits and runs.
+        grace: seconds that calls get when serving ends.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        seats: Sequence[Seat],
+        restarts: Restarts,
+        *,
+        endpoints: Mapping[str, Endpoint] | None,
+        room: int,
+        again: Callable[[Endpoint], bool],
+        admission: Admission,
+        grace: float,
+    ) -> None:
+        self.name, self._seats, self._restarts, self._endpoints = name, seats, restarts, endpoints
+        self._room, self._again, self._admission, self._grace = room, again, admission, grace
+        for seat in seats:
+            seat.changed = self._seats_changed
+        self._changed = asyncio.Event()
+        self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._state = "stopped"
+        self._counts = {"moved": 0, "retried": 0, "lost": 0}
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """What the replicas serve.
+
+        Raises:
+            NotReady: it was not given, and none has come up yet.
+        """
+        if self._endpoints is None:
+            raise NotReady(f"the endpoints of {self.name} are known once a replica has loaded")
+        return self._endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        if self._state != "ready":
+            raise NotReady(f"{self.name} is {self._state}; try again later")
+        self._check()
+        return self._admission.admit(size)
+
+    async def call(self, call: Call, /) -> Result:
+        endpoint = self._find(call.endpoint)
+        tries = _Tries(self, endpoint)
+        while True:
+            async with self._place(endpoint) as member:
+                try:
+                    result = await member.replica.client.call(call)
+                except JinaASGIError as error:
+                    tries.failed(member, error)
+                else:
+                    self._worked(member)
+                    return result
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        endpoint = self._find(call.endpoint)
+        tries = _Tries(self, endpoint)
+        begun = False
+        while True:
+            async with self._place(endpoint) as member:
+                try:
+                    async with aclosing(member.replica.client.stream(call)) as steps:
+                        async for docs in steps:
+                            begun = True
+                            yield docs
+                except JinaASGIError as error:
+                    if begun and not member.is_open:
+                        self._counts["lost"] += 1
+                        raise ReplicaDied("the replica died in the middle of the stream") from error
+                    tries.failed(member, error)
+                else:
+                    self._worked(member)
+                    return
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state, hurried = "loading", False
+        keeping = [asyncio.create_task(seat.keep(), name=f"jina-asgi-{self.name}") for seat in self._seats]
+        try:
+            await self._first_ready()
+            self._state = "ready"
+            try:
+                yield
+            except asyncio.CancelledError:
+                hurried = True
+                raise
+            finally:
+                self._state = "draining"
+                await self._drain(0.0 if hurried else self._grace)
+        finally:
+            self._state = "stopped"
+            for task in keeping:
+                task.cancel()
+            await asyncio.gather(*keeping, return_exceptions=True)
+
+    def trouble(self) -> str:
+        """Why no call can be answered just now; nothing where some can."""
+        if any(seat.member is not None and seat.member.is_open for seat in self._seats):
+            return ""
+        if self._restarts.failing:
+            return f"{self.name} failed: {self._reason()}"
+        return f"no replica of {self.name} is up; it is being started"
+
+    def status(self) -> dict[str, Any]:
+        """The figures, for `/-/status`."""
+        replicas = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
+        return {"queue": self._admission.status(), "replicas": replicas, **self._counts}
+
+    async def _first_ready(self) -> None:
+        """Wait until one replica is up.
+
+        Raises:
+            ExecutorError, NotReady: they fail to come up, again and again; as the last of them said.
+        """
+        while not any(seat.member is not None for seat in self._seats):
+            if self._restarts.failing:
+                failure = next((seat.failure for seat in self._seats if seat.failure is not None), None)
+                raise ExecutorError(f"{self.name} failed to load: {failure}") from failure
+            self._changed.clear()
+            await self._changed.wait()
+        client = next(seat.member.replica.client for seat in self._seats if seat.member is not None)
+        if self._endpoints is None:
+            self._endpoints = client.endpoints
+
+    async def _drain(self, grace: float) -> None:
+        """Let what was accepted end within the grace period; then end the replicas, and with them what is left."""
+        cancelled: asyncio.CancelledError | None = None
+        if self._calls:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._idle.wait()
+            except TimeoutError:
+                pass
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self._state = "stopping"
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.fail(NotReady(f"{self.name} stopped before this call began"))
+        stopping = asyncio.gather(*(seat.stop() for seat in self._seats), return_exceptions=True)
+        with suppress(asyncio.CancelledError):  # being cancelled hurries: `lifespan` kills what has not stopped
+            await stopping
+        if cancelled is not None:
+            raise cancelled
+
+    def _find(self, name: str) -> Endpoint:
+        if self._state not in ("ready", "draining"):
+            raise NotReady(f"{self.name} is {self._state}; calls run only within its lifespan")
+        endpoint = resolve(self.endpoints, name)
+        if endpoint is None:
+            raise UnknownEndpoint(f"{self.name} has no endpoint {name!r} and no '/default'")
+        return endpoint
+
+    def _check(self) -> None:
+        """Refuse at once what would wait for replicas that do not come up."""
+        if self._restarts.failing and (trouble := self.trouble()):
+            raise NotReady(trouble)
+
+    @asynccontextmanager
+    async def _place(self, endpoint: Endpoint) -> AsyncIterator[Member]:
+        """A place at a replica, waited for."""
+        self._check()
+        self._calls += 1
+        try:
+            member = await self._member(endpoint)
+            try:
+                yield member
+            finally:
+                member.leave(endpoint)
+                self._assign()
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def _member(self, endpoint: Endpoint) -> Member:
+        waiting = self._waiting[endpoint.concurrent]
+        member = None if waiting else self._free(endpoint)
+        if member is not None:
+            member.take(endpoint)
+            return member
+        waiter = _Waiter(endpoint)
+        waiting.append(waiter)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if waiter.member is not None:
+                waiter.member.leave(endpoint)
+                self._assign()
+            elif waiter in waiting:
+                waiting.remove(waiter)
+            raise
+
+    def _free(self, endpoint: Endpoint) -> Member | None:
+        members = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
+        if not endpoint.concurrent:
+            members = [member for member in members if member.busy < self._room]
+        return min(members, key=_load, default=None)
+
+    def _assign(self) -> None:
+        """Give free places to those who have waited longest."""
+        for waiting in self._waiting.values():
+            while waiting and (member := self._free(waiting[0].endpoint)) is not None:
+                waiting.popleft().give(member)
+
+    def _seats_changed(self) -> None:
+        self._changed.set()
+        self._assign()
+        if self._restarts.failing and (trouble := self.trouble()):
+            for waiting in self._waiting.values():
+                while waiting:
+                    waiting.popleft().fail(NotReady(trouble))
+
+    def _worked(self, member: Member) -> None:
+        member.answered += 1
+        if member.answered == 1:
+            for seat in self._seats:
+                if seat.member is member:
+                    self._restarts.worked(seat.index)
+
+    def _reason(self) -> str:
+        failures = [seat.failure for seat in self._seats if seat.failure is not None]
+        return f"its replicas cannot be started ({type(failures[-1]).__name__})" if failures else "its replicas die"
+
+
+class _Waiter:
+    """A call that waits for a place at a replica."""
+
+    __slots__ = ("endpoint", "future", "member")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.future: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
+        self.member: Member | None = None
+
+    def give(self, member: Member) -> None:
+        if not self.future.done():
+            member.take(self.endpoint)
+            self.member = member
+            self.future.set_result(member)
+
+    def fail(self, error: JinaASGIError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Tries:
+    """How often one call has been tried: an error that is the Executor's own, or that ends it, is raised."""
+
+    __slots__ = ("_deaths", "_endpoint", "_moves", "_pool")
+
+    def __init__(self, pool: PoolRunner, endpoint: Endpoint) -> None:
+        self._pool, self._endpoint = pool, endpoint
+        self._deaths = self._moves = 0
+
+    def failed(self, member: Member, error: JinaASGIError) -> None:
+        """Return where the call may be tried again.
+
+        Raises:
+            ReplicaDied: it had begun, and may not begin again, or has now ended two replicas. Else the error itself.
+        """
+        pool = self._pool
+        if member.is_open or not isinstance(error, Unavailable):
+            member.answered += 1
+            raise error
+        if pool._state == "stopping":
+            raise error
+        if not isinstance(error, ReplicaDied):
+            self._moves += 1
+            pool._counts["moved"] += 1
+            if self._moves > _MOVES:
+                raise error
+            return
+        self._deaths += 1
+        if self._deaths > 1:
+            pool._counts["lost"] += 1
+            raise ReplicaDied("two replicas died while they ran this call, which is not tried again") from error
+        if not pool._again(self._endpoint):
+            pool._counts["lost"] += 1
+            raise ReplicaDied("the replica died while it ran this call; whether it took effect is not known") from error
+        pool._counts["retried"] += 1
+
+
+def _load(member: Member) -> tuple[int, int]:
+    return member.busy, member.calls

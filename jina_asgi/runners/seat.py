@@ -1,0 +1,260 @@
+"""One replica's place in a pool: somebody is always in it, or on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from jina_asgi._pool import Restarts
+from jina_asgi.types import Endpoint, Runner
+
+logger = logging.getLogger("jina_asgi")
+
+
+class Client(Runner, Protocol):
+    """What a replica is asked through."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls."""
+        ...
+
+    async def ping(self) -> None:
+        """Return once it has answered, or is gone."""
+        ...
+
+
+class Replica(Protocol):
+    """What can be started, asked and ended, once each."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def client(self) -> Client: ...
+    @property
+    def pid(self) -> int | None: ...
+
+    async def start(self) -> None:
+        """Return once it can be asked; raise, with nothing left behind, where it cannot come up."""
+        ...
+
+    async def ended(self) -> str:
+        """Wait until it is gone; why."""
+        ...
+
+    async def stop(self) -> None: ...
+    async def kill(self, why: str) -> None: ...
+    def resident(self) -> int: ...
+
+
+class Member:
+    """A replica that has come up, and what it has to do.
+
+    Attributes:
+        busy: calls that take a thread, and streams, running or waiting there.
+        calls: all calls there.
+        answered: how many it has answered so far.
+    """
+
+    __slots__ = ("answered", "busy", "calls", "idle", "replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self.replica = replica
+        self.busy = self.calls = self.answered = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    @property
+    def is_open(self) -> bool:
+        return self.replica.client.is_open
+
+    def take(self, endpoint: Endpoint) -> None:
+        """One more call."""
+        self.calls += 1
+        self.busy += not endpoint.concurrent
+        self.idle.clear()
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """One call less."""
+        self.calls -= 1
+        self.busy -= not endpoint.concurrent
+        if not self.calls:
+            self.idle.set()
+
+
+class Seat:
+    """Keeps a replica running: starts it, watches it, replaces it.
+
+    Args:
+        index: which of the pool's replicas.
+        make: makes a replica that has not started.
+        restarts: the pool's.
+        heartbeat: seconds without an answer after which a replica counts as hung, and is killed.
+        max_requests: calls after which it is replaced (0: never); each replica adds up to a tenth, so that they do
+            not go together.
+        max_rss: bytes of resident memory above which it is replaced (0: never).
+        grace: seconds that the calls of one that is replaced get.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        make: Callable[[int], Replica],
+        restarts: Restarts,
+        *,
+        heartbeat: float,
+        max_requests: int = 0,
+        max_rss: int = 0,
+        grace: float = 30.0,
+    ) -> None:
+        self.index, self._make, self._restarts = index, make, restarts
+        self._heartbeat, self._max_rss, self._grace = heartbeat, max_rss, grace
+        self._max_requests = round(max_requests * (1 + _dice() / 10))
+        self.member: Member | None = None
+        self.state, self.restarts = "stopped", 0
+        self.failure: Exception | None = None
+        self.changed: Callable[[], None] = lambda: None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._not_before = 0.0  # the next try to replace one that is due
+        self._stopping = False
+
+    async def keep(self) -> None:
+        """Have a replica in this seat until cancelled; whoever is in it then is killed."""
+        self._stopping = False
+        try:
+            while True:
+                delay = await self._one_life()
+                if self._stopping:
+                    return
+                self._become("waiting")
+                await asyncio.sleep(delay)
+                self.restarts += 1
+        finally:
+            self.state = "stopped"
+            members = [] if self.member is None else [self.member]
+            self.member = None
+            for task in self._retiring:
+                task.cancel()
+            await asyncio.gather(
+                *(member.replica.kill("was stopped") for member in members), *self._retiring, return_exceptions=True
+            )
+
+    async def stop(self) -> None:
+        """End the replica in this seat in good order; `keep` must be cancelled next."""
+        self._stopping = True
+        if self.member is not None:
+            self._become("draining")
+            await self.member.replica.stop()
+
+    def status(self) -> dict[str, Any]:
+        """The figures, for `/-/status`."""
+        member = self.member
+        return {
+            "state": self.state,
+            "pid": None if member is None else member.replica.pid,
+            "in_flight": 0 if member is None else member.calls,
+            "answered": 0 if member is None else member.answered,
+            "restarts": self.restarts,
+            "failure": None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"[:500],
+        }
+
+    async def _one_life(self) -> float:
+        """From the start of one replica to its end; seconds to wait until the next is started."""
+        self._become("loading")
+        replica = self._make(self.index)
+        try:
+            await replica.start()
+        except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
+            self.failure = error
+            delay = self._restarts.failed(self.index, time.monotonic(), _dice())
+            logger.error("%s failed to start; next try in %.1f s: %s", replica.name, delay, error)
+            return delay
+        self.failure = None
+        self.member = Member(replica)
+        self._restarts.up()
+        self._become("ready")
+        while True:
+            why = await self._watch(self.member)
+            if not self.member.is_open:
+                break
+        member, self.member = self.member, None
+        await member.replica.kill(why)
+        if self._stopping:
+            return 0.0
+        if member.answered:
+            delay = self._restarts.died(self.index, _dice())
+        else:
+            delay = self._restarts.failed(self.index, time.monotonic(), _dice())
+        logger.error("%s %s; starting again in %.1f s", member.replica.name, why, delay)
+        return delay
+
+    async def _watch(self, member: Member) -> str:
+        """Until this replica ends, and why; or until it was replaced by another."""
+        ending = asyncio.ensure_future(member.replica.ended())
+        try:
+            while True:
+                await asyncio.wait([ending], timeout=self._heartbeat / 2)
+                if ending.done():
+                    return ending.result()
+                if not await self._answers(member):
+                    await member.replica.kill(f"gave no sign of life for {self._heartbeat:g} s")
+                    return await ending
+                if self._is_due(member) and await self._replace(member):
+                    return "was replaced"
+        finally:
+            ending.cancel()
+
+    async def _answers(self, member: Member) -> bool:
+        try:
+            async with asyncio.timeout(self._heartbeat):
+                await member.replica.client.ping()
+        except TimeoutError:
+            return False
+        return True
+
+    def _is_due(self, member: Member) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
+        return bool(
+            (self._max_requests and member.answered >= self._max_requests)
+            or (self._max_rss and member.replica.resident() > self._max_rss)
+        )
+
+    async def _replace(self, old: Member) -> bool:
+        """Start another first, then let this one finish what it has."""
+        replica = self._make(self.index)
+        try:
+            await replica.start()
+        except Exception as error:  # noqa: BLE001  # whatever loading raises; the old one goes on
+            self._not_before = time.monotonic() + 30.0
+            logger.error("%s is due to be replaced, but the new one failed to start: %s", replica.name, error)
+            return False
+        self.member = Member(replica)
+        self.restarts += 1
+        self._become("ready")
+        task = asyncio.create_task(self._retire(old))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        return True
+
+    async def _retire(self, old: Member) -> None:
+        try:
+            async with asyncio.timeout(self._grace):
+                await old.idle.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await old.replica.stop()
+
+    def _become(self, state: str) -> None:
+        self.state = state
+        self.changed()
+
+
+def _dice() -> float:
+    """From 0 to 1, so that what happens to several does not happen at once."""
+    return random.random()  # noqa: S311  # no secret
