@@ -1,7 +1,7 @@
 """Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
 
 from jina_asgi.batching import DynamicBatching, dynamic_batching
-from jina_asgi.deployment import Deployment
+from jina_asgi.deployment import Deployment, ReplicaPool
 from jina_asgi.errors import (
     BatchFailed,
     DeadlineExceeded,
@@ -43,6 +43,7 @@ __all__ = [
     "NotReady",
     "Overloaded",
     "ReplicaDied",
+    "ReplicaPool",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",

@@ -27,6 +27,8 @@ class Fault(Enum):
     """Why a batch failed."""
 
     POISON = "poison"  #: an item may be to blame: worth halving, where running again is allowed
+    REFUSED = "refused"  #: an item was refused before anything ran: worth halving, whatever may run again
+    DEATH = "death"  #: its process died: each runs again alone, once, where running again is allowed
     MEMORY = "memory"  #: too many at once: halve, and remember how many were too many
     FINAL = "final"  #: running again would not help
 
@@ -54,6 +56,7 @@ class Item:
     arrived: float = 0.0
     order: int = 0
     state: str = "new"
+    deaths: int = 0  # of processes that ran it
 
 
 @dataclass(slots=True, eq=False)
@@ -199,21 +202,33 @@ class BatchKernel:
         items = [item for item in batch.items if item.state == "running"]
         if fault is Fault.MEMORY:
             self._learn(min(self.cap, max(1, ran // 2)))
-        again = fault is Fault.MEMORY or (fault is Fault.POISON and self.bounds.idempotent)
+        if fault is Fault.DEATH:
+            return self._after_death(batch, items)
+        again = fault in (Fault.MEMORY, Fault.REFUSED) or (fault is Fault.POISON and self.bounds.idempotent)
         if not again or ran <= 1:
-            for item in items:
-                item.state = "failed"
-            return items
-        if fault is Fault.POISON:
+            return _final(items)
+        if fault is not Fault.MEMORY:
             self.bisections += 1
         middle = (len(items) + 1) // 2
-        for half in (items[middle:], items[:middle]):
-            for item in half:
-                item.state = "again"
-            if half:
-                self._again.appendleft(Batch(batch.key, half, min(item.deadline for item in half)))
-        self.queued += len(items)
+        self._run_again(batch.key, [items[middle:], items[:middle]])
         return []
+
+    def _after_death(self, batch: Batch, items: list[Item]) -> list[Item]:
+        """Each alone, so that the one that kills takes nobody with it; one that has killed twice never again."""
+        if not self.bounds.idempotent:
+            return _final(items)
+        for item in items:
+            item.deaths += 1
+        self._run_again(batch.key, [[item] for item in reversed(items) if item.deaths < 2])
+        return _final([item for item in items if item.deaths >= 2])
+
+    def _run_again(self, key: Hashable, parts: list[list[Item]]) -> None:
+        """Each part is a batch that goes before all others; the last part first."""
+        for part in filter(None, parts):
+            for item in part:
+                item.state = "again"
+            self._again.appendleft(Batch(key, part, min(item.deadline for item in part)))
+            self.queued += len(part)
 
     def drop(self) -> list[Item]:
         """Serving ends: every item that waits, to be told so."""
@@ -362,6 +377,12 @@ class BatchKernel:
             self._fine += 1
             if self._fine >= 32:
                 self._learn(min(self.bounds.max_items, self.cap + max(1, self.cap // 8)))
+
+
+def _final(items: list[Item]) -> list[Item]:
+    for item in items:
+        item.state = "failed"
+    return items
 
 
 def _urgency(queue: _Queue) -> tuple[float, int]:

@@ -34,6 +34,11 @@ class Restarts:
         self.in_a_row.pop(replica, None)
         return FIRST_DELAY * (1 - dice / 3)
 
+    def give_up(self) -> float:
+        """Whoever keeps them says that they do not come up: seconds to wait until asking again."""
+        self.failing = True
+        return LONGEST_DELAY
+
     def up(self) -> None:
         """A replica has come up."""
         self.failing = False

@@ -1,10 +1,16 @@
-"""Puts Runners together: what a Deployment's options say, one wrapper after another, in one place."""
+"""Puts Runners together: what a Deployment's options say, one wrapper after another, in one place.
+
+The modules of `processes` are imported where a pool is asked for: they are for Linux.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jina_asgi.batching import batching_of
+from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batcher import BatchRunner
@@ -13,53 +19,91 @@ from jina_asgi.runners.local import LocalRunner
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.shared import SharedRunner
 from jina_asgi.settings import BatchingSettings, DeploymentSettings
-from jina_asgi.types import Runner
+from jina_asgi.types import Endpoint, Runner
+from jina_asgi.uses import Uses
 
 
-def assemble(uses: type[Executor], settings: DeploymentSettings) -> ObserveRunner:
-    """observe → deadline → shared → batcher → local executor, or a pool of processes in its place."""
+def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> ObserveRunner:
+    """observe → deadline → shared → batcher → local executor; with a pool, the host's Runner in place of the last two."""
     inner: Runner
-    batching = _batching(uses, settings)
+    if settings.pooled and settings.placement is None:  # TEMPORARY
+        return assemble_pool(uses, settings)
     if settings.pooled:
-        inner, slots = _pool(uses, settings, batching)
+        from jina_asgi.processes.hosted import hosted
+
+        inner = hosted(_named(uses), settings, _endpoints(uses, settings))
     else:
-        inner = local = LocalRunner(uses, settings)
-        slots = local.slots
-    if batching:
-        admission = Admission(settings.max_queue, settings.max_queue_bytes)
-        inner = BatchRunner(inner, batching, admission=admission, grace=settings.grace, slots=slots)
+        cls = uses.load() if isinstance(uses, Uses) else uses
+        local = inner = LocalRunner(cls, settings)
+        if batching := _batching(cls, settings):
+            admission = Admission(settings.max_queue, settings.max_queue_bytes)
+            inner = BatchRunner(local, batching, admission=admission, grace=settings.grace, slots=local.slots)
     return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
 
 
-def _pool(
-    uses: type[Executor], settings: DeploymentSettings, batching: Mapping[str, BatchingSettings]
-) -> tuple[Runner, Callable[[str], tuple[int, int]]]:
-    from jina_asgi.processes.pool import process_pool  # Linux only
-    from jina_asgi.processes.spec import replica_options
-    from jina_asgi.processes.uses import Uses
+def assemble_pool(
+    uses: Uses | type[Executor], settings: DeploymentSettings, path: Sequence[str] | None = None
+) -> ObserveRunner:
+    """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
 
-    local = LocalRunner(uses, settings)  # never entered: what it would serve is what the replicas do
+    `path` is where the replicas look for modules; None: where this process does.
+    """
+    from jina_asgi.processes.pool import process_pool
+
+    batching: dict[str, BatchingSettings] = {}  # known once a replica has said what it serves
     pool = process_pool(
-        Uses.of(uses),
+        _named(uses),
         settings,
-        replica_options(settings),
-        endpoints=local.endpoints,
+        path=sys.path if path is None else path,
+        endpoints=_endpoints(uses, settings),
         again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
     )
 
-    def slots(endpoint: str) -> tuple[int, int]:
-        running, ahead = local.slots(endpoint)
-        return running * settings.replicas, ahead * settings.replicas
+    def wanted() -> Mapping[str, BatchingSettings]:
+        said = {name: endpoint.batching for name, endpoint in pool.endpoints.items() if endpoint.batching is not None}
+        batching.update({name: BatchingSettings.of(options) for name, options in said.items()})
+        return batching
 
-    return pool, slots
+    def slots(endpoint: str) -> tuple[int, int]:
+        if pool.endpoints[endpoint].concurrent:
+            return settings.replicas, 0
+        return settings.replicas * settings.threads, settings.replicas
+
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
+    return ObserveRunner(DeadlineRunner(SharedRunner(batcher)), settings.name)
+
+
+def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> Runner:
+    """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
+    cls = uses.load()
+    return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))
+
+
+def _named(uses: Uses | type[Executor]) -> Uses:
+    return uses if isinstance(uses, Uses) else Uses.of(uses)
+
+
+def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Mapping[str, Endpoint] | None:
+    """What the replicas of a class serve; None where the class is not at hand: they will say it."""
+    if isinstance(uses, Uses):
+        return None
+    return LocalRunner(uses, settings, batching=_described(uses, settings)).endpoints
+
+
+def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, dict[str, Any]]:
+    """How a pool is told to batch.
+
+    Raises:
+        DefinitionError: by a function, which no other process can be given.
+    """
+    batching = _batching(uses, settings)
+    for name, chosen in batching.items():
+        if chosen.cost is not None or chosen.custom_metric is not None:
+            raise DefinitionError(f"{name}: a pool batches by number, and not yet by `cost` or `custom_metric`")
+    return {name: chosen.described() for name, chosen in batching.items()}
 
 
 def _batching(uses: type[Executor], settings: DeploymentSettings) -> Mapping[str, BatchingSettings]:
     methods = bind(uses, settings.uses_requests)
     return batching_of(uses, methods, settings.uses_dynamic_batching)  # YAML's `dynamic_batching:` comes before it
-
-
-def replica_runner(uses: type[Executor], settings: DeploymentSettings, replica: int, replicas: int) -> LocalRunner:
-    """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
-    batching = {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
-    return LocalRunner(uses, settings, replica=replica, replicas=replicas, batching=batching)

@@ -6,13 +6,15 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any, Self
 
-from jina_asgi.assembly import assemble
+from jina_asgi.assembly import assemble, assemble_pool
 from jina_asgi.codecs import codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError, UnknownEndpoint
 from jina_asgi.executor import Executor
+from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
+from jina_asgi.uses import Uses
 
 
 class Deployment:
@@ -24,20 +26,29 @@ class Deployment:
             docs = await model.call("/encode", [Text(text="hi")])
 
     Args:
-        uses: the Executor class.
+        uses: the Executor class, or its import path ("package.module.Class"): in a pool of replicas that module is
+            then imported by them alone, and the endpoints are known once one has loaded.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
-            `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`.
+            `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
+            `replicas`, and for these `placement`, `env`, `devices`, `startup_timeout`, `heartbeat`, `max_requests`,
+            `max_rss`.
 
     Raises:
         DefinitionError: an option that does not exist or does not fit; it names the nearest one.
     """
 
-    def __init__(self, uses: type[Executor], **options: Any) -> None:
-        if not (isinstance(uses, type) and issubclass(uses, Executor)):
-            raise DefinitionError(f"Deployment(uses={uses!r}): expected a class derived from jina_asgi.Executor")
+    def __init__(self, uses: type[Executor] | str, **options: Any) -> None:
+        kind = type(self).__name__
+        if not (isinstance(uses, str) or (isinstance(uses, type) and issubclass(uses, Executor))):
+            raise DefinitionError(
+                f"{kind}(uses={uses!r}): expected a class derived from jina_asgi.Executor, or its import path"
+            )
         self.uses, self.settings = uses, DeploymentSettings.of(options)
-        self.runner = assemble(uses, self.settings)
+        self.runner = self._assembled(Uses.at(uses) if isinstance(uses, str) else uses)
         self._stack = AsyncExitStack()
+
+    def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:
+        return assemble(uses, self.settings)
 
     @property
     def name(self) -> str:
@@ -45,7 +56,11 @@ class Deployment:
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """The endpoints by name."""
+        """The endpoints by name.
+
+        Raises:
+            NotReady: the class is known to replicas alone, and none has loaded yet.
+        """
         return self.runner.endpoints
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
@@ -97,6 +112,16 @@ class Deployment:
                     yield docs.typed[0]
         finally:
             ticket.close()
+
+
+class ReplicaPool(Deployment):
+    """A Deployment whose replicas are kept by this process itself, for a program that is one process.
+
+    A server with several workers wants `Deployment(replicas=...)`: one pool for all of them.
+    """
+
+    def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:
+        return assemble_pool(uses, self.settings)
 
 
 def _call(runner: Runner, on: str, docs: Any, parameters: Mapping[str, Any] | None, context: Context | None) -> Call:

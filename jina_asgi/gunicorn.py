@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
+from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of_worker
+from jina_asgi.discovery import visible_devices
+from jina_asgi.errors import JinaASGIError
 from jina_asgi.home import announce_end, end_now
+from jina_asgi.processes import place
+from jina_asgi.processes.slots import lease
 
 try:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.errors import HaltServer
     from uvicorn.server import Server
     from uvicorn_worker import UvicornWorker
 except ModuleNotFoundError as missing:
@@ -24,7 +31,16 @@ except ModuleNotFoundError as missing:
         name=missing.name,
     ) from missing
 
-__all__ = ["control_socket_disable", "graceful_timeout", "keepalive", "when_ready", "worker_class"]
+__all__ = [
+    "control_socket_disable",
+    "graceful_timeout",
+    "keepalive",
+    "on_exit",
+    "post_fork",
+    "pre_fork",
+    "when_ready",
+    "worker_class",
+]
 
 worker_class = "jina_asgi.gunicorn.Worker"
 graceful_timeout = 25  # under the 30 s that Kubernetes gives by default
@@ -45,6 +61,58 @@ def when_ready(arbiter: Any) -> None:
         asked = True
 
     signal.signal(signal.SIGTERM, handle_term)
+    place.sweep()
+
+
+def pre_fork(arbiter: Any, worker: Any) -> None:
+    """Ends the server where what it preloaded would make the devices of its workers wrong, or unusable."""
+    torch, asked = sys.modules.get("torch"), os.environ.get(VARIABLE, "")
+    if torch is None:
+        return
+    if torch.cuda.is_initialized():
+        reason = "CUDA is in use before the workers are forked, and none of them could use it; load without --preload"
+    elif arbiter.cfg.preload_app and asked.startswith(ROUND_ROBIN):
+        reason = f"{VARIABLE}={asked} gives each worker its device before torch is imported; load without --preload"
+    else:
+        return
+    raise HaltServer(reason, Arbiter.APP_LOAD_ERROR)
+
+
+def post_fork(arbiter: Any, worker: Any) -> None:
+    """Leases this worker's slot, `JINA_ASGI_SLOT`; where `CUDA_VISIBLE_DEVICES` is "RR...", the slot's device is set.
+
+    Before the application is loaded. A worker that replaces another gets its slot, hence its device. With a
+    `post_fork` of your own, call this one from it.
+    """
+    asked = os.environ.get(VARIABLE, "")
+    try:
+        slot = lease(place.folder(place.instance().key))
+        wanted = asked.startswith(ROUND_ROBIN)
+        _set(worker, environment_of_worker(slot, os.environ, visible_devices() if wanted else []))
+        if wanted and os.environ[VARIABLE] == asked:
+            worker.log.warning("%s=%s stays as it is: no device was found", VARIABLE, asked)
+    except JinaASGIError as error:
+        if asked.startswith(ROUND_ROBIN):
+            worker.log.error("no device can be given to this worker: %s", error)
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
+        worker.log.warning("this worker goes without a slot: %s", error)
+
+
+def on_exit(arbiter: Any) -> None:
+    """Nothing of this server stays behind; what several servers share, named by `JINA_ASGI_POOL`, is not its own."""
+    ending = place.instance()
+    try:
+        if ending.pid is not None:
+            place.remove(ending.key)
+    except JinaASGIError as error:
+        arbiter.log.debug("the folder of this server stays: %s", error)
+
+
+def _set(worker: Any, variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    if VARIABLE in variables and VARIABLE in worker.cfg.env:  # gunicorn sets what its `raw_env` says again, after this
+        own = {**worker.cfg.env, VARIABLE: variables[VARIABLE]}
+        worker.cfg.set("raw_env", [f"{name}={value}" for name, value in own.items()])
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types

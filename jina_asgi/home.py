@@ -56,7 +56,7 @@ class Home:
     @property
     def ready(self) -> bool:
         """Whether new calls should be sent here."""
-        return self.state == "ready" and not self.ending
+        return self.state == "ready" and not self.ending and not self._trouble()
 
     def reason(self) -> str:
         """Why the Runner is not ready, for a client: nothing of the cause but its type."""
@@ -65,7 +65,13 @@ class Home:
             return f"failed to load ({type(life.failure).__name__}); the log has the cause"
         if self.ending or (life is not None and life.state in ("draining", "stopped")):
             return "draining"
+        if life is not None and life.state == "ready":
+            return self._trouble()
         return "not started" if life is None else "still loading"
+
+    def _trouble(self) -> str:
+        trouble = getattr(self._runner, "trouble", None)
+        return str(trouble()) if callable(trouble) else ""
 
     async def runner(self) -> Runner:
         """The Runner as the running loop may call it.

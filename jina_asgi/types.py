@@ -98,6 +98,7 @@ class Endpoint:
     """What one endpoint takes and gives, as data that crosses a wire.
 
     `concurrent`: its calls run beside each other on an event loop; others take turns in the Executor's threads.
+    `batching` is how it wants to be batched by whoever keeps its replicas.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Endpoint:
     parameters: ParametersSchema | None = None
     idempotent: bool = False
     concurrent: bool = False
-    batching: Mapping[str, Any] | None = None
+    batching: Mapping[str, Any] | None = field(default=None, compare=False)
     description: str = ""
 
 

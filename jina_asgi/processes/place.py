@@ -21,7 +21,7 @@ from pathlib import Path
 from jina_asgi._wire_heads import VERSIONS
 from jina_asgi.errors import DefinitionError, NotReady
 
-__all__ = ["Instance", "alive", "folder", "instance", "remove", "started", "sweep"]
+__all__ = ["Instance", "alive", "folder", "instance", "remove", "sockets", "started", "sweep"]
 
 logger = logging.getLogger("jina_asgi")
 
@@ -113,8 +113,20 @@ def folder(key: str) -> Path:
     )
 
 
+def sockets() -> Iterator[Path]:
+    """The sockets of this user's pool hosts, wherever they are; of some the host may have ended."""
+    for base in _bases():
+        mine = base / f"jina-asgi-{os.geteuid()}"
+        try:
+            _check(mine, os.geteuid())
+        except (OSError, DefinitionError) as error:
+            logger.debug("no pool is looked for in %s: %s", mine, error)
+            continue
+        yield from sorted(mine.glob("*/socket"))
+
+
 def remove(key: str) -> None:
-    """Remove the folder of an instance that has ended."""
+    """Remove the folder of an instance that has ended. Its parent stays: others may be about to use it."""
     shutil.rmtree(folder(key), ignore_errors=True)
 
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jina_asgi._pool import Restarts
 from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of
 from jina_asgi.discovery import visible_devices
 from jina_asgi.processes.process import ReplicaProcess
-from jina_asgi.processes.spec import ReplicaSpec
-from jina_asgi.processes.uses import Uses
+from jina_asgi.processes.spec import ReplicaSpec, replica_options
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool import PoolRunner
 from jina_asgi.runners.seat import Seat
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
+from jina_asgi.uses import Uses
 
 #: Of the keeper's environment, what its replicas are not told.
 _SECRET = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN")
@@ -27,8 +25,8 @@ _SECRET = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN")
 def process_pool(
     uses: Uses,
     settings: DeploymentSettings,
-    options: Mapping[str, Any],
     *,
+    path: Sequence[str],
     endpoints: Mapping[str, Endpoint] | None,
     again: Callable[[Endpoint], bool],
 ) -> PoolRunner:
@@ -37,17 +35,15 @@ def process_pool(
     Args:
         uses: the class they have.
         settings: the Deployment's.
-        options: what the replicas are told of them.
+        path: where the replicas look for modules.
         endpoints: what they serve; None: what the first of them says.
         again: whether a call may be run again though it had begun when its replica died.
 
     Raises:
         DefinitionError: an option cannot be given to another process, or names a device that there is not.
     """
-    specs = [
-        ReplicaSpec(uses=uses, options=dict(options), replica=i, replicas=settings.replicas, path=sys.path).dumps()
-        for i in range(settings.replicas)
-    ]
+    options = replica_options(settings)
+    specs = [ReplicaSpec(uses=uses, options=options, replica=i, path=[*path]).dumps() for i in range(settings.replicas)]
     environments = _environments(settings)
 
     def make(index: int) -> ReplicaProcess:

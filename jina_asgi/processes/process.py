@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 
+from jina_asgi.devices import VARIABLE
 from jina_asgi.errors import NotReady
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.output import Output
@@ -55,6 +56,11 @@ class ReplicaProcess:
     @property
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
+
+    @property
+    def device(self) -> str:
+        """The CUDA devices that it may use, as its environment says."""
+        return self._env.get(VARIABLE, "")
 
     async def start(self) -> None:
         """Start the process and wait until its Executor has loaded.

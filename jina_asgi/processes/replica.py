@@ -16,12 +16,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from jina_asgi.assembly import replica_runner
+from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.heap import frozen
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
-from jina_asgi.protocols.frames_server import FrameServer
+from jina_asgi.protocols.frames_server import FrameServer, Refusal
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Runner
 
@@ -73,7 +73,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
 async def _loaded(spec: ReplicaSpec) -> AsyncIterator[Runner]:
     # The module is imported in the main thread, as it would be in any program; `__init__` runs in the Executor's.
     sys.path[:] = spec.path
-    runner = replica_runner(spec.uses.load(), DeploymentSettings.of(spec.options), spec.replica, spec.replicas)
+    runner = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
     async with runner.lifespan():
         yield runner
 
@@ -82,32 +82,13 @@ async def _refuse(connection: socket.socket, error: BaseException) -> None:
     """Say why there will be no hello."""
     if not isinstance(error, JinaASGIError):
         error = ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
-    server = _Refusal(error)
+    server = Refusal(error)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)
     try:
         async with asyncio.timeout(_UNREAD):
             await server.closed.wait()
     except TimeoutError:
         server.abort()
-
-
-class _Refusal(FrameServer):
-    """A connection that is told one error."""
-
-    def __init__(self, error: JinaASGIError) -> None:
-        super().__init__(_NOBODY)
-        self._error = error
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.refuse(self._error)
-
-
-class _Nobody:
-    """No Runner: a refusal asks it nothing."""
-
-
-_NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
 
 
 def _end_group(number: int, frame: object) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.processes.uses import Uses
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.uses import Uses
 
 #: Options of a Deployment that concern whoever keeps the replicas, not a replica.
-_KEEPERS = {"replicas", "placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
+_KEEPERS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,6 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     uses: Uses
     options: dict[str, Any]
     replica: int
-    replicas: int
     path: list[str]
 
     def dumps(self) -> bytes:
@@ -44,4 +43,4 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def replica_options(settings: DeploymentSettings) -> dict[str, Any]:
     """The options that a replica is given: those that were set."""
-    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS | {"uses_dynamic_batching"})
+    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS)

@@ -32,6 +32,13 @@ TURN = 0.001
 CANCEL_TIMEOUT = 5.0
 
 
+class _Nobody:
+    """No Runner: a refusal asks it nothing."""
+
+
+_NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
+
+
 class _Served:
     """One request being answered."""
 
@@ -249,3 +256,17 @@ class FrameServer(Connection):
             self._fail(served, NotReady("stopped while the call ran"))
         else:
             self._fail(served, ExecutorError("gave the call up, though nobody had cancelled it"))
+
+
+class Refusal(FrameServer):
+    """A connection that is told one error, in place of a hello."""
+
+    def __init__(self, error: JinaASGIError) -> None:
+        super().__init__(_NOBODY)
+        self._error = error
+
+    def data_received(self, data: bytes) -> None:
+        """The other side's hello: closing before it is read would lose what we say."""
+        if not self._is_ending:
+            self._hello_timer.cancel()
+            self.refuse(self._error)

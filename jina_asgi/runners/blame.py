@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from jina_asgi._batch import Fault
-from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady
+from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady, ReplicaDied
 
 
 def fault_of(error: BaseException, *, several: bool) -> Fault:
     """What a failure says about running its items again. `several`: they came with more than one request."""
     if _out_of_memory(error):
         return Fault.MEMORY
+    if isinstance(error, ReplicaDied):
+        return Fault.DEATH
+    if isinstance(error, InvalidDocs) and several and not _everybodys(error):
+        return Fault.REFUSED
     if not isinstance(error, Exception) or not several or _everybodys(error):
         return Fault.FINAL  # of one request, one poisoned value fails all the same
     return Fault.POISON

@@ -51,7 +51,7 @@ class _Activity:
 class LocalRunner:
     """An Executor class and its options; the instance lives as long as the lifespan.
 
-    `replica` of `replicas` is which one this is; `batching` is what its endpoints say of how they want to be batched.
+    `replica` is which of several this is; `batching` is what its endpoints say of how they want to be batched.
     """
 
     def __init__(
@@ -60,11 +60,10 @@ class LocalRunner:
         settings: DeploymentSettings,
         *,
         replica: int = 0,
-        replicas: int = 1,
         batching: Mapping[str, Mapping[str, Any]] = EMPTY,
     ) -> None:
         self.name, self._uses, self._settings = settings.name, uses, settings
-        self._replica, self._replicas = replica, replicas
+        self._replica = replica
         self._methods = bind(uses, settings.uses_requests)
         self._endpoints = {
             name: replace(settings.apply_to(method.endpoint), batching=batching.get(name))
@@ -113,7 +112,7 @@ class LocalRunner:
                 "name": self.name,
                 "workspace": settings.workspace,
                 "shard_id": -1,
-                "replicas": self._replicas,
+                "replicas": settings.replicas,
             },
             "workspace": settings.workspace,
         }

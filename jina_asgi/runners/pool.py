@@ -32,6 +32,7 @@ class PoolRunner:
         again: whether a call may be run again though it had begun when its replica died.
         admission: bounds what waits and runs.
         grace: seconds that calls get when serving ends.
+        called: what the seats hold, for `/-/status`.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class PoolRunner:
         again: Callable[[Endpoint], bool],
         admission: Admission,
         grace: float,
+        called: str = "replicas",
     ) -> None:
+        self._called = called
         self.name, self._seats, self._restarts, self._endpoints = name, seats, restarts, endpoints
         self._room, self._again, self._admission, self._grace = room, again, admission, grace
         for seat in seats:
@@ -139,7 +142,7 @@ class PoolRunner:
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
         replicas = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
-        return {"queue": self._admission.status(), "replicas": replicas, **self._counts}
+        return {"queue": self._admission.status(), self._called: replicas, **self._counts}
 
     async def _first_ready(self) -> None:
         """Wait until one replica is up.

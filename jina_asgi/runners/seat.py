@@ -37,6 +37,8 @@ class Replica(Protocol):
     def client(self) -> Client: ...
     @property
     def pid(self) -> int | None: ...
+    @property
+    def device(self) -> str: ...
 
     async def start(self) -> None:
         """Return once it can be asked; raise, with nothing left behind, where it cannot come up."""
@@ -98,6 +100,7 @@ class Seat:
             not go together.
         max_rss: bytes of resident memory above which it is replaced (0: never).
         grace: seconds that the calls of one that is replaced get.
+        decisive: errors of starting after which it is of no use to try again soon.
     """
 
     def __init__(
@@ -110,7 +113,9 @@ class Seat:
         max_requests: int = 0,
         max_rss: int = 0,
         grace: float = 30.0,
+        decisive: tuple[type[Exception], ...] = (),
     ) -> None:
+        self._decisive = decisive
         self.index, self._make, self._restarts = index, make, restarts
         self._heartbeat, self._max_rss, self._grace = heartbeat, max_rss, grace
         self._max_requests = round(max_requests * (1 + _dice() / 10))
@@ -156,6 +161,7 @@ class Seat:
         return {
             "state": self.state,
             "pid": None if member is None else member.replica.pid,
+            "device": "" if member is None else member.replica.device,
             "in_flight": 0 if member is None else member.calls,
             "answered": 0 if member is None else member.answered,
             "restarts": self.restarts,
@@ -170,7 +176,10 @@ class Seat:
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = error
-            delay = self._restarts.failed(self.index, time.monotonic(), _dice())
+            if isinstance(error, self._decisive):
+                delay = self._restarts.give_up()
+            else:
+                delay = self._restarts.failed(self.index, time.monotonic(), _dice())
             logger.error("%s failed to start; next try in %.1f s: %s", replica.name, delay, error)
             return delay
         self.failure = None

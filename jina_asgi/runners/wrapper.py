@@ -31,6 +31,11 @@ class Wrapper:
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         return self.inner.lifespan()
 
+    def trouble(self) -> str:
+        """Why no call can be answered just now, though this runs; nothing where some can."""
+        trouble = getattr(self.inner, "trouble", None)
+        return str(trouble()) if callable(trouble) else ""
+
     def status(self) -> dict[str, Any]:
         """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""
         status = getattr(self.inner, "status", None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jina_asgi import Deployment, Executor
+from jina_asgi import Deployment, Executor, ReplicaPool
 from jina_asgi.protocols.pipe import pipe_pair
 from jina_asgi.testing import runner_conformance
 from jina_asgi.types import Runner
@@ -35,15 +35,15 @@ def batched_over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
     return pipe_pair(runner, endpoints=runner.endpoints)
 
 
-def in_a_process(uses: type[Executor], /, **options: Any) -> Runner:
-    return local(uses, replicas=1, **options)
+def in_processes(uses: type[Executor], /, **options: Any) -> Runner:
+    return ReplicaPool(uses, replicas=1, **options).runner
 
 
-def batched_in_a_process(uses: type[Executor], /, **options: Any) -> Runner:
-    return batched(uses, replicas=1, **options)
+def batched_in_the_host(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched(uses, replicas=1, placement="pool", **options)
 
 
-RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe, in_a_process, batched_in_a_process]
+RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe, in_processes, batched_in_the_host]
 
 
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)

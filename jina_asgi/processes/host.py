@@ -1,0 +1,292 @@
+"""The pool host: one process a server instance, which keeps the replicas and the queue of all its web workers.
+
+It never reads a document. Each connection asks for a Deployment first; equal ones share it. A Deployment whose code
+or options have changed is another one: it loads beside the old, which ends when its last worker has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import Any
+
+from jina_asgi.assembly import assemble_pool
+from jina_asgi.errors import ExecutorError, JinaASGIError, ProtocolError
+from jina_asgi.heap import frozen
+from jina_asgi.processes import place
+from jina_asgi.processes.asks import Ask, read_ask
+from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
+from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.settings import DeploymentSettings
+
+logger = logging.getLogger("jina_asgi")
+
+_ASKING = 10.0  # seconds in which a connection must say what it wants
+_ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
+_UNUSED = 60.0  # seconds that a Deployment which nobody asks for stays while others are used
+_FAILED = 30.0  # seconds for which a failure to load is told, before it is tried again
+_PEER = struct.Struct("3i")  # pid, uid, gid
+
+
+class Generation:
+    """One Deployment as one version of its code and options; lives until nobody uses it."""
+
+    def __init__(self, ask: Ask) -> None:
+        assert ask.uses is not None
+        self.ask, self.settings = ask, DeploymentSettings.of(ask.options)
+        self.name, self.uses = self.settings.name, ask.uses
+        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path)
+        self.users = 0
+        self.superseded = False
+        self.failure: JinaASGIError | None = None
+        self.ready = asyncio.Event()  # or failed
+        self.unused = asyncio.Event()
+        self._ending = asyncio.Event()
+
+    async def live(self) -> None:
+        """Load, serve until told to end, unload."""
+        try:
+            async with self.runner.lifespan():
+                self.ready.set()
+                await self._ending.wait()
+        except Exception as error:
+            logger.exception("%s could not be loaded", self.name)
+            known = isinstance(error, JinaASGIError)
+            self.failure = error if known else ExecutorError(f"{type(error).__name__}: {error}")  # type: ignore[assignment]  # one of ours
+        finally:
+            self.ready.set()
+
+    def end(self) -> None:
+        self._ending.set()
+
+    def status(self) -> dict[str, Any]:
+        failure = None if self.failure is None else str(self.failure)
+        return {"uses": str(self.uses), "users": self.users, "failure": failure, **self.runner.status()}
+
+
+class Host:
+    """All that one server instance keeps beside its workers."""
+
+    def __init__(self, listening: socket.socket, instance: place.Instance) -> None:
+        self._listening, self._instance = listening, instance
+        self._generations: dict[str, Generation] = {}
+        self._lives: dict[Generation, asyncio.Task[None]] = {}
+        self._connections: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Answer until nobody can ask any more."""
+        server = await asyncio.get_running_loop().create_unix_server(lambda: Reception(self), sock=self._listening)
+        watch = asyncio.create_task(self._instance_ends())
+        try:
+            await self._until_over(watch)
+        finally:
+            watch.cancel()
+            server.close()
+            for generation in self._lives:
+                generation.end()
+            await asyncio.gather(*self._lives.values(), return_exceptions=True)
+
+    def welcome(self, reception: Reception, ask: Ask) -> None:
+        """Answer one connection."""
+        task = asyncio.create_task(self._serve(reception, ask))
+        self._connections.add(task)
+        task.add_done_callback(self._left)
+
+    def status(self) -> dict[str, Any]:
+        deployments = {key[:12]: {"name": g.name, **g.status()} for key, g in self._generations.items()}
+        return {"pid": os.getpid(), "instance": self._instance.key, "deployments": deployments}
+
+    async def _serve(self, reception: Reception, ask: Ask) -> None:
+        try:
+            generation = self._generation(ask)
+        except JinaASGIError as error:
+            await reception.refuse(error)
+            return
+        generation.users += 1
+        try:
+            waiting = asyncio.create_task(generation.ready.wait())
+            leaving = asyncio.create_task(reception.gone.wait())
+            await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            leaving.cancel()
+            if generation.failure is not None:
+                await reception.refuse(generation.failure)
+            elif not reception.gone.is_set():
+                await reception.hand_over(generation.runner)
+        finally:
+            generation.users -= 1
+            if not generation.users:
+                self._unused(generation)
+
+    def _generation(self, ask: Ask) -> Generation:
+        """The Deployment that is asked for; begun where there is none."""
+        found = self._generations.get(ask.fingerprint)
+        if found is not None:
+            return found
+        generation = Generation(ask)
+        for other in self._generations.values():
+            if other.name == generation.name:
+                other.superseded = True
+                if not other.users:
+                    self._end(other)
+        self._generations[ask.fingerprint] = generation
+        task = self._lives[generation] = asyncio.create_task(generation.live())
+        task.add_done_callback(lambda _: self._over(generation))
+        return generation
+
+    def _unused(self, generation: Generation) -> None:
+        if generation.superseded:
+            self._end(generation)
+        else:
+            asyncio.get_running_loop().call_later(_UNUSED, self._end_unused, generation)
+
+    def _end_unused(self, generation: Generation) -> None:
+        if not generation.users and self._connections:
+            self._end(generation)
+
+    def _end(self, generation: Generation) -> None:
+        generation.end()
+        if self._generations.get(generation.ask.fingerprint) is generation:
+            del self._generations[generation.ask.fingerprint]
+
+    def _over(self, generation: Generation) -> None:
+        """It has ended, or failed to load: then the failure is told for a while."""
+        self._lives.pop(generation, None)
+        if generation.failure is not None:
+            asyncio.get_running_loop().call_later(_FAILED, self._end, generation)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a connection to the pool host failed", exc_info=error)
+        self._changed.set()
+
+    async def _until_over(self, watch: asyncio.Task[None]) -> None:
+        """Return when no worker is left and none can come."""
+        while True:
+            if not self._connections:
+                if watch.done():
+                    return
+                if self._instance.pid is None:
+                    self._changed.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_ALONE):
+                            await self._changed.wait()
+                    if not self._connections:
+                        return
+            self._changed.clear()
+            change = asyncio.create_task(self._changed.wait())
+            await asyncio.wait([change, *([] if watch.done() else [watch])], return_when=asyncio.FIRST_COMPLETED)
+            change.cancel()
+
+    async def _instance_ends(self) -> None:
+        """Return when the process whose life is the instance's has ended; never, where it is none."""
+        pid, start = self._instance.pid, self._instance.started
+        ended = asyncio.Event()
+        if pid is None:
+            await ended.wait()
+            return
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            if not place.alive(pid, start):  # another process has its number by now
+                return
+            loop.add_reader(descriptor, ended.set)
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+
+class Reception(asyncio.Protocol):
+    """A connection that has not yet said what it wants."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._buffer = host, b""
+        self._loop = asyncio.get_running_loop()
+        self._asked = False
+        self.gone = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._timer = self._loop.call_later(_ASKING, transport.abort)
+        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, uid, _ = _PEER.unpack(peer)
+        if uid != os.geteuid():
+            logger.warning("user %d may not use this pool", uid)
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._asked:  # its first frames, for whoever will serve it
+            if len(self._buffer) > HELLO_LIMIT:
+                self._transport.abort()
+            return
+        try:
+            found = read_ask(self._buffer)
+        except ProtocolError as error:
+            logger.warning("a connection to the pool host ends: %s", error)
+            self._transport.abort()
+            return
+        if found is not None:
+            self._asked = True
+            ask, self._buffer = found
+            self._timer.cancel()
+            if ask.ask == "status":
+                self._transport.write(json.dumps(self._host.status(), default=str).encode())
+                self._transport.close()
+            else:
+                self._host.welcome(self, ask)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self.gone.set()
+
+    async def hand_over(self, runner: ObserveRunner) -> None:
+        """Serve the Runner on this connection until it ends."""
+        await self._serve(FrameServer(runner))
+
+    async def refuse(self, error: JinaASGIError) -> None:
+        """Say why there will be no hello."""
+        if not self.gone.is_set():
+            await self._serve(Refusal(error))
+
+    async def _serve(self, server: FrameServer) -> None:
+        self._transport.set_protocol(server)
+        server.connection_made(self._transport)
+        if self._buffer:
+            server.data_received(self._buffer)
+        await server.wait_closed()
+
+
+def main() -> None:
+    """The process's whole life. Its arguments: the descriptor that it listens on, and the instance."""
+    descriptor, key, pid, start = sys.argv[1:]
+    logging.basicConfig(stream=sys.stderr, format="[pool] %(levelname)s %(name)s: %(message)s")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with its workers, and they with their server
+    instance = place.Instance(key, int(pid) or None, int(start) or None)
+    asyncio.run(_serve(socket.socket(fileno=int(descriptor)), instance))
+    if instance.pid is not None:
+        place.remove(key)
+
+
+async def _serve(listening: socket.socket, instance: place.Instance) -> None:
+    with frozen():
+        await Host(listening, instance).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""A web worker's side of the pool host: the Runner over a connection that comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+from jina_asgi._pool import Restarts
+from jina_asgi.errors import DefinitionError, ExecutorError
+from jina_asgi.processes import election, place
+from jina_asgi.processes.asks import Ask
+from jina_asgi.protocols.frames_client import FrameClient
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.pool import PoolRunner
+from jina_asgi.runners.seat import Seat
+from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Endpoint
+from jina_asgi.uses import Uses
+
+_DECISIVE = (ExecutorError, DefinitionError)  # the host has tried again itself
+_LOADING = 24 * 3600.0  # seconds: the host itself says when loading takes too long
+
+
+class HostConnection:
+    """One connection to the host of this server instance, which is started where there is none."""
+
+    def __init__(self, name: str, ask: bytes, endpoints: Mapping[str, Endpoint] | None) -> None:
+        self.name, self._ask = name, ask
+        self.client = FrameClient(self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0)
+        self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
+        self._why = ""
+
+    @property
+    def pid(self) -> int | None:
+        """None: the host is no child of this process."""
+        return None
+
+    @property
+    def device(self) -> str:
+        """None of its own."""
+        return ""
+
+    async def start(self) -> None:
+        """Connect, and wait until the Deployment has loaded there.
+
+        Raises:
+            ExecutorError: it failed to load. NotReady: there is no host, and none could be started.
+        """
+        await self._life.__aenter__()
+
+    async def ended(self) -> str:
+        """Wait until the connection is gone; why."""
+        await self.client.lost()
+        return self._why or "is gone"
+
+    async def stop(self) -> None:
+        """Close the connection; what still runs is cancelled."""
+        await self._life.__aexit__(None, None, None)
+
+    async def kill(self, why: str) -> None:
+        """End the connection at once."""
+        self._why = self._why or why
+        self.client.abort()
+        await self.client.lost()
+
+    def resident(self) -> int:
+        """Nothing of this process's."""
+        return 0
+
+    async def _connect(
+        self, factory: Callable[[], asyncio.Protocol]
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        connection = await asyncio.to_thread(self._called)
+        connection.setblocking(False)
+        return await asyncio.get_running_loop().create_unix_connection(factory, sock=connection)
+
+    def _called(self) -> socket.socket:
+        connection = election.connect(place.instance())
+        try:
+            connection.sendall(self._ask)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> PoolRunner:
+    """The Runner over the replicas that this server instance's host keeps.
+
+    Raises:
+        DefinitionError: an option cannot be given to another process.
+    """
+    ask = Ask.to_serve(uses, settings).dumps()
+    restarts = Restarts()
+
+    def make(index: int) -> HostConnection:
+        return HostConnection(f"the pool host of {settings.name}", ask, endpoints)
+
+    return PoolRunner(
+        settings.name,
+        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_DECISIVE)],
+        restarts,
+        endpoints=endpoints,
+        room=settings.max_queue,
+        again=lambda endpoint: endpoint.idempotent,
+        admission=Admission(settings.max_queue, settings.max_queue_bytes),
+        grace=settings.grace,
+        called="host",
+    )

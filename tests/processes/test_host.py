@@ -1,0 +1,267 @@
+"""One pool behind all workers of an application: one host, its replicas, one queue, whoever dies or is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import httpx
+import pytest
+
+from jina_asgi.processes import place
+from tests.processes.rig import ROOT, Journal, Served
+
+pytestmark = pytest.mark.processes
+
+APP = "tests.processes.pooled:app"
+SETTLED = 15.0  # seconds that a pool may take to be whole again: its replicas import docarray on two busy cores
+
+
+def children(pid: int) -> list[int]:
+    """The living processes that a process has started."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in task.read_text().split()]
+    return [child for child in found if place.alive(child, place.started(child))]
+
+
+class Pooled:
+    """The application on gunicorn with four workers."""
+
+    def __init__(self, server: Served) -> None:
+        self.server = server
+
+    @property
+    def workers(self) -> list[int]:
+        return [pid for pid in self.server.members() if pid != self.server.process.pid]
+
+    @property
+    def host(self) -> int:
+        [host] = self.hosts()
+        return host
+
+    def hosts(self) -> list[int]:
+        key = place_key(self.server.process.pid)
+        return [pid for pid in processes("jina_asgi.processes.host") if key in command(pid)]
+
+    @property
+    def replicas(self) -> list[int]:
+        return [pid for host in self.hosts() for pid in children(host)]
+
+    def run(self, http: httpx.Client, name: str = "x", pause: float = 0.0) -> dict[str, object]:
+        answer = http.post("/lm/run", json={"data": [{"name": name, "pause": pause}]})
+        assert answer.status_code == 200, answer.text
+        [doc] = answer.json()["data"]
+        assert doc["name"] == name
+        return dict(doc)
+
+    def until(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SETTLED
+        while not what():
+            assert time.monotonic() < deadline, self.server.log
+            time.sleep(0.05)
+
+
+def command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def processes(module: str) -> list[int]:
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if module in command(pid) and place.alive(pid, place.started(pid))]
+
+
+def place_key(pid: int) -> str:
+    return f"{pid}-{place.started(pid)}-{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def fresh(server: Served) -> httpx.Client:
+    """A connection a request, so that each goes to whichever worker takes it."""
+    return server.client(limits=httpx.Limits(max_keepalive_connections=0))
+
+
+@pytest.fixture
+def pooled(journal: Journal) -> Iterator[Pooled]:
+    with Served("gunicorn-uvicorn", APP, "--workers", "4", env=journal.env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200 and len(pool.replicas) == 2)
+        yield pool
+        server.signal(signal.SIGTERM)
+        assert server.ended(within=20.0) == 0
+        pool.until(lambda: not pool.hosts())
+
+
+class Hammer:
+    """Threads that ask until told to stop; every answer is checked, and those that failed are kept."""
+
+    def __init__(self, pool: Pooled, count: int = 4) -> None:
+        self._pool, self._enough = pool, Event()
+        self.failed: list[str] = []
+        self.answered = 0
+        self._threads = ThreadPoolExecutor(count)
+        self._count = count
+
+    def __enter__(self) -> Hammer:
+        self._http = fresh(self._pool.server)
+        self._asking = [self._threads.submit(self._ask, index) for index in range(self._count)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        for asking in self._asking:
+            asking.result()
+        self._threads.shutdown()
+        self._http.close()
+
+    def more(self, count: int = 50) -> None:
+        """Wait until so many more were answered."""
+        wanted = self.answered + count
+        self._pool.until(lambda: self.answered >= wanted)
+
+    def _ask(self, index: int) -> None:
+        number = 0
+        while not self._enough.is_set():
+            number += 1
+            try:
+                self._pool.run(self._http, f"{index}-{number}", 0.001)
+                self.answered += 1
+            except (httpx.HTTPError, AssertionError) as error:
+                self.failed.append(repr(error))
+
+
+def test_all_workers_share_one_host_and_its_replicas(pooled: Pooled) -> None:
+    with fresh(pooled.server) as http, ThreadPoolExecutor(64) as threads:
+        docs = list(threads.map(lambda i: pooled.run(http, str(i), 0.1), range(256)))
+        workers = [http.get("/worker").json() for _ in range(40)]
+
+    assert {doc["pid"] for doc in docs} == set(pooled.replicas)
+    assert len(pooled.hosts()) == 1
+    assert max(int(str(doc["batch"])) for doc in docs) > 16  # of requests that came to different workers
+    assert len({worker["pid"] for worker in workers}) > 1
+    assert not any(worker["has_model"] for worker in workers)
+
+
+def test_workers_come_and_go_without_the_models_noticing(pooled: Pooled) -> None:
+    before = pooled.replicas
+    with Hammer(pooled) as hammer:
+        hammer.more()
+        pooled.server.signal(signal.SIGHUP)
+        hammer.more(100)
+        assert not hammer.failed
+        for worker in pooled.workers[:2]:
+            os.kill(worker, signal.SIGKILL)
+        hammer.more(100)
+
+    assert all("ReadError" in failure or "RemoteProtocol" in failure for failure in hammer.failed)  # of the killed
+    assert pooled.replicas == before
+
+
+def test_a_replica_that_is_killed_costs_nobody_an_answer(pooled: Pooled) -> None:
+    with Hammer(pooled) as hammer:
+        for _ in range(2):
+            hammer.more()
+            os.kill(pooled.replicas[0], signal.SIGKILL)
+            pooled.until(lambda: len(pooled.replicas) == 2)
+        hammer.more()
+
+    assert not hammer.failed
+
+
+def test_a_host_that_is_killed_is_replaced_and_takes_its_replicas_with_it(pooled: Pooled) -> None:
+    host, before = pooled.host, set(pooled.replicas)
+    with Hammer(pooled) as hammer:
+        hammer.more()
+        os.kill(host, signal.SIGKILL)
+        pooled.until(lambda: len(pooled.replicas) == 2 and not before & set(pooled.replicas))
+        hammer.more()
+
+    assert not hammer.failed
+    assert pooled.host != host
+    assert not [pid for pid in before if place.alive(pid, place.started(pid))]
+
+
+def test_a_stream_crosses_both_processes_and_is_closed_where_its_client_left(pooled: Pooled, journal: Journal) -> None:
+    with fresh(pooled.server) as http:
+        with http.stream("POST", "/lm/stream", json={"data": {"name": "s", "pause": 0.01}}) as events:
+            lines = events.iter_lines()
+            assert [line for line, _ in zip((line for line in lines if "data" in line), range(3), strict=False)]
+        journal.until("closed s")
+
+
+def test_new_code_is_loaded_beside_the_old_when_workers_are_told_to_reload(tmp_path: Path, journal: Journal) -> None:
+    (tmp_path / "fresh_model.py").write_text((ROOT / "tests/processes/pooled_model.py").read_text())
+    app = (ROOT / "tests/processes/pooled.py").read_text().replace("tests.processes.pooled_model", "fresh_model")
+    (tmp_path / "fresh_app.py").write_text(app)
+    env = {**journal.env, "PYTHONPATH": f"{tmp_path}:{ROOT}", "POOLED_REPLICAS": "1"}
+    with Served("gunicorn-uvicorn", "fresh_app:app", "--workers", "2", env=env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
+            old = pool.run(http)["pid"]
+            with (tmp_path / "fresh_model.py").open("a") as model:
+                model.write("\n# new\n")
+            with Hammer(pool, 2) as hammer:
+                server.signal(signal.SIGHUP)
+                pool.until(lambda: len(pool.replicas) == 1 and old not in pool.replicas)
+                hammer.more(20)
+            assert not hammer.failed
+            assert pool.run(http)["pid"] != old
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_server_has_ended(number: int, journal: Journal) -> None:
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200 and len(pool.replicas) == 2)
+        replicas, folder = pool.replicas, place.folder(place_key(server.process.pid))
+        key = place_key(server.process.pid)
+        os.kill(server.process.pid, number)
+        server.process.wait(20.0)
+        pool.until(lambda: not [pid for pid in processes("jina_asgi.processes.host") if key in command(pid)])
+        pool.until(lambda: not [pid for pid in replicas if place.alive(pid, place.started(pid))])
+        pool.until(lambda: not folder.exists())
+
+
+RACER = """
+import sys
+from jina_asgi.processes import election, place
+sys.stdin.readline()
+connection = election.connect(place.instance())
+print("connected", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_of_many_who_look_for_a_host_one_starts_it() -> None:
+    name = f"race-{os.getpid()}"
+    env = {**os.environ, "JINA_ASGI_POOL": name, "PYTHONPATH": str(ROOT)}
+    command_line = [sys.executable, "-c", RACER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    racers = [subprocess.Popen(command_line, env=env, **pipes) for _ in range(16)]  # type: ignore[call-overload]
+    try:
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        assert {racer.stdout.readline() for racer in racers} == {"connected\n"}
+        [_] = [pid for pid in processes("jina_asgi.processes.host") if f"pool-{name}" in command(pid)]
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.communicate()
+        deadline = time.monotonic() + SETTLED
+        while [pid for pid in processes("jina_asgi.processes.host") if f"pool-{name}" in command(pid)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        place.remove(f"pool-{name}")
