@@ -18,7 +18,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jina_asgi import plans, schemas, tensors
+from jina_asgi import plans, tensors
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Schema
@@ -49,9 +49,11 @@ class Codec:
         self._read, self._read_columns = readers.of(schema.name), readers.of_columns(schema.name)
         self._writer = Writer(schema.models)
         #: Makes the endpoint's own list type (`DocList[T]`) of a list of docs.
-        self.wrap: Callable[[list[Any]], list[Any]] = (
-            schemas.Container.docs(self.model).make if self.model is not None else list
-        )
+        self.wrap: Callable[[list[Any]], list[Any]] = list
+        if self.model is not None:
+            from jina_asgi import schemas  # docarray, only where there are classes
+
+            self.wrap = schemas.Container.docs(self.model).make
         #: Whether pydantic can read these docs straight from JSON: no tensors or bytes in them.
         self.is_plain = self.model is not None and not plans.documents_with(schema, plans.is_binary)
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.

@@ -9,15 +9,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from jina_asgi import schemas, tensors, traits
+from jina_asgi import tensors, traits
 from jina_asgi.mismatch import Mismatch
 from jina_asgi.types import Field
+
+if TYPE_CHECKING:
+    from jina_asgi import schemas
 
 Read = Callable[[Any], Any]
 #: Columns and how many documents they hold, and rows to use, to documents; None: read them another way.
@@ -187,6 +190,8 @@ def _column(step: Step, column: Any) -> list[Any] | None:
 
 def default_of(model: type[BaseModel], name: str) -> Callable[[], Any] | None:
     """What makes a field's default, None where it is required or its default is no plain value."""
+    from jina_asgi import schemas  # docarray, only where there are classes
+
     info = model.model_fields[name]
     if info.is_required() or info.validate_default:
         return None

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.errors import PydanticUserError
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.schemas import Container, LegacyDocument, is_document, parameters_schema, schema_of
 from jina_asgi.types import Endpoint, EndpointKind, ParametersSchema
 
 RESERVED = frozenset({"/status", "/docs", "/openapi.json", "/dry_run", "/post"})
@@ -62,6 +61,8 @@ def method_of(
     Raises:
         DefinitionError: it names the method, what was found and what is expected.
     """
+    from jina_asgi import schemas  # docarray, with the first Executor class
+
     where = f"{cls.__name__}.{attribute}"
     function = getattr(cls, attribute)
     if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
@@ -88,8 +89,8 @@ def method_of(
     endpoint = Endpoint(
         name=name,
         kind=kind,
-        input=schema_of(takes),
-        output=schema_of(gives),
+        input=schemas.schema_of(takes),
+        output=schemas.schema_of(gives),
         parameters=_parameters(hints.get("parameters"), where),
         idempotent=idempotent,
         concurrent=is_async,
@@ -137,11 +138,13 @@ def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], wh
 
 
 def _batch(annotation: Any, where: str) -> Any:
+    from jina_asgi import schemas  # docarray, with the first Executor class
+
     if annotation is None:
-        return LegacyDocument
+        return schemas.LegacyDocument
     if annotation in (dict, typing.Any) or get_origin(annotation) is dict:
-        return LegacyDocument
-    container = Container.of(annotation)
+        return schemas.LegacyDocument
+    container = schemas.Container.of(annotation)
     if container is None:
         raise DefinitionError(
             f"{where} is annotated as {_name(annotation)}; expected DocList[SomeDoc] or list[SomeModel]"
@@ -151,21 +154,25 @@ def _batch(annotation: Any, where: str) -> Any:
 
 
 def _single(annotation: Any, where: str) -> Any:
+    from jina_asgi import schemas  # docarray, with the first Executor class
+
     if annotation is None:
-        return LegacyDocument
-    if not is_document(annotation):
+        return schemas.LegacyDocument
+    if not schemas.is_document(annotation):
         raise DefinitionError(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
     return annotation
 
 
 def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
+    from jina_asgi import schemas  # docarray, with the first Executor class
+
     if get_origin(annotation) is Annotated:
         return _parameters(get_args(annotation)[0], where)
     plain = (None, dict, Mapping, typing.Any)
     if annotation in plain or get_origin(annotation) in (dict, Mapping):
         return None
     try:
-        schema = parameters_schema(annotation)
+        schema = schemas.parameters_schema(annotation)
     except PydanticUserError as error:
         raise DefinitionError(f"{where}: the parameters' model {_name(annotation)} has no schema: {error}") from error
     if schema is not None:

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel
 
-from jina_asgi import plans, schemas, tensors, traits
+from jina_asgi import plans, tensors, traits
 from jina_asgi.direct import EXACT, Read, ReadColumns, Step, column_reader, default_of, row_reader
 from jina_asgi.mismatch import Mismatch, errors_of
 from jina_asgi.types import Field, Schema
@@ -113,6 +113,8 @@ class Readers:
 
     def _is_fast(self, name: str, seen: set[str]) -> bool:
         """Whether documents of this name, and those within, need no pydantic."""
+        from jina_asgi import schemas  # docarray, only where there are classes
+
         if name in seen:
             return True
         seen.add(name)
@@ -126,6 +128,8 @@ class Readers:
         )
 
     def _steps(self, name: str, model: type[BaseModel]) -> list[Step]:
+        from jina_asgi import schemas  # docarray, only where there are classes
+
         tensor_types, lists = schemas.tensor_types(model), schemas.doc_lists(model)
         strings, blobs = schemas.string_types(model), schemas.bytes_types(model)
         steps = []

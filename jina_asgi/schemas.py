@@ -157,17 +157,6 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
     return ParametersSchema(models[0].__name__, adapter.json_schema(by_alias=True), required, adapter)
 
 
-def tensor_to_numpy(value: Any) -> np.ndarray | None:
-    """A docarray or torch tensor as a numpy array on the host; None for anything else."""
-    if isinstance(value, np.ndarray):
-        return value.view(np.ndarray)
-    if isinstance(value, AbstractTensor):
-        return np.asarray(value._docarray_to_ndarray())
-    if traits.is_torch_type(type(value)) and hasattr(value, "detach"):
-        return np.asarray(value.detach().cpu().numpy())
-    return None
-
-
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:
     """The tensor fields of a document class, with how each is made."""
     found = {name: TensorType.of(info.annotation) for name, info in model.model_fields.items()}

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from jina_asgi import traits
+
 #: The dtypes that cross a wire; a packed tensor names one by its place here, so the order is part of the format.
 DTYPES = tuple(np.dtype(name) for name in "? i1 u1 <i2 <u2 <i4 <u4 <i8 <u8 <f2 <f4 <f8".split())
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
@@ -209,3 +211,15 @@ def _truths(array: np.ndarray) -> np.ndarray:
     """Booleans of bytes that another has sent: numpy counts on 0 and 1, and does not look."""
     truths: np.ndarray = array.view(np.uint8) != 0
     return truths
+
+
+def from_tensor(value: Any) -> np.ndarray | None:
+    """A docarray or torch tensor as a numpy array on the host; None for anything else. Imports neither."""
+    if isinstance(value, np.ndarray):
+        return value.view(np.ndarray)
+    kind = type(value)
+    if hasattr(kind, "_docarray_to_ndarray"):
+        return np.asarray(value._docarray_to_ndarray())
+    if traits.is_torch_type(kind) and hasattr(value, "detach"):
+        return np.asarray(value.detach().cpu().numpy())
+    return None

@@ -87,5 +87,12 @@ def _run_main(file: str) -> ModuleType:
     """The program that started us, run again but for what stands under `if __name__ == "__main__"`."""
     module = ModuleType(_MAIN)
     sys.modules[_MAIN] = sys.modules["__main__"] = module  # before it runs: its classes look their module up
-    module.__dict__.update(runpy.run_path(file, run_name=_MAIN))
+    try:
+        found = runpy.run_path(file, run_name=_MAIN)
+    except Exception as error:
+        raise DefinitionError(
+            f"{file} was run again to find its classes, and raised {type(error).__name__}: {error}; what only the program"
+            " itself shall do belongs below `if __name__ == '__main__':`"
+        ) from error
+    module.__dict__.update(found)
     return module

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
-from jina_asgi import schemas, tensors, traits
+from jina_asgi import tensors, traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Layout:
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Layout:
+        from jina_asgi import schemas  # docarray, only where there are classes
+
         attributes = {name: traits.wire_name(model, name) for name in model.model_fields}
         dumps = traits.dumps_of(model)
         keeps_extra = model.model_config.get("extra") == "allow"
@@ -98,7 +100,7 @@ class Writer:
 
     def for_json(self, value: Any) -> Any:
         """What orjson asks for a value that it does not know."""
-        array = schemas.tensor_to_numpy(value)
+        array = tensors.from_tensor(value)
         if array is not None:
             if array.ndim == 0:
                 return array.item()
@@ -131,7 +133,7 @@ class Writer:
                 return value.item()
             if isinstance(value, deque):
                 return list(value)
-            array = schemas.tensor_to_numpy(value)
+            array = tensors.from_tensor(value)
             return other(value) if array is None else msgspec.msgpack.Ext(*tensors.pack(array))
 
         return hook

@@ -333,7 +333,13 @@ async def test_max_queue_bounds_what_waits_and_runs() -> None:
         await worker.call("/default", Text(text="a"))
 
 
-@pytest.mark.parametrize("uses", [None, "Worker", object(), Text, 5])
+@pytest.mark.parametrize("path", ["Worker", "", "a..B", "a.b.", "a b.C"])
+def test_a_path_that_names_no_class_is_refused(path: str) -> None:
+    with pytest.raises(DefinitionError, match="expected an import path such as"):
+        Deployment(path)
+
+
+@pytest.mark.parametrize("uses", [None, object(), Text, 5])
 def test_something_else_than_an_executor_class_is_refused(uses) -> None:
     with pytest.raises(DefinitionError, match="expected a class derived from"):
         Deployment(uses)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 
 _PLACES = 512
 _NUMBER = struct.Struct("<Q")
 
 
 class Marks:
-    """The page, shared by descriptor. Numbers grow, and a place holds the last of those that share it."""
+    """The page, shared by descriptor. A place holds the highest number of those that share it."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._page = mmap.mmap(descriptor, _PLACES * _NUMBER.size)
+        self._writing = threading.Lock()
 
     @classmethod
     def made(cls) -> Marks:
@@ -30,7 +32,9 @@ class Marks:
 
     def begin(self, number: int) -> None:
         """The work of this request begins now; from any thread."""
-        _NUMBER.pack_into(self._page, number % _PLACES * _NUMBER.size, number)
+        with self._writing:
+            if not self.begun(number):  # else a later one began before it: that mark stands for both
+                _NUMBER.pack_into(self._page, number % _PLACES * _NUMBER.size, number)
 
     def begun(self, number: int) -> bool:
         """Whether the work of this request was begun. A later request in its place says that it was."""

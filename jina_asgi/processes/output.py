@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 _LONGEST = 8192  # bytes, after which a line is broken in two
+_ODD = re.compile(r"[^\t -~]+")  # what may have to be escaped
 
 
 class Output(asyncio.Protocol):
@@ -36,5 +38,8 @@ class Output(asyncio.Protocol):
 
 def _printable(line: bytes) -> str:
     """A line as text; control characters, which could forge or hide other lines, are escaped."""
-    text = line.rstrip(b"\r").decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
+    return _ODD.sub(_escaped, line.rstrip(b"\r").decode(errors="backslashreplace"))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found[0])

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from typing import BinaryIO
 
 from jina_asgi.devices import VARIABLE
 from jina_asgi.errors import NotReady
@@ -68,33 +69,8 @@ class ReplicaProcess:
         Raises:
             ExecutorError: it failed to load. NotReady: it died while it loaded, or took too long.
         """
-        ours, theirs = socket.socketpair()
-        self._ours = ours
-        reading, writing = os.pipe()
-        with theirs:
-            descriptors = theirs.fileno(), self._marks.descriptor
-            command = [sys.executable, "-m", "jina_asgi.processes.replica", *map(str, descriptors), str(os.getpid())]
-            try:
-                self._process = subprocess.Popen(  # noqa: ASYNC220, S603  # a fork takes a moment; our own program
-                    [*command, self.name],
-                    env=self._env,
-                    stdin=subprocess.PIPE,
-                    stdout=writing,
-                    stderr=writing,
-                    pass_fds=descriptors,
-                    start_new_session=True,
-                )
-            except BaseException:
-                ours.close()
-                os.close(reading)
-                raise
-            finally:
-                os.close(writing)
-        loop = asyncio.get_running_loop()
-        self._pidfd = os.pidfd_open(self._process.pid)
-        loop.add_reader(self._pidfd, self._ended)
-        await loop.connect_read_pipe(lambda: self._output, os.fdopen(reading, "rb", 0))
-        loading = asyncio.ensure_future(self._load())
+        reading = self._spawn()
+        loading = asyncio.ensure_future(self._load(reading))
         exiting = asyncio.ensure_future(self._exited.wait())
         try:
             await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
@@ -138,6 +114,7 @@ class ReplicaProcess:
             await self._exited.wait()
         await self.client.lost()
         self._marks.close()
+        self._ours.close()  # nobody has taken it where loading was cancelled
         with suppress(TimeoutError):  # something that it started may hold its output open, in a session of its own
             async with asyncio.timeout(_SAID):
                 await self._output.ended.wait()
@@ -148,9 +125,35 @@ class ReplicaProcess:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
-    async def _load(self) -> None:
+    def _spawn(self) -> BinaryIO:
+        """Start the process; where its output is read."""
+        with ExitStack() as left:  # where it cannot be started
+            left.callback(self._marks.close)
+            self._ours, theirs = map(left.enter_context, socket.socketpair())
+            reading, writing = map(left.enter_context, _pipe())
+            alive, self._alive = map(left.enter_context, _pipe())
+            descriptors = theirs.fileno(), self._marks.descriptor, alive.fileno()
+            command = [sys.executable, "-m", "jina_asgi.processes.replica", *map(str, descriptors), str(os.getpid())]
+            self._process = subprocess.Popen(  # noqa: S603  # our own program
+                [*command, self.name],
+                env=self._env,
+                stdin=subprocess.PIPE,
+                stdout=writing,
+                stderr=writing,
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
+            self._pidfd = os.pidfd_open(self._process.pid)
+            asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+            left.pop_all()
+        for given in (theirs, writing, alive):
+            given.close()
+        return reading
+
+    async def _load(self, reading: BinaryIO) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
+        await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, reading)
         given, spec = self._process.stdin, self._spec
         with suppress(BrokenPipeError):  # it has ended already, which `_ended` tells
             await asyncio.to_thread(_give, given, spec)
@@ -168,8 +171,14 @@ class ReplicaProcess:
         assert self._process is not None
         _kill_group(self._process.pid)  # before it is waited for: until then nobody else has its number
         status = self._process.wait()
+        self._alive.close()
         self._why = self._why or _told(status)
         self._exited.set()
+
+
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    reading, writing = os.pipe()
+    return os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
 
 
 def _give(given: object, spec: bytes) -> None:
@@ -185,5 +194,5 @@ def _kill_group(pid: int) -> None:
 def _told(status: int) -> str:
     if status >= 0:
         return f"exited with code {status}"
-    name = signal.Signals(-status).name
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     return f"was killed by {name}" + (", probably for want of memory" if -status == signal.SIGKILL else "")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
+import io
 import logging
 import os
 import signal
@@ -32,10 +34,12 @@ _UNREAD = 5.0  # seconds that a failure's reason has to be read
 
 
 def main() -> None:
-    """The process's whole life. Its arguments: the descriptors of its socket and its marks, its parent's pid."""
-    end_with(int(sys.argv[3]))
+    """The process's whole life. Its arguments: descriptors of its socket, its marks and `end_with`'s; its parent's pid."""
+    end_with(int(sys.argv[4]), alive=int(sys.argv[3]))
     signal.signal(signal.SIGTERM, _end_group)  # the parent's death, or an impatient parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the parent's to handle
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a line is read as it is printed, and not lost with the process
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     connection, marks = socket.socket(fileno=int(sys.argv[1])), Marks(int(sys.argv[2]))
     with sys.stdin.buffer as given:
@@ -47,8 +51,15 @@ def main() -> None:
         os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
 
 
-def end_with(parent: int) -> None:
-    """Ask the system for SIGTERM when our parent ends; at once if it already has."""
+def end_with(parent: int, *, alive: int) -> None:
+    """Have the system end this process and those that it starts when our parent ends; at once if it already has.
+
+    `alive` is a pipe that only the parent holds open: at its end the system kills the group, whatever Python does just
+    then. Where others have inherited the parent's end there is SIGTERM still.
+    """
+    fcntl.fcntl(alive, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(alive, fcntl.F_SETFL, os.O_ASYNC)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)

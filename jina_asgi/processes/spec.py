@@ -42,5 +42,25 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replica_options(settings: DeploymentSettings) -> dict[str, Any]:
-    """The options that a replica is given: those that were set."""
+    """The options that a replica is given: those that were set.
+
+    Raises:
+        DefinitionError: names what cannot be given to another process, or would arrive there as something else.
+    """
+    _check(settings.uses_with, "uses_with")
+    _check(settings.uses_metas, "uses_metas")
     return settings.model_dump(exclude_unset=True, exclude=_KEEPERS)
+
+
+def _check(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{where}[{index}]")
+    elif not (value is None or isinstance(value, bool | int | float | str | bytes)):
+        raise DefinitionError(
+            f"{where} holds a {type(value).__name__}, which cannot be given to another process, as replicas need;"
+            " expected plain data (numbers, text, bytes, lists, dicts)"
+        )

@@ -6,17 +6,26 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from jina_asgi._pool import Restarts
-from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ReplicaDied, Unavailable, UnknownEndpoint
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    ExecutorError,
+    JinaASGIError,
+    NotReady,
+    ReplicaDied,
+    Unavailable,
+    UnknownEndpoint,
+)
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.seat import Member, Seat
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
 
+_HURRY = 1.0  # seconds that replicas have to end when serving is cancelled
 _MOVES = 8  # to other replicas, of a call that had not begun
 
 
@@ -102,7 +111,7 @@ class PoolRunner:
                             begun = True
                             yield docs
                 except JinaASGIError as error:
-                    if begun and not member.is_open:
+                    if begun and isinstance(error, Unavailable) and self._is_running and not member.is_open:
                         self._counts["lost"] += 1
                         raise ReplicaDied("the replica died in the middle of the stream") from error
                     tries.failed(member, error)
@@ -124,7 +133,7 @@ class PoolRunner:
                 raise
             finally:
                 self._state = "draining"
-                await self._drain(0.0 if hurried else self._grace)
+                await self._drain(hurried)
         finally:
             self._state = "stopped"
             for task in keeping:
@@ -160,13 +169,13 @@ class PoolRunner:
         if self._endpoints is None:
             self._endpoints = client.endpoints
 
-    async def _drain(self, grace: float) -> None:
+    async def _drain(self, hurried: bool) -> None:
         """Let what was accepted end within the grace period; then end the replicas, and with them what is left."""
         cancelled: asyncio.CancelledError | None = None
         if self._calls:
             self._idle.clear()
             try:
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(0.0 if hurried else self._grace):
                     await self._idle.wait()
             except TimeoutError:
                 pass
@@ -174,16 +183,25 @@ class PoolRunner:
                 cancelled = error
         self._state = "stopping"
         for waiters in self._waiting.values():
-            for waiter in waiters:
-                waiter.fail(NotReady(f"{self.name} stopped before this call began"))
+            while waiters:
+                waiters.popleft().fail(NotReady(f"{self.name} stopped before this call began"))
         stopping = asyncio.gather(*(seat.stop() for seat in self._seats), return_exceptions=True)
-        with suppress(asyncio.CancelledError):  # being cancelled hurries: `lifespan` kills what has not stopped
-            await stopping
+        try:
+            async with asyncio.timeout(_HURRY if hurried or cancelled is not None else None):
+                await stopping
+        except TimeoutError:
+            pass  # being cancelled they were killed
+        except asyncio.CancelledError as error:
+            cancelled = error
         if cancelled is not None:
             raise cancelled
 
+    @property
+    def _is_running(self) -> bool:
+        return self._state in ("ready", "draining")
+
     def _find(self, name: str) -> Endpoint:
-        if self._state not in ("ready", "draining"):
+        if not self._is_running:
             raise NotReady(f"{self.name} is {self._state}; calls run only within its lifespan")
         endpoint = resolve(self.endpoints, name)
         if endpoint is None:
@@ -300,9 +318,10 @@ class _Tries:
         """
         pool = self._pool
         if member.is_open or not isinstance(error, Unavailable):
-            member.answered += 1
+            if not isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
+                pool._worked(member)
             raise error
-        if pool._state == "stopping":
+        if not pool._is_running:
             raise error
         if not isinstance(error, ReplicaDied):
             self._moves += 1

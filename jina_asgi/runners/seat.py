@@ -171,8 +171,8 @@ class Seat:
     async def _one_life(self) -> float:
         """From the start of one replica to its end; seconds to wait until the next is started."""
         self._become("loading")
-        replica = self._make(self.index)
         try:
+            replica = self._make(self.index)
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = error
@@ -180,7 +180,7 @@ class Seat:
                 delay = self._restarts.give_up()
             else:
                 delay = self._restarts.failed(self.index, time.monotonic(), _dice())
-            logger.error("%s failed to start; next try in %.1f s: %s", replica.name, delay, error)
+            logger.error("replica %d failed to start; next try in %.1f s: %s", self.index, delay, error)
             return delay
         self.failure = None
         self.member = Member(replica)
@@ -235,12 +235,12 @@ class Seat:
 
     async def _replace(self, old: Member) -> bool:
         """Start another first, then let this one finish what it has."""
-        replica = self._make(self.index)
         try:
+            replica = self._make(self.index)
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; the old one goes on
             self._not_before = time.monotonic() + 30.0
-            logger.error("%s is due to be replaced, but the new one failed to start: %s", replica.name, error)
+            logger.error("%s is due to be replaced, but the new one failed to start: %s", old.replica.name, error)
             return False
         self.member = Member(replica)
         self.restarts += 1
@@ -254,8 +254,8 @@ class Seat:
         try:
             async with asyncio.timeout(self._grace):
                 await old.idle.wait()
-        except TimeoutError:
-            pass
+        except TimeoutError:  # its death tells what had begun, and may not begin again, from what can move
+            await old.replica.kill("took too long to finish")
         finally:
             await old.replica.stop()
 
