@@ -39,7 +39,7 @@ HEADER_SIZE = _HEADER.size
 class FrameKind(enum.IntEnum):
     """What a frame says. The asking side sends the first group, the answering side the second; hello goes both ways.
 
-    The third group is for whoever wants to know whether the other side's loop still turns.
+    The third group is about the other side itself: whether its loop still turns, and how it is.
     """
 
     HELLO = 1
@@ -56,12 +56,13 @@ class FrameKind(enum.IntEnum):
 
     PING = 11  #: from the asking side
     PONG = 12  #: answers each ping
+    NEWS = 13  #: from the answering side: whether it can answer just now
 
 
 # Comparing plain ints is several times faster than looking a member up in the enumeration.
 HELLO, CALL, STREAM, CANCEL, CREDIT = (int(member) for member in list(FrameKind)[:5])
 RESULT, ITEM, END, ERROR, GOODBYE = (int(member) for member in list(FrameKind)[5:10])
-PING, PONG = (int(member) for member in list(FrameKind)[10:])
+PING, PONG, NEWS = (int(member) for member in list(FrameKind)[10:])
 
 
 # A msgspec Struct, because a frame is made for every message: 0.2 us where a frozen dataclass takes 1.
@@ -171,7 +172,7 @@ class FrameReader:
 
     def _check(self, header: tuple[int, ...]) -> None:
         length, _, kind, flags, head, count = header
-        if not HELLO <= kind <= PONG:
+        if not HELLO <= kind <= NEWS:
             raise self._fail(f"no frame is of kind {kind}")
         if flags:
             raise self._fail(f"no frame has the flags {flags:#x}")

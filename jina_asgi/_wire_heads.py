@@ -99,10 +99,17 @@ class GoodbyeHead(Head, frozen=True):
     last: Count
 
 
+class NewsHead(Head, frozen=True):
+    """How the answering side is: `trouble` is why it can answer nothing just now, or nothing."""
+
+    trouble: str = ""
+
+
 _encoder = msgspec.msgpack.Encoder()
 _lenient_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
-    head: msgspec.msgpack.Decoder(head) for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead)
+    head: msgspec.msgpack.Decoder(head)
+    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead)
 }
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 

@@ -24,6 +24,7 @@ from jina_asgi._wire_heads import (
     ErrorHead,
     GoodbyeHead,
     Hello,
+    NewsHead,
     error_of,
     read,
 )
@@ -146,8 +147,8 @@ class Asking(Generic[HolderT]):
         self.last_started: int | None = None
         #: Open requests that somebody still waits for.
         self.waiting = 0
-        #: Pings that were answered.
-        self.pongs = 0
+        #: Pings that were answered, and why the other side can answer nothing else just now.
+        self.pongs, self.trouble = 0, ""
         #: Answers that came for a request after it was cancelled, and for no open request at all.
         self.late = self.strays = 0
         self._last = 0
@@ -228,6 +229,8 @@ class Asking(Generic[HolderT]):
             self.last_started = read(frame, GoodbyeHead).last
         elif frame.kind == _wire.PONG:
             self.pongs += 1
+        elif frame.kind == _wire.NEWS:
+            self.trouble = read(frame, NewsHead).trouble
         else:
             raise ProtocolError(f"{_name(frame)} without a request")
 

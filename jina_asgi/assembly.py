@@ -6,7 +6,7 @@ The modules of `processes` are imported where a pool is asked for: they are for 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi.batching import batching_of
@@ -26,8 +26,6 @@ from jina_asgi.uses import Uses
 def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> ObserveRunner:
     """observe → deadline → shared → batcher → local executor; with a pool, the host's Runner in place of the last two."""
     inner: Runner
-    if settings.pooled and settings.placement is None:  # TEMPORARY
-        return assemble_pool(uses, settings)
     if settings.pooled:
         from jina_asgi.processes.hosted import hosted
 
@@ -42,11 +40,16 @@ def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> Obser
 
 
 def assemble_pool(
-    uses: Uses | type[Executor], settings: DeploymentSettings, path: Sequence[str] | None = None
+    uses: Uses | type[Executor],
+    settings: DeploymentSettings,
+    path: Sequence[str] | None = None,
+    *,
+    changed: Callable[[], None] = lambda: None,
 ) -> ObserveRunner:
     """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
 
-    `path` is where the replicas look for modules; None: where this process does.
+    `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
+    come or go.
     """
     from jina_asgi.processes.pool import process_pool
 
@@ -57,6 +60,7 @@ def assemble_pool(
         path=sys.path if path is None else path,
         endpoints=_endpoints(uses, settings),
         again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
+        changed=changed,
     )
 
     def wanted() -> Mapping[str, BatchingSettings]:
@@ -74,7 +78,7 @@ def assemble_pool(
     return ObserveRunner(DeadlineRunner(SharedRunner(batcher)), settings.name)
 
 
-def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> Runner:
+def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:
     """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
     cls = uses.load()
     return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))

@@ -15,13 +15,14 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from jina_asgi.assembly import assemble_pool
 from jina_asgi.errors import ExecutorError, JinaASGIError, ProtocolError
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask, read_ask
+from jina_asgi.processes.loop import run
 from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.settings import DeploymentSettings
@@ -42,8 +43,9 @@ class Generation:
         assert ask.uses is not None
         self.ask, self.settings = ask, DeploymentSettings.of(ask.options)
         self.name, self.uses = self.settings.name, ask.uses
-        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path)
+        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path, changed=self.tell)
         self.users = 0
+        self.connections: set[FrameServer] = set()
         self.superseded = False
         self.failure: JinaASGIError | None = None
         self.ready = asyncio.Event()  # or failed
@@ -65,6 +67,12 @@ class Generation:
 
     def end(self) -> None:
         self._ending.set()
+
+    def tell(self) -> None:
+        """Tell every worker whether calls can be answered."""
+        trouble = self.runner.trouble()
+        for connection in self.connections:
+            connection.tell(trouble)
 
     def status(self) -> dict[str, Any]:
         failure = None if self.failure is None else str(self.failure)
@@ -120,7 +128,7 @@ class Host:
             if generation.failure is not None:
                 await reception.refuse(generation.failure)
             elif not reception.gone.is_set():
-                await reception.hand_over(generation.runner)
+                await reception.hand_over(generation)
         finally:
             generation.users -= 1
             if not generation.users:
@@ -219,14 +227,13 @@ class Reception(asyncio.Protocol):
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._timer = self._loop.call_later(_ASKING, transport.abort)
+        self._transport = cast("asyncio.Transport", transport)
+        self._timer = self._loop.call_later(_ASKING, self._transport.abort)
         peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _, uid, _ = _PEER.unpack(peer)
         if uid != os.geteuid():
             logger.warning("user %d may not use this pool", uid)
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -254,9 +261,14 @@ class Reception(asyncio.Protocol):
         self._timer.cancel()
         self.gone.set()
 
-    async def hand_over(self, runner: ObserveRunner) -> None:
-        """Serve the Runner on this connection until it ends."""
-        await self._serve(FrameServer(runner))
+    async def hand_over(self, generation: Generation) -> None:
+        """Serve a Deployment on this connection until it ends."""
+        server = FrameServer(generation.runner)
+        generation.connections.add(server)
+        try:
+            await self._serve(server)
+        finally:
+            generation.connections.discard(server)
 
     async def refuse(self, error: JinaASGIError) -> None:
         """Say why there will be no hello."""
@@ -278,7 +290,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its workers, and they with their server
     instance = place.Instance(key, int(pid) or None, int(start) or None)
-    asyncio.run(_serve(socket.socket(fileno=int(descriptor)), instance))
+    run(_serve(socket.socket(fileno=int(descriptor)), instance))
     if instance.pid is not None:
         place.remove(key)
 

@@ -108,4 +108,5 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
         admission=Admission(settings.max_queue, settings.max_queue_bytes),
         grace=settings.grace,
         called="host",
+        patient=True,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from jina_asgi._pool import Restarts
 from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of
 from jina_asgi.discovery import visible_devices
+from jina_asgi.errors import DefinitionError
 from jina_asgi.processes.process import ReplicaProcess
 from jina_asgi.processes.spec import ReplicaSpec, replica_options
 from jina_asgi.runners.admission import Admission
@@ -29,6 +30,7 @@ def process_pool(
     path: Sequence[str],
     endpoints: Mapping[str, Endpoint] | None,
     again: Callable[[Endpoint], bool],
+    changed: Callable[[], None] = lambda: None,
 ) -> PoolRunner:
     """The Runner over `settings.replicas` processes.
 
@@ -38,6 +40,7 @@ def process_pool(
         path: where the replicas look for modules.
         endpoints: what they serve; None: what the first of them says.
         again: whether a call may be run again though it had begun when its replica died.
+        changed: called when replicas come or go.
 
     Raises:
         DefinitionError: an option cannot be given to another process, or names a device that there is not.
@@ -65,6 +68,7 @@ def process_pool(
             max_requests=settings.max_requests,
             max_rss=settings.max_rss,
             grace=settings.grace,
+            decisive=(DefinitionError,),  # trying again mends no class and no option
         )
         for index in range(settings.replicas)
     ]
@@ -77,6 +81,7 @@ def process_pool(
         again=again,
         admission=Admission(settings.max_queue, settings.max_queue_bytes),
         grace=settings.grace,
+        changed=changed,
     )
 
 

@@ -74,9 +74,8 @@ class ReplicaProcess:
         exiting = asyncio.ensure_future(self._exited.wait())
         try:
             await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
-            if not loading.done():  # what it had to say may be on its way
-                await asyncio.wait([loading], timeout=_SAID)
-            if not loading.done():
+            await asyncio.wait([loading, exiting], timeout=_SAID if exiting.done() or _is_unsaid(loading) else 0.0)
+            if exiting.done() and (not loading.done() or _is_unsaid(loading)):
                 raise NotReady(f"{self.name} {self._why} while it loaded; the log has what it printed")
             await loading
         except BaseException:
@@ -114,7 +113,10 @@ class ReplicaProcess:
             await self._exited.wait()
         await self.client.lost()
         self._marks.close()
-        self._ours.close()  # nobody has taken it where loading was cancelled
+        self._ours.close()  # nobody has taken these where loading was cancelled
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         with suppress(TimeoutError):  # something that it started may hold its output open, in a session of its own
             async with asyncio.timeout(_SAID):
                 await self._output.ended.wait()
@@ -174,6 +176,11 @@ class ReplicaProcess:
         self._alive.close()
         self._why = self._why or _told(status)
         self._exited.set()
+
+
+def _is_unsaid(loading: asyncio.Future[None]) -> bool:
+    """Whether it failed with no reason given but that the connection ended: what the process's end was is to be said."""
+    return loading.done() and isinstance(loading.exception(), NotReady)
 
 
 def _pipe() -> tuple[BinaryIO, BinaryIO]:

@@ -21,11 +21,12 @@ from contextlib import asynccontextmanager
 from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.heap import frozen
+from jina_asgi.processes.loop import run
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
 from jina_asgi.protocols.frames_server import FrameServer, Refusal
+from jina_asgi.runners.local import LocalRunner
 from jina_asgi.settings import DeploymentSettings
-from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
 
@@ -45,7 +46,7 @@ def main() -> None:
     with sys.stdin.buffer as given:
         spec = ReplicaSpec.loads(given.read())
     try:
-        asyncio.run(_serve(spec, connection, marks))
+        run(_serve(spec, connection, marks))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
@@ -70,7 +71,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
     try:
         async with _loaded(spec) as runner:
             with frozen():
-                server = FrameServer(runner, begins=marks.begin)
+                server = FrameServer(runner, begins=marks.begin, health=runner.health)
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:
@@ -81,7 +82,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
 
 
 @asynccontextmanager
-async def _loaded(spec: ReplicaSpec) -> AsyncIterator[Runner]:
+async def _loaded(spec: ReplicaSpec) -> AsyncIterator[LocalRunner]:
     # The module is imported in the main thread, as it would be in any program; `__init__` runs in the Executor's.
     sys.path[:] = spec.path
     runner = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)

@@ -157,6 +157,11 @@ class FrameClient:
         """Whether calls are taken."""
         return self._link is not None and self._link.is_open
 
+    @property
+    def trouble(self) -> str:
+        """Why the other side can answer nothing just now, as it says; nothing where it can."""
+        return "not connected" if self._link is None else self._link.state.trouble
+
     async def ping(self) -> None:
         """Return once the other side has answered, or the connection is lost."""
         if self._link is not None:

@@ -9,14 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
-from jina_asgi._wire_heads import MAGIC, VERSIONS, CreditHead, GoodbyeHead, Hello, describe, read, write, write_error
+from jina_asgi._wire_heads import (
+    MAGIC,
+    VERSIONS,
+    CreditHead,
+    GoodbyeHead,
+    Hello,
+    NewsHead,
+    describe,
+    read,
+    write,
+    write_error,
+)
 from jina_asgi._wire_state import Answering, Credit, agree
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError
 from jina_asgi.protocols.frames import Connection, encoded_answer, read_call, write_result
@@ -90,7 +101,8 @@ class FrameServer(Connection):
     """Serves `runner` to one connection; the protocol factory of a server makes one for each.
 
     `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off. `begins` is
-    told a request's number as its work begins, in whatever thread that is.
+    told a request's number as its work begins, in whatever thread that is. `health` says, after each ping, why nothing
+    can be answered just now.
     """
 
     def __init__(
@@ -100,12 +112,19 @@ class FrameServer(Connection):
         limit: int = FRAME_LIMIT,
         hello_timeout: float = 10.0,
         begins: Callable[[int], None] | None = None,
+        health: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         super().__init__(HELLO_LIMIT)
-        self._runner, self._limit, self._begins = runner, limit, begins
+        self._runner, self._limit, self._begins, self._health = runner, limit, begins, health
+        self._trouble = ""
         self._state: Answering[_Served] = Answering()
         self._tasks: set[asyncio.Task[None]] = set()
         self._hello_timer = self._loop.call_later(hello_timeout, self.abort)
+
+    def tell(self, trouble: str) -> None:
+        """Say why nothing can be answered just now; or, with nothing, that calls can."""
+        if self._state.hello is not None:
+            self.send(_wire.NEWS, 0, write(NewsHead(trouble)))
 
     async def drain(self, grace: float = 30.0) -> None:
         """Refuse new requests, let the open ones finish for `grace` seconds, cancel the rest, close."""
@@ -134,6 +153,10 @@ class FrameServer(Connection):
             self._greet()
         elif frame.kind == _wire.PING:
             self.send(_wire.PONG, 0)
+            if self._health is not None:
+                task = self._loop.create_task(self._tell_health(self._health))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
         elif served is not None:
             if frame.kind == _wire.CREDIT:
                 served.give(read(frame, CreditHead))
@@ -191,6 +214,12 @@ class FrameServer(Connection):
         served.task = self._loop.create_task(self._stream(served) if is_stream else self._call(served))
         self._tasks.add(served.task)
         served.task.add_done_callback(partial(self._finished, served, ticket))
+
+    async def _tell_health(self, health: Callable[[], Awaitable[str]]) -> None:
+        trouble = await health()
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self.tell(trouble)
 
     async def _call(self, served: _Served) -> None:
         try:

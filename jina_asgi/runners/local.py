@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,7 +22,10 @@ from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
+logger = logging.getLogger("jina_asgi")
+
 _END: Any = object()
+_HEALTH = 1.0  # seconds
 
 
 class _Activity:
@@ -70,6 +74,7 @@ class LocalRunner:
             for name, method in self._methods.items()
         }
         self._bound: dict[str, BoundMethod] = {}
+        self._executor: Executor | None = None
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_Activity] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -116,7 +121,7 @@ class LocalRunner:
             },
             "workspace": settings.workspace,
         }
-        executor = self._uses.__new__(self._uses)
+        executor = self._executor = self._uses.__new__(self._uses)
         executor.describe(**facts)
         takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self._uses.__init__).parameters.values())
         self._uses.__init__(executor, **(facts if takes_all else {}), **settings.uses_with)
@@ -126,6 +131,24 @@ class LocalRunner:
     def slots(self, endpoint: str) -> tuple[int, int]:
         """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
         return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
+
+    async def health(self) -> str:
+        """Why the Executor cannot answer, as its own `health` says; nothing where it can.
+
+        Asked in a thread of its own, a second long: what hangs there is no sign of health.
+        """
+        executor = self._executor
+        if executor is None or type(executor).health is Executor.health:
+            return ""
+        try:
+            async with asyncio.timeout(_HEALTH):
+                healthy = await asyncio.to_thread(executor.health)
+        except TimeoutError:
+            return f"{self.name}: its health() takes longer than {_HEALTH:g} s"
+        except Exception:
+            logger.exception("%s: its health() failed", self.name)
+            return f"{self.name}: its health() failed"
+        return "" if healthy else f"{self.name} says that it is not healthy"
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, for `/-/status`."""

@@ -42,6 +42,8 @@ class PoolRunner:
         admission: bounds what waits and runs.
         grace: seconds that calls get when serving ends.
         called: what the seats hold, for `/-/status`.
+        changed: called when replicas come or go.
+        patient: what is in trouble is asked all the same, as it lets calls wait until it is not.
     """
 
     def __init__(
@@ -56,8 +58,11 @@ class PoolRunner:
         admission: Admission,
         grace: float,
         called: str = "replicas",
+        changed: Callable[[], None] = lambda: None,
+        patient: bool = False,
     ) -> None:
-        self._called = called
+        self._patient = patient
+        self._called, self._tell = called, changed
         self.name, self._seats, self._restarts, self._endpoints = name, seats, restarts, endpoints
         self._room, self._again, self._admission, self._grace = room, again, admission, grace
         for seat in seats:
@@ -88,36 +93,41 @@ class PoolRunner:
 
     async def call(self, call: Call, /) -> Result:
         endpoint = self._find(call.endpoint)
-        tries = _Tries(self, endpoint)
+        tries: _Tries | None = None
         while True:
-            async with self._place(endpoint) as member:
-                try:
-                    result = await member.replica.client.call(call)
-                except JinaASGIError as error:
-                    tries.failed(member, error)
-                else:
-                    self._worked(member)
-                    return result
+            member = await self._member(endpoint)
+            try:
+                result = await member.replica.client.call(call)
+            except JinaASGIError as error:
+                tries = tries or _Tries(self, endpoint)
+                tries.failed(member, error)
+            else:
+                self._worked(member)
+                return result
+            finally:
+                self._leave(member, endpoint)
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         endpoint = self._find(call.endpoint)
         tries = _Tries(self, endpoint)
         begun = False
         while True:
-            async with self._place(endpoint) as member:
-                try:
-                    async with aclosing(member.replica.client.stream(call)) as steps:
-                        async for docs in steps:
-                            begun = True
-                            yield docs
-                except JinaASGIError as error:
-                    if begun and isinstance(error, Unavailable) and self._is_running and not member.is_open:
-                        self._counts["lost"] += 1
-                        raise ReplicaDied("the replica died in the middle of the stream") from error
-                    tries.failed(member, error)
-                else:
-                    self._worked(member)
-                    return
+            member = await self._member(endpoint)
+            try:
+                async with aclosing(member.replica.client.stream(call)) as steps:
+                    async for docs in steps:
+                        begun = True
+                        yield docs
+            except JinaASGIError as error:
+                if begun and isinstance(error, Unavailable) and self._is_running and not member.is_open:
+                    self._counts["lost"] += 1
+                    raise ReplicaDied("the replica died in the middle of the stream") from error
+                tries.failed(member, error)
+            else:
+                self._worked(member)
+                return
+            finally:
+                self._leave(member, endpoint)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -142,8 +152,9 @@ class PoolRunner:
 
     def trouble(self) -> str:
         """Why no call can be answered just now; nothing where some can."""
-        if any(seat.member is not None and seat.member.is_open for seat in self._seats):
-            return ""
+        open_ones = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
+        if open_ones:
+            return min((member.replica.client.trouble for member in open_ones), key=len)
         if self._restarts.failing:
             return f"{self.name} failed: {self._reason()}"
         return f"no replica of {self.name} is up; it is being started"
@@ -209,30 +220,23 @@ class PoolRunner:
         return endpoint
 
     def _check(self) -> None:
-        """Refuse at once what would wait for replicas that do not come up."""
+        """Refuse at once what would wait for replicas that do not come up, or are not healthy."""
         if self._restarts.failing and (trouble := self.trouble()):
             raise NotReady(trouble)
+        if not self._patient and self._unhealthy():
+            raise NotReady(self.trouble())
 
-    @asynccontextmanager
-    async def _place(self, endpoint: Endpoint) -> AsyncIterator[Member]:
-        """A place at a replica, waited for."""
-        self._check()
-        self._calls += 1
-        try:
-            member = await self._member(endpoint)
-            try:
-                yield member
-            finally:
-                member.leave(endpoint)
-                self._assign()
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
+    def _unhealthy(self) -> bool:
+        """Whether replicas are up, and none of them can answer."""
+        members = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
+        return bool(members) and all(member.replica.client.trouble for member in members)
 
     async def _member(self, endpoint: Endpoint) -> Member:
+        """A place at a replica, waited for; given back by `_leave`."""
+        self._check()
         waiting = self._waiting[endpoint.concurrent]
         member = None if waiting else self._free(endpoint)
+        self._calls += 1
         if member is not None:
             member.take(endpoint)
             return member
@@ -240,19 +244,35 @@ class PoolRunner:
         waiting.append(waiter)
         try:
             return await waiter.future
-        except asyncio.CancelledError:
-            if waiter.member is not None:
-                waiter.member.leave(endpoint)
-                self._assign()
-            elif waiter in waiting:
-                waiting.remove(waiter)
+        except BaseException:
+            if waiter.member is not None:  # given at the moment of being cancelled
+                self._leave(waiter.member, endpoint)
+            else:
+                self._left()
+                if waiter in waiting:
+                    waiting.remove(waiter)
             raise
 
+    def _leave(self, member: Member, endpoint: Endpoint) -> None:
+        member.leave(endpoint)
+        self._assign()
+        self._left()
+
+    def _left(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._idle.set()
+
     def _free(self, endpoint: Endpoint) -> Member | None:
-        members = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
-        if not endpoint.concurrent:
-            members = [member for member in members if member.busy < self._room]
-        return min(members, key=_load, default=None)
+        best: Member | None = None
+        for seat in self._seats:
+            member = seat.member
+            if member is None or not member.is_open or (member.replica.client.trouble and not self._patient):
+                continue
+            if endpoint.concurrent or member.busy < self._room:
+                if best is None or (member.busy, member.calls) < (best.busy, best.calls):
+                    best = member
+        return best
 
     def _assign(self) -> None:
         """Give free places to those who have waited longest."""
@@ -262,6 +282,7 @@ class PoolRunner:
 
     def _seats_changed(self) -> None:
         self._changed.set()
+        self._tell()
         self._assign()
         if self._restarts.failing and (trouble := self.trouble()):
             for waiting in self._waiting.values():
@@ -337,7 +358,3 @@ class _Tries:
             pool._counts["lost"] += 1
             raise ReplicaDied("the replica died while it ran this call; whether it took effect is not known") from error
         pool._counts["retried"] += 1
-
-
-def _load(member: Member) -> tuple[int, int]:
-    return member.busy, member.calls

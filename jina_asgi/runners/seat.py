@@ -23,6 +23,11 @@ class Client(Runner, Protocol):
         """Whether it takes calls."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why it can answer nothing just now, though it takes calls; nothing where it can."""
+        ...
+
     async def ping(self) -> None:
         """Return once it has answered, or is gone."""
         ...
@@ -60,13 +65,15 @@ class Member:
         busy: calls that take a thread, and streams, running or waiting there.
         calls: all calls there.
         answered: how many it has answered so far.
+        trouble: what it last said of its health, as far as others were told.
     """
 
-    __slots__ = ("answered", "busy", "calls", "idle", "replica")
+    __slots__ = ("answered", "busy", "calls", "idle", "replica", "trouble")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self.busy = self.calls = self.answered = 0
+        self.trouble = ""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -218,11 +225,15 @@ class Seat:
             ending.cancel()
 
     async def _answers(self, member: Member) -> bool:
+        client = member.replica.client
         try:
             async with asyncio.timeout(self._heartbeat):
-                await member.replica.client.ping()
+                await client.ping()
         except TimeoutError:
             return False
+        if client.trouble != member.trouble:
+            member.trouble = client.trouble
+            self.changed()
         return True
 
     def _is_due(self, member: Member) -> bool:

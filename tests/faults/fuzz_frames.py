@@ -34,6 +34,7 @@ from jina_asgi._wire_heads import (
     ErrorHead,
     GoodbyeHead,
     Hello,
+    NewsHead,
     ResultHead,
     describe,
     endpoint_of,
@@ -75,6 +76,7 @@ def seeds() -> list[bytes]:
         (_wire.GOODBYE, 0, write(GoodbyeHead(3)), ()),
         (_wire.PING, 0, b"", ()),
         (_wire.PONG, 0, b"", ()),
+        (_wire.NEWS, 0, write(NewsHead("why")), ()),
     ]
     found = []
     for kind, request, head, docs in heads:
@@ -120,7 +122,7 @@ class Hostile:
         """msgpack that promises more than it has, the frame's own lengths kept right."""
         head = self.dice.choice(PROMISES) + self.dice.randbytes(self.dice.randrange(8))
         out: list[Any] = []
-        write_frame(out, self.dice.randint(_wire.HELLO, _wire.PONG), self.dice.randrange(4), head)
+        write_frame(out, self.dice.randint(_wire.HELLO, _wire.NEWS), self.dice.randrange(4), head)
         return b"".join(out)
 
     def cut(self, frame: bytes) -> bytes:
@@ -136,7 +138,7 @@ class Hostile:
     def header(self, frame: bytes) -> bytes:
         """A made-up header that is nearly right."""
         length, head = self.dice.randrange(64), self.dice.randrange(64)
-        kind = self.dice.randint(_wire.HELLO, _wire.PONG)
+        kind = self.dice.randint(_wire.HELLO, _wire.NEWS)
         facts = (length, self.dice.randrange(5), kind, 0, min(head, length), self.dice.randrange(8))
         return HEADER.pack(*facts) + self.dice.randbytes(length)
 
@@ -144,7 +146,7 @@ class Hostile:
 class Victim:
     """One connection's worth of readers: the bytes' own, both states, every head."""
 
-    HEADS = (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead)
+    HEADS = (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead)
 
     def __init__(self) -> None:
         self.reader = FrameReader(LIMIT)

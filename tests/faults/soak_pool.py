@@ -3,7 +3,7 @@
     python tests/faults/soak_pool.py --kills 200 --replicas 2 --clients 8 --seed 0
 
 Every call carries a nonce, which its answer must hold. Calls to the idempotent endpoint must all be right; the others
-may end with ReplicaDied, at most as many as were running when a replica was killed.
+may end with ReplicaDied: of each replica that was killed what ran, and what had run but whose answer had not left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from jina_asgi import Deployment, Unavailable
+from jina_asgi import ReplicaPool, Unavailable
 from jina_asgi.runners.wrapper import Wrapper
 from tests.processes.replica_executors import Order, Worker
 
@@ -32,7 +32,7 @@ ENDPOINTS = ["/again", "/once"]
 class Soak:
     """One pool, its clients, and what they got."""
 
-    def __init__(self, pool: Deployment, seed: int) -> None:
+    def __init__(self, pool: ReplicaPool, seed: int) -> None:
         self.pool, self.dice = pool, random.Random(seed)
         self.outcomes: dict[str, Counter[str]] = {on: Counter() for on in ENDPOINTS}
         self.recoveries: list[float] = []
@@ -74,7 +74,7 @@ class Soak:
 
 async def soak(kills: int, replicas: int, clients: int, seed: int) -> bool:
     start = time.monotonic()
-    async with Deployment(Worker, replicas=replicas) as pool:
+    async with ReplicaPool(Worker, replicas=replicas) as pool:
         init = time.monotonic() - start
         run = Soak(pool, seed)
         async with asyncio.TaskGroup() as group:
@@ -93,7 +93,7 @@ async def soak(kills: int, replicas: int, clients: int, seed: int) -> bool:
     return (
         set(again) == {"right"}
         and set(once) <= {"right", "ReplicaDied"}
-        and once["ReplicaDied"] <= kills
+        and once["ReplicaDied"] <= 2 * kills
         and slowest <= init + 1.0
         and not children
     )

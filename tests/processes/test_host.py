@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Self
 
 import httpx
 import pytest
@@ -112,7 +113,7 @@ class Hammer:
         self._threads = ThreadPoolExecutor(count)
         self._count = count
 
-    def __enter__(self) -> Hammer:
+    def __enter__(self) -> Self:
         self._http = fresh(self._pool.server)
         self._asking = [self._threads.submit(self._ask, index) for index in range(self._count)]
         return self

@@ -1,0 +1,218 @@
+"""The Executors that the tests of replicas run; replicas import them from here."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jina_asgi import Executor, requests
+from tests.processes.rig import note
+
+#: What the environment held when this module was imported.
+ON_IMPORT = dict(os.environ)
+
+
+class Word(BaseModel):
+    text: str = ""
+
+
+class Number(BaseModel):
+    value: int = 0
+
+
+class Order(BaseModel):
+    """What to do: `name` is noted as the work begins, and `pause` seconds pass."""
+
+    name: str = ""
+    pause: float = 0.0
+
+
+def hold_the_interpreter(seconds: float) -> None:
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+def die(how: str) -> None:
+    match how:
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(0)
+        case "abort":
+            os.abort()
+        case "segfault":
+            ctypes.string_at(0)
+        case "real-time signal":
+            os.kill(os.getpid(), signal.SIGRTMIN + 5)
+
+
+class Worker(Executor):
+    """Does as it is told."""
+
+    @requests(on="/pid", idempotent=True)
+    async def pid(self, docs: list[Number]) -> list[Number]:
+        return [Number(value=os.getpid()) for _ in docs]
+
+    @requests(on="/again", idempotent=True)
+    def again(self, doc: Order) -> Word:
+        return self._work(doc)
+
+    @requests(on="/once")
+    def once(self, doc: Order) -> Word:
+        return self._work(doc)
+
+    @requests(on="/once_async")
+    async def once_async(self, doc: Order) -> Word:
+        note(f"began {doc.name}")
+        await asyncio.sleep(doc.pause)
+        return Word(text=doc.name.upper())
+
+    def _work(self, doc: Order) -> Word:
+        note(f"began {doc.name}")
+        time.sleep(doc.pause)
+        return Word(text=doc.name.upper())
+
+    @requests(on="/die")
+    def die(self, doc: Word) -> Word:
+        die(doc.text)
+        return doc
+
+    @requests(on="/die_again", idempotent=True)
+    def die_again(self, doc: Word) -> Word:
+        note(f"dying {os.getpid()}")
+        die(doc.text)
+        return doc
+
+    @requests(on="/exit")
+    def exit(self, doc: Word) -> Word:
+        sys.exit(3)
+
+    @requests(on="/exit_async")
+    async def exit_async(self, doc: Word) -> Word:
+        sys.exit(3)
+
+    @requests(on="/interrupt")
+    def interrupt(self, doc: Word) -> Word:
+        raise KeyboardInterrupt
+
+    @requests(on="/interrupt_async")
+    async def interrupt_async(self, doc: Word) -> Word:
+        raise KeyboardInterrupt
+
+    @requests(on="/hold_interpreter")
+    def hold(self, doc: Order) -> Word:
+        note(f"holding {doc.name}")
+        hold_the_interpreter(doc.pause)
+        return Word()
+
+    @requests(on="/start_child")
+    def start_child(self, doc: Number) -> Number:
+        return Number(value=subprocess.Popen(["sleep", "100"]).pid)
+
+    @requests(on="/environment")
+    def environment(self, doc: Word) -> Word:
+        return Word(text=ON_IMPORT.get(doc.text, ""))
+
+    @requests(on="/shout")
+    def shout(self, doc: Number) -> Number:
+        """Write so many bytes, of every value but a line's end."""
+        block = bytes(value for value in range(256) if value != ord("\n")) * 4096
+        written = 0
+        while written < doc.value:
+            written += os.write(1, block[: doc.value - written])
+        return Number(value=written)
+
+    @requests(on="/say")
+    def say(self, doc: Word) -> Word:
+        print(doc.text)
+        return doc
+
+    @requests(on="/grow")
+    def grow(self, doc: Number) -> Number:
+        kept = self.__dict__.setdefault("kept", [])
+        kept.append(b"x" * doc.value)
+        return Number(value=os.getpid())
+
+    @requests(on="/count")
+    async def count(self, doc: Order, parameters: dict[str, Any]) -> AsyncGenerator[Number, None]:
+        note(f"began {doc.name}")
+        await asyncio.sleep(parameters.get("first", 0))
+        try:
+            for value in range(parameters["n"]):
+                yield Number(value=value)
+            if parameters.get("wrong"):
+                raise ValueError("wrong")
+            await asyncio.sleep(doc.pause)
+        finally:
+            note(f"closed {doc.name}")
+
+
+class Failing(Executor):
+    """Fails to load, until there are so many lines in the file `starts`."""
+
+    def __init__(self, starts: str, times: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        with Path(starts).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if len(Path(starts).read_text().splitlines()) <= times:
+            raise ValueError("no such model: grumpy-cat")
+
+    @requests(on="/pid", idempotent=True)
+    async def pid(self, docs: list[Number]) -> list[Number]:
+        return [Number(value=os.getpid()) for _ in docs]
+
+
+class Dying(Executor):
+    """Its process ends while it loads."""
+
+    def __init__(self, how: str = "exit", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        die(how)
+
+    @requests
+    async def never(self, docs: list[Word]) -> list[Word]:
+        return docs
+
+
+class Slow(Executor):
+    """Takes so many seconds to load."""
+
+    def __init__(self, seconds: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        note("loading")
+        time.sleep(seconds)
+
+    @requests(on="/pid")
+    async def pid(self, docs: list[Number]) -> list[Number]:
+        return docs
+
+
+class Stubborn(Worker):
+    """Starts a child that ignores requests to end."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.child = subprocess.Popen([sys.executable, "-c", _IGNORES], stdout=subprocess.PIPE)
+        assert self.child.stdout is not None
+        self.child.stdout.readline()
+
+    @requests(on="/child")
+    async def child_pid(self, doc: Number) -> Number:
+        return Number(value=self.child.pid)
+
+
+_IGNORES = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(100)
+"""

@@ -1,0 +1,75 @@
+"""What an Executor's own `health` says decides whether its replica is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from jina_asgi import Executor, NotReady, ReplicaPool, requests
+
+pytestmark = pytest.mark.processes
+
+
+class Text(BaseModel):
+    text: str
+
+
+class Patient(Executor):
+    """As healthy as the file that it is told of says."""
+
+    def __init__(self, file: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.file = Path(file)
+
+    def health(self) -> bool:
+        said = self.file.read_text()
+        if said == "hangs":
+            time.sleep(60)
+        if said == "raises":
+            raise RuntimeError("no pulse")
+        return said == "well"
+
+    @requests(on="/echo")
+    async def echo(self, docs: list[Text]) -> list[Text]:
+        return docs
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20.0):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("said", "told"), [("ill", "not healthy"), ("raises", "failed"), ("hangs", "longer than 1 s")])
+async def test_a_replica_that_is_not_healthy_is_not_asked(tmp_path: Path, said: str, told: str) -> None:
+    file = tmp_path / "health"
+    file.write_text("well")
+    refusals: list[str] = []
+
+    async with ReplicaPool(Patient, uses_with={"file": str(file)}, heartbeat=0.5) as pool:
+
+        async def answers() -> bool:
+            try:
+                return bool(await pool.call("/echo", [Text(text="a")]))
+            except NotReady as error:
+                refusals.append(str(error))
+                return False
+
+        async def refuses() -> bool:
+            return not await answers()
+
+        assert await answers()
+        file.write_text(said)
+        await until(refuses)
+        assert all(told in refusal for refusal in refusals)
+        assert told in pool.runner.trouble()
+        if said != "hangs":  # that thread is gone for good
+            file.write_text("well")
+            await until(answers)
+            assert not pool.runner.trouble()
