@@ -110,4 +110,4 @@ def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, 
 
 def _batching(uses: type[Executor], settings: DeploymentSettings) -> Mapping[str, BatchingSettings]:
     methods = bind(uses, settings.uses_requests)
-    return batching_of(uses, methods, settings.uses_dynamic_batching)  # YAML's `dynamic_batching:` comes before it
+    return batching_of(uses, methods, settings.uses_dynamic_batching)

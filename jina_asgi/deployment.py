@@ -26,8 +26,9 @@ class Deployment:
             docs = await model.call("/encode", [Text(text="hi")])
 
     Args:
-        uses: the Executor class, or its import path ("package.module.Class"): in a pool of replicas that module is
-            then imported by them alone, and the endpoints are known once one has loaded.
+        uses: the Executor class, its import path ("package.module.Class"), or the path of its YAML ("config.yml"). In a
+            pool of replicas a class that is named is imported by them alone, and the endpoints are known once one of
+            them has loaded.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
             `replicas`, and for these `placement`, `env`, `devices`, `startup_timeout`, `heartbeat`, `max_requests`,
@@ -41,10 +42,17 @@ class Deployment:
         kind = type(self).__name__
         if not (isinstance(uses, str) or (isinstance(uses, type) and issubclass(uses, Executor))):
             raise DefinitionError(
-                f"{kind}(uses={uses!r}): expected a class derived from jina_asgi.Executor, or its import path"
+                f"{kind}(uses={uses!r}): expected a class derived from jina_asgi.Executor, or its import path, or the path of its YAML"
             )
+        named: Uses | type[Executor]
+        if isinstance(uses, str) and uses.endswith((".yml", ".yaml")):
+            from jina_asgi.config import read_executor  # with yaml
+
+            named, options = read_executor(uses, options)
+        else:
+            named = Uses.at(uses) if isinstance(uses, str) else uses
         self.uses, self.settings = uses, DeploymentSettings.of(options)
-        self.runner = self._assembled(Uses.at(uses) if isinstance(uses, str) else uses)
+        self.runner = self._assembled(named)
         self._stack = AsyncExitStack()
 
     def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:

@@ -26,7 +26,7 @@ from jina_asgi.types import Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
 
-Source = Deployment | type[Executor]
+Source = Deployment | type[Executor] | str
 
 
 class JinaASGI:
@@ -293,9 +293,9 @@ def as_deployment(source: Any) -> Deployment:
     """
     if isinstance(source, Deployment):
         return source
-    if isinstance(source, type) and issubclass(source, Executor):
+    if isinstance(source, str) or (isinstance(source, type) and issubclass(source, Executor)):
         return Deployment(uses=source)
-    raise DefinitionError(f"expected a Deployment or an Executor class, got {source!r}")
+    raise DefinitionError(f"expected a Deployment, an Executor class or a path to its YAML, got {source!r}")
 
 
 def route_path(scope: Scope) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.machinery
+import importlib.util
+import re
 import runpy
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +23,15 @@ _MAIN = "__mp_main__"  # as multiprocessing calls the main module of the process
 
 
 class Uses(msgspec.Struct, frozen=True):
-    """A class by its module and its name there; `main` is the file of a module that was run as a program."""
+    """A class by its module and its name there; `main` is the file of a module that was run as a program.
+
+    With `files` (a configuration's `py_modules`) the class is the one of that name in them, else where it says itself.
+    """
 
     module: str
     name: str
     main: str = ""
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, uses: type[Executor]) -> Uses:
@@ -60,20 +70,88 @@ class Uses(msgspec.Struct, frozen=True):
             raise DefinitionError(f"uses={path!r}: expected an import path such as 'package.module.Class'")
         return cls(module, name)
 
+    @classmethod
+    def of_files(cls, name: str, files: Sequence[str]) -> Uses:
+        """The class of this name in one of the files; or at an import path, or known already, where none has it."""
+        module, _, _ = name.rpartition(".")
+        return cls(module, name, files=tuple(files))
+
     def load(self) -> type[Executor]:
         """Import the class.
 
         Raises:
             DefinitionError: what is there is no Executor class, or nothing is. Whatever its module raises.
         """
-        module = _run_main(self.main) if self.main else importlib.import_module(self.module)
-        found = _found(module, self.name)
+        if self.files or not self.module:
+            found = self._in_files()
+        elif self.main:
+            found = _found(_run_main(self.main), self.name)
+        else:
+            name = self.name.removeprefix(f"{self.module}.")
+            found = _found(importlib.import_module(self.module), name)
         if not (isinstance(found, type) and issubclass(found, Executor)):
             raise DefinitionError(f"{self}: expected a class derived from jina_asgi.Executor, found {found!r}")
         return found
 
+    def _in_files(self) -> Any:
+        for file in self.files:
+            module = import_file(Path(file))
+            if (found := _found(module, self.name)) is not None:
+                return found
+        known = {cls.__name__: cls for cls in _subclasses(Executor)}
+        if self.name not in known and self.module:
+            return _found(importlib.import_module(self.module), self.name.rpartition(".")[2])
+        return known.get(self.name)
+
     def __str__(self) -> str:
-        return f"{self.main or self.module}:{self.name}"
+        return f"{' '.join(self.files) or self.main or self.module}:{self.name}"
+
+
+def import_file(file: Path) -> ModuleType:
+    """The module of a file, loaded once: by its dotted name where it belongs to a package that can be imported.
+
+    An `__init__.py` elsewhere is loaded as a package, so that it may import its neighbours.
+    """
+    name = _dotted(file)
+    if name is not None:
+        return importlib.import_module(name)
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    stem = file.parent.name if file.name == "__init__.py" else file.stem
+    name = f"{re.sub(r'[^A-Za-z0-9_]', '_', stem)}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    inside = [str(file.parent)] if file.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
+    if spec is None or spec.loader is None:
+        raise DefinitionError(f"{file}: expected a Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _dotted(file: Path) -> str | None:
+    """The name by which a file of a package would be imported; None where it would not."""
+    parts = [] if file.name == "__init__.py" else [file.stem]
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if not parts or (len(parts) == 1 and file.name != "__init__.py"):
+        return None
+    name = ".".join(parts)
+    spec = importlib.machinery.PathFinder.find_spec(parts[0], [str(Path(entry).resolve()) for entry in sys.path])
+    within = spec is not None and str(folder / parts[0]) in (spec.submodule_search_locations or [])
+    return name if within and all(part.isidentifier() for part in parts) else None
+
+
+def _subclasses(cls: type[Executor]) -> Iterator[type[Executor]]:
+    for found in cls.__subclasses__():
+        yield found
+        yield from _subclasses(found)
 
 
 def _found(module: ModuleType | None, name: str) -> Any:

@@ -85,15 +85,15 @@ def read_ask(buffered: bytes) -> tuple[Ask, bytes] | None:
 
 def _code(uses: Uses) -> bytes:
     """What changes when the code of a class does: the sizes and times of the files around its module."""
-    file = Path(uses.main) if uses.main else _file_of(uses.module)
-    if file is None:
-        return b""
-    seen = sorted(file.parent.glob("*.py"))[:_FILES] if (file.parent / "__init__.py").exists() else [file]
+    named = uses.main or (_file_of(uses.module) if uses.module else None)
+    seen: list[Path] = []
+    for file in map(Path, [*uses.files, *([named] if named else [])]):
+        seen += sorted(file.parent.glob("*.py"))[:_FILES] if (file.parent / "__init__.py").exists() else [file]
     facts = [(path.name, found.st_mtime_ns, found.st_size) for path in seen if (found := _stat(path)) is not None]
     return repr(facts).encode()
 
 
-def _file_of(module: str) -> Path | None:
+def _file_of(module: str) -> str | None:
     """Where a module would be imported from. Nothing is imported to find out."""
     path: list[str] | None = None
     for at in range(module.count(".") + 1):
@@ -102,7 +102,7 @@ def _file_of(module: str) -> Path | None:
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
-    return Path(spec.origin) if spec is not None and spec.origin else None
+    return spec.origin if spec is not None else None
 
 
 def _stat(path: Path) -> os.stat_result | None:
