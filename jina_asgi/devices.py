@@ -12,6 +12,7 @@ from jina_asgi.errors import DefinitionError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ROUND_ROBIN = "RR"
+WORKERS = "JINA_ASGI_WORKERS"  #: how many web workers the server has
 SLOT = "JINA_ASGI_SLOT"  #: which of a server's web workers this process is
 ASKED = "JINA_ASGI_CUDA_VISIBLE_DEVICES"  #: what the variable was before a slot's device took its place
 

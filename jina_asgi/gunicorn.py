@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any
 
-from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of_worker
+from jina_asgi.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker
 from jina_asgi.discovery import visible_devices
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.home import announce_end, end_now
@@ -85,6 +85,7 @@ def post_fork(arbiter: Any, worker: Any) -> None:
     `post_fork` of your own, call this one from it.
     """
     asked = os.environ.get(VARIABLE, "")
+    os.environ[WORKERS] = str(arbiter.num_workers)
     try:
         slot = lease(place.folder(place.instance().key))
         wanted = asked.startswith(ROUND_ROBIN)

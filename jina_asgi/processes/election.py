@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from jina_asgi.devices import environment_of_shared
 from jina_asgi.errors import NotReady
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask
+
+logger = logging.getLogger("jina_asgi")
 
 _BACKLOG = 1024
 _PATIENCE = 5.0  # seconds for a host to say how it is
@@ -43,6 +47,17 @@ def connect(instance: place.Instance) -> socket.socket:
     if found is None:
         raise NotReady(f"the pool host at {path} ended at once; the log has the cause")
     return found
+
+
+def end(instance: place.Instance) -> None:
+    """Kill the host of an instance; its replicas end with it."""
+    try:
+        pid, start = map(int, (place.folder(instance.key) / "pid").read_text().split())
+    except (OSError, ValueError) as error:
+        logger.warning("the pool host that hangs cannot be found: %s", error)
+        return
+    if place.alive(pid, start or None):
+        os.kill(pid, signal.SIGKILL)
 
 
 def status(path: Path) -> dict[str, Any] | None:

@@ -65,6 +65,11 @@ class HostConnection:
         self.client.abort()
         await self.client.lost()
 
+    async def end_hung(self, why: str) -> None:
+        """End the host, and with it what hangs for every worker."""
+        await asyncio.to_thread(election.end, place.instance())
+        await self.kill(why)
+
     def resident(self) -> int:
         """Nothing of this process's."""
         return 0

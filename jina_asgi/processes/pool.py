@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jina_asgi._pool import Restarts
-from jina_asgi.devices import ROUND_ROBIN, VARIABLE, environment_of
+from jina_asgi.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of
 from jina_asgi.discovery import visible_devices
 from jina_asgi.errors import DefinitionError
 from jina_asgi.processes.process import ReplicaProcess
@@ -19,8 +19,8 @@ from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 from jina_asgi.uses import Uses
 
-#: Of the keeper's environment, what its replicas are not told.
-_SECRET = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN")
+#: Of the keeper's environment, what its replicas are not told: secrets, and what is about the keeper.
+_NOT_TOLD = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN", SLOT, WORKERS)
 
 
 def process_pool(
@@ -87,7 +87,7 @@ def process_pool(
 
 def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:
     """What each replica finds in its environment; its device in it, before it imports anything."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _SECRET}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_TOLD}
     ours = str(Path(__file__).parents[2])  # this package, wherever it was found
     inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited.get("PYTHONPATH"), ours]))
     asked = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))

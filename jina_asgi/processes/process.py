@@ -121,6 +121,10 @@ class ReplicaProcess:
             async with asyncio.timeout(_SAID):
                 await self._output.ended.wait()
 
+    async def end_hung(self, why: str) -> None:
+        """As `kill`."""
+        await self.kill(why)
+
     def resident(self) -> int:
         """Bytes of memory that it holds, as the system counts them; 0 once it is gone."""
         with suppress(OSError, AttributeError), open(f"/proc/{self.pid}/statm") as statm:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
@@ -96,6 +98,7 @@ class LocalRunner:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
                 executor = await self._threads.run(self._load, undo=lambda made: made.close())
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
+                self._say_how_many()
                 self._state, hurried = "ready", False
                 try:
                     yield
@@ -107,6 +110,16 @@ class LocalRunner:
                     await self._unload(executor, hurried)
         finally:
             self._bound, self._state = {}, "stopped"
+
+    def _say_how_many(self) -> None:
+        """Once a server: that every web worker has a copy of its own."""
+        workers = os.environ.get(WORKERS, "1")
+        if os.environ.get(SLOT) == "0" and workers != "1":
+            logger.warning(
+                "%s: %s web workers, a copy of the Executor in each; Deployment(..., replicas=1) keeps one for all",
+                self.name,
+                workers,
+            )
 
     def _load(self) -> Executor:
         """Make the Executor as Jina does: its facts are set before `__init__`, which is also given them."""

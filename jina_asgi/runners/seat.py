@@ -55,6 +55,7 @@ class Replica(Protocol):
 
     async def stop(self) -> None: ...
     async def kill(self, why: str) -> None: ...
+    async def end_hung(self, why: str) -> None: ...
     def resident(self) -> int: ...
 
 
@@ -217,7 +218,7 @@ class Seat:
                 if ending.done():
                     return ending.result()
                 if not await self._answers(member):
-                    await member.replica.kill(f"gave no sign of life for {self._heartbeat:g} s")
+                    await member.replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
                     return await ending
                 if self._is_due(member) and await self._replace(member):
                     return "was replaced"

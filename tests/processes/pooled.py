@@ -21,10 +21,12 @@ lm = mount(
         placement="pool",
         env={key: os.environ[key] for key in os.environ if key.startswith("POOLED_")},
         grace=5.0,
+        heartbeat=float(os.environ.get("POOLED_HEARTBEAT", "10")),
     ),
 )
 
 
 @app.get("/worker")
 async def worker() -> dict[str, Any]:
-    return {"pid": os.getpid(), "has_model": "tests.processes.pooled_model" in sys.modules}
+    heavy = ("tests.processes.pooled_model", "docarray", "torch", "transformers")
+    return {"pid": os.getpid(), "has": [name for name in heavy if name in sys.modules]}

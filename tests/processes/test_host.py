@@ -150,7 +150,7 @@ def test_all_workers_share_one_host_and_its_replicas(pooled: Pooled) -> None:
     assert len(pooled.hosts()) == 1
     assert max(int(str(doc["batch"])) for doc in docs) > 16  # of requests that came to different workers
     assert len({worker["pid"] for worker in workers}) > 1
-    assert not any(worker["has_model"] for worker in workers)
+    assert not any(worker["has"] for worker in workers)
 
 
 def test_workers_come_and_go_without_the_models_noticing(pooled: Pooled) -> None:
@@ -190,6 +190,18 @@ def test_a_host_that_is_killed_is_replaced_and_takes_its_replicas_with_it(pooled
     assert not hammer.failed
     assert pooled.host != host
     assert not [pid for pid in before if place.alive(pid, place.started(pid))]
+
+
+def test_a_host_that_hangs_is_replaced(journal: Journal) -> None:
+    env = {**journal.env, "POOLED_HEARTBEAT": "1", "POOLED_REPLICAS": "1"}
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
+            host = pool.host
+            os.kill(host, signal.SIGSTOP)
+            pool.until(lambda: pool.hosts() not in ([], [host]))
+            pool.run(http)
 
 
 def test_a_stream_crosses_both_processes_and_is_closed_where_its_client_left(pooled: Pooled, journal: Journal) -> None:
