@@ -14,6 +14,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batcher import BatchRunner
+from jina_asgi.runners.costs import Cost, CostRunner
 from jina_asgi.runners.deadline import DeadlineRunner
 from jina_asgi.runners.local import LocalRunner
 from jina_asgi.runners.observe import ObserveRunner
@@ -29,7 +30,8 @@ def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> Obser
     if settings.pooled:
         from jina_asgi.processes.hosted import hosted
 
-        inner = hosted(_named(uses), settings, _endpoints(uses, settings))
+        pool = hosted(_named(uses), settings, _endpoints(uses, settings))
+        inner = CostRunner(pool, lambda: _costs(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses
         local = inner = LocalRunner(cls, settings)
@@ -45,11 +47,12 @@ def assemble_pool(
     path: Sequence[str] | None = None,
     *,
     changed: Callable[[], None] = lambda: None,
+    costs: bool = True,
 ) -> ObserveRunner:
     """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
 
     `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
-    come or go.
+    come or go. Without `costs` whoever calls tells them.
     """
     from jina_asgi.processes.pool import process_pool
 
@@ -65,7 +68,7 @@ def assemble_pool(
 
     def wanted() -> Mapping[str, BatchingSettings]:
         said = {name: endpoint.batching for name, endpoint in pool.endpoints.items() if endpoint.batching is not None}
-        batching.update({name: BatchingSettings.of(options) for name, options in said.items()})
+        batching.update({name: BatchingSettings.of_described(options) for name, options in said.items()})
         return batching
 
     def slots(endpoint: str) -> tuple[int, int]:
@@ -75,7 +78,8 @@ def assemble_pool(
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
-    return ObserveRunner(DeadlineRunner(SharedRunner(batcher)), settings.name)
+    inner = CostRunner(batcher, lambda: _costs(uses, settings, pool.endpoints)) if costs else batcher
+    return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
 
 
 def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:
@@ -96,16 +100,33 @@ def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Map
 
 
 def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, dict[str, Any]]:
-    """How a pool is told to batch.
+    """How a pool is told to batch."""
+    return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
+
+
+def _costs(
+    uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
+) -> dict[str, Cost]:
+    """What tells the cost of a document, for the endpoints that batch by it.
 
     Raises:
-        DefinitionError: by a function, which no other process can be given.
+        DefinitionError: a function of a class that is not at hand.
     """
-    batching = _batching(uses, settings)
+    if isinstance(uses, Uses):
+        said = {name: endpoint.batching for name, endpoint in endpoints.items() if endpoint.batching is not None}
+        batching: Mapping[str, BatchingSettings] = {
+            name: BatchingSettings.of_described(options) for name, options in said.items()
+        }
+    else:
+        batching = _batching(uses, settings)
     for name, chosen in batching.items():
-        if chosen.cost is not None or chosen.custom_metric is not None:
-            raise DefinitionError(f"{name}: a pool batches by number, and not yet by `cost` or `custom_metric`")
-    return {name: chosen.described() for name, chosen in batching.items()}
+        if chosen.needs_class:
+            raise DefinitionError(
+                f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
+                ' class, or name a field, such as cost="len:text"'
+            )
+    found = {name: chosen.cost_function() for name, chosen in batching.items()}
+    return {name: cost for name, cost in found.items() if cost is not None}
 
 
 def _batching(uses: type[Executor], settings: DeploymentSettings) -> Mapping[str, BatchingSettings]:

@@ -12,8 +12,8 @@ from jina_asgi._batch import Bounds
 from jina_asgi.endpoints import Method
 from jina_asgi.errors import DeadlineExceeded, DefinitionError
 from jina_asgi.executor import Executor
-from jina_asgi.runners.batcher import weight
 from jina_asgi.runners.batching import Batching, Members
+from jina_asgi.runners.costs import weight
 from jina_asgi.settings import BatchingSettings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -14,6 +14,8 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.types import Endpoint
 
 MIB = 2**20
+#: Stands for a function in settings that crossed to another process.
+TOLD = "(told by the caller)"
 Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
 
 
@@ -89,15 +91,29 @@ class BatchingSettings(_Settings):
 
         def cost(doc: Any) -> float:
             for name in names:
-                doc = getattr(doc, name)
+                doc = doc[name] if isinstance(doc, Mapping) else getattr(doc, name)
             return float(len(doc) if measure else doc)
 
         return cost
 
     def described(self) -> dict[str, Any]:
-        """These settings as data; a function stands there by its name."""
-        named = {key: getattr(value, "__name__", repr(value)) for key, value in self if callable(value)}
-        return {**self.model_dump(exclude=set(named)), **named}
+        """These settings as data; in the place of a function stands that its result will be told."""
+        functions = {key for key, value in self if callable(value)}
+        return {**self.model_dump(exclude=functions), **dict.fromkeys(functions, TOLD)}
+
+    @classmethod
+    def of_described(cls, options: Mapping[str, Any]) -> Self:
+        """The settings that `described` wrote, for whoever is told what documents cost."""
+        return cls.of({key: _told if value == TOLD else value for key, value in options.items()})
+
+    @property
+    def needs_class(self) -> bool:
+        """Whether what a document costs is told by a function that these described settings do not have."""
+        return _told in (self.cost, self.custom_metric)
+
+
+def _told(doc: Any) -> float:
+    raise DefinitionError("what a document costs is told by its caller, who has its class")
 
 
 class DeploymentSettings(_Settings):

@@ -176,7 +176,7 @@ class Context:
     seconds, or None; `identity` is what `auth` answered; `trace` is a tracing library's own context.
     """
 
-    __slots__ = ("cancelled", "deadline", "headers", "identity", "priority", "request_id", "tenant", "trace")
+    __slots__ = ("cancelled", "costs", "deadline", "headers", "identity", "priority", "request_id", "tenant", "trace")
 
     def __init__(
         self,
@@ -194,6 +194,8 @@ class Context:
         self.tenant, self.priority, self.trace = tenant, priority, trace
         #: True once nobody waits for the answer: a long sync endpoint looks at it and returns early.
         self.cancelled = False
+        #: What each document costs, where whoever batches cannot look at them.
+        self.costs: Sequence[float] | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.request_id}>"

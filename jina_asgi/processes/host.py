@@ -36,6 +36,14 @@ _FAILED = 30.0  # seconds for which a failure to load is told, before it is trie
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
+def own(error: Exception) -> JinaASGIError:
+    """An error as a worker can be told it."""
+    if isinstance(error, JinaASGIError):
+        return error
+    logger.error("the pool host failed", exc_info=error)
+    return ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
+
+
 class Generation:
     """One Deployment as one version of its code and options; lives until nobody uses it."""
 
@@ -43,7 +51,7 @@ class Generation:
         assert ask.uses is not None
         self.ask, self.settings = ask, DeploymentSettings.of(ask.options)
         self.name, self.uses = self.settings.name, ask.uses
-        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path, changed=self.tell)
+        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path, changed=self.tell, costs=False)
         self.users = 0
         self.connections: set[FrameServer] = set()
         self.superseded = False
@@ -60,8 +68,7 @@ class Generation:
                 await self._ending.wait()
         except Exception as error:
             logger.exception("%s could not be loaded", self.name)
-            known = isinstance(error, JinaASGIError)
-            self.failure = error if known else ExecutorError(f"{type(error).__name__}: {error}")  # type: ignore[assignment]  # one of ours
+            self.failure = own(error)
         finally:
             self.ready.set()
 
@@ -115,8 +122,8 @@ class Host:
     async def _serve(self, reception: Reception, ask: Ask) -> None:
         try:
             generation = self._generation(ask)
-        except JinaASGIError as error:
-            await reception.refuse(error)
+        except Exception as error:  # noqa: BLE001  # told to the worker, which waits for an answer
+            await reception.refuse(own(error))
             return
         generation.users += 1
         try:
@@ -140,7 +147,7 @@ class Host:
         if found is not None:
             return found
         generation = Generation(ask)
-        for other in self._generations.values():
+        for other in list(self._generations.values()):
             if other.name == generation.name:
                 other.superseded = True
                 if not other.users:

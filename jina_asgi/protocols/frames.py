@@ -185,6 +185,7 @@ def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Seq
         sources,
         items,
         size,
+        None if context.costs is None else [*context.costs],
     )
     return write(head), docs
 
@@ -224,6 +225,8 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
         tenant=head.tenant,
         priority=head.priority,
     )
+    if head.costs is not None and len(head.costs) == len(docs):
+        context.costs = head.costs
     call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources))
     return call, Credit(head.items, head.size)
 

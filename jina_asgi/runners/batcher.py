@@ -13,11 +13,10 @@ from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching import Batching, Members, Nobody
+from jina_asgi.runners.costs import told
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
-
-Cost = Callable[[Any], float]
 
 
 class BatchRunner(Wrapper):
@@ -136,7 +135,7 @@ class _BatchedEndpoint:
         shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
         shared[0] += 1
         try:
-            answers = await self.batching.submit(docs, key, self._costs(docs), call.context.deadline)
+            answers = await self.batching.submit(docs, key, self._costs(call, docs), call.context.deadline)
         finally:
             shared[0] -= 1
             if not shared[0]:
@@ -145,17 +144,10 @@ class _BatchedEndpoint:
             return Result(self._output.encoded(answers))
         return Result(self._output.docs(self._output.wrap(answers)))
 
-    def _costs(self, docs: Sequence[Any]) -> list[float] | None:
-        if self._cost is None:
-            return None
-        try:
-            return [weight(self._cost(doc)) for doc in docs]
-        except Exception as error:
-            raise ExecutorError(
-                f"the cost of a document of {self._name} could not be told: {type(error).__name__}: {error}",
-                endpoint=self._name,
-                raised=type(error).__name__,
-            ) from error
+    def _costs(self, call: Call, docs: Sequence[Any]) -> Sequence[float] | None:
+        if self._encoded:
+            return call.context.costs
+        return None if self._cost is None else told(self._cost, docs, self._name)
 
     async def _run(self, members: Members) -> list[Any]:
         if members.key not in self._parameters:
@@ -252,18 +244,6 @@ def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
         enough=size if everything and not weighed else 0,
         enough_cost=float(size) if everything and weighed else math.inf,
     )
-
-
-def weight(value: Any) -> float:
-    """What a cost function told, as a number.
-
-    Raises:
-        ValueError: it is none that can be added up.
-    """
-    number = float(value)
-    if not 0 <= number < math.inf:
-        raise ValueError(f"expected a cost of at least 0, got {number}")
-    return number
 
 
 def canonical(value: Any) -> Hashable:

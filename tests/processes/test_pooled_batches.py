@@ -1,0 +1,114 @@
+"""Batches of a pool: formed by whoever never reads a document, by what documents cost where they are read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+from jina_asgi import DefinitionError, Deployment, Executor, InvalidDocs, ReplicaPool, dynamic_batching, requests
+
+pytestmark = pytest.mark.processes
+
+
+class Text(BaseModel):
+    text: str
+    of: int = 0
+
+    @field_validator("text")
+    @classmethod
+    def is_no_poison(cls, text: str) -> str:
+        if text == "poison":
+            raise ValueError("poison")
+        return text
+
+
+def letters(doc: Text) -> float:
+    return len(doc.text)
+
+
+class Counts(Executor):
+    """Says how many documents shared a call."""
+
+    @dynamic_batching(preferred_batch_size=100, cost="len:text", max_cost=10)
+    @requests(on="/by_field")
+    def by_field(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=doc.text, of=len(docs)) for doc in docs]
+
+    @dynamic_batching(preferred_batch_size=8)
+    @requests(on="/by_number")
+    def by_number(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=doc.text, of=len(docs)) for doc in docs]
+
+
+class ByFunction(Executor):
+    """As `Counts`, with functions."""
+
+    @dynamic_batching(preferred_batch_size=100, cost=letters, max_cost=10)
+    @requests(on="/by_function")
+    def by_function(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=doc.text, of=len(docs)) for doc in docs]
+
+    @dynamic_batching(preferred_batch_size=10, custom_metric=letters, use_custom_metric=True)
+    @requests(on="/by_metric")
+    def by_metric(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=doc.text, of=len(docs)) for doc in docs]
+
+
+def hosted(uses: Any, **options: Any) -> Deployment:
+    return Deployment(uses, replicas=1, **options)
+
+
+def kept(uses: Any, **options: Any) -> Deployment:
+    return ReplicaPool(uses, **options)
+
+
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_a_batch_is_bounded_by_the_cost_of_a_field(make: Any) -> None:
+    for uses in (Counts, f"{__name__}.Counts"):
+        async with make(uses) as pool:
+            found = await pool.call("/by_field", [{"text": "abcd"} for _ in range(5)])
+            assert [facts(doc)["of"] for doc in found] == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_functions_tell_the_cost_where_the_class_is_at_hand(make: Any) -> None:
+    async with make(ByFunction) as pool:
+        for on in ("/by_function", "/by_metric"):
+            found = await pool.call(on, [Text(text="abcd") for _ in range(5)])
+            assert [doc.of for doc in found] == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_functions_are_refused_where_only_the_replicas_have_the_class(make: Any) -> None:
+    with pytest.raises(DefinitionError, match="batches by a function"):
+        async with make(f"{__name__}.ByFunction"):
+            pass
+
+
+async def test_a_document_that_only_its_class_refuses_fails_alone() -> None:
+    async with hosted(f"{__name__}.Counts") as pool:
+        texts = ["a", "b", "poison", "d", "e", "f", "poison", "h"]
+        calls = [pool.call("/by_number", [{"text": text}]) for text in texts]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        for text, found in zip(texts, outcomes, strict=True):
+            if text == "poison":
+                assert isinstance(found, InvalidDocs)
+            else:
+                assert not isinstance(found, BaseException)
+                assert facts(found[0])["text"] == text
+
+
+async def test_what_nobody_uses_any_more_makes_way_for_what_has_changed() -> None:
+    for size in (2, 4, 2):
+        batching = {"/by_number": {"preferred_batch_size": size}}
+        async with hosted(Counts, name="changing", uses_dynamic_batching=batching) as pool:
+            found = await pool.call("/by_number", [Text(text=str(number)) for number in range(8)])
+            assert [doc.of for doc in found] == [size] * 8
+
+
+def facts(doc: Any) -> dict[str, Any]:
+    """A document, as an object or as the fields that it has where its class is not at hand."""
+    return dict(doc) if isinstance(doc, dict) else doc.model_dump()
