@@ -28,6 +28,7 @@ def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> Obser
     """observe → deadline → shared → batcher → local executor; with a pool, the host's Runner in place of the last two."""
     inner: Runner
     if settings.pooled:
+        _linux_only(settings)
         from jina_asgi.processes.hosted import hosted
 
         pool = hosted(_named(uses), settings, _endpoints(uses, settings))
@@ -54,6 +55,7 @@ def assemble_pool(
     `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
     come or go. Without `costs` whoever calls tells them.
     """
+    _linux_only(settings)
     from jina_asgi.processes.pool import process_pool
 
     batching: dict[str, BatchingSettings] = {}  # known once a replica has said what it serves
@@ -86,6 +88,13 @@ def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> 
     """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
     cls = uses.load()
     return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))
+
+
+def _linux_only(settings: DeploymentSettings) -> None:
+    if sys.platform != "linux":
+        raise DefinitionError(
+            f"{settings.name}: replicas need Linux; placement='worker' keeps the Executor in the web worker"
+        )
 
 
 def _named(uses: Uses | type[Executor]) -> Uses:

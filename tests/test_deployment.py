@@ -373,3 +373,10 @@ def test_an_option_that_does_not_exist_or_fit_is_refused_by_name(option, message
 def test_what_is_told_to_the_executor_is_not_shown() -> None:
     worker = Deployment(Worker, uses_with={"token": "SECRET"})
     assert "SECRET" not in repr(worker) + repr(worker.settings)
+
+
+def test_a_pool_says_that_it_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(DefinitionError, match="replicas need Linux"):
+        Deployment("package.module.Class", replicas=2)
+    Deployment(Worker, replicas=2, placement="worker")

@@ -12,7 +12,15 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-KNOWN = {"app.py", "curl.sh", "fastapi_auth.py", "gunicorn.conf.py", "quickstart.py", "starlette_app.py"}
+KNOWN = {
+    "app.py",
+    "curl.sh",
+    "fastapi_auth.py",
+    "gunicorn.conf.py",
+    "one_model.py",
+    "quickstart.py",
+    "starlette_app.py",
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +73,6 @@ def test_a_users_own_tests_pass() -> None:
 
 
 def test_no_example_is_forgotten() -> None:
-    """quickstart.py is driven in a real browser, by tests/browser."""
+    """quickstart.py and one_model.py, which need the model, are run by tests/browser."""
     scripts = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh")}
     assert scripts == KNOWN | {"test_my_app.py"}
