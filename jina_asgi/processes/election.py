@@ -8,9 +8,7 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,8 @@ from jina_asgi.processes.asks import Ask
 logger = logging.getLogger("jina_asgi")
 
 _BACKLOG = 1024
+_INHERITED = 3  # the descriptor that a host listens on
+_started: list[int] = []
 _PATIENCE = 5.0  # seconds for a host to say how it is
 
 
@@ -35,6 +35,7 @@ def connect(instance: place.Instance) -> socket.socket:
     Raises:
         NotReady, DefinitionError: there is no folder for the socket, or nothing can listen there.
     """
+    _take_note()
     folder = place.folder(instance.key)
     path = folder / "socket"
     found = _connected(path)
@@ -93,16 +94,30 @@ def _start(path: Path, instance: place.Instance) -> None:
         listening.bind(str(path))
         path.chmod(0o600)  # its folder lets nobody else in either
         listening.listen(_BACKLOG)
-        words = [str(listening.fileno()), instance.key, str(instance.pid or 0), str(instance.started or 0)]
-        host = subprocess.Popen(  # noqa: S603  # our own program
+        words = [str(_INHERITED), instance.key, str(instance.pid or 0), str(instance.started or 0)]
+        # Not `subprocess`: a host outlives whoever started it, and nobody here waits for it.
+        pid = os.posix_spawn(
+            sys.executable,
             [sys.executable, "-m", "jina_asgi.processes.host", *words],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
-            start_new_session=True,
-            env=_environment(),
+            _environment(),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, listening.fileno(), _INHERITED),
+            ],
+            setsid=True,
         )
-    # It outlives this process, or ends before: then somebody has to take note.
-    threading.Thread(target=host.wait, name="jina-asgi-host", daemon=True).start()
+        _started.append(pid)
+
+
+def _take_note() -> None:
+    """Let the system forget the hosts that this process had started and that have ended."""
+    for pid in list(_started):
+        try:
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # whoever waits for all children was quicker
+            ended = pid
+        if ended:
+            _started.remove(pid)
 
 
 def _environment() -> dict[str, str]:

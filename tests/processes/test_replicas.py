@@ -585,12 +585,15 @@ async def test_nothing_is_left_of_a_start_that_was_cancelled_at_any_moment() -> 
         return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), children
 
     async def cancelled(turns: int, seconds: float = 0.0) -> None:
-        opening = asyncio.create_task(ReplicaPool(Worker, replicas=1).__aenter__())
+        pool = ReplicaPool(Worker, replicas=1)
+        opening = asyncio.create_task(pool.__aenter__())
         for _ in range(turns):
             await asyncio.sleep(0)
         await asyncio.sleep(seconds)
         opening.cancel()
         await asyncio.wait([opening])
+        if not opening.cancelled():  # it was up before
+            await pool.__aexit__()
 
     await cancelled(100)
     before = held()
