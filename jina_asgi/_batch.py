@@ -17,85 +17,8 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, field
-from enum import Enum
 
-_SLACK = 64  # entries of those gone that may lie about before they are swept out
-
-
-class Fault(Enum):
-    """Why a batch failed."""
-
-    POISON = "poison"  #: an item may be to blame: worth halving, where running again is allowed
-    REFUSED = "refused"  #: an item was refused before anything ran: worth halving, whatever may run again
-    DEATH = "death"  #: its process died: each runs again alone, once, where running again is allowed
-    MEMORY = "memory"  #: too many at once: halve, and remember how many were too many
-    FINAL = "final"  #: running again would not help
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a batch may hold, and when it starts. Seconds; costs in the caller's unit."""
-
-    max_items: int
-    max_cost: float = math.inf
-    window: float = 0.0
-    gather: str = "idle"
-    idempotent: bool = False
-    enough: int = 0  # this many make a batch full, though it may hold more (0: `max_items`)
-    enough_cost: float = math.inf  # this cost makes a batch full, though it may hold more
-
-
-@dataclass(slots=True, eq=False)
-class Item:
-    """One document in the queue. Queues are ordered by deadline, then by arrival."""
-
-    key: Hashable
-    cost: float = 1.0
-    deadline: float = math.inf
-    arrived: float = 0.0
-    order: int = 0
-    state: str = "new"
-    deaths: int = 0  # of processes that ran it
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Items that run together, in the order of their deadlines; those cancelled since stay, by their state."""
-
-    key: Hashable
-    items: list[Item]
-    deadline: float = math.inf  # the earliest, of a batch that waits to run again
-
-
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """What to do now: run `start`, tell `expired`, and call `step` again at `wake` at the latest."""
-
-    start: list[Batch]
-    expired: list[Item]
-    wake: float | None
-
-
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """The items of one key: a heap, from which what was cancelled goes when it comes to the top."""
-
-    key: Hashable
-    heap: list[tuple[float, int, Item]] = field(default_factory=list)
-    size: int = 0
-    cost: float = 0.0
-
-    def head(self) -> Item | None:
-        heap = self.heap
-        while heap and heap[0][2].state != "queued":
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
-
-    def sweep(self) -> None:
-        if len(self.heap) > 2 * self.size + _SLACK:
-            self.heap = [entry for entry in self.heap if entry[2].state == "queued"]
-            heapq.heapify(self.heap)
+from jina_asgi._batch_items import SLACK, Batch, Bounds, Decisions, Fault, Item, Queue
 
 
 class BatchKernel:
@@ -110,10 +33,10 @@ class BatchKernel:
     def __init__(self, bounds: Bounds, slots: int = 1, ahead: int = 1) -> None:
         self.bounds, self._slots, self._ahead = bounds, slots, ahead
         self._windowed = bounds.gather == "window"
-        self._queues: dict[Hashable, _Queue] = {}
+        self._queues: dict[Hashable, Queue] = {}
         #: For every queue an entry no later than its head's; entries of those gone go when they come to the top.
-        self._heads: list[tuple[float, int, _Queue]] = []
-        self._full: dict[_Queue, None] = {}
+        self._heads: list[tuple[float, int, Queue]] = []
+        self._full: dict[Queue, None] = {}
         self._arrivals: deque[Item] = deque()  # kept for windows alone
         self._again: deque[Batch] = deque()
         self._running: set[Batch] = set()
@@ -136,7 +59,7 @@ class BatchKernel:
         """A new item waits."""
         queue = self._queues.get(item.key)
         if queue is None:
-            queue = self._queues[item.key] = _Queue(item.key)
+            queue = self._queues[item.key] = Queue(item.key)
         self._order += 1
         item.arrived, item.order, item.state = now, self._order, "queued"
         entry = (item.deadline, item.order, item)
@@ -161,7 +84,7 @@ class BatchKernel:
             queue = self._queues[item.key]
             self._took(queue, item)
             queue.sweep()
-            if len(self._arrivals) > 2 * self.queued + _SLACK:
+            if len(self._arrivals) > 2 * self.queued + SLACK:
                 self._arrivals = deque(item for item in self._arrivals if item.state == "queued")
         elif was == "again":
             self.queued -= 1
@@ -241,14 +164,14 @@ class BatchKernel:
         self.queued = 0
         return left
 
-    def _list(self, item: Item, queue: _Queue) -> None:
+    def _list(self, item: Item, queue: Queue) -> None:
         heapq.heappush(self._heads, (item.deadline, item.order, queue))
-        if len(self._heads) > 2 * len(self._queues) + _SLACK:
+        if len(self._heads) > 2 * len(self._queues) + SLACK:
             heads = ((queue.head(), queue) for queue in self._queues.values())
             self._heads = [(head.deadline, head.order, queue) for head, queue in heads if head is not None]
             heapq.heapify(self._heads)
 
-    def _top(self) -> tuple[Item, _Queue] | None:
+    def _top(self) -> tuple[Item, Queue] | None:
         """The most urgent of all that are queued."""
         while self._heads:
             _, order, queue = self._heads[0]
@@ -261,7 +184,7 @@ class BatchKernel:
                 heapq.heapreplace(self._heads, (head.deadline, head.order, queue))
         return None
 
-    def _took(self, queue: _Queue, item: Item) -> None:
+    def _took(self, queue: Queue, item: Item) -> None:
         """The item is in its queue no more."""
         queue.size -= 1
         queue.cost -= item.cost
@@ -272,7 +195,7 @@ class BatchKernel:
             del self._queues[queue.key]
             self._full.pop(queue, None)
 
-    def _note(self, queue: _Queue) -> None:
+    def _note(self, queue: Queue) -> None:
         """Keep the list of queues that fill a batch."""
         bounds = self.bounds
         enough = min(bounds.enough or self.cap, self.cap)
@@ -318,7 +241,7 @@ class BatchKernel:
         queue = self._chosen(now, idle > 0)
         return None if queue is None else self._formed(queue)
 
-    def _chosen(self, now: float, idle: bool) -> _Queue | None:
+    def _chosen(self, now: float, idle: bool) -> Queue | None:
         """The most urgent queue that may start: any where a slot is idle, else (or before its window closes) a full one."""
         top = self._top()
         if top is None or (idle and not self._windowed) or top[1] in self._full:
@@ -335,7 +258,7 @@ class BatchKernel:
             arrivals.popleft()
         return arrivals[0].arrived + self.bounds.window if arrivals else None
 
-    def _formed(self, queue: _Queue) -> Batch:
+    def _formed(self, queue: Queue) -> Batch:
         items: list[Item] = []
         cost = 0.0
         while len(items) < self.cap and (item := queue.head()) is not None:
@@ -385,7 +308,7 @@ def _final(items: list[Item]) -> list[Item]:
     return items
 
 
-def _urgency(queue: _Queue) -> tuple[float, int]:
+def _urgency(queue: Queue) -> tuple[float, int]:
     head = queue.head()
     assert head is not None
     return head.deadline, head.order

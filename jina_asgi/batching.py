@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
-from jina_asgi._batch import Bounds
+from jina_asgi._batch_items import Bounds
 from jina_asgi.endpoints import Method
 from jina_asgi.errors import DeadlineExceeded, DefinitionError
 from jina_asgi.executor import Executor

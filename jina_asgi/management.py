@@ -14,7 +14,8 @@ from starlette.types import Message, Scope, Send
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
-from jina_asgi.protocols.http import HttpOptions, authenticate, send_json
+from jina_asgi.protocols.exchange import send_json
+from jina_asgi.protocols.http import HttpOptions, authenticate
 from jina_asgi.protocols.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.runners.wrapper import Wrapper

@@ -12,7 +12,6 @@ from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
-import orjson
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
@@ -28,9 +27,10 @@ from jina_asgi.errors import (
 )
 from jina_asgi.protocols import sse
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint, loads_object
-from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, length, media_type, too_large
+from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
+from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
-from jina_asgi.protocols.watch import DisconnectWatch, Watched
+from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Call, Context, Endpoint, Runner
 
@@ -70,7 +70,7 @@ class CallApp(ABC):
         self._live, self._options, self._watch, self._limits = live, options, watch, options.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sent = _Sent(send)
+        sent = Sent(send)
         try:
             await self._serve(scope, receive, sent)
         except ClientGone:
@@ -83,7 +83,7 @@ class CallApp(ABC):
             if sent.watched is not None:
                 self._watch.end(sent.watched)
 
-    async def _serve(self, scope: Scope, receive: Receive, sent: _Sent) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, sent: Sent) -> None:
         try:
             headers = dict(scope["headers"])
             auth, limit = self._options.auth, self._limits.body
@@ -108,7 +108,7 @@ class CallApp(ABC):
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             await self._tell(error, sent)
 
-    async def _left(self, sent: _Sent) -> None:
+    async def _left(self, sent: Sent) -> None:
         """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
         logger.debug("499 %s: the client left", self.name)
         if not sent.started:
@@ -117,11 +117,11 @@ class CallApp(ABC):
 
     @abstractmethod
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         """Make the call that a request means, and send its answer; `context` still lacks the request's id."""
 
-    async def _tell(self, error: Exception, sent: _Sent) -> None:
+    async def _tell(self, error: Exception, sent: Sent) -> None:
         status, body, headers = problem(error, expose=self._options.expose_errors)
         if not sent.started:
             await send_json(sent.message, status, body, headers)
@@ -139,7 +139,7 @@ class EndpointApp(CallApp):
         self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
@@ -159,7 +159,7 @@ class EndpointApp(CallApp):
             raise _unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
-    async def _stream(self, runner: Runner, call: Call, sent: _Sent) -> None:
+    async def _stream(self, runner: Runner, call: Call, sent: Sent) -> None:
         writer = sse.EventWriter(sent.send, self._limits.stream_idle)
         try:
             async with aclosing(runner.stream(call)) as steps:
@@ -214,7 +214,7 @@ class PostApp(CallApp):
         self._endpoints = endpoints
 
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
         if media not in CONTENT_TYPES:
@@ -261,61 +261,9 @@ class LateApp(CallApp):
         return runner
 
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: _Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         await self._app.reply(runner, scope, headers, raw, context, sent)
-
-
-class ClientGone(Exception):  # an event, and nobody's error
-    """The client left while its request was being read."""
-
-
-class _Sent:
-    """`send`, whether the response has begun, and the watch over the client that it goes to."""
-
-    __slots__ = ("send", "started", "watched")
-
-    def __init__(self, send: Send) -> None:
-        self.send, self.started = send, False
-        self.watched: Watched | None = None
-
-    def ends(self) -> None:
-        """The last of the response is about to be sent: who leaves from now on has been answered."""
-        if self.watched is not None:
-            self.watched.answered = True
-
-    async def message(self, message: Any) -> None:
-        """Send one message of the response.
-
-        Raises:
-            ClientGone: some servers say so here.
-        """
-        self.started = True
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            self.ends()
-        try:
-            await self.send(message)
-        except OSError:
-            raise ClientGone from None
-
-    async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
-        """Send the whole response; raises as `message` does."""
-        self.started = True
-        self.ends()
-        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
-        try:
-            await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": body})
-        except OSError:
-            raise ClientGone from None
-
-
-async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-    """Answer with JSON."""
-    raw = orjson.dumps(body, default=repr)
-    head = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode()), *(headers or [])]
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": raw})
 
 
 async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:
@@ -328,34 +276,6 @@ async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:
     if identity is None:
         raise Unauthenticated("not authenticated; send the credentials that this service asks for")
     return identity
-
-
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        TooLarge: over `limit` bytes; the rest is not read. ClientGone: the client left within it.
-    """
-    message = await receive()
-    if message["type"] != "http.request":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > limit:
-            raise too_large(limit)
-        return body
-    chunks, size = [body], len(body)
-    while message.get("more_body", False):
-        if size > limit:
-            raise too_large(limit)
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-    if size > limit:
-        raise too_large(limit)
-    return b"".join(chunks)
 
 
 async def _within(until: float, work: Awaitable[T]) -> T:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi._batch import Bounds
+from jina_asgi._batch_items import Bounds
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission

@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
-from jina_asgi._batch import Batch, BatchKernel, Bounds, Item
+from jina_asgi._batch import BatchKernel
+from jina_asgi._batch_items import Batch, Bounds, Item
 from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, JinaASGIError, NotReady, TooLarge
 from jina_asgi.runners.blame import checked, fault_of, told
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from jina_asgi._batch import Fault
+from jina_asgi._batch_items import Fault
 from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady, ReplicaDied
 
 

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jina_asgi._batch import Batch, BatchKernel, Bounds, Fault, Item
+from jina_asgi._batch import BatchKernel
+from jina_asgi._batch_items import Batch, Bounds, Fault, Item
 
 ENDS = {"answered", "failed", "expired", "cancelled", "abandoned"}
 BOUNDS = [
@@ -273,6 +274,40 @@ def test_a_lack_of_memory_halves_the_cap_and_time_raises_it() -> None:
         driver.push(0)
     driver.settle()
     assert driver.kernel.cap == 8
+
+
+def test_after_a_death_each_runs_alone_and_whoever_kills_twice_never_again() -> None:
+    driver = Driver(Bounds(8, idempotent=True))
+    items = [driver.push(0) for _ in range(8)]
+    guilty, sizes = items[3], []
+    driver.step()
+    while driver.running:
+        _, ran = driver.running[0]
+        sizes.append(len(ran))
+        driver.finish(fault=Fault.DEATH if guilty in ran else None)
+        driver.step()
+    assert sizes == [8] + [1] * 8
+    assert [item.state for item in items] == ["failed" if item is guilty else "answered" for item in items]
+    assert guilty.deaths == 2
+
+
+def test_a_death_is_final_where_nothing_may_run_again() -> None:
+    driver = Driver(Bounds(8))
+    items = [driver.push(0) for _ in range(8)]
+    driver.step()
+    driver.finish(fault=Fault.DEATH)
+    assert {item.state for item in items} == {"failed"}
+
+
+def test_what_is_refused_before_anything_ran_is_halved_whatever_may_run_again() -> None:
+    driver = Driver(Bounds(8))
+    items = [driver.push(0) for _ in range(8)]
+    driver.step()
+    while driver.running:
+        refused = items[5] in driver.running[0][1]
+        driver.finish(fault=Fault.REFUSED if refused else None)
+        driver.step()
+    assert [item.state for item in items] == ["failed" if item is items[5] else "answered" for item in items]
 
 
 def test_a_budget_bounds_a_batch_and_one_over_it_runs_alone() -> None:

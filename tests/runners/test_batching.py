@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jina_asgi._batch import Bounds
+from jina_asgi._batch_items import Bounds
 from jina_asgi.errors import (
     BatchFailed,
     DeadlineExceeded,
