@@ -56,8 +56,10 @@ class Pooled:
     def replicas(self) -> list[int]:
         return [pid for host in self.hosts() for pid in children(host)]
 
-    def run(self, http: httpx.Client, name: str = "x", pause: float = 0.0) -> dict[str, object]:
-        answer = http.post("/lm/run", json={"data": [{"name": name, "pause": pause}]})
+    def run(self, name: str = "x", pause: float = 0.0) -> dict[str, object]:
+        """One call over a connection of its own; threads must not share a client (encode/httpcore#1110)."""
+        with self.server.client() as http:
+            answer = http.post("/lm/run", json={"data": [{"name": name, "pause": pause}]})
         assert answer.status_code == 200, answer.text
         [doc] = answer.json()["data"]
         assert doc["name"] == name
@@ -114,7 +116,6 @@ class Hammer:
         self._count = count
 
     def __enter__(self) -> Self:
-        self._http = fresh(self._pool.server)
         self._asking = [self._threads.submit(self._ask, index) for index in range(self._count)]
         return self
 
@@ -123,7 +124,6 @@ class Hammer:
         for asking in self._asking:
             asking.result()
         self._threads.shutdown()
-        self._http.close()
 
     def more(self, count: int = 50) -> None:
         """Wait until so many more were answered."""
@@ -135,7 +135,7 @@ class Hammer:
         while not self._enough.is_set():
             number += 1
             try:
-                self._pool.run(self._http, f"{index}-{number}", 0.001)
+                self._pool.run(f"{index}-{number}", 0.001)
                 self.answered += 1
             except (httpx.HTTPError, AssertionError) as error:
                 self.failed.append(repr(error))
@@ -143,7 +143,7 @@ class Hammer:
 
 def test_all_workers_share_one_host_and_its_replicas(pooled: Pooled) -> None:
     with fresh(pooled.server) as http, ThreadPoolExecutor(64) as threads:
-        docs = list(threads.map(lambda i: pooled.run(http, str(i), 0.1), range(256)))
+        docs = list(threads.map(lambda i: pooled.run(str(i), 0.1), range(256)))
         workers = [http.get("/worker").json() for _ in range(40)]
 
     assert {doc["pid"] for doc in docs} == set(pooled.replicas)
@@ -201,7 +201,7 @@ def test_a_host_that_hangs_is_replaced(journal: Journal) -> None:
             host = pool.host
             os.kill(host, signal.SIGSTOP)
             pool.until(lambda: pool.hosts() not in ([], [host]))
-            pool.run(http)
+            pool.run()
 
 
 def test_a_stream_crosses_both_processes_and_is_closed_where_its_client_left(pooled: Pooled, journal: Journal) -> None:
@@ -221,7 +221,7 @@ def test_new_code_is_loaded_beside_the_old_when_workers_are_told_to_reload(tmp_p
         pool = Pooled(server)
         with fresh(server) as http:
             pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
-            old = pool.run(http)["pid"]
+            old = pool.run()["pid"]
             with (tmp_path / "fresh_model.py").open("a") as model:
                 model.write("\n# new\n")
             with Hammer(pool, 2) as hammer:
@@ -229,7 +229,7 @@ def test_new_code_is_loaded_beside_the_old_when_workers_are_told_to_reload(tmp_p
                 pool.until(lambda: len(pool.replicas) == 1 and old not in pool.replicas)
                 hammer.more(20)
             assert not hammer.failed
-            assert pool.run(http)["pid"] != old
+            assert pool.run()["pid"] != old
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -21,19 +21,29 @@ APP = "tests.processes.apps:both"
 BODY = {"data": [{"name": "x"}]}
 
 
-def without_keep_alive(server: Served) -> httpx.Client:
-    """A connection a request, so that each goes to whichever worker takes it."""
-    return server.client(limits=httpx.Limits(max_keepalive_connections=0))
+class Connections:
+    """A connection a request, so that each goes to whichever worker takes it; threads may share this.
+
+    They must not share a client: its pool may close what another thread waits on (encode/httpcore#1110).
+    """
+
+    def __init__(self, server: Served) -> None:
+        self._server = server
+
+    def post(self, path: str, json: object) -> httpx.Response:
+        with self._server.client() as http:
+            return http.post(path, json=json)
 
 
-def pid_of(http: httpx.Client) -> int:
+def pid_of(http: Connections) -> int:
     pid: int = http.post("/echo", json=BODY).json()["data"][0]["pid"]
     return pid
 
 
 def test_several_workers_serve(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
-        with without_keep_alive(server) as http, ThreadPoolExecutor(8) as threads:
+        http = Connections(server)
+        with ThreadPoolExecutor(8) as threads:
             seen: set[int] = set()
             while len(seen) < 2:
                 seen |= set(threads.map(lambda _: pid_of(http), range(16)))
@@ -47,7 +57,7 @@ def test_a_reload_loses_no_request(journal: Journal) -> None:
         enough, lost = Event(), list[str]()
         asked = {"/echo": 0, "/lm/echo": 0, "/quick": 0, "/lm/quick": 0}
 
-        def ask(http: httpx.Client, path: str) -> None:
+        def ask(http: Connections, path: str) -> None:
             while not enough.is_set():
                 try:
                     answer = http.post(path, json=BODY)
@@ -57,7 +67,8 @@ def test_a_reload_loses_no_request(journal: Journal) -> None:
                     lost.append(repr(error))
                 asked[path] += 1
 
-        with without_keep_alive(server) as http, ThreadPoolExecutor(4) as threads:
+        http = Connections(server)
+        with ThreadPoolExecutor(4) as threads:
             before = pid_of(http)
             asking = [threads.submit(ask, http, path) for path in asked]
             for _ in range(2):
@@ -77,7 +88,8 @@ def test_a_reload_loses_no_request(journal: Journal) -> None:
 
 def test_a_worker_that_has_served_its_share_is_replaced_without_a_loss(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--workers", "2", "--max-requests", "20", env=journal.env) as server:
-        with without_keep_alive(server) as http, ThreadPoolExecutor(4) as threads:
+        http = Connections(server)
+        with ThreadPoolExecutor(4) as threads:
             seen: set[int] = set()
             while len(seen) < 4:
                 seen |= set(threads.map(lambda _: pid_of(http), range(30)))
