@@ -376,7 +376,7 @@ def test_what_is_told_to_the_executor_is_not_shown() -> None:
 
 
 def test_a_pool_says_that_it_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")  # another system cannot be injected
     with pytest.raises(DefinitionError, match="replicas need Linux"):
         Deployment("package.module.Class", replicas=2)
     Deployment(Worker, replicas=2, placement="worker")

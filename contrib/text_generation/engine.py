@@ -32,8 +32,6 @@ from .progress import Delta, Language, Progress
 
 logger = logging.getLogger(__name__)
 
-#: Prompt tokens that one step reads, over all requests: about as long as a few steps of generating on a CPU.
-_PROMPT_TOKENS_A_STEP = 512
 #: A prompt of more characters for each token of the context cannot fit, and is not worth tokenizing.
 _CHARACTERS_A_TOKEN = 64
 #: Seconds that `close` waits for the running step.
@@ -75,9 +73,19 @@ class Engine:
         load: reads the model; called in the engine's thread.
         max_waiting: how many requests may wait for a row.
         threads: CPU threads of torch's arithmetic; None leaves torch's choice.
+        prompt_step: prompt tokens that one step reads, over all requests; 512 take about as long as a few steps of
+            generating on a CPU.
     """
 
-    def __init__(self, load: Callable[[], Model], *, max_waiting: int = 64, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Model],
+        *,
+        max_waiting: int = 64,
+        threads: int | None = None,
+        prompt_step: int = 512,
+    ) -> None:
+        self._prompt_step = prompt_step
         #: Tokens generated so far.
         self.tokens = 0
         self._load, self._max_waiting, self._threads = load, max_waiting, threads
@@ -231,7 +239,7 @@ class Engine:
         if not self._reading:
             return
         first, readers = len(self._generating), list(self._reading)
-        size = max(_PROMPT_TOKENS_A_STEP // len(readers), 1)
+        size = max(self._prompt_step // len(readers), 1)
         pieces = [request.progress.piece(size) for request in readers]
         logits = self.model.decoder.forward(first, pieces)
         for request, piece, row in zip(readers, pieces, logits, strict=True):

@@ -14,7 +14,7 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,18 +78,18 @@ def alive(pid: int, start: int | None) -> bool:
     return True
 
 
-def folder(key: str) -> Path:
+def folder(key: str, bases: Iterable[Path] | None = None) -> Path:
     """The folder of an instance, made if need be: `<base>/jina-asgi-<uid>/<name made of key>/`.
 
     The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where nobody else can
-    rename what is ours, that can be written, and where a socket's path stays under 100 bytes.
+    rename what is ours, that can be written, and where a socket's path stays under 100 bytes; or the first such of `bases`.
 
     Raises:
         NotReady: no base will do; the message says what is wrong with each.
         DefinitionError: the folder is there, but not as a folder that only this user can enter.
     """
     uid, wrong = os.geteuid(), []
-    for base in _bases():
+    for base in _bases() if bases is None else bases:
         mine = base / f"jina-asgi-{uid}"
         made = mine / _name(key)
         objection = _objection(base, made)

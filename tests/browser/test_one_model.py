@@ -24,7 +24,7 @@ def test_one_model_streams_from_whichever_worker_is_asked() -> None:
             end = time.monotonic() + LOADED
             while http.get("/lm/-/ready").status_code != 200:
                 assert time.monotonic() < end, server.log
-                time.sleep(0.1)
+                time.sleep(0.1)  # readiness is asked for over HTTP
             texts, workers = set(), dict[int, list[str]]()
             while len(workers) < 2:
                 texts.add(streamed(http))

@@ -234,7 +234,7 @@ def test_other_content_types_are_415(media: str) -> None:
 def test_a_buffer_of_pickle_is_no_document() -> None:
     raw = b"\x80\x04\x95\x1a\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94\x8c\x06system\x94\x93\x94."
     for media in (JSON, MSGPACK):
-        refusal(Fast, raw, media)
+        refusal(Fast, raw, media)  # asserts that it is refused, and how
 
 
 def test_documents_of_one_request_share_nothing_with_those_of_another() -> None:

@@ -30,7 +30,7 @@ class Patient(Executor):
     def health(self) -> bool:
         said = self.file.read_text()
         if said == "hangs":
-            time.sleep(60)
+            time.sleep(60)  # the hang itself
         if said == "raises":
             raise RuntimeError("no pulse")
         return said == "well"
@@ -43,7 +43,7 @@ class Patient(Executor):
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20.0):
         while not await condition():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # told by another process: there is no event to wait on
 
 
 @pytest.mark.parametrize(("said", "told"), [("ill", "not healthy"), ("raises", "failed"), ("hangs", "longer than 1 s")])

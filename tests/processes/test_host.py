@@ -69,7 +69,7 @@ class Pooled:
         deadline = time.monotonic() + SETTLED
         while not what():
             assert time.monotonic() < deadline, self.server.log
-            time.sleep(0.05)
+            time.sleep(0.05)  # processes come and go: there is no event to wait on
 
 
 def command(pid: int) -> list[str]:
@@ -201,7 +201,8 @@ def test_a_host_that_hangs_is_replaced(journal: Journal) -> None:
             host = pool.host
             os.kill(host, signal.SIGSTOP)
             pool.until(lambda: pool.hosts() not in ([], [host]))
-            pool.run()
+            assert pool.run()["pid"] in pool.replicas
+            assert host not in pool.hosts()
 
 
 def test_a_stream_crosses_both_processes_and_is_closed_where_its_client_left(pooled: Pooled, journal: Journal) -> None:
@@ -276,5 +277,5 @@ def test_of_many_who_look_for_a_host_one_starts_it() -> None:
         deadline = time.monotonic() + SETTLED
         while [pid for pid in processes("jina_asgi.processes.host") if f"pool-{name}" in command(pid)]:
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.1)  # a process that is not our child: there is no event to wait on
         place.remove(f"pool-{name}")

@@ -220,12 +220,11 @@ def test_a_base_with_a_long_path_is_passed_over(base: Path, monkeypatch: pytest.
     assert base == place.folder("pool-x").parents[1]
 
 
-def test_no_base_at_all_says_what_is_wrong_with_each(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_base_at_all_says_what_is_wrong_with_each(base: Path) -> None:
     for_everyone(base)
     bases = [base, base / "missing", Path("relative"), base / ("long" * 20), Path("/proc")]
-    monkeypatch.setattr(place, "_bases", lambda: iter(bases))
     with pytest.raises(NotReady) as refused:
-        place.folder("pool-x")
+        place.folder("pool-x", bases)
     for said in (
         "no sticky bit",
         "No such file",

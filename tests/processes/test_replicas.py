@@ -479,7 +479,7 @@ class Lines:
 
 async def test_a_flood_of_bytes_without_a_line_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
-    monkeypatch.setattr(sys, "stderr", lines)
+    monkeypatch.setattr(sys, "stderr", lines)  # where the process writes is what is tested
     size = 50_000_000
     async with ReplicaPool(Worker, replicas=1, name="loud") as pool:
         shouting = asyncio.create_task(pool.call("/shout", Number(value=size)))
@@ -494,7 +494,7 @@ async def test_a_flood_of_bytes_without_a_line_blocks_nobody(monkeypatch: pytest
 
 async def test_a_printed_line_has_the_replicas_name_and_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
-    monkeypatch.setattr(sys, "stderr", lines)
+    monkeypatch.setattr(sys, "stderr", lines)  # where the process writes is what is tested
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     async with ReplicaPool(Worker, replicas=1, name="talker") as pool:
         await pool.call("/say", Word(text="good day\n\x1b[2Jforged \u202etxt"))

@@ -89,9 +89,8 @@ async def test_without_a_seed_answers_vary(watched: Any) -> None:
     assert len(texts) == 3
 
 
-async def test_a_long_prompt_is_read_in_pieces_between_the_tokens_of_others(watched: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("jina_asgi.contrib.text_generation.engine._PROMPT_TOKENS_A_STEP", 50)
-    engine, decoder = watched()
+async def test_a_long_prompt_is_read_in_pieces_between_the_tokens_of_others(watched: Any) -> None:
+    engine, decoder = watched(prompt_step=50)
     stream = engine.stream("short", Sampling(temperature=0, max_new_tokens=100))
     await first(stream)
     await engine.complete("y" * 200, Sampling(temperature=0, max_new_tokens=1))
@@ -306,6 +305,7 @@ def test_a_loop_that_is_gone_leaves_no_request_behind(watched: Any) -> None:
     loop.close()
     decoder.open.set()
     doubles.wait_until(lambda: engine.running == 0)
+    assert engine.waiting == 0
 
 
 def test_what_loading_raises_comes_out_of_start() -> None:
