@@ -40,8 +40,20 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
     """The base of every head."""
 
 
+class ArenaHead(Head, frozen=True):
+    """Memory that the other side may write docs to: its number, and where it is found."""
+
+    arena: Count
+    process: Count
+    descriptor: Count
+    size: Count
+
+
 class Hello(Head, frozen=True):
-    """The first frame each way. The answer's `version` is the one both speak; it lists the endpoints served."""
+    """The first frame each way. The answer's `version` is the one both speak; it lists the endpoints served.
+
+    `arena` is for the other side to write docs to, where this one keeps memory for others.
+    """
 
     magic: str
     low: Count
@@ -49,6 +61,7 @@ class Hello(Head, frozen=True):
     limit: Count = FRAME_LIMIT
     version: Count = 0
     endpoints: list[dict[str, Any]] = []
+    arena: ArenaHead | None = None
 
 
 class CallHead(Head, frozen=True):
@@ -106,11 +119,17 @@ class NewsHead(Head, frozen=True):
     trouble: str = ""
 
 
+class ReleaseHead(Head, frozen=True):
+    """Docs in shared memory that are needed no more: arena and offset of each."""
+
+    docs: list[tuple[Count, Count]]
+
+
 _encoder = msgspec.msgpack.Encoder()
 _lenient_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
     head: msgspec.msgpack.Decoder(head)
-    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead)
+    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead, ReleaseHead)
 }
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 

@@ -35,6 +35,8 @@ STRAYS_LIMIT = 16
 #: What a stream may send ahead of its reader. One item may pass `WINDOW_BYTES`: it was sent while there was room.
 WINDOW_ITEMS = 16
 WINDOW_BYTES = 256 << 10
+#: What either side may say of shared memory at any time after the hello.
+_OF_MEMORY = (_wire.SHARES, _wire.RELEASE)
 
 HolderT = TypeVar("HolderT")
 
@@ -231,7 +233,7 @@ class Asking(Generic[HolderT]):
             self.pongs += 1
         elif frame.kind == _wire.NEWS:
             self.trouble = read(frame, NewsHead).trouble
-        else:
+        elif frame.kind not in _OF_MEMORY:
             raise ProtocolError(f"{_name(frame)} without a request")
 
     def _stray(self, frame: Frame) -> None:
@@ -270,7 +272,7 @@ class Answering(Generic[HolderT]):
                 raise ProtocolError(f"{_name(frame)} has a number that was used, or is below one that was")
             self.last = frame.request
             return None
-        if kind == _wire.PING and not frame.request:
+        if not frame.request and (kind == _wire.PING or kind in _OF_MEMORY):
             return None
         if kind != _wire.CANCEL and kind != _wire.CREDIT:
             raise ProtocolError(f"the asking side sent {_name(frame)}")

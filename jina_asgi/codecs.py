@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from jina_asgi import plans, tensors
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
-from jina_asgi.types import Docs, Schema
+from jina_asgi.types import Docs, Parts, Schema
 from jina_asgi.writers import Writer
 
 Buffer = bytes | bytearray | memoryview
@@ -59,6 +59,7 @@ class Codec:
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
         self.nests = plans.nests(schema)
         self._names = [field.name for field in schema.fields]
+        self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
             orjson.OPT_NON_STR_KEYS if plans.documents_with(schema, lambda f: f.kind in ("dict", "json")) else 0
         )
@@ -125,6 +126,20 @@ class Codec:
         encode, values = self._writer.encode_secrets, self._writer.values
         try:
             return [encode(values(doc)) for doc in docs]
+        except _UNWRITABLE as error:
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
+
+    def encode_parts(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
+        """As `encode`, but the large tensors of a document stay where they are.
+
+        Raises:
+            InvalidDocs: as `encode`.
+        """
+        if not self._tensors:
+            return self.encode(docs)
+        parts, values = self._writer.parts, self._writer.values
+        try:
+            return [parts(values(doc), self._tensors) for doc in docs]
         except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 

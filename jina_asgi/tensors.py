@@ -31,6 +31,8 @@ SHAPED = 32
 _STRUCT = {"<f4": "f", "<f8": "d"}
 MAX_ELEMENTS = 2**26
 MAX_AXES = 32
+#: From so many bytes on a tensor is not copied where it can be helped.
+LARGE = 64 << 10
 
 
 def from_json(value: Any, dtype: str | None) -> np.ndarray:
@@ -162,6 +164,25 @@ def pack(array: np.ndarray) -> tuple[int, bytes]:
     Raises:
         ValueError: a dtype that crosses no wire, or more axes than `MAX_AXES`.
     """
+    code, array = _writable(array)
+    if array.ndim == 1:
+        return code, array.tobytes()
+    return SHAPED, _shape_of(code, array) + array.tobytes()
+
+
+def pack_parts(array: np.ndarray) -> tuple[int, bytes, memoryview]:
+    """As `pack`, but what stands before the data, and the data as the array has it, where its order allows.
+
+    Raises:
+        ValueError: as `pack`.
+    """
+    code, array = _writable(array)
+    data = np.ascontiguousarray(array).data.cast("B")
+    return (code, b"", data) if array.ndim == 1 else (SHAPED, _shape_of(code, array), data)
+
+
+def _writable(array: np.ndarray) -> tuple[int, np.ndarray]:
+    """The code of a dtype that crosses a wire, and the array in it."""
     code = _CODES.get(array.dtype)
     if code is None:
         dtype = array.dtype.newbyteorder("<")
@@ -169,15 +190,17 @@ def pack(array: np.ndarray) -> tuple[int, bytes]:
         if code is None:
             raise ValueError(f"a tensor of dtype {dtype} crosses no wire; convert it to a number type first")
         array = array.astype(dtype)
-    if array.ndim == 1:
-        return code, array.tobytes()
     if array.ndim > MAX_AXES:
         raise ValueError(f"a tensor of {array.ndim} axes crosses no wire; at most {MAX_AXES} do")
-    return SHAPED, struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape) + array.tobytes()
+    return code, array
+
+
+def _shape_of(code: int, array: np.ndarray) -> bytes:
+    return struct.pack(f"<BB6x{array.ndim}Q", code, array.ndim, *array.shape)
 
 
 def unpack(code: int, buffer: memoryview) -> np.ndarray:
-    """The array that `pack` made a code and a buffer of.
+    """The array that `pack` made a code and a buffer of; a large one that may be written to stays where it is.
 
     Raises:
         ValueError: the buffer lies about its dtype, axes or length; nothing is allocated then.
@@ -186,7 +209,7 @@ def unpack(code: int, buffer: memoryview) -> np.ndarray:
         dtype, size = _SIZED[code]
         if len(buffer) % size:
             raise ValueError(f"a packed tensor of {dtype.name} ends within a number")
-        array = _ndarray(len(buffer) // size, dtype, bytearray(buffer))
+        array = _ndarray(len(buffer) // size, dtype, _own(buffer, 0))
         return array if code else _truths(array)
     if code != SHAPED or len(buffer) < 8 or buffer[0] >= len(DTYPES) or buffer[1] > MAX_AXES:
         raise ValueError("not a packed tensor")
@@ -194,7 +217,15 @@ def unpack(code: int, buffer: memoryview) -> np.ndarray:
     if len(buffer) < 8 + 8 * axes:
         raise ValueError("a packed tensor ends within its shape")
     shape = struct.unpack_from(f"<{axes}Q", buffer, 8)
-    return _view(bytearray(buffer), DTYPES[buffer[0]], shape, 8 + 8 * axes)
+    return _view(_own(buffer, 8 + 8 * axes), DTYPES[buffer[0]], shape, 8 + 8 * axes)
+
+
+def _own(buffer: memoryview, offset: int) -> bytearray | memoryview:
+    """A buffer that nobody else writes to: this one, if it is large and lies well, else a copy."""
+    if len(buffer) < LARGE or buffer.readonly:
+        return bytearray(buffer)
+    address = np.frombuffer(buffer, np.uint8, 1, offset).ctypes.data if len(buffer) > offset else 0
+    return bytearray(buffer) if address % 8 else buffer
 
 
 def _view(buffer: memoryview | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> np.ndarray:

@@ -112,10 +112,32 @@ class Endpoint:
     description: str = ""
 
 
+class Parts:
+    """One encoded document as several buffers, to be written one after the other: what is large is not copied here.
+
+    `aligned` is how many bytes stand before the first of the large ones.
+    """
+
+    __slots__ = ("_size", "aligned", "buffers")
+
+    def __init__(self, buffers: Sequence[bytes | memoryview], aligned: int) -> None:
+        self.buffers, self.aligned = buffers, aligned
+        self._size = sum(map(len, buffers))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def joined(self) -> bytes:
+        """The document in one buffer."""
+        return b"".join(self.buffers)
+
+
 class DocsCodec(Protocol):
     """What `Docs` needs of a codec: typed docs to one buffer a doc, and back."""
 
     def encode(self, docs: Sequence[Any], /) -> list[bytes]: ...
+
+    def encode_parts(self, docs: Sequence[Any], /) -> Sequence[bytes | Parts]: ...
 
     def decode(self, buffers: Sequence[bytes | memoryview], /) -> list[Any]: ...
 
@@ -155,6 +177,13 @@ class Docs:
         if self._encoded is None:
             assert self._typed is not None
             self._encoded = self._codec.encode(self._typed)
+        return self._encoded
+
+    @property
+    def parts(self) -> Sequence[bytes | memoryview | Parts]:
+        """As `encoded`, for whoever writes it at once: large tensors are still those of the documents."""
+        if self._encoded is None:
+            return self._codec.encode_parts(self.typed)
         return self._encoded
 
     @property

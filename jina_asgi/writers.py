@@ -7,8 +7,9 @@ msgpack carries the values themselves, as they are read back into documents.
 from __future__ import annotations
 
 import base64
+import struct
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from jina_asgi import tensors, traits
+from jina_asgi.types import Parts
+
+#: How msgpack begins what `parts` writes.
+_FIXMAP, _MAP16, _MAP32, _EXT32 = 0x80, 0xDE, 0xDF, 0xC9
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,25 @@ class Writer:
         fields: dict[str, Any] = doc.__dict__
         return fields if layout.is_plain and len(fields) == count else layout.values(doc)
 
+    def parts(self, values: Mapping[str, Any], tensor_names: Sequence[str]) -> bytes | Parts:
+        """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied."""
+        large = {}
+        for name in tensor_names:
+            array = tensors.from_tensor(values.get(name))
+            if array is not None and array.nbytes >= tensors.LARGE:
+                large[name] = array
+        if not large:
+            return self.encode_secrets(values)
+        small = self.encode_secrets({name: value for name, value in values.items() if name not in large})
+        head = _map_head(len(values)) + small[len(_map_head(len(values) - len(large))) :]
+        buffers: list[bytes | memoryview] = []
+        for name, array in large.items():
+            code, shape, data = tensors.pack_parts(array)
+            size = struct.pack(">BIb", _EXT32, len(shape) + len(data), code)
+            buffers += (head + self.encode_secrets(name) + size + shape, data)
+            head = b""
+        return Parts(buffers, len(buffers[0]))
+
     def json(self, doc: Any) -> Any:
         """A document for JSON, as `for_json` goes on to write it."""
         kind = type(doc)
@@ -144,6 +168,13 @@ class Writer:
         layout = Layout.of(known)
         self._layouts[kind] = layout, len(layout.attributes)
         return self._layouts[kind]
+
+
+def _map_head(count: int) -> bytes:
+    """How msgpack begins a map of so many fields."""
+    if count < 1 << 4:
+        return bytes([_FIXMAP | count])
+    return struct.pack(">BH", _MAP16, count) if count < 1 << 16 else struct.pack(">BI", _MAP32, count)
 
 
 def _revealed(value: Any) -> Any:

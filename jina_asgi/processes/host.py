@@ -21,6 +21,7 @@ from jina_asgi.assembly import assemble_pool
 from jina_asgi.errors import ExecutorError, JinaASGIError, ProtocolError
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
+from jina_asgi.processes.arenas import KeeperSharing
 from jina_asgi.processes.asks import Ask, read_ask
 from jina_asgi.processes.loop import run
 from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
@@ -270,7 +271,7 @@ class Reception(asyncio.Protocol):
 
     async def hand_over(self, generation: Generation) -> None:
         """Serve a Deployment on this connection until it ends."""
-        server = FrameServer(generation.runner)
+        server = FrameServer(generation.runner, sharing=KeeperSharing())
         generation.connections.add(server)
         try:
             await self._serve(server)

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from jina_asgi._pool import Restarts
 from jina_asgi.errors import DefinitionError, ExecutorError
 from jina_asgi.processes import election, place
+from jina_asgi.processes.arenas import PeerSharing
 from jina_asgi.processes.asks import Ask
 from jina_asgi.protocols.frames_client import FrameClient
 from jina_asgi.runners.admission import Admission
@@ -28,7 +29,9 @@ class HostConnection:
 
     def __init__(self, name: str, ask: bytes, endpoints: Mapping[str, Endpoint] | None) -> None:
         self.name, self._ask = name, ask
-        self.client = FrameClient(self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0)
+        self.client = FrameClient(
+            self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0, sharing=PeerSharing
+        )
         self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._why = ""
 

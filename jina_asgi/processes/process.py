@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from jina_asgi.devices import VARIABLE
 from jina_asgi.errors import NotReady
+from jina_asgi.processes.arenas import KeeperSharing
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.output import Output
 from jina_asgi.protocols.frames_client import FrameClient
@@ -46,7 +47,12 @@ class ReplicaProcess:
         self.name, self._spec, self._env, self._timeout = name, spec, env, startup_timeout
         self._marks = Marks.made()
         self.client = FrameClient(
-            self._connect, endpoints=endpoints, hello_timeout=startup_timeout, grace=0.0, begun=self._marks.begun
+            self._connect,
+            endpoints=endpoints,
+            hello_timeout=startup_timeout,
+            grace=0.0,
+            begun=self._marks.begun,
+            sharing=KeeperSharing,
         )
         self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._process: subprocess.Popen[bytes] | None = None

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.heap import frozen
+from jina_asgi.processes.arenas import PeerSharing
 from jina_asgi.processes.loop import run
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
@@ -71,7 +72,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
     try:
         async with _loaded(spec) as runner:
             with frozen():
-                server = FrameServer(runner, begins=marks.begin, health=runner.health)
+                server = FrameServer(runner, begins=marks.begin, health=runner.health, sharing=PeerSharing())
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:

@@ -10,21 +10,35 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 from jina_asgi import _wire
-from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, write_frame
-from jina_asgi._wire_heads import CallHead, ResultHead, read, write, write_error
+from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, write_frame
+from jina_asgi._wire_heads import ArenaHead, CallHead, ReleaseHead, ResultHead, read, write, write_error
 from jina_asgi._wire_state import Credit
 from jina_asgi.codecs import codec, pack, unpack
 from jina_asgi.errors import ExecutorError, InvalidDocs, InvalidRequest, JinaASGIError, ProtocolError, UnknownEndpoint
-from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Step, resolve
+from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Parts, Result, Step, resolve
 
 logger = logging.getLogger(__name__)
 
 #: What may wait to be written before calls and streams wait too, in bytes.
 WRITE_HIGH = 256 << 10
+
+
+class Sharing(Protocol):
+    """Memory that both ends of a connection have, for docs too large to be sent: `processes.arenas` has it."""
+
+    def start(self, release: Callable[[list[tuple[int, int]]], None], /) -> None: ...
+    def offer(self) -> ArenaHead | None: ...
+    def accept(self, arena: ArenaHead, /) -> bool: ...
+    def readable(self) -> None: ...
+    def out(self, docs: Sequence[Buffer | Parts], /) -> Sequence[Buffer | Reference]: ...
+    def find(self, reference: Reference, /) -> memoryview: ...
+    def returned(self, docs: Sequence[tuple[int, int]], /) -> None: ...
+    def detach(self) -> None: ...
+    def lost(self) -> None: ...
 
 
 class Connection(asyncio.Protocol, ABC):
@@ -36,8 +50,12 @@ class Connection(asyncio.Protocol, ABC):
     #: How long the other side may take to read what is left when this one closes, in seconds.
     close_timeout = 5.0
 
-    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+    def __init__(self, limit: int = FRAME_LIMIT, sharing: Sharing | None = None) -> None:
         self.reader = FrameReader(limit)
+        self.sharing = sharing
+        if sharing is not None:
+            self.reader.find = sharing.find
+            sharing.start(self._release)
         #: The largest frame that the other side takes.
         self.send_limit = limit
         self.is_lost = False
@@ -64,7 +82,7 @@ class Connection(asyncio.Protocol, ABC):
     def lost(self, cause: BaseException | None) -> None:
         """The connection is gone, because of `cause` where it broke; called once."""
 
-    def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer] = ()) -> None:
+    def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
         """Write a frame in this turn of the loop; nothing on a connection that is gone.
 
         Raises:
@@ -74,7 +92,10 @@ class Connection(asyncio.Protocol, ABC):
             return
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out_size += write_frame(self._out, kind, number, head, docs, self.send_limit)
+        outgoing: Sequence[Buffer | Reference] = ()
+        if docs:
+            outgoing = _sent(docs) if self.sharing is None else self.sharing.out(docs)
+        self._out_size += write_frame(self._out, kind, number, head, outgoing, self.send_limit)
         if self._out_size > WRITE_HIGH:
             self._flush()
 
@@ -144,6 +165,8 @@ class Connection(asyncio.Protocol, ABC):
             self._abort_timer.cancel()
         self._out.clear()
         self._writable.set()
+        if self.sharing is not None:
+            self.sharing.lost()
         self.lost(self._cause or exc)
         self.closed.set()
 
@@ -153,25 +176,50 @@ class Connection(asyncio.Protocol, ABC):
     def resume_writing(self) -> None:
         self._writable.set()
 
+    def memory_received(self, frame: Frame) -> None:
+        """Take a frame about shared memory.
+
+        Raises:
+            ProtocolError: it is not about what this side has shared.
+        """
+        if self.sharing is None:
+            raise ProtocolError("no memory is shared on this connection")
+        if frame.kind == _wire.SHARES:
+            self.sharing.readable()
+        else:
+            self.sharing.returned(read(frame, ReleaseHead).docs)
+
+    def take(self, arena: ArenaHead | None) -> None:
+        """Write to memory that the other side offers from now on, if there is any, and read what it says is there."""
+        if arena is not None and self.sharing is not None and self.sharing.accept(arena):
+            self.send(_wire.SHARES, 0)
+
+    def _release(self, docs: list[tuple[int, int]]) -> None:
+        self.send(_wire.RELEASE, 0, write(ReleaseHead(docs)))
+
     def _flush(self) -> None:
         out, self._out, self._out_size = self._out, [], 0
         if out and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
 
-def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Sequence[Buffer]]:
+def _sent(docs: Sequence[Buffer | Parts]) -> Sequence[Buffer]:
+    return [doc.joined() if isinstance(doc, Parts) else doc for doc in docs]
+
+
+def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Sequence[Buffer | Parts]]:
     """A call as the head and docs of a frame; `items` and `size` are a stream's first credit.
 
     Raises:
         InvalidRequest: parameters, identity or context hold what cannot cross to another process.
     """
     context = call.context
-    docs: Sequence[Buffer] = call.docs.encoded
+    docs: Sequence[Buffer | Parts] = call.docs.parts
     sources: list[tuple[str, int]] = []
     if call.sources:
         docs = list(docs)
         for node, its_docs in call.sources:
-            docs += its_docs.encoded
+            docs += its_docs.parts
             sources.append((node, len(its_docs)))
     head = CallHead(
         call.endpoint,
@@ -231,7 +279,7 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
     return call, Credit(head.items, head.size)
 
 
-def write_result(result: Result) -> tuple[bytes, Sequence[Buffer]]:
+def write_result(result: Result) -> tuple[bytes, Sequence[Buffer | Parts]]:
     """A result as the head and docs of a frame.
 
     Raises:
@@ -248,14 +296,14 @@ def write_result(result: Result) -> tuple[bytes, Sequence[Buffer]]:
     return head, docs
 
 
-def encoded_answer(docs: Docs) -> Sequence[Buffer]:
+def encoded_answer(docs: Docs) -> Sequence[Buffer | Parts]:
     """The buffers of docs that an endpoint gave.
 
     Raises:
         ExecutorError: they hold what cannot be encoded; the caller is not at fault.
     """
     try:
-        return docs.encoded
+        return docs.parts
     except InvalidDocs as error:
         raise ExecutorError(error.message) from error
 

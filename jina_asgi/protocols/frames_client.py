@@ -16,7 +16,7 @@ from jina_asgi._wire import FRAME_LIMIT
 from jina_asgi._wire_heads import describe, endpoint_of, write
 from jina_asgi._wire_state import Window
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
-from jina_asgi.protocols.frames import docs_of, read_result
+from jina_asgi.protocols.frames import Sharing, docs_of, read_result
 from jina_asgi.protocols.frames_link import Inbox, Link, Reply
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
@@ -43,7 +43,8 @@ class FrameClient:
     The endpoints come from the other side, without classes, so that typed docs are dicts; `endpoints` gives the
     same ones with their classes, and lets them be known before the lifespan starts. `limit` bounds a frame in
     bytes; `grace` is how long leaving the lifespan waits for open calls, in seconds. `begun` tells of a request's
-    number whether the other side had begun it when the connection was lost; without it, it may have.
+    number whether the other side had begun it when the connection was lost; without it, it may have. `sharing` makes
+    what a connection needs to share memory with the other side.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class FrameClient:
         hello_timeout: float = 10.0,
         grace: float = 30.0,
         begun: Callable[[int], bool] = lambda number: True,
+        sharing: Callable[[], Sharing | None] = lambda: None,
     ) -> None:
-        self._begun = begun
+        self._begun, self._sharing = begun, sharing
         self._connect, self._given, self._endpoints = connect, endpoints, endpoints
         self._limit, self._hello_timeout, self._grace = limit, hello_timeout, grace
         self._link: Link | None = None
@@ -209,7 +211,7 @@ class FrameClient:
             ProtocolError: the other side speaks something else, or serves other endpoints than were given.
         """
         try:
-            _, protocol = await self._connect(lambda: Link(self._limit, self._begun))
+            _, protocol = await self._connect(lambda: Link(self._limit, self._begun, self._sharing()))
         except OSError as error:
             raise NotReady(f"cannot connect to the executor: {error}") from error
         link = cast("Link", protocol)

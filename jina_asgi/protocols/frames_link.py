@@ -11,7 +11,7 @@ from jina_asgi._wire import Frame
 from jina_asgi._wire_heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
 from jina_asgi._wire_state import Asked, Asking, Window
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, ReplicaDied
-from jina_asgi.protocols.frames import Connection, write_call
+from jina_asgi.protocols.frames import Connection, Sharing, write_call
 from jina_asgi.types import Call
 
 #: A deadline further away than this (seconds) gets no timer.
@@ -91,8 +91,8 @@ Holder = Reply | Inbox
 class Link(Connection):
     """The connection of a client. `begun` tells of a request's number whether the other side had begun it."""
 
-    def __init__(self, limit: int, begun: Callable[[int], bool]) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int, begun: Callable[[int], bool], sharing: Sharing | None = None) -> None:
+        super().__init__(limit, sharing)
         self._limit, self._begun = limit, begun
         self._pings: deque[asyncio.Future[None]] = deque()
         self.state: Asking[Holder] = Asking()
@@ -110,7 +110,8 @@ class Link(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.send(_wire.HELLO, 0, write(Hello(MAGIC, *VERSIONS, limit=self._limit)))
+        arena = None if self.sharing is None else self.sharing.offer()
+        self.send(_wire.HELLO, 0, write(Hello(MAGIC, *VERSIONS, limit=self._limit, arena=arena)))
 
     def frame_received(self, frame: Frame) -> None:
         asked = self.state.receive(frame)
@@ -121,8 +122,11 @@ class Link(Connection):
         elif frame.kind == _wire.PONG:
             if self._pings and not (waiter := self._pings.popleft()).done():
                 waiter.set_result(None)
+        elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
+            self.memory_received(frame)
         elif frame.kind == _wire.HELLO and self.state.hello is not None:
             self.send_limit = self.state.hello.limit
+            self.take(self.state.hello.arena)
             if not self.greeted.done():
                 self.greeted.set_result(self.state.hello)
 
@@ -214,6 +218,8 @@ class Link(Connection):
         except BaseException:
             self.abort()
             raise
+        if self.sharing is not None:
+            self.sharing.detach()
         await self.close()
 
     def _note_idle(self) -> None:

@@ -30,8 +30,8 @@ from jina_asgi._wire_heads import (
 )
 from jina_asgi._wire_state import Answering, Credit, agree
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError
-from jina_asgi.protocols.frames import Connection, encoded_answer, read_call, write_result
-from jina_asgi.types import Call, Docs, Runner, Ticket
+from jina_asgi.protocols.frames import Connection, Sharing, encoded_answer, read_call, write_result
+from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class FrameServer(Connection):
 
     `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off. `begins` is
     told a request's number as its work begins, in whatever thread that is. `health` says, after each ping, why nothing
-    can be answered just now.
+    can be answered just now. `sharing` is the memory that it has in common with the other side.
     """
 
     def __init__(
@@ -113,8 +113,9 @@ class FrameServer(Connection):
         hello_timeout: float = 10.0,
         begins: Callable[[int], None] | None = None,
         health: Callable[[], Awaitable[str]] | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
-        super().__init__(HELLO_LIMIT)
+        super().__init__(HELLO_LIMIT, sharing)
         self._runner, self._limit, self._begins, self._health = runner, limit, begins, health
         self._trouble = ""
         self._state: Answering[_Served] = Answering()
@@ -151,6 +152,8 @@ class FrameServer(Connection):
             self._start(frame)
         elif frame.kind == _wire.HELLO:
             self._greet()
+        elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
+            self.memory_received(frame)
         elif frame.kind == _wire.PING:
             self.send(_wire.PONG, 0)
             if self._health is not None:
@@ -188,8 +191,10 @@ class FrameServer(Connection):
         try:
             endpoints = [describe(endpoint) for endpoint in self._runner.endpoints.values()]
             version = agree(hello.low, hello.high)
-            answer = Hello(MAGIC, *VERSIONS, limit=self._limit, version=version, endpoints=endpoints)
+            arena = None if self.sharing is None else self.sharing.offer()
+            answer = Hello(MAGIC, *VERSIONS, limit=self._limit, version=version, endpoints=endpoints, arena=arena)
             self.send(_wire.HELLO, 0, write(answer))
+            self.take(hello.arena)
         except JinaASGIError as error:
             self.refuse(error)
 
@@ -259,7 +264,7 @@ class FrameServer(Connection):
                 await asyncio.sleep(0)
                 turn = time.monotonic()
 
-    def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer] = ()) -> None:
+    def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
         """Send the last frame of a request."""
         self.send(kind, served.number, head, docs)
         del self._state.open[served.number]

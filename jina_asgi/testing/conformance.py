@@ -35,7 +35,7 @@ from jina_asgi.testing.calling import (
     raised,
     rest_of,
 )
-from jina_asgi.testing.executors import NoDefault, Probe, Text, Vector
+from jina_asgi.testing.executors import NoDefault, Probe, Tensor, Text, Vector
 from jina_asgi.types import Call, Context, Result, Runner
 
 
@@ -105,6 +105,17 @@ async def docs_that_do_not_fit_are_refused_by_name(make: MakeRunner) -> None:
         wrong = reader.encoded([reader.encode([Text(text="a")])[0], b"\x81\xa4text\x05"])
         error = await raised(runner.runner.call(Call("/sync", wrong)), InvalidDocs)
         assert error.errors[0]["loc"][0] == 1
+
+
+@_check
+async def large_tensors_come_back_whole(make: MakeRunner) -> None:
+    async with Running(make(Probe)) as runner:
+        arrays = [np.arange(count, dtype=np.float32) for count in (1 << 18, 4, 1 << 15)]
+        result = await runner.call("/any", [Tensor(tensor=array) for array in arrays])
+        for array, doc in zip(arrays, result.docs.typed, strict=True):
+            tensor = doc["tensor"] if isinstance(doc, dict) else doc.tensor
+            assert np.array_equal(tensor, array * 2)
+            tensor[0] = 1.0  # it is the caller's own
 
 
 @_check

@@ -31,6 +31,12 @@ class Vector(BaseDoc):
     inner: Text | None = None
 
 
+class Tensor(BaseDoc):
+    """A document of a tensor of any shape."""
+
+    tensor: NdArray  # type: ignore[type-arg]  # of any dtype
+
+
 class Scale(BaseModel):
     """Typed parameters."""
 
@@ -50,6 +56,10 @@ class Probe(Executor):
     @requests
     async def default(self, docs: DocList[Text], **_: Any) -> DocList[Text]:
         return DocList[Text]([Text(id=doc.id, text=f"default {doc.text}") for doc in docs])
+
+    @requests(on="/any")
+    def any(self, docs: DocList[Tensor]) -> DocList[Tensor]:
+        return DocList[Tensor]([Tensor(tensor=doc.tensor * 2) for doc in docs])
 
     @requests(on="/seen")
     async def seen(self, docs: DocList[Text]) -> DocList[Text]:

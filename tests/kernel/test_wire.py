@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jina_asgi import _wire
-from jina_asgi._wire import COPIED_BELOW, DOCS_LIMIT, FRAME_LIMIT, Frame, FrameKind, FrameReader, write_frame
+from jina_asgi._wire import (
+    COPIED_BELOW,
+    DOCS_LIMIT,
+    FRAME_LIMIT,
+    Buffer,
+    Frame,
+    FrameKind,
+    FrameReader,
+    Reference,
+    write_frame,
+)
 from jina_asgi.errors import ProtocolError, TooLarge
 
 HEADER = struct.Struct("<IQBBII")
@@ -102,8 +112,8 @@ def test_a_frame_that_is_cut_off_is_kept_and_gives_nothing() -> None:
         ((0xFFFFFFFF, 1, _wire.CALL, 0, 0, 0), "4294967295 bytes is over the limit"),
         ((FRAME_LIMIT + 1, 1, _wire.CALL, 0, 0, 1), "over the limit"),
         ((0, 1, 0, 0, 0, 0), "kind 0"),
-        ((0, 1, 14, 0, 0, 0), "kind 14"),
-        ((0, 1, _wire.CALL, 1, 0, 0), "flags 0x1"),
+        ((0, 1, 16, 0, 0, 0), "kind 16"),
+        ((0, 1, _wire.CALL, 2, 0, 0), "flags 0x2"),
         ((8, 1, _wire.CALL, 0, 9, 0), "cannot hold"),
         ((8, 1, _wire.CALL, 0, 7, 0), "cannot hold"),
         ((8, 1, _wire.CALL, 0, 0, 3), "cannot hold"),
@@ -167,3 +177,40 @@ def test_a_large_doc_in_many_pieces_is_read_only_too() -> None:
 
     assert isinstance(doc, memoryview)
     assert doc.readonly
+
+
+def test_a_doc_that_lies_elsewhere_is_looked_up_there() -> None:
+    reference = Reference(3, 9, 4096, 70_000)
+    out: list[Buffer] = []
+    write_frame(out, _wire.CALL, 1, b"\x80", [b"here", reference, b""])
+    asked: list[Reference] = []
+
+    def find(found: Reference) -> memoryview:
+        asked.append(found)
+        return memoryview(b"there")
+
+    reader = FrameReader(find=find)
+    data = b"".join(out)
+    [frame] = [frame for size in (7, len(data)) for frame in reader.feed(data[:size] if size == 7 else data[7:])]
+    assert [b"here", b"there", b""] == [bytes(doc) for doc in frame.docs]
+    assert [reference] == asked
+
+
+def test_a_doc_that_lies_elsewhere_is_refused_where_no_memory_is_shared() -> None:
+    out: list[Buffer] = []
+    write_frame(out, _wire.CALL, 1, b"", [Reference(1, 1, 0, 10)])
+    with pytest.raises(ProtocolError, match="shared memory"):
+        read([b"".join(out)])
+
+
+@pytest.mark.parametrize("lengths", [(1 << 31 | 4,), (1 << 31 | 24, 5), (1 << 31 | 28,), (24,)])
+def test_references_that_lie_are_refused(lengths: tuple[int, ...]) -> None:
+    table = struct.pack(f"<{len(lengths)}I", *lengths)
+    data = HEADER.pack(len(table) + 28, 1, _wire.CALL, _wire.SHARED, 0, len(lengths)) + table + bytes(28)
+    with pytest.raises(ProtocolError):
+        read([data], FrameReader(find=lambda _: memoryview(b"")))
+
+
+def test_a_frame_counts_what_it_refers_to() -> None:
+    with pytest.raises(TooLarge, match="limits of 1000"):
+        write_frame([], _wire.CALL, 1, b"", [Reference(1, 1, 0, 2000)], limit=1000)
