@@ -13,7 +13,11 @@ from jina_asgi import Executor, dynamic_batching, requests
 
 class Array(BaseDoc):
     text: str = ""
-    tensor: NdArray | None = None
+    tensor: NdArray
+
+
+class Nothing(BaseDoc):
+    """A document without an array."""
 
 
 class Tensors(Executor):
@@ -34,12 +38,12 @@ class Tensors(Executor):
         return docs
 
     @requests(on="/keep")
-    def keep(self, docs: DocList[Array]) -> DocList[Array]:
+    def keep(self, docs: DocList[Array]) -> DocList[Nothing]:
         self.kept += [doc.tensor for doc in docs]
-        return DocList[Array]([Array() for _ in docs])
+        return DocList[Nothing]([Nothing() for _ in docs])
 
     @requests(on="/kept")
-    def all_kept(self, docs: DocList[Array]) -> DocList[Array]:
+    def all_kept(self, docs: DocList[Nothing]) -> DocList[Array]:
         return DocList[Array]([Array(tensor=np.array([kept[0], kept[-1], kept.sum()])) for kept in self.kept])
 
     @dynamic_batching(preferred_batch_size=4, timeout=200, gather="window")

@@ -21,7 +21,7 @@ from jina_asgi._wire import Reference
 from jina_asgi.errors import ProtocolError
 from jina_asgi.processes.arenas import ARENA_SIZE, Arena, KeeperSharing, Lent, PeerSharing
 from jina_asgi.types import Parts
-from tests.processes.tensor_executors import Array, Tensors
+from tests.processes.tensor_executors import Array, Nothing, Tensors
 
 pytestmark = pytest.mark.processes
 
@@ -84,7 +84,7 @@ async def test_an_executor_may_keep_an_array(make: Callable[..., Deployment]) ->
         for first in range(5):
             await pool.call("/keep", Array(tensor=numbers(1 << 15, first)))
             await pool.call("/echo", Array(tensor=numbers(1 << 15, 1000)))
-        kept = await pool.call("/kept", Array())
+        kept = await pool.call("/kept", Nothing())
         expected = [numbers(1 << 15, first) for first in range(5)]
         assert [[e[0], e[-1], e.sum()] for e in expected] == [list(doc.tensor) for doc in kept]
 
