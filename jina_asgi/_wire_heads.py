@@ -119,6 +119,12 @@ class NewsHead(Head, frozen=True):
     trouble: str = ""
 
 
+class PongHead(Head, frozen=True):
+    """The answer to a ping: `figures` are the answering side's, for `/-/status`, where it has any."""
+
+    figures: dict[str, Any] = {}
+
+
 class ReleaseHead(Head, frozen=True):
     """Docs in shared memory that are needed no more: arena and offset of each."""
 
@@ -129,7 +135,7 @@ _encoder = msgspec.msgpack.Encoder()
 _lenient_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
     head: msgspec.msgpack.Decoder(head)
-    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead, ReleaseHead)
+    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead, PongHead, ReleaseHead)
 }
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 

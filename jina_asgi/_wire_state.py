@@ -12,7 +12,8 @@ asyncio, clock, os or logging; frames go in, the request that each concerns come
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 from jina_asgi import _wire
 from jina_asgi._wire import Frame, FrameKind
@@ -25,10 +26,12 @@ from jina_asgi._wire_heads import (
     GoodbyeHead,
     Hello,
     NewsHead,
+    PongHead,
     error_of,
     read,
 )
 from jina_asgi.errors import JinaASGIError, ProtocolError
+from jina_asgi.types import EMPTY
 
 #: Answers to requests that are not open that a side may send before its connection counts as broken.
 STRAYS_LIMIT = 16
@@ -149,8 +152,9 @@ class Asking(Generic[HolderT]):
         self.last_started: int | None = None
         #: Open requests that somebody still waits for.
         self.waiting = 0
-        #: Pings that were answered, and why the other side can answer nothing else just now.
+        #: Pings that were answered, what was said with the last, and why the other side can answer nothing else now.
         self.pongs, self.trouble = 0, ""
+        self.figures: Mapping[str, Any] = EMPTY
         #: Answers that came for a request after it was cancelled, and for no open request at all.
         self.late = self.strays = 0
         self._last = 0
@@ -231,6 +235,8 @@ class Asking(Generic[HolderT]):
             self.last_started = read(frame, GoodbyeHead).last
         elif frame.kind == _wire.PONG:
             self.pongs += 1
+            if frame.head:
+                self.figures = read(frame, PongHead).figures
         elif frame.kind == _wire.NEWS:
             self.trouble = read(frame, NewsHead).trouble
         elif frame.kind not in _OF_MEMORY:

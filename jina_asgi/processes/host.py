@@ -271,7 +271,7 @@ class Reception(asyncio.Protocol):
 
     async def hand_over(self, generation: Generation) -> None:
         """Serve a Deployment on this connection until it ends."""
-        server = FrameServer(generation.runner, sharing=KeeperSharing())
+        server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
         generation.connections.add(server)
         try:
             await self._serve(server)

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT
@@ -18,7 +18,7 @@ from jina_asgi._wire_state import Window
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.protocols.frames import Sharing, docs_of, read_result
 from jina_asgi.protocols.frames_link import Inbox, Link, Reply
-from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Makes a connection: takes a protocol factory, as `loop.create_unix_connection` does, and gives what that gives.
 Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.BaseTransport, asyncio.BaseProtocol]]]
@@ -163,6 +163,11 @@ class FrameClient:
     def trouble(self) -> str:
         """Why the other side can answer nothing just now, as it says; nothing where it can."""
         return "not connected" if self._link is None else self._link.state.trouble
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """The other side's, for `/-/status`, as of the last ping; none where it tells none."""
+        return EMPTY if self._link is None else self._link.state.figures
 
     async def ping(self) -> None:
         """Return once the other side has answered, or the connection is lost."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from jina_asgi._wire_heads import (
     GoodbyeHead,
     Hello,
     NewsHead,
+    PongHead,
     describe,
     read,
     write,
@@ -102,7 +103,8 @@ class FrameServer(Connection):
 
     `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off. `begins` is
     told a request's number as its work begins, in whatever thread that is. `health` says, after each ping, why nothing
-    can be answered just now. `sharing` is the memory that it has in common with the other side.
+    can be answered just now. `sharing` is the memory that it has in common with the other side. `figures` are told with
+    the answer to each ping.
     """
 
     def __init__(
@@ -114,9 +116,11 @@ class FrameServer(Connection):
         begins: Callable[[int], None] | None = None,
         health: Callable[[], Awaitable[str]] | None = None,
         sharing: Sharing | None = None,
+        figures: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(HELLO_LIMIT, sharing)
-        self._runner, self._limit, self._begins, self._health = runner, limit, begins, health
+        self._runner, self._limit, self._begins = runner, limit, begins
+        self._health, self._figures = health, figures
         self._trouble = ""
         self._state: Answering[_Served] = Answering()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -155,7 +159,7 @@ class FrameServer(Connection):
         elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
             self.memory_received(frame)
         elif frame.kind == _wire.PING:
-            self.send(_wire.PONG, 0)
+            self.send(_wire.PONG, 0, b"" if self._figures is None else write(PongHead(dict(self._figures()))))
             if self._health is not None:
                 task = self._loop.create_task(self._tell_health(self._health))
                 self._tasks.add(task)

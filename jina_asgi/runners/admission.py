@@ -11,6 +11,7 @@ from jina_asgi.errors import Overloaded
 
 _SPAN = 3.0  # seconds of work over which the rate of completions is measured
 _BURST = 0.02  # seconds within which completions are one burst, as those of a batch are
+_CLOSED = 1.0  # seconds that another process's queue counts as full, at most
 _LEAST, _MOST = 0.1, 60.0  # seconds to come back after
 
 
@@ -72,6 +73,32 @@ class Admission:
             f"the queue is full ({self._pending} calls, {self._bytes} bytes); try again later",
             retry_after=self.retry_after,
         )
+
+
+class Elsewhere:
+    """The queue of another process, as its refusals tell of it: while it must be full, nobody need send it a body.
+
+    It needs `retry_after` seconds to empty; for a quarter of that (`_CLOSED` at most) it counts as full.
+    """
+
+    __slots__ = ("_clock", "_refused_at", "_retry_after")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._refused_at, self._retry_after = clock, 0.0, 0.0
+
+    def refused(self, error: Overloaded) -> None:
+        """It has refused a call."""
+        self._refused_at, self._retry_after = self._clock(), error.retry_after or 0.0
+
+    def check(self) -> None:
+        """Return where a call may be accepted there.
+
+        Raises:
+            Overloaded: it will not.
+        """
+        since = self._clock() - self._refused_at
+        if since < min(self._retry_after / 4, _CLOSED):
+            raise Overloaded("the queue is full; try again later", retry_after=self._retry_after - since)
 
 
 class _Drain:

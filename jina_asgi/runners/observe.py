@@ -52,11 +52,12 @@ class ObserveRunner(Wrapper):
             self.in_flight -= 1
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`."""
-        return {
-            **super().status(),
+        """The figures, for `/-/status`; this process's among those of `worker`, where others are those of a pool."""
+        inner = super().status()
+        ours = {
             "calls": self.calls,
             "streams": self.streams,
             "in_flight": self.in_flight,
             "failures": dict(self.failures),
         }
+        return {**inner, "worker": {**inner["worker"], **ours}} if "worker" in inner else {**inner, **ours}

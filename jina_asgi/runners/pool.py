@@ -15,11 +15,12 @@ from jina_asgi.errors import (
     ExecutorError,
     JinaASGIError,
     NotReady,
+    Overloaded,
     ReplicaDied,
     Unavailable,
     UnknownEndpoint,
 )
-from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.admission import Admission, Elsewhere
 from jina_asgi.runners.seat import Member, Seat
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
@@ -67,6 +68,7 @@ class PoolRunner:
         self._room, self._again, self._admission, self._grace = room, again, admission, grace
         for seat in seats:
             seat.changed = self._seats_changed
+        self._elsewhere = Elsewhere()
         self._changed = asyncio.Event()
         self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
         self._calls = 0
@@ -89,6 +91,7 @@ class PoolRunner:
         if self._state != "ready":
             raise NotReady(f"{self.name} is {self._state}; try again later")
         self._check()
+        self._elsewhere.check()
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
@@ -160,9 +163,11 @@ class PoolRunner:
         return f"no replica of {self.name} is up; it is being started"
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`."""
-        replicas = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
-        return {"queue": self._admission.status(), self._called: replicas, **self._counts}
+        """The figures, for `/-/status`; those of what keeps the replicas elsewhere, as it last told them, before ours."""
+        members = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
+        ours = {"queue": self._admission.status(), **self._counts}
+        told = next((seat.member.replica.client.figures for seat in self._seats if seat.member is not None), None)
+        return {**told, "worker": ours, self._called: members} if told else {self._called: members, **ours}
 
     async def _first_ready(self) -> None:
         """Wait until one replica is up.
@@ -338,6 +343,8 @@ class _Tries:
             ReplicaDied: it had begun, and may not begin again, or has now ended two replicas. Else the error itself.
         """
         pool = self._pool
+        if isinstance(error, Overloaded):
+            pool._elsewhere.refused(error)
         if member.is_open or not isinstance(error, Unavailable):
             if not isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
                 pool._worked(member)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jina_asgi._pool import Restarts
@@ -26,6 +26,11 @@ class Client(Runner, Protocol):
     @property
     def trouble(self) -> str:
         """Why it can answer nothing just now, though it takes calls; nothing where it can."""
+        ...
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What it says of itself, for `/-/status`."""
         ...
 
     async def ping(self) -> None:
@@ -214,12 +219,12 @@ class Seat:
         ending = asyncio.ensure_future(member.replica.ended())
         try:
             while True:
-                await asyncio.wait([ending], timeout=self._heartbeat / 2)
-                if ending.done():
-                    return ending.result()
                 if not await self._answers(member):
                     await member.replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
                     return await ending
+                await asyncio.wait([ending], timeout=self._heartbeat / 2)
+                if ending.done():
+                    return ending.result()
                 if self._is_due(member) and await self._replace(member):
                     return "was replaced"
         finally:

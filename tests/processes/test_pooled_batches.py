@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, field_validator
 
-from jina_asgi import DefinitionError, Deployment, Executor, InvalidDocs, ReplicaPool, dynamic_batching, requests
+from jina_asgi import (
+    DefinitionError,
+    Deployment,
+    Executor,
+    InvalidDocs,
+    Overloaded,
+    ReplicaPool,
+    dynamic_batching,
+    requests,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -58,7 +67,7 @@ class ByFunction(Executor):
 
 
 def hosted(uses: Any, **options: Any) -> Deployment:
-    return Deployment(uses, replicas=1, **options)
+    return Deployment(uses, **{"replicas": 1, **options})
 
 
 def kept(uses: Any, **options: Any) -> Deployment:
@@ -112,3 +121,50 @@ async def test_what_nobody_uses_any_more_makes_way_for_what_has_changed() -> Non
 def facts(doc: Any) -> dict[str, Any]:
     """A document, as an object or as the fields that it has where its class is not at hand."""
     return dict(doc) if isinstance(doc, dict) else doc.model_dump()
+
+
+class Patient(Executor):
+    @requests(on="/wait")
+    async def wait(self, docs: list[Text]) -> list[Text]:
+        await asyncio.sleep(float(docs[0].text))
+        return docs
+
+
+async def test_a_worker_refuses_before_the_body_while_the_queue_of_all_is_full() -> None:
+    deployment, other = hosted(Patient, max_queue=2), hosted(Patient, max_queue=2)
+    async with deployment, other:
+        running = [asyncio.create_task(deployment.call("/wait", Text(text="1"))) for _ in range(2)]
+        running += [asyncio.create_task(other.call("/wait", Text(text="1"))) for _ in range(2)]
+        refused, _ = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)  # by the host, whoever came last
+        assert all(isinstance(task.exception(), Overloaded) for task in refused)
+        told = [one for one in (deployment, other) if admits(one) is Overloaded]
+        assert told
+        answered = await asyncio.gather(*running, return_exceptions=True)
+        assert 2 == sum(isinstance(answer, Overloaded) for answer in answered)
+        async with asyncio.timeout(10):
+            while admits(told[0]) is Overloaded:
+                await asyncio.sleep(0.01)  # it is a matter of time
+
+
+def admits(deployment: Deployment) -> type[Exception] | None:
+    try:
+        deployment.runner.admit("/wait").close()
+    except Overloaded as error:
+        return type(error)
+    return None
+
+
+async def test_the_figures_of_a_worker_are_those_of_the_whole_pool() -> None:
+    deployment = hosted(Counts, heartbeat=0.2, replicas=2)
+    async with deployment:
+        await asyncio.gather(*(deployment.call("/by_number", Text(text=str(index))) for index in range(20)))
+        async with asyncio.timeout(15):
+            while True:
+                figures = deployment.runner.status()
+                if figures["calls"] == 20 and {r["state"] for r in figures["replicas"].values()} == {"ready"}:
+                    break
+                await asyncio.sleep(0.05)  # they come with the next sign of life
+        assert ["executor/rep-0", "executor/rep-1"] == list(figures["replicas"])
+        assert 20 == sum(int(size) * n for size, n in figures["batching"]["/by_number"]["batch_sizes"].items())
+        assert (0, 20) == (figures["worker"]["queue"]["pending"], figures["worker"]["calls"])
+        assert "ready" == figures["host"]["executor/rep-0"]["state"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jina_asgi.errors import Overloaded
-from jina_asgi.runners.admission import Admission, Admitted
+from jina_asgi.runners.admission import Admission, Admitted, Elsewhere
 
 
 class Clock:
@@ -94,3 +94,24 @@ def test_a_queue_that_stands_still_asks_for_ever_more_patience() -> None:
     assert refused(admission) > 5 * before
     clock.now += 10_000.0
     assert refused(admission) == 60.0
+
+
+def test_a_queue_elsewhere_that_refused_is_not_asked_for_a_quarter_of_the_time_it_takes_to_empty() -> None:
+    clock = Clock()
+    elsewhere = Elsewhere(clock)
+    elsewhere.check()
+    elsewhere.refused(Overloaded("full", retry_after=2.0))
+    clock.now += 0.4
+    with pytest.raises(Overloaded) as raised:
+        elsewhere.check()
+    assert raised.value.retry_after == pytest.approx(1.6)
+    clock.now += 0.2
+    elsewhere.check()
+
+
+def test_a_queue_elsewhere_counts_as_full_for_a_second_at_most() -> None:
+    clock = Clock()
+    elsewhere = Elsewhere(clock)
+    elsewhere.refused(Overloaded("full", retry_after=60.0))
+    clock.now += 1.1
+    elsewhere.check()
