@@ -23,7 +23,7 @@ COLD = 200  # round trips before those that count
 
 
 def pool(name: str, workers: int, model: str, replicas: int, weight: int = 0, path: str = "/run") -> System:
-    answer = {"/run": bench_batching.SUFFIX.get(model, ""), "/echo": ""}[path]
+    answer = bench_batching.SUFFIX.get(model, "") if path == "/run" else ""
     return System(
         name,
         "pool",
@@ -68,7 +68,7 @@ def rate() -> Benchmark:
         title="Pool: one replica, batch 32, model `sleep`",
         cells={"64 clients": 64, "256 clients": 256},
         systems=[
-            *[one for one in bench_batching.systems("sleep") if one.name in ("ideal", "mosec")],
+            *[one for one in bench_batching.systems("sleep") if one.name in ("ideal", "mosec", "litserve")],
             pool("4 workers, 1 replica", 4, "sleep", 1),
             pool("1 worker, 1 replica", 1, "sleep", 1),
         ],
@@ -88,25 +88,35 @@ def replicas() -> Benchmark:
 
 
 def latency(rounds: int) -> str:
-    """One document there and back: over HTTP with and without the pool, and two bare processes on a socket."""
-    rows: dict[str, list[float]] = {"two bare processes": [], "in the web worker": [], "through the pool": []}
+    """One document there and back: over HTTP with and without the pool, gunicorn's way, and two bare processes."""
+    names = ("two bare processes", "in the web worker", "through the pool", "through a dirty worker")
+    rows: dict[str, list[float]] = {name: [] for name in names}
     local = System(
         "local",
         "jina_asgi",
         request=lambda word: Request("/echo", dumps({"data": [{"text": word}]})),
         check=lambda word, raw: word.encode() in raw,
     )
-    with Server(local) as one, Server(pool("pool", 1, "sleep", 1, path="/echo")) as other:
+    dirty = System("dirty", "dirty", request=local.request, check=local.check)
+    with (
+        Server(local) as one,
+        Server(pool("pool", 1, "sleep", 1, path="/echo")) as other,
+        Server(dirty) as third,
+    ):
         for _ in range(rounds):
             rows["two bare processes"].append(ping_pong())
-            for name, server in (("in the web worker", one), ("through the pool", other)):
+            for name, server in zip(names[1:], (one, other, third), strict=True):
                 rows[name].append(round_trip(server))
     lines = ["## Pool: latency of one document, ms", "", "| | p50 |", "|---|--:|"]
     lines += [f"| {name} | {statistics.median(values):.3f} |" for name, values in rows.items()]
     added = [b - a for a, b in zip(rows["in the web worker"], rows["through the pool"], strict=True)]
-    ratios = [a / b for a, b in zip(added, rows["two bare processes"], strict=True)]
-    lines += [f"| added by the pool | {statistics.median(added):.3f} |", ""]
-    return "\n".join([*lines, f"Added, as a multiple of the bare round trip: {spread(ratios)}"])
+    dirtied = [b - a for a, b in zip(rows["in the web worker"], rows["through a dirty worker"], strict=True)]
+    lines += [f"| added by the pool | {statistics.median(added):.3f} |"]
+    lines += [f"| added by a dirty worker | {statistics.median(dirtied):.3f} |", ""]
+    bare = [a / b for a, b in zip(added, rows["two bare processes"], strict=True)]
+    lines += [f"Added, as a multiple of the bare round trip: {spread(bare)}"]
+    halves = [a / b for a, b in zip(added, dirtied, strict=True)]
+    return "\n".join([*lines, f"of what a dirty worker adds: {spread(halves)}"])
 
 
 def round_trip(server: Server, count: int = 1000) -> float:
@@ -175,10 +185,11 @@ def pss(server: Server) -> int:
 
 
 def idle(seconds: float) -> str:
-    """CPU of a server that nobody asks."""
-    with Server(pool("pool", 4, "sleep", 2)) as server:
+    """CPU of a server that nobody asks, and of the same gunicorn with an application of Starlette's alone."""
+    with Server(pool("pool", 4, "sleep", 2)) as server, Server(pool("plain", 4, "none", 0, path="/echo")) as plain:
         groups = {"host": "processes.host", "replicas": "processes.replica", "web": "gunicorn"}
         pids = {name: processes(server, words) for name, words in groups.items()}
+        pids["web without us"] = processes(plain, "gunicorn")
         before = {name: cpu(found) for name, found in pids.items()}
         time.sleep(seconds)
         used = {name: (cpu(found) - before[name]) / seconds / max(len(found), 1) for name, found in pids.items()}
