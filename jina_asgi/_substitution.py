@@ -1,0 +1,108 @@
+"""What stands for something else in a YAML file: `${{ ENV.X }}`, `${{ CONTEXT.x }}`, `${{root.a.b[0]}}`, `$X`.
+
+One pass over plain data. A name is looked up and never evaluated, and what is found is neither looked at again nor read
+as YAML: a value of the environment stays a string, which an option's own type may then read. Pure: no os.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_EXPRESSION = re.compile(r"\$\{\{\s*([^{}]*?)\s*\}\}")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]")
+_MISSING = object()
+
+Path = tuple[str | int, ...]
+#: Is told what is wrong, and where.
+Complain = Callable[[Path, str], None]
+
+
+def substituted(
+    data: Any, *, environment: Mapping[str, str], context: Mapping[str, Any] | None = None, complain: Complain
+) -> Any:
+    """`data` with every expression replaced; one that names nothing stays, and is complained of."""
+    return _Substitution(data, environment, context or {}, complain).of(data, (), None)
+
+
+class _Substitution:
+    def __init__(
+        self, root: Any, environment: Mapping[str, str], context: Mapping[str, Any], complain: Complain
+    ) -> None:
+        self._root, self._environment, self._context, self._complain = root, environment, context, complain
+
+    def of(self, value: Any, path: Path, around: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self.of(item, (*path, key), value) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.of(item, (*path, index), around) for index, item in enumerate(value)]
+        return self._text(value, path, around) if isinstance(value, str) and "$" in value else value
+
+    def _text(self, text: str, path: Path, around: Any) -> Any:
+        whole = _EXPRESSION.fullmatch(text)
+        if whole is not None:
+            found = self._found(whole[1], around)
+            if found is _MISSING:
+                self._complain(path, f"{text!r} names nothing; {self._known(whole[1])}")
+                return text
+            return found
+
+        def expression(match: re.Match[str]) -> str:
+            found = self._found(match[1], around)
+            if found is _MISSING or isinstance(found, dict | list):
+                self._complain(path, f"{match[0]!r} names no text; {self._known(match[1])}")
+                return match[0]
+            return str(found)
+
+        def variable(match: re.Match[str]) -> str:
+            return self._environment.get(match[1] or match[2], match[0])
+
+        # Variables are looked for between expressions alone: what these give is not read again.
+        literal, end = list[str](), 0
+        pieces = list[str]()
+        for match in _EXPRESSION.finditer(text):
+            literal.append(text[end : match.start()])
+            pieces += [_VARIABLE.sub(variable, literal[-1]), expression(match)]
+            end = match.end()
+        literal.append(text[end:])
+        if any("${{" in between for between in literal):
+            hint = "expected ${{ ENV.NAME }}, ${{ CONTEXT.name }} or a path from root or this"
+            self._complain(path, f"{text!r}: {hint}")
+            return text
+        return "".join([*pieces, _VARIABLE.sub(variable, literal[-1])])
+
+    def _found(self, name: str, around: Any) -> Any:
+        head, _, rest = name.partition(".")
+        if head in ("ENV", "env"):
+            return self._environment.get(rest, _MISSING)
+        if head == "CONTEXT":
+            return self._context.get(rest, _MISSING)
+        if head in ("root", "this"):
+            return _at(self._root if head == "root" else around, name[len(head) :])
+        return self._context.get(name, _MISSING)
+
+    def _known(self, name: str) -> str:
+        head = name.partition(".")[0]
+        if head in ("ENV", "env"):
+            return "the environment has no such variable"
+        if head in ("root", "this"):
+            return "there is no such key"
+        return f"known of the context: {', '.join(map(str, self._context)) or 'nothing, as none was given'}"
+
+
+def _at(data: Any, path: str) -> Any:
+    """What stands at `.a.b[0]` of plain data: keys of mappings and indices of lists, nothing else."""
+    end = 0
+    for step in _STEP.finditer(path):
+        if step.start() != end:
+            return _MISSING
+        end = step.end()
+        if step[1] is not None and isinstance(data, dict) and step[1] in data:
+            data = data[step[1]]
+        elif step[2] is not None and isinstance(data, list) and int(step[2]) < len(data):
+            data = data[int(step[2])]
+        else:
+            return _MISSING
+    return data if end == len(path) and end else _MISSING

@@ -1,0 +1,67 @@
+"""Jina's options that change nothing here, each with the reason; they are taken, and named once in the log.
+
+What works is in `settings`; whatever is in neither is an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger("jina_asgi")
+
+_IMAGES = "containers are started by whoever runs the application, not by it"
+_HUB = "a hub is not part of this version"
+_GRPC = "gRPC is not there yet"
+_TRACES = "tracing is set up by the application, with OpenTelemetry's own environment variables"
+_FIGURES = "figures are at /-/status"
+_LOGS = "logging is set up by the application; this library's logger is 'jina_asgi'"
+_STATE = "replicated state is not offered: keep state in a database"
+_CLOUDS = "no cloud's own protocol is served"
+_INNER = "there is no process between a client and the Executors that would need it"
+
+#: Options of a Deployment, of `Flow.add` and of a Flow.
+CHANGES_NOTHING: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("disable_auto_volume", "docker_kwargs", "entrypoint", "gpus", "volumes", "force_network_mode", "native"),
+        _IMAGES,
+    ),
+    **dict.fromkeys(("env_from_secret", "image_pull_secrets"), "it matters to an export to Kubernetes alone"),
+    **dict.fromkeys(("force_update", "install_requirements", "prefer_platform"), _HUB),
+    **dict.fromkeys(("compression", "grpc_channel_options", "grpc_metadata", "grpc_server_options"), _GRPC),
+    **dict.fromkeys(("tracing", "traces_exporter_host", "traces_exporter_port"), _TRACES),
+    **dict.fromkeys(
+        ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES
+    ),
+    **dict.fromkeys(("log_config", "quiet_error"), _LOGS),
+    **dict.fromkeys(("stateful", "raft_configuration", "peer_ports"), _STATE),
+    **dict.fromkeys(("provider", "provider_endpoint"), _CLOUDS),
+    **dict.fromkeys(
+        ("connection_list", "timeout_ctrl", "retries", "prefetch", "include_gateway", "runtime_cls", "pod_role"), _INNER
+    ),
+    "exit_on_exceptions": "a process that is no use any more is replaced; an Executor may end its own",
+    "output_array_type": "documents have the types that their classes say, as with docarray's own from 0.30 on",
+    "reload": "a server's own reload (uvicorn --reload, or HUP to gunicorn) loads changed code",
+    "uses_before": "it is not there yet; put a node before this one",
+    "uses_after": "it is not there yet; put a node after this one",
+    "uses_before_address": "it is not there yet",
+    "uses_after_address": "it is not there yet",
+    "inspect": "it is not there yet; a floating node sees what another does, and holds nobody up",
+    "no_debug_endpoints": "there are none; management is under /-/",
+    "no_crud_endpoints": "an Executor's own endpoints are all there are",
+    "expose_endpoints": "every endpoint of an Executor is exposed",
+    "expose_graphql_endpoint": "GraphQL is not offered, as in Jina with docarray 0.30 and later",
+    "proxy": "it is a Client's",
+}
+
+_told: set[str] = set()
+
+
+def without_those_of_jina(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The options that change something; of the others the log says once why they do not."""
+    for name in options.keys() & CHANGES_NOTHING.keys():
+        if name not in _told:
+            _told.add(name)
+            logger.warning("%s: the option %r changes nothing here: %s", owner, name, CHANGES_NOTHING[name])
+    return {name: value for name, value in options.items() if name not in CHANGES_NOTHING}
