@@ -6,6 +6,7 @@ Documents pass from node to node as objects. A Flow is a Runner, so it may be a 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
@@ -16,9 +17,12 @@ from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.runners.crossing import Crossing, Place, Ways
 from jina_asgi.runners.floating import Floating
 from jina_asgi.runners.merging import id_of, rows, some
+from jina_asgi.runners.renamed import itself
 from jina_asgi.runners.together import lives
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket
+
+logger = logging.getLogger("jina_asgi")
 
 
 class FlowRunner:
@@ -60,12 +64,15 @@ class FlowRunner:
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        """A place at every node that the call waits for, so that one that is full refuses before anything runs."""
+        """A place at every node that the call waits for, so that one that is full refuses before anything runs.
+
+        Where several nodes are one Deployment it is asked once: a call needs no more of its queue to come through.
+        """
         if self._state != "ready":
             raise NotReady(f"{self.name} is {self._state}; try again later")
         ways = self._way(endpoint)
         nodes = [node for node in ways.route.answering if node in self._graph.awaited] if ways is not None else []
-        runners = {id(self._runners[node]): self._runners[node] for node in nodes}
+        runners = {id(runner): runner for runner in (itself(self._runners[node]) for node in nodes)}
         tickets = _Tickets()
         try:
             for runner in runners.values():
@@ -110,6 +117,10 @@ class FlowRunner:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, self._idle = "loading", asyncio.Event()
+        for node in self._graph.hanging:
+            logger.warning(
+                "%s: %r is a leaf that nothing joins: nobody waits for it; needs_all() joins leaves", self.name, node
+            )
         try:
             async with self._lives():
                 self._look()

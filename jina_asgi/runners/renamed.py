@@ -22,3 +22,8 @@ class RenamedRunner(Wrapper):
     def _renamed(self, key: str) -> str:
         first, slash, rest = key.partition("/")
         return f"{self._name}{slash}{rest}" if first == self._own else key
+
+
+def itself(runner: Runner) -> Runner:
+    """What is renamed, where it is: nodes of several names may be one."""
+    return runner.inner if isinstance(runner, RenamedRunner) else runner

@@ -9,7 +9,6 @@ from functools import partial
 
 import uvloop
 from bench_inprocess import call
-from docarray import DocList
 from micro import Pair, awaited, parser, table
 from serve_jina_asgi import Text, Work
 
@@ -21,7 +20,7 @@ WAIT = 0.01  # seconds
 
 class Waiting(Executor):
     @requests(on="/wait")
-    async def wait(self, docs: DocList[Text]) -> DocList[Text]:
+    async def wait(self, docs: list[Text]) -> list[Text]:
         await asyncio.sleep(WAIT)
         return docs
 
