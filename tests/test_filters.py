@@ -148,7 +148,7 @@ def test_docarray_chooses_the_same(query, docs) -> None:
 # What is otherwise here, and meant to be: docarray raises, or drops a part of the query.
 
 
-def by_docarray(query: Any, doc: BaseDoc) -> bool:
+def by_docarray(query: Any, doc: Item) -> bool:
     return len(filter_docs(DocList[Item]([doc]), query)) == 1
 
 

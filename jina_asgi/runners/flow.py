@@ -16,7 +16,7 @@ from jina_asgi._graph_route import Route, check_neighbours
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.runners.crossing import Crossing, Place, Ways
 from jina_asgi.runners.floating import Floating
-from jina_asgi.runners.merging import id_of, rows, some
+from jina_asgi.runners.merging import id_of, identified, rows, some
 from jina_asgi.runners.renamed import itself
 from jina_asgi.runners.together import lives
 from jina_asgi.runners.wrapper import Wrapper
@@ -88,9 +88,9 @@ class FlowRunner:
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         self._active += 1
         try:
-            crossing = Crossing(ways, call)
-            order = _order(call.docs) if self._is_sorted(ways) else {}
-            crossing.give(GATEWAY, call.docs)
+            crossing, docs = Crossing(ways, call), identified(call.docs)
+            order = _order(docs) if self._is_sorted(ways) else {}
+            crossing.give(GATEWAY, docs)
             await crossing.run(ways.route.stage.before)
             answer = crossing.answer
             return Result(_sorted(answer, order) if order else answer, crossing.results, tuple(crossing.trail))
@@ -104,7 +104,7 @@ class FlowRunner:
         self._active += 1
         try:
             crossing = Crossing(ways, call)
-            crossing.give(GATEWAY, call.docs)
+            crossing.give(GATEWAY, identified(call.docs))
             async with aclosing(crossing.stream(ways.route.stage)) as answers:
                 async for docs in answers:
                     yield docs

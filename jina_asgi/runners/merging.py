@@ -6,6 +6,7 @@ Merging is Jina's: a document of a known id is updated (what is set wins, lists 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,16 @@ def _copied(doc: Any) -> Any:
     if plain and not getattr(doc, "__pydantic_private__", None) and not getattr(doc, "__pydantic_extra__", None):
         return copy.copy(doc)
     return copy.deepcopy(doc)
+
+
+def identified(docs: Docs) -> Docs:
+    """The documents with ids: where their class is not at hand, each branch would otherwise give them one of its own."""
+    codec: Codec = docs.codec
+    if codec.model is not None or not any(field.name == "id" and field.tag == "id" for field in codec.schema.fields):
+        return docs
+    if all(id_of(doc) is not None for doc in docs.typed):
+        return docs
+    return codec.docs([{**doc, "id": id_of(doc) or os.urandom(16).hex()} for doc in docs.typed])
 
 
 def fitted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jina_asgi.errors import NotReady
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.merging import concatenated, copied, merged
+from jina_asgi.runners.merging import concatenated, copied, identified, merged
 from jina_asgi.runners.together import lives, together
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket, resolve
@@ -58,8 +58,9 @@ class ShardRunner:
         if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
             return await self._ask(next(self._next), call, call.docs)
         *others, last = self._shards
-        given = {**{shard: copied(call.docs) for shard in others}, last: call.docs}
-        answers = await together(self._ask(shard, call, docs) for shard, docs in given.items())
+        docs = identified(call.docs)
+        given = {**{shard: copied(docs) for shard in others}, last: docs}
+        answers = await together(self._ask(shard, call, its) for shard, its in given.items())
         parts = [(shard, answer.docs) for shard, answer in zip(given, answers, strict=True)]
         results = {key: value for answer in answers for key, value in answer.results.items()}
         trail = tuple(step for answer in answers for step in answer.trail)
