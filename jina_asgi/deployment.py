@@ -49,7 +49,7 @@ class Deployment(Source):
         else:
             named = Uses.at(uses) if isinstance(uses, str) else uses
         self.uses, self.settings = uses, DeploymentSettings.of(options)
-        self._named, self._runner = named, self._assembled(named)
+        self._named, self.runner = named, self._assembled(named)
         super().__init__()
 
     def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:
@@ -58,10 +58,6 @@ class Deployment(Source):
     @property
     def name(self) -> str:
         return self.settings.name
-
-    @property
-    def runner(self) -> ObserveRunner:
-        return self._runner
 
     @property
     def batched(self) -> list[str]:

@@ -65,18 +65,12 @@ class Flow(Source):
         self.settings = FlowSettings.of(options)
         self._added: dict[str, _Added] = {}
         self._graph = Graph.of(())
-        self._runner: ObserveRunner | None = None
+        self.runner = self._assembled()
         super().__init__()
 
     @property
     def name(self) -> str:
         return self.settings.name
-
-    @property
-    def runner(self) -> ObserveRunner:
-        if self._runner is None:
-            self._runner = self._assembled()
-        return self._runner
 
     @property
     def graph(self) -> Graph:
@@ -146,6 +140,8 @@ class Flow(Source):
             DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
                 query or an option that is wrong.
         """
+        if uses is None and when:
+            raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
         source = self._source(uses, name, no_reduce, options)
         query = None if not when else compiled(when)
         asked = None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs)
@@ -165,16 +161,12 @@ class Flow(Source):
         graph = Graph.of([*(added.node for added in self._added.values()), node])
         node = graph.nodes[node.name]  # with its needs: those do not change with what is added later
         flow = self._copy() if copy_flow else self
-        before = flow._added, flow._graph, flow._runner
-        flow._added, flow._graph, flow._runner = (
-            {**flow._added, node.name: _Added(node, source, query, when)},
-            graph,
-            None,
-        )
+        before = flow._added, flow._graph
+        flow._added, flow._graph = {**flow._added, node.name: _Added(node, source, query, when)}, graph
         try:
-            flow.runner  # noqa: B018  # neighbours are looked at when it is put together
+            flow.runner = flow._assembled()  # which compares neighbours
         except BaseException:
-            flow._added, flow._graph, flow._runner = before
+            flow._added, flow._graph = before
             raise
         return flow
 

@@ -17,6 +17,9 @@ from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, reso
 class Source(ABC):
     """A name, a Runner, and how to call it with no server at all."""
 
+    #: What answers.
+    runner: ObserveRunner
+
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
 
@@ -24,11 +27,6 @@ class Source(ABC):
     @abstractmethod
     def name(self) -> str:
         """The name, as figures and logs have it."""
-
-    @property
-    @abstractmethod
-    def runner(self) -> ObserveRunner:
-        """What answers."""
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:

@@ -127,7 +127,7 @@ class Crossing:
         return len(self._waiting.get(node, ())) == len(self._ways.graph.needs(node))
 
     async def visit(self, node: str, context: Context | None = None) -> Docs:
-        """What a node makes of the documents that wait for it."""
+        """What a node makes of the documents that wait for it; with a `context` of its own its trail is nobody's."""
         runner, call, docs = self._taken(node, context)
         if runner is None:
             return docs
@@ -137,12 +137,11 @@ class Crossing:
         except Exception as error:
             named(error, node)
             raise
-        if result.results:
+        if context is None:
             self.results.update(result.results)
-        trail = result.trail
-        self.trail += trail
-        if not trail or trail[-1].name != node:
-            self.trail.append(Step(node, start, time.time()))
+            self.trail += result.trail
+            if not result.trail or result.trail[-1].name != node:
+                self.trail.append(Step(node, start, time.time()))
         return result.docs
 
     def _taken(self, node: str, context: Context | None = None) -> tuple[Runner | None, Call, Docs]:

@@ -252,6 +252,22 @@ async def test_what_floats_is_not_waited_for_and_ends_before_the_flow_does() -> 
     assert log.ended == ["done"]
 
 
+async def test_what_floats_leaves_no_trace_in_the_answer() -> None:
+    flow = Flow().add(uses=Mark, name="a").add(uses=Mark, name="log", floating=True)
+    async with flow:
+        result = await flow.run("/parameters", [doc()])
+    assert result.results.keys() == {"a/rep-0"}
+    assert [step.name for step in result.trail] == ["a", "flow"]
+
+
+async def test_documents_of_a_request_come_back_where_every_node_floats() -> None:
+    sent = doc()
+    async with Flow().add(uses=Mark, name="log", floating=True) as flow:
+        assert await flow.call("/go", [sent]) == [sent]
+        await asyncio.sleep(0)
+    assert sent.text == "x"
+
+
 async def test_a_leaf_that_nothing_joins_floats_as_in_jina(caplog) -> None:
     flow = Flow().add(uses=Mark, name="a", needs="gateway").add(uses=Mark, name="b", needs="gateway")
     async with flow:
