@@ -10,6 +10,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from pydantic import BaseModel
+
 from jina_asgi.codecs import Codec
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.types import Docs, Field, Schema
@@ -44,15 +47,43 @@ def copied(docs: Docs) -> Docs:
     codec: Codec = docs.codec
     if not docs.is_typed:
         return codec.encoded(docs.encoded)
-    return codec.docs(codec.wrap([_copied(doc) for doc in rows(docs)]))
+    return codec.docs(codec.wrap([_copied(doc, {}) for doc in rows(docs)]))
 
 
-def _copied(doc: Any) -> Any:
-    values = doc if isinstance(doc, dict) else vars(doc)
-    plain = all(isinstance(value, _ATOMS) for value in values.values())
-    if plain and not getattr(doc, "__pydantic_private__", None) and not getattr(doc, "__pydantic_extra__", None):
-        return copy.copy(doc)
-    return copy.deepcopy(doc)
+def _copied(value: Any, seen: dict[int, Any]) -> Any:
+    """A value anew; `seen` has the documents that were copied already. `deepcopy` would write a DocList as protobuf."""
+    if isinstance(value, _ATOMS):
+        return value
+    if isinstance(value, BaseModel):
+        return seen.get(id(value)) or _copied_document(value, seen)
+    if isinstance(value, dict):
+        return {key: _copied(item, seen) for key, item in value.items()}
+    if type(value) in (list, set, tuple):
+        return type(value)(_copied(item, seen) for item in value)
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list) and hasattr(value, "doc_type"):
+        return _listed(value, [_copied(item, seen) for item in list.__iter__(value)])
+    return copy.deepcopy(value)
+
+
+def _copied_document(doc: BaseModel, seen: dict[int, Any]) -> BaseModel:
+    if doc.__pydantic_private__:
+        return copy.deepcopy(doc)
+    twin = seen[id(doc)] = copy.copy(doc)
+    values = vars(twin)
+    for name, value in values.items():
+        if not isinstance(value, _ATOMS):
+            values[name] = _copied(value, seen)
+    if extra := twin.__pydantic_extra__:
+        extra.update(_copied(extra, seen))
+    return twin
+
+
+def _listed(like: list[Any], docs: list[Any]) -> list[Any]:
+    """Documents in a list of the class of another: docarray's own, which need not look at them again, or a plain one."""
+    made: Any = type(like)
+    return made(docs, False) if hasattr(like, "doc_type") else docs
 
 
 def identified(docs: Docs) -> Docs:
@@ -155,8 +186,6 @@ def _joined(old: Any, new: Any, field: Field, schema: Schema) -> Any:
     if field.kind == "doc" and field.doc is not None:
         _update(old, new, schema, field.doc)
         return old
-    if field.nullable:  # as docarray reads it: a list that may be None is one value
-        return new
     if field.kind == "list":
         return [*old, *new]
     if field.kind == "set":
@@ -164,7 +193,7 @@ def _joined(old: Any, new: Any, field: Field, schema: Schema) -> Any:
     if field.kind == "dict":
         return {**old, **new}
     if field.kind == "docs" and field.doc is not None:
-        merged_docs = [*list.__iter__(old)]
-        _merge_by_id(merged_docs, list.__iter__(new), schema, field.doc)  # type: ignore[arg-type]  # iterated once
-        return type(old)(merged_docs)
+        docs = [*list.__iter__(old)]
+        _merge_by_id(docs, [*list.__iter__(new)], schema, field.doc)
+        return _listed(old, docs)
     return new
