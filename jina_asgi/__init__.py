@@ -21,6 +21,7 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.executor import Executor, requests
+from jina_asgi.flow import Flow
 from jina_asgi.plugin import JinaASGI, mount
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context
@@ -35,6 +36,7 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "ExecutorInputError",
+    "Flow",
     "InvalidDocs",
     "InvalidRequest",
     "JinaASGI",

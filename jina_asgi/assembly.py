@@ -9,15 +9,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jina_asgi._graph import Graph
 from jina_asgi.batching import batching_of
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batcher import BatchRunner
 from jina_asgi.runners.costs import Cost, CostRunner
+from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.deadline import DeadlineRunner
+from jina_asgi.runners.flow import FlowRunner
 from jina_asgi.runners.local import LocalRunner
 from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.runners.shared import SharedRunner
 from jina_asgi.settings import BatchingSettings, DeploymentSettings
 from jina_asgi.types import Endpoint, Runner
@@ -25,7 +29,19 @@ from jina_asgi.uses import Uses
 
 
 def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> ObserveRunner:
-    """observe → deadline → shared → batcher → local executor; with a pool, the host's Runner in place of the last two."""
+    """observe → deadline → shared → what answers: one Executor, or every shard of it."""
+    inner: Runner
+    if settings.shards > 1:
+        shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
+        admission = Admission(settings.max_queue, settings.max_queue_bytes)
+        inner = ShardRunner(settings.name, shards, settings.asks_all, no_reduce=settings.no_reduce, admission=admission)
+    else:
+        inner = _answering(uses, settings)
+    return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
+
+
+def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Runner:
+    """batcher → local executor; with a pool, the host's Runner in place of both."""
     inner: Runner
     if settings.pooled:
         _linux_only(settings)
@@ -39,7 +55,12 @@ def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> Obser
         if batching := _batching(cls, settings):
             admission = Admission(settings.max_queue, settings.max_queue_bytes)
             inner = BatchRunner(local, batching, admission=admission, grace=settings.grace, slots=local.slots)
-    return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
+    return inner
+
+
+def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace: float) -> ObserveRunner:
+    """observe → deadline → shared → the nodes of a Flow, each with its own stack."""
+    return ObserveRunner(DeadlineRunner(SharedRunner(FlowRunner(name, graph, places, grace=grace))), name)
 
 
 def assemble_pool(
@@ -56,6 +77,8 @@ def assemble_pool(
     come or go. Without `costs` whoever calls tells them.
     """
     _linux_only(settings)
+    if settings.shards > 1 and settings.shard_id < 0:
+        raise DefinitionError(f"{settings.name}: a ReplicaPool has no shards; Deployment(replicas=..., shards=...) has")
     from jina_asgi.processes.pool import process_pool
 
     batching: dict[str, BatchingSettings] = {}  # known once a replica has said what it serves
@@ -136,6 +159,11 @@ def _costs(
             )
     found = {name: chosen.cost_function() for name, chosen in batching.items()}
     return {name: cost for name, cost in found.items() if cost is not None}
+
+
+def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:
+    """The endpoints that are batched, as far as it is known here."""
+    return [] if isinstance(uses, Uses) else list(_batching(uses, settings))
 
 
 def _batching(uses: type[Executor], settings: DeploymentSettings) -> Mapping[str, BatchingSettings]:

@@ -36,6 +36,9 @@ class JinaASGIError(Exception):
     #: What a client is told when the message itself may hold something private; None: the message is safe.
     public: ClassVar[str | None] = None
 
+    #: The node of a Flow that this comes from, 'outer/inner' where Flows nest; nothing outside of one.
+    node: str = ""
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from jina_asgi.errors import DefinitionError, NotReady
-from jina_asgi.plugin import JinaASGI, Source
+from jina_asgi.plugin import AnySource, JinaASGI
 from jina_asgi.protocols.http import EndpointApp
 from jina_asgi.protocols.openapi import SHARED, operations
 from jina_asgi.types import Endpoint
@@ -27,12 +27,12 @@ _DEPTH = 12
 
 
 def router(
-    source: Source, *, dependencies: Sequence[Any] = (), tags: list[Any] | None = None, **options: Any
+    source: AnySource, *, dependencies: Sequence[Any] = (), tags: list[Any] | None = None, **options: Any
 ) -> APIRouter:
     """An APIRouter with one route an endpoint; its lifespan loads and closes what answers.
 
     Args:
-        source: a Deployment, or an Executor class.
+        source: a Deployment, a Flow, or an Executor class.
         dependencies: of FastAPI's, for every route.
         tags: for the OpenAPI document.
         options: those of `JinaASGI`.
@@ -63,12 +63,12 @@ def router(
     return made
 
 
-def include(app: FastAPI, source: Source, *, prefix: str, **options: Any) -> None:
+def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> None:
     """Include the endpoints in a FastAPI app.
 
     Args:
         app: the host.
-        source: a Deployment, or an Executor class.
+        source: a Deployment, a Flow, or an Executor class.
         prefix: such as "/lm".
         options: those of `router`.
 

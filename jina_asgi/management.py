@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from starlette.types import Message, Scope, Send
 
-from jina_asgi.deployment import Deployment
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
 from jina_asgi.protocols.exchange import send_json
@@ -19,6 +18,7 @@ from jina_asgi.protocols.http import HttpOptions, authenticate
 from jina_asgi.protocols.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.source import Source
 from jina_asgi.types import Endpoint
 
 #: Answered without asking `auth`: they say only whether the process lives and can serve.
@@ -44,7 +44,7 @@ class Known(Protocol):
 class Management:
     """Answers whatever path is no endpoint."""
 
-    def __init__(self, source: Deployment, home: Home, known: Known, options: Any) -> None:
+    def __init__(self, source: Source, home: Home, known: Known, options: Any) -> None:
         self._source, self._home, self._known, self._options = source, home, known, options
         self._documented: tuple[Mapping[str, Endpoint], dict[str, Any]] | None = None
         self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {

@@ -22,15 +22,17 @@ from jina_asgi.protocols.http import CallApp, EndpointApp, LateApp, PostApp
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import AppSettings
+from jina_asgi.source import Source
 from jina_asgi.types import Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
 
-Source = Deployment | type[Executor] | str
+#: What a source may be given as.
+AnySource = Source | type[Executor] | str
 
 
 class JinaASGI:
-    """A Deployment (or an Executor class) as an ASGI application of its own.
+    """A Deployment or a Flow (or an Executor class) as an ASGI application of its own.
 
     Serve it at the root (`gunicorn app:asgi`), or let `mount` put it into a Starlette or FastAPI app. Where the
     source knows its endpoints only once it has started, requests wait for that, for `startup_wait` at most.
@@ -44,8 +46,8 @@ class JinaASGI:
         DefinitionError: a source that is none; an option that does not exist (it names the nearest) or does not fit.
     """
 
-    def __init__(self, source: Source, **options: Any) -> None:
-        self.source = as_deployment(source)
+    def __init__(self, source: AnySource, **options: Any) -> None:
+        self.source = as_source(source)
         self.options = AppSettings.of(options)
         self._table = _Table(self.source, self.options)
         self.home = self._table.home
@@ -139,7 +141,7 @@ class _Table:
     `calls` is where requests go. While it is empty the Runner has to load first: it may come with other endpoints.
     """
 
-    def __init__(self, source: Deployment, options: AppSettings) -> None:
+    def __init__(self, source: Source, options: AppSettings) -> None:
         self._source, self._options, self._watch = source, options, DisconnectWatch()
         self.home = Home(_Followed(source.runner, self), options.startup_wait)
         self.management = Management(source, self.home, self, options)
@@ -225,10 +227,10 @@ class _Followed(Wrapper):
                 self._table.end()
 
 
-def mount(app: Any, path: str, source: Source, **options: Any) -> JinaASGI:
-    """Mount a Deployment (or an Executor class) into a Starlette or FastAPI app, and live within its lifespan.
+def mount(app: Any, path: str, source: AnySource, **options: Any) -> JinaASGI:
+    """Mount a Deployment or a Flow (or an Executor class) into a Starlette or FastAPI app, and live within its lifespan.
 
-    Routes that the host has already keep precedence. One Deployment may be mounted more than once: its model is
+    Routes that the host has already keep precedence. One source may be mounted more than once: its model is
     loaded once.
 
     Args:
@@ -285,17 +287,17 @@ class _BarePrefix:
         await self._app({**scope, **below}, receive, send)
 
 
-def as_deployment(source: Any) -> Deployment:
+def as_source(source: Any) -> Source:
     """What a source means.
 
     Raises:
         DefinitionError: it is none.
     """
-    if isinstance(source, Deployment):
+    if isinstance(source, Source):
         return source
     if isinstance(source, str) or (isinstance(source, type) and issubclass(source, Executor)):
         return Deployment(uses=source)
-    raise DefinitionError(f"expected a Deployment, an Executor class or a path to its YAML, got {source!r}")
+    raise DefinitionError(f"expected a Deployment, a Flow, an Executor class or a path to its YAML, got {source!r}")
 
 
 def route_path(scope: Scope) -> str:

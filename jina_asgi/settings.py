@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -132,6 +133,10 @@ class DeploymentSettings(_Settings):
     max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
     max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")
     grace: float = Field(30.0, ge=0, description="seconds that running calls get when serving ends")
+    shards: int = Field(1, ge=1, description="Executors that each have a part of the data")
+    polling: str | dict[str, str] = Field("ANY", description="which shards a call goes to: ANY, ALL, or by endpoint")
+    no_reduce: bool = Field(False, description="answers of all shards, or of several needs, are not merged")
+    shard_id: int = Field(-1, ge=-1, description="which of the shards this is; -1: all of them")
     replicas: int = Field(1, ge=1, description="processes that each have the Executor")
     placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')
     env: dict[str, str] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
@@ -148,6 +153,31 @@ class DeploymentSettings(_Settings):
             return "replicas" in self.model_fields_set
         return self.placement == "pool"
 
+    @model_validator(mode="after")
+    def _polls(self) -> Self:
+        self.asks_all("/default")
+        return self
+
+    def asks_all(self, endpoint: str) -> bool:
+        """Whether a call to this endpoint goes to every shard: as `polling` says, else `/search` does."""
+        said: Any = self.polling
+        if isinstance(said, str) and said.strip().startswith("{"):
+            try:
+                said = json.loads(said)
+            except ValueError as error:
+                raise ValueError(f"polling={said!r} is no JSON: {error}") from None
+        by_endpoint = said if isinstance(said, Mapping) else {"*": said}
+        wrong = [value for value in by_endpoint.values() if str(value).upper() not in ("ANY", "ALL")]
+        if wrong:
+            raise ValueError(f"polling={self.polling!r}: expected 'ANY' or 'ALL', or one of them by endpoint")
+        defaults = {"/search": "ALL", "/index": "ANY"}
+        rest = by_endpoint.get("*", "ANY")
+        return str(by_endpoint.get(endpoint, defaults.get(endpoint, rest))).upper() == "ALL"
+
+    def of_shard(self, number: int) -> Self:
+        """The settings of one shard."""
+        return self.model_copy(update={"name": f"{self.name}-shard-{number}", "shard_id": number})
+
     @property
     def threads(self) -> int:
         """How many threads an Executor has."""
@@ -160,6 +190,19 @@ class DeploymentSettings(_Settings):
         if self.idempotent is None or self.idempotent == endpoint.idempotent:
             return endpoint
         return replace(endpoint, idempotent=self.idempotent)
+
+
+class FlowSettings(DeploymentSettings):
+    """The options of a Flow: its name, and what each of its Executors has that does not say otherwise."""
+
+    owner = "Flow"
+
+    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What was set, for a node's Deployment; the name is the Flow's own."""
+        return {name: getattr(self, name) for name in self.model_fields_set - {"name"}}
 
 
 @dataclass(frozen=True, slots=True)

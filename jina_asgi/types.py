@@ -231,13 +231,18 @@ class Context:
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request to one endpoint. `sources` are (node, docs) pairs where several nodes feed a join."""
+    """One request to one endpoint.
+
+    `sources` are (node, docs) pairs where several nodes feed a join; `target_executor` is a pattern for the names of
+    the nodes of a Flow that answer: the others hand on what they are given.
+    """
 
     endpoint: str
     docs: Docs
     parameters: Mapping[str, Any] = EMPTY
     context: Context = msgspec.field(default_factory=Context)
     sources: tuple[tuple[str, Docs], ...] = ()
+    target_executor: str = ""
 
 
 class Step(msgspec.Struct, frozen=True):

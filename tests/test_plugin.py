@@ -401,7 +401,7 @@ def test_a_prefix_beside_or_above_an_earlier_mount_is_fine() -> None:
 
 @pytest.mark.parametrize("source", [None, Shout(), BaseModel, 5, object])
 def test_a_source_that_is_none_is_refused(source) -> None:
-    with pytest.raises(DefinitionError, match="expected a Deployment, an Executor class or a path"):
+    with pytest.raises(DefinitionError, match="expected a Deployment, a Flow, an Executor class or a path"):
         JinaASGI(source)
 
 

@@ -35,6 +35,7 @@ class Request(NamedTuple):
     parameters: dict[str, Any]
     request_id: str | None
     columns: bool = False
+    target_executor: str = ""
 
 
 class Bodies:
@@ -92,7 +93,10 @@ class Bodies:
             docs = [body["data"]]
         header = body["header"]
         wrapped = self.input.docs(self.input.wrap(docs))
-        return Request(wrapped, body["parameters"] or {}, None if header is None else header.request_id)
+        if header is None:
+            return Request(wrapped, body["parameters"] or {}, None)
+        target = header.target_executor or ""
+        return Request(wrapped, body["parameters"] or {}, header.request_id, target_executor=target)
 
     def _read_single(self, raw: bytes, error: ValidationError) -> dict[str, Any]:
         """The body whose `data` is no list; says what is wrong where that is no document either."""
@@ -118,7 +122,7 @@ class Bodies:
         data, parameters, header = body["data"], body.get("parameters"), body.get("header")
         if not isinstance(parameters, dict | None):
             raise _invalid([{"type": "dict_type", "loc": ["parameters"], "msg": "Input should be a valid dictionary"}])
-        request_id = None if header is None else self._header(header).request_id
+        head = None if header is None else self._header(header)
         columns = columns and isinstance(data, dict) and set(data) == {"columns"} and isinstance(data["columns"], dict)
         listed = columns or isinstance(data, list)
         if (column_length(data["columns"]) if columns else len(data) if listed else 1) > self._limits.docs:
@@ -134,7 +138,10 @@ class Bodies:
                 raise TooLarge(f"the body nests deeper than {self._limits.depth}") from error
             branch = f"list[{self._name}]" if listed else self._name
             raise _invalid([{**e, "loc": ["data", branch, *e["loc"]]} for e in entries], error.message) from error
-        return Request(self.input.docs(docs), parameters or {}, request_id, columns)
+        wrapped = self.input.docs(docs)
+        if head is None:
+            return Request(wrapped, parameters or {}, None, columns)
+        return Request(wrapped, parameters or {}, head.request_id, columns, head.target_executor or "")
 
     def _too_many(self) -> TooLarge:
         return TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")

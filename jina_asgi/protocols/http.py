@@ -146,7 +146,8 @@ class EndpointApp(CallApp):
         bare = streams and scope["method"] == "GET"
         request = self._bare(scope, raw, media) if bare else self._bodies.read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
-        call = Call(self.endpoint.name, request.docs, request.parameters, context)
+        target = request.target_executor
+        call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
         if streams:
             await self._stream(runner, call, sent)
             return

@@ -129,7 +129,8 @@ class LocalRunner:
             "runtime_args": {
                 "name": self.name,
                 "workspace": settings.workspace,
-                "shard_id": -1,
+                "shard_id": settings.shard_id,
+                "shards": settings.shards,
                 "replicas": settings.replicas,
             },
             "workspace": settings.workspace,

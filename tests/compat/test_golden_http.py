@@ -17,7 +17,7 @@ from docarray import BaseDoc, DocList
 from pydantic import BaseModel
 from sse_starlette.event import ServerSentEvent
 
-from jina_asgi import Deployment, Executor, JinaASGI, requests
+from jina_asgi import Deployment, Executor, Flow, JinaASGI, requests
 from jina_asgi.testing import client
 
 ID = "<32 hex>"
@@ -136,11 +136,54 @@ FLOW_ANSWERS: list[tuple[str, Any, Any]] = [
 ]
 
 
+@pytest_asyncio.fixture
+async def flow() -> AsyncIterator[httpx.AsyncClient]:
+    """A Flow whose second node is the Executor; the first hands on what it is given."""
+    async with client(JinaASGI(Flow().add(name="exec0").add(uses=E, name="exec1"), wait_ready=True)) as http:
+        yield http
+
+
 @pytest.mark.parametrize(("path", "body", "golden"), FLOW_ANSWERS)
-async def test_an_answer_is_a_flows_own_by_the_name_of_its_node(path, body, golden) -> None:
-    async with client(JinaASGI(Deployment(E, name="exec1"))) as http:
+@pytest.mark.parametrize("source", [Deployment(E, name="exec1"), Flow().add(uses=E, name="exec1")], ids=["one", "flow"])
+async def test_an_answer_is_a_flows_own_by_the_name_of_its_node(source, path, body, golden) -> None:
+    async with client(JinaASGI(source)) as http:
         answer = await http.post(path, json=body)
     assert normalised(answer.json()) == {**golden, "header": {"request_id": ID, "target_executor": ""}}
+
+
+async def test_nodes_that_target_executor_does_not_name_hand_on_what_they_are_given(flow) -> None:
+    answer = await flow.post("/foo", json={**HI, "header": {"request_id": "abc", "target_executor": "zzz"}})
+    assert answer.status_code == 200
+    assert answer.json()["data"][0]["text"] == "hi"
+    assert answer.json()["header"] == {"request_id": "abc", "target_executor": ""}
+    named = await flow.post("/foo", json={**HI, "header": {"request_id": "abc", "target_executor": "exec"}})
+    assert named.json()["data"][0]["text"] == "hi{}"
+
+
+async def test_a_node_of_a_flow_sees_the_parameters_for_all_and_its_own(flow) -> None:
+    answer = await flow.post("/foo", json={**HI, "parameters": {"a": 1, "exec1__b": 2, "zz__c": 3}})
+    assert answer.json()["data"][0]["text"] == "hi{'a': 1, 'b': 2}"  # Jina: floats
+    assert answer.json()["parameters"] == {"a": 1, "exec1__b": 2, "zz__c": 3}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nope", 404), ("/err", 500)])
+async def test_a_flow_refuses_and_fails_with_jinas_status(flow, path, status) -> None:
+    assert (await flow.post(path, json=HI)).status_code == status
+
+
+async def test_a_flow_answers_the_paths_beside_its_endpoints_as_jinas_does(flow) -> None:
+    assert (await flow.get("/")).json() == {}
+    assert (await flow.get("/dry_run")).json() == {"code": 0, "description": "", "exception": None}
+    paths = (await flow.get("/openapi.json")).json()["paths"]
+    assert {"/dict", "/typed", "/stream", "/foo", "/single", "/err", "/default"} <= paths.keys()
+
+
+async def test_a_flows_stream_has_jinas_frames(flow) -> None:
+    answer = await flow.get("/stream", params={"text": "q"})
+    frames = answer.content.split(b"\r\n\r\n")
+    documents = [json.loads(frame.partition(b"\r\ndata: ")[2]) for frame in frames[:3]]
+    assert normalised(documents) == [out(f"q{i}{{}}", i) for i in range(3)]
+    assert frames[3] == b"event: end"
 
 
 #: path, body, the first entry of Jina's `detail` for it: the same of a Deployment and of a Flow.
@@ -179,10 +222,11 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "body", "first"), REFUSED)
-async def test_what_is_wrong_is_listed_as_jina_lists_it(http, path, body, first) -> None:
-    answer = await http.post(path, json=body)
-    assert answer.status_code == 422
-    assert answer.json()["detail"][0] == first
+async def test_what_is_wrong_is_listed_as_jina_lists_it(http, flow, path, body, first) -> None:
+    for served in (http, flow):
+        answer = await served.post(path, json=body)
+        assert answer.status_code == 422
+        assert answer.json()["detail"][0] == first
 
 
 async def test_the_root_answers_an_empty_object(http) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from jina_asgi import Deployment, Executor, ReplicaPool
+from jina_asgi import Deployment, Executor, Flow, ReplicaPool
 from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.testing import runner_conformance
 from jina_asgi.types import Runner
 
@@ -43,7 +45,42 @@ def batched_in_the_host(uses: type[Executor], /, **options: Any) -> Runner:
     return batched(uses, replicas=1, placement="pool", **options)
 
 
-RUNNERS = [local, over_a_pipe, batched, batched_over_a_pipe, in_processes, batched_in_the_host]
+def flow_of_one(uses: type[Executor], /, **options: Any) -> Runner:
+    return Flow().add(uses=uses, **options).runner
+
+
+def flow_of_two(uses: type[Executor], /, **options: Any) -> Runner:
+    """The first node hands on what it is given."""
+    return Flow().add(name="first").add(uses=uses, **options).runner
+
+
+def flow_in_a_flow(uses: type[Executor], /, **options: Any) -> Runner:
+    return Flow().add(uses=Flow().add(uses=uses, **options), name="inner").runner
+
+
+def sharded(uses: type[Executor], /, **options: Any) -> Runner:
+    """One shard answers as if it were alone: what happened to a call is asked of the shard that it went to."""
+    return ShardRunner(
+        "executor",
+        [local(uses, **options)],
+        lambda endpoint: True,
+        no_reduce=False,
+        admission=Admission(options.get("max_queue", 1024), 2**20),
+    )
+
+
+RUNNERS = [
+    local,
+    over_a_pipe,
+    batched,
+    batched_over_a_pipe,
+    in_processes,
+    batched_in_the_host,
+    flow_of_one,
+    flow_of_two,
+    flow_in_a_flow,
+    sharded,
+]
 
 
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)

@@ -1,0 +1,252 @@
+"""Flow: Executors that need each other's documents, as one thing to mount or to call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from jina_asgi._graph import GATEWAY, Graph, Node, nearest
+from jina_asgi.assembly import assemble_flow
+from jina_asgi.deployment import Deployment
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executor import Executor
+from jina_asgi.filters import Predicate, compiled
+from jina_asgi.runners.crossing import Place
+from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.runners.renamed import RenamedRunner
+from jina_asgi.settings import FlowSettings
+from jina_asgi.source import Source
+
+#: What `add` takes; None joins, and hands on what it is given.
+Uses = type[Executor] | str | Source | None
+Needs = str | Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What one `add` said."""
+
+    node: Node
+    source: Source | None
+    when: Predicate | None
+    query: Mapping[str, Any] | str | None = None
+
+    @property
+    def place(self) -> Place:
+        if self.source is None:
+            return Place(self.node.name, None, self.when)
+        runner = self.source.runner
+        same = self.source.name == self.node.name
+        return Place(
+            self.node.name, runner if same else RenamedRunner(runner, self.source.name, self.node.name), self.when
+        )
+
+
+class Flow(Source):
+    """A graph of Executors: each takes the documents of those it needs, and the last one's are the answer.
+
+    Mount it (`mount(app, "/search", flow)`), or use it with no server at all:
+
+        flow = Flow().add(uses=Encoder, name="encoder").add(uses=Indexer, name="indexer")
+        async with flow:
+            docs = await flow.call("/search", [Text(text="hi")])
+
+    Args:
+        options: `name`, and defaults for every node: those of a Deployment but `uses_with`.
+
+    Raises:
+        DefinitionError: an option that does not exist or does not fit; it names the nearest one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        if "uses_with" in options:
+            raise DefinitionError("Flow has no option 'uses_with'; give it to the node whose Executor takes it")
+        self.settings = FlowSettings.of(options)
+        self._added: dict[str, _Added] = {}
+        self._graph = Graph.of(())
+        self.runner = self._assembled()
+        super().__init__()
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes, what each needs, and whose documents are the answer."""
+        return self._graph
+
+    @property
+    def grace(self) -> float:
+        """Seconds that running calls get when serving ends: what was set, else the longest of the nodes'."""
+        if "grace" in self.settings.model_fields_set:
+            return self.settings.grace
+        sources = [added.source for added in self._added.values()]
+        graces = [one.settings.grace for one in sources if isinstance(one, Deployment)]
+        return max([*graces, *(one.grace for one in sources if isinstance(one, Flow))], default=0.0)
+
+    @property
+    def num_deployments(self) -> int:
+        """How many nodes there are."""
+        return len(self._added)
+
+    def __len__(self) -> int:
+        return len(self._added)
+
+    def __bool__(self) -> bool:
+        return True  # without nodes too
+
+    def __getitem__(self, name: str) -> Source:
+        """What answers at a node: its Deployment, or the Flow that it is.
+
+        Raises:
+            KeyError: no such node, or one that only joins.
+        """
+        added = self._added.get(name)
+        if added is None or added.source is None:
+            raise KeyError(f"{name!r}; {nearest(name, [key for key, one in self._added.items() if one.source])}")
+        return added.source
+
+    def add(
+        self,
+        uses: Uses = None,
+        *,
+        name: str | None = None,
+        needs: Needs = None,
+        when: Mapping[str, Any] | str | None = None,
+        floating: bool = False,
+        no_reduce: bool = False,
+        copy: bool = True,
+        copy_flow: bool = True,
+        **options: Any,
+    ) -> Self:
+        """A Flow with one more node.
+
+        Args:
+            uses: an Executor class, its import path or the path of its YAML; a Deployment; another Flow. None: the node
+                hands on what it is given, merged where it needs several.
+            name: a name as a variable has; 'executor0' and so on, where none is given.
+            needs: whose documents it takes: names of nodes, or 'gateway' for the request's own; None: those of the node
+                before it that does not float.
+            when: a query; only documents that match go to this node.
+            floating: the Flow does not end with it, nor wait for it.
+            no_reduce: the documents of several needs come as `docs_matrix` and `docs_map`, and are not merged.
+            copy: where others take the same documents, this one gets a copy; False: it does not change them.
+            copy_flow: as in Jina, this Flow stays as it is; False: it is changed, and returned.
+            options: those of a Deployment; what is not given is the Flow's.
+
+        Raises:
+            DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
+                query or an option that is wrong.
+        """
+        if uses is None and when:
+            raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
+        source = self._source(uses, name, no_reduce, options)
+        query = None if not when else compiled(when)
+        asked = None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs)
+        no_reduce = no_reduce or (isinstance(source, Deployment) and source.settings.no_reduce)
+        node = Node(
+            name=name
+            or (source.name if source is not None and options == {} and _is_named(source) else self._free_name()),
+            needs=asked,
+            floating=floating,
+            no_reduce=no_reduce,
+            copy=copy,
+        )
+        if isinstance(source, Deployment) and no_reduce and len(asked or ()) > 1 and (batched := source.batched):
+            raise DefinitionError(
+                f"{node.name!r}: {batched[0]} is batched, which needs merged documents; leave no_reduce out"
+            )
+        graph = Graph.of([*(added.node for added in self._added.values()), node])
+        node = graph.nodes[node.name]  # with its needs: those do not change with what is added later
+        flow = self._copy() if copy_flow else self
+        before = flow._added, flow._graph
+        flow._added, flow._graph = {**flow._added, node.name: _Added(node, source, query, when)}, graph
+        try:
+            flow.runner = flow._assembled()  # which compares neighbours
+        except BaseException:
+            flow._added, flow._graph = before
+            raise
+        return flow
+
+    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Any) -> Self:
+        """A Flow with a node that joins several.
+
+        Args:
+            needs: their names.
+            name, options: as `add` takes them; without `uses` the node hands on what it has merged.
+
+        Raises:
+            DefinitionError: fewer than two, or as `add`.
+        """
+        if isinstance(needs, str) or len(needs) < 2:
+            raise DefinitionError(f"needs({needs!r}): expected two names or more; add(needs=...) takes one")
+        return self.add(name=name, needs=needs, **options)
+
+    def needs_all(self, name: str = "joiner", **options: Any) -> Self:
+        """A Flow with a node that joins every node that none needs yet, but those that float.
+
+        Raises:
+            DefinitionError: as `add`.
+        """
+        return self.add(name=name, needs=self._graph.leaves() or (GATEWAY,), **options)
+
+    def plot(self) -> str:
+        """The graph as Mermaid's text: what floats, and what is chosen by `when`, has a dotted arrow."""
+        lines = ["flowchart LR", f"    {GATEWAY}([{GATEWAY}])", "    answer([answer])"]
+        for name, added in self._added.items():
+            what = type(added.source).__name__ if added.source is not None else "joins"
+            if isinstance(added.source, Deployment):
+                uses = added.source.uses
+                what = uses if isinstance(uses, str) else uses.__name__
+            lines.append(f'    node_{name}["{name}<br/>{_escaped(what)}"]')
+        for name, node in self._graph.nodes.items():
+            for need in node.needs or ():
+                dotted = name not in self._graph.awaited or self._added[name].when is not None
+                lines.append(f"    {_vertex(need)} {'-.->' if dotted else '-->'} {_vertex(name)}")
+        lines.append(f"    {_vertex(self._graph.end)} --> answer")
+        return "\n".join(lines) + "\n"
+
+    def _source(self, uses: Uses, name: str | None, no_reduce: bool, options: Mapping[str, Any]) -> Source | None:
+        if isinstance(uses, Source) or uses is None:
+            if options:
+                what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
+                raise DefinitionError(f"add(): {what} takes no option {next(iter(options))!r}; {_HINT}")
+            return uses
+        chosen = {**self.settings.defaults, "name": name or self._free_name(), **options}
+        if no_reduce:
+            chosen["no_reduce"] = True
+        return Deployment(uses, **chosen)
+
+    def _free_name(self) -> str:
+        number = len(self._added)
+        while f"executor{number}" in self._added:
+            number += 1
+        return f"executor{number}"
+
+    def _copy(self) -> Self:
+        flow = type(self).__new__(type(self))
+        flow.__dict__.update(self.__dict__)
+        Source.__init__(flow)
+        return flow
+
+    def _assembled(self) -> ObserveRunner:
+        places = {name: added.place for name, added in self._added.items()}
+        return assemble_flow(self.name, self._graph, places, grace=self.grace)
+
+
+_HINT = "options belong to add(uses=<an Executor>) or to the Deployment itself"
+
+
+def _is_named(source: Source) -> bool:
+    """Whether somebody gave a name to this, which the node then has too."""
+    return isinstance(source, Deployment | Flow) and "name" in source.settings.model_fields_set
+
+
+def _vertex(name: str) -> str:
+    return name if name == GATEWAY else f"node_{name}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace('"', "#quot;")

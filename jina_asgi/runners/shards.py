@@ -1,0 +1,101 @@
+"""The Runner over shards: each has a part of the data, and a call goes to one of them, or to all.
+
+ANY: to the next one in turn. ALL: to every one, with documents of its own; their answers are merged as where the
+branches of a Flow join. A stream comes from one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jina_asgi.errors import NotReady
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.merging import concatenated, copied, identified, merged
+from jina_asgi.runners.together import lives, together
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket, resolve
+
+
+class ShardRunner:
+    """One call to one shard or to all.
+
+    Args:
+        name: of the Deployment.
+        shards: their Runners; `<name>-shard-<n>` is what the n-th calls itself in results.
+        asks_all: whether a call to this endpoint goes to every shard.
+        no_reduce: answers of all shards are put one after another, and not merged.
+        admission: bounds the calls to all shards together.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shards: Sequence[Runner],
+        asks_all: Callable[[str], bool],
+        *,
+        no_reduce: bool,
+        admission: Admission,
+    ) -> None:
+        self.name, self._asks_all, self._no_reduce, self._admission = name, asks_all, no_reduce, admission
+        self._shards = {f"{name}-shard-{number}": shard for number, shard in enumerate(shards)}
+        self._next = itertools.cycle(self._shards)
+        self._state = "stopped"
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return next(iter(self._shards.values())).endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        if self._state != "ready":
+            raise NotReady(f"{self.name} is {self._state}; try again later")
+        return self._admission.admit(size)
+
+    async def call(self, call: Call, /) -> Result:
+        found = resolve(self.endpoints, call.endpoint)
+        if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
+            return await self._ask(next(self._next), call, call.docs)
+        *others, last = self._shards
+        docs = identified(call.docs)
+        given = {**{shard: copied(docs) for shard in others}, last: docs}
+        answers = await together(self._ask(shard, call, its) for shard, its in given.items())
+        parts = [(shard, answer.docs) for shard, answer in zip(given, answers, strict=True)]
+        results = {key: value for answer in answers for key, value in answer.results.items()}
+        trail = tuple(step for answer in answers for step in answer.trail)
+        return Result(concatenated(parts) if self._no_reduce else merged(parts, self.name), results, trail)
+
+    async def _ask(self, shard: str, call: Call, docs: Docs) -> Result:
+        result = await self._shards[shard].call(Call(call.endpoint, docs, call.parameters, call.context, call.sources))
+        if not result.results:
+            return result
+        number = shard.removeprefix(f"{self.name}-")  # a Deployment's name has no slash in it
+        renamed = {key.replace(shard, f"{self.name}/{number}", 1): value for key, value in result.results.items()}
+        return Result(result.docs, renamed, result.trail)
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self._shards[next(self._next)].stream(call)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state = "loading"
+        try:
+            async with lives(self._shards, self._drained):
+                self._state = "ready"
+                yield
+        finally:
+            self._state = "stopped"
+
+    async def _drained(self, hurried: bool) -> bool:
+        self._state = "draining"  # each shard waits for its own calls
+        return not hurried
+
+    def trouble(self) -> str:
+        """Why no call can be answered just now: what the first shard says that has any."""
+        return next((said for shard in self._shards.values() if (said := Wrapper(shard).trouble())), "")
+
+    def status(self) -> dict[str, Any]:
+        """The figures of every shard, for `/-/status`."""
+        shards = {name: Wrapper(shard).status() for name, shard in self._shards.items()}
+        return {"shards": shards, "queue": self._admission.status()}

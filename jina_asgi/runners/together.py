@@ -1,0 +1,165 @@
+"""Several Runners' lives, begun together and ended in reverse; several pieces of work, of which the first error ends all.
+
+An error leaves as itself, never in a group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from jina_asgi.errors import JinaASGIError
+from jina_asgi.types import Runner
+
+T = TypeVar("T")
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in order; the first error cancels the others and is raised once they have ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        left: set[asyncio.Task[T]] = set(tasks)
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            raise_first(task for task in tasks if task in done)
+    finally:
+        await cancelled(tasks)
+    return [task.result() for task in tasks]
+
+
+def raise_first(done: Iterable[asyncio.Task[Any]]) -> None:
+    """Raise the error of the first of these finished tasks that has one."""
+    for task in done:
+        task.result()
+
+
+async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel those that still run, and wait until they have ended; what they raise then is nobody's."""
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    interrupted: asyncio.CancelledError | None = None
+    while any(not task.done() for task in left):
+        try:
+            await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            interrupted = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: else asyncio says that nobody did
+    if interrupted is not None:
+        raise interrupted
+
+
+@asynccontextmanager
+async def lives(
+    runners: Mapping[str, Runner], drained: Callable[[bool], Coroutine[Any, Any, bool]]
+) -> AsyncIterator[None]:
+    """Begin the lives of all at once, and end them one after another, the last one first.
+
+    Args:
+        runners: by name.
+        drained: awaited before they end, told whether somebody is in a hurry; answers whether nothing runs any more.
+            Where something does, no Runner gets a grace period of its own.
+
+    Raises:
+        What a Runner raises that fails to begin, with its name; the others are ended before.
+    """
+    begun = [_Life(name, runner) for name, runner in runners.items()]
+    try:
+        await together(life.begin() for life in begun)
+    except BaseException:
+        await _end(begun, hurried=True)
+        raise
+    hurried = False
+    try:
+        yield
+    except asyncio.CancelledError:
+        hurried = True
+        raise
+    finally:
+        try:
+            hurried = not await drained(hurried) or hurried
+        except asyncio.CancelledError:
+            hurried = True
+            raise
+        finally:
+            await _end(begun, hurried=hurried)
+
+
+async def _end(begun: Sequence[_Life], *, hurried: bool) -> None:
+    errors: list[BaseException] = []
+    for life in reversed(begun):
+        try:
+            await life.end(hurried=hurried)
+        except asyncio.CancelledError as error:
+            hurried = True
+            errors.append(error)
+        except Exception as error:  # noqa: BLE001  # the others end too; then it is raised
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+class _Life:
+    """One Runner's lifespan, in a task of its own: it is entered and left in the same one."""
+
+    def __init__(self, name: str, runner: Runner) -> None:
+        self._name, self._runner = name, runner
+        self._ready, self._stop = asyncio.Event(), asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Load.
+
+        Raises:
+            What loading raises.
+        """
+        self._task = asyncio.create_task(self._live(), name=f"jina-asgi-{self._name}")
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait([self._task, ready], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def _live(self) -> None:
+        try:
+            async with self._runner.lifespan():
+                self._ready.set()
+                await self._stop.wait()
+        except Exception as error:
+            named(error, self._name)
+            raise
+
+    async def end(self, *, hurried: bool) -> None:
+        """Unload, and wait for it; being cancelled meanwhile hurries it."""
+        task = self._task
+        if task is None:
+            return
+        self._stop.set()
+        if hurried:
+            task.cancel()
+        interrupted: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                interrupted = error
+                task.cancel()
+        if interrupted is not None:
+            raise interrupted
+        if not task.cancelled() and not (hurried and not self._ready.is_set()):
+            task.result()
+
+
+def named(error: BaseException, name: str) -> None:
+    """Say in an error which node it comes from; a node within a node is named with both."""
+    if not isinstance(error, JinaASGIError):
+        error.add_note(f"in the node {name!r}")
+    elif error.node != name and not error.node.startswith(f"{name}/"):
+        error.node = f"{name}/{error.node}" if error.node else name
+        error.add_note(f"in the node {name!r}")
