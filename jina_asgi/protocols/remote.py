@@ -19,7 +19,7 @@ import orjson
 
 from jina_asgi import tensors
 from jina_asgi._wire_heads import endpoint_of
-from jina_asgi.codecs import Codec, pack
+from jina_asgi.codecs import Codec, pack, unpack
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -105,6 +105,17 @@ class Answer:
         """
         return codec.encoded(self.data) if self.media == MSGPACK else codec.docs(codec.read(self.data))
 
+    def values(self) -> list[Any]:
+        """The docs as dicts, as they came.
+
+        Raises:
+            InvalidDocs: they cannot be read.
+        """
+        values = [unpack(buffer) for buffer in self.data] if self.media == MSGPACK else self.data
+        if not all(isinstance(value, dict) for value in values):
+            raise InvalidDocs("expected objects as docs")
+        return values
+
 
 class _Packed(msgspec.Struct):
     data: list[msgspec.Raw]
@@ -131,20 +142,20 @@ class Remote:
         #: The URL without the credentials that it may hold.
         self.name = str(parsed.copy_with(userinfo=b""))
 
-    async def served(self) -> Served:
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
         """What the server answers, from its own description, else from its OpenAPI document.
 
         Raises:
             NotReady: nobody is there, or the server is loading. ProtocolError: it is no server of endpoints.
         """
         try:
-            described = await self._get("/-/endpoints")
+            described = await self._get("/-/endpoints", headers)
             if isinstance(described, dict) and isinstance(described.get("endpoints"), list):
                 found = map(endpoint_of, described["endpoints"])
                 return Served({endpoint.name: endpoint for endpoint in found}, ours=True)
         except (UnknownEndpoint, ProtocolError):
             pass  # not one of ours
-        document = await self._get("/openapi.json")
+        document = await self._get("/openapi.json", headers)
         if not isinstance(document, dict) or "paths" not in document:
             raise ProtocolError(
                 f"{self.name}/openapi.json is no OpenAPI document; expected a server of endpoints there"
@@ -157,7 +168,7 @@ class Remote:
             told_ready = await self._get("/dry_run", headers)
             return isinstance(told_ready, dict) and told_ready.get("code") == 0
         except UnknownEndpoint:  # a Jina Deployment has no such route, and serves when it answers
-            return bool((await self.served()).endpoints)
+            return bool((await self.served(headers)).endpoints)
 
     async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
         """One call.
