@@ -90,6 +90,8 @@ class Connection:
             endpoint = self._endpoint(served, question.on)
             if endpoint.kind != "stream":
                 raise BadClientInput(f"{endpoint.name} answers at once; ask it with post")
+            if question.parameters and endpoint.name in served.by_get:
+                raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
             asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question))
             async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as values:
                 async for value in values:

@@ -35,16 +35,13 @@ def streams_by_get(document: Mapping[str, Any]) -> frozenset[str]:
 
 def _endpoint(path: str, operations: Mapping[str, Any], schemas: Mapping[str, Any]) -> Endpoint | None:
     kind: EndpointKind = "stream" if "get" in operations else "batch"
-    taken = operations.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
-    body = _resolved(taken.get("schema", {}), schemas)
     if "post" in operations:
-        if "data" not in body.get("properties", {}):
-            return None
-        document = body["properties"]["data"]
-    elif "get" in operations and "parameters" in operations["get"]:
-        queried = operations["get"]["parameters"]
-        document = {"properties": {entry["name"]: entry.get("schema", {}) for entry in queried}}
+        document = _resolved(_body(operations["post"]), schemas).get("properties", {}).get("data")
+    elif "get" in operations:
+        document = _body(operations["get"]) or _queried(operations["get"])
     else:
+        document = None
+    if not document:
         return None
     stem = path.strip("/").replace("/", "_")
     return Endpoint(
@@ -53,6 +50,18 @@ def _endpoint(path: str, operations: Mapping[str, Any], schemas: Mapping[str, An
         input=_schema(f"{stem}_input", document, schemas),
         output=_schema(f"{stem}_output", _answered(operations, schemas), schemas),
     )
+
+
+def _body(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a request's body: Jina's streams have one, though they are asked by GET."""
+    schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    return schema if isinstance(schema, dict) else {}
+
+
+def _queried(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document that a query makes, where there is one."""
+    named = {entry["name"]: entry.get("schema", {}) for entry in operation.get("parameters", ()) if "name" in entry}
+    return {"properties": named} if named else {}
 
 
 def _answered(operations: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:

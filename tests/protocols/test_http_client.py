@@ -159,7 +159,18 @@ async def test_a_host_that_includes_the_endpoints_is_read_from_its_openapi() -> 
             assert ["a0"] == await streamed(runner, call(runner, "/lm/count", n=1))
 
 
-async def test_a_stream_that_answers_get_alone_is_sent_a_bare_document_and_takes_no_parameters() -> None:
+FIELDS = {"properties": {"text": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"parameters": [{"name": "text", "in": "query", "schema": {"type": "string"}}]},
+        {"requestBody": {"content": {"application/json": {"schema": FIELDS}}}},
+    ],
+    ids=["query", "body"],
+)
+async def test_a_stream_that_answers_get_alone_is_sent_a_bare_document_and_takes_no_parameters(described: Any) -> None:
     """So a Jina's streams are."""
     got = []
 
@@ -169,8 +180,7 @@ async def test_a_stream_that_answers_get_alone_is_sent_a_bare_document_and_takes
         return StreamingResponse(iter(frames), media_type="text/event-stream")
 
     async def document(request: Any) -> Response:
-        queried = [{"name": "text", "in": "query", "schema": {"type": "string"}}]
-        return JSONResponse({"paths": {"/stream": {"get": {"parameters": queried}}, "/": {"get": {}}}})
+        return JSONResponse({"paths": {"/stream": {"get": described}, "/": {"get": {}}}})
 
     runner = at(Starlette(routes=[Route("/stream", stream), Route("/openapi.json", document)]))
     async with runner.lifespan():
