@@ -111,7 +111,7 @@ class AsyncClient(BaseClient):
             )
             async with aclosing(responses):
                 async for response in responses:
-                    progress.count(len(response.docs), failed=response.error is not None)
+                    progress.count(response)
                     if handling.settle(response):
                         yield response if return_responses else question.returns.given(response.docs)
 

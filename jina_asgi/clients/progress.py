@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Self, TextIO
 
+from jina_asgi.clients.responses import Response
+
 
 class Progress:
     """Counts; used as `with`. On a terminal the line moves, elsewhere it is written once, at the end."""
@@ -27,11 +29,13 @@ class Progress:
             self._stream.write(("\r" if self._moves else "") + self._line() + "\n")
             self._stream.flush()
 
-    def count(self, docs: int, *, failed: bool = False) -> None:
-        """One request was answered, with so many documents."""
+    def count(self, response: Response) -> None:
+        """One request was answered."""
         self._requests += 1
-        self._docs += docs
-        self._failed += failed
+        if response.error is None:
+            self._docs += len(response.docs)
+        else:
+            self._failed += 1
         if self._shown and self._moves:
             self._stream.write("\r" + self._line())
             self._stream.flush()

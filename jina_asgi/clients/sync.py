@@ -122,7 +122,7 @@ class SyncClient(BaseClient):
             )
             with closing(responses):
                 for response in responses:
-                    progress.count(len(response.docs), failed=response.error is not None)
+                    progress.count(response)
                     if handling.settle(response) and handling.collects:
                         collected += [response] if return_responses else response.docs
         if not handling.collects:

@@ -85,7 +85,7 @@ class HttpRunner:
         self._served = Served({}, ours=True)
         self._open: set[_Open] = set()
         self._leaving = False
-        self._idle = asyncio.Event()
+        self._idle: asyncio.Event | None = None
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -203,9 +203,12 @@ class HttpRunner:
         try:
             yield
         finally:
-            self._open.discard(opened)
-            if not self._open:
-                self._idle.set()
+            self._ended(opened)
+
+    def _ended(self, opened: _Open) -> None:
+        self._open.discard(opened)
+        if not self._open and self._idle is not None:
+            self._idle.set()
 
     @contextmanager
     def _waiting(self, opened: _Open, call: Call) -> Iterator[None]:
@@ -226,21 +229,21 @@ class HttpRunner:
         return NotReady(f"draining: the Runner of {self._url} stopped before the call ended")
 
     async def _finish(self) -> None:
-        """Let open calls end within the grace period, then end them."""
-        self._idle.clear()
+        """Let open calls end within the grace period, then end them; being cancelled ends that period."""
         if not self._open:
             return
+        idle = self._idle = asyncio.Event()
         try:
             async with asyncio.timeout(self._grace):
-                await self._idle.wait()
+                await idle.wait()
         except TimeoutError:
             pass
-        for opened in list(self._open):
-            opened.stopped = True
-            if opened.task is not None:
-                opened.task.cancel()
-            elif opened.steps is not None:  # between two steps, its reader away
-                await opened.steps.aclose()
-                self._open.discard(opened)
-        if self._open:
-            await self._idle.wait()
+        finally:
+            for opened in list(self._open):
+                opened.stopped = True
+                if opened.task is not None:
+                    opened.task.cancel()
+                elif opened.steps is not None:  # between two steps, its reader away
+                    await opened.steps.aclose()
+                    self._ended(opened)
+            await idle.wait()

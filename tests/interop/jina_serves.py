@@ -37,7 +37,7 @@ class Model(Executor):
 
     @requests(on="/dict")
     def answer_dict(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
-        return {"n": len(docs)}
+        return {"n": len(docs)}  # type: ignore[return-value]
 
     @requests(on="/count")
     async def count(self, doc: Text, **kwargs) -> Text:

@@ -65,7 +65,8 @@ class Model(Executor):
     @requests(on="/double")
     async def double(self, docs: DocList[Vector]) -> DocList[Vector]:
         for doc in docs:
-            doc.vector = doc.vector * 2
+            doubled: Any = doc.vector * 2
+            doc.vector = doubled
         return docs
 
     @requests(on="/count")
@@ -280,7 +281,8 @@ async def test_a_server_that_is_not_there_is_not_ready() -> None:
 async def test_a_server_with_other_endpoints_than_those_given_is_refused() -> None:
     class Other(Executor):
         @requests(on="/upper")
-        async def upper(self, docs: DocList[Vector]) -> DocList[Vector]: ...
+        async def upper(self, docs: DocList[Vector]) -> DocList[Vector]:
+            return docs
 
     async with mounted() as app:
         with pytest.raises(ProtocolError, match="/upper"):
