@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ class BaseClient:
             raise BadClientInput(f"prefetch={prefetch}: expected at least 1, the number of requests open at once")
         self.address, self._settings, self._prefetch, self._app = address, settings, prefetch, app
         self._connections: dict[asyncio.AbstractEventLoop, Connection] = {}
+        self._lock = threading.Lock()
 
     @staticmethod
     def check_input(inputs: Any) -> None:
@@ -34,12 +36,13 @@ class BaseClient:
 
     def _connection(self, loop: asyncio.AbstractEventLoop) -> Connection:
         """The connection on a loop. Those of loops that are closed have ended with them."""
-        found = self._connections.get(loop)
-        if found is None:
-            for other in [other for other in self._connections if other.is_closed()]:
-                del self._connections[other]
-            found = self._connections[loop] = Connection(self.address.url, self._settings, self._app)
-        return found
+        with self._lock:  # threads may share a Client, and each connection has to be closed
+            found = self._connections.get(loop)
+            if found is None:
+                for other in [other for other in self._connections if other.is_closed()]:
+                    del self._connections[other]
+                found = self._connections[loop] = Connection(self.address.url, self._settings, self._app)
+            return found
 
     def _ahead(self, prefetch: int | None) -> int:
         if prefetch is not None and prefetch < 1:

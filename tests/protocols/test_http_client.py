@@ -38,6 +38,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.http_client import HttpRunner
+from jina_asgi.protocols.openapi_reader import endpoints_of
 from jina_asgi.protocols.problem_reader import told
 from jina_asgi.testing import ASGITransport, client
 from jina_asgi.types import Call, Runner
@@ -300,6 +301,55 @@ async def test_a_deadline_holds_though_the_server_does_not_know_it() -> None:
     async with runner.lifespan():
         with pytest.raises(DeadlineExceeded):
             await runner.call(call(runner, "/foo", context=Context("r", deadline=time.monotonic() + 0.05)))
+
+
+async def test_a_runner_says_what_it_cannot_do() -> None:
+    async with mounted() as app:
+        runner = at(app, "http://test/lm")
+        with pytest.raises(NotReady, match="once the lifespan has started"):
+            _ = runner.endpoints
+        async with runner.lifespan():
+            with pytest.raises(NotReady, match="open already"):
+                async with runner.lifespan():
+                    pass
+            with pytest.raises(InvalidDocs, match="ask for a stream"):
+                await runner.call(call(runner, "/count"))
+            assert ["A!"] == await streamed(runner, call(runner, "/upper", end="!"))
+        with pytest.raises(NotReady, match="stopped"):
+            runner.admit("/upper")
+
+
+async def test_a_server_that_does_not_say_what_it_serves_is_not_waited_for_long() -> None:
+    async def silent(request: Any) -> Response:
+        await request.body()
+        await request.receive()  # until the client leaves
+        return JSONResponse({})
+
+    app = Starlette(routes=[Route("/{path:path}", silent)])
+    with pytest.raises(NotReady, match=r"did not say within 0\.05 s"):
+        async with at(app, startup_timeout=0.05).lifespan():
+            pass
+
+
+async def test_another_server_that_lacks_what_was_given_is_refused() -> None:
+    async def answer(request: Any) -> Response:
+        return JSONResponse({})
+
+    with pytest.raises(ProtocolError, match="/count, /double, /upper"):
+        async with at(server_of("/foo", answer), endpoints=Deployment(Model).endpoints).lifespan():
+            pass
+
+
+async def test_a_schema_of_another_server_keeps_what_it_refers_to() -> None:
+    inner = {"type": "object", "properties": {"text": {"type": "string"}}}
+    outer = {"type": "object", "properties": {"inner": {"$ref": "#/components/schemas/In"}}}
+    body = {"properties": {"data": {"anyOf": [{"items": {"$ref": "#/components/schemas/Out"}, "type": "array"}]}}}
+    operation = {"requestBody": {"content": {"application/json": {"schema": body}}}}
+    document = {"paths": {"/foo": {"post": operation}}, "components": {"schemas": {"In": inner, "Out": outer}}}
+    schema = endpoints_of(document)["/foo"].input
+    assert ("Out", ["inner"]) == (schema.name, [field.name for field in schema.fields])
+    moved = {"type": "object", "properties": {"inner": {"$ref": "#/$defs/In"}}}
+    assert {**moved, "$defs": {"In": inner}} == schema.json_schema
 
 
 def test_a_url_without_a_scheme_is_refused_at_once() -> None:
