@@ -1,6 +1,7 @@
 """Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
 
 from jina_asgi.batching import DynamicBatching, dynamic_batching
+from jina_asgi.client import Client
 from jina_asgi.deployment import Deployment, ReplicaPool
 from jina_asgi.errors import (
     BatchFailed,
@@ -28,6 +29,7 @@ from jina_asgi.types import Context
 
 __all__ = [
     "BatchFailed",
+    "Client",
     "Context",
     "DeadlineExceeded",
     "DefinitionError",

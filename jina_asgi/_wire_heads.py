@@ -244,6 +244,21 @@ def endpoint_of(data: Mapping[str, Any]) -> Endpoint:
     )
 
 
+def agreed(given: Mapping[str, Endpoint] | None, served: Mapping[str, Endpoint]) -> Mapping[str, Endpoint]:
+    """The endpoints of an other side that serves `served`: those `given`, which have their classes, where any are.
+
+    Raises:
+        ProtocolError: the other side serves other endpoints than were given.
+    """
+    if given is None:
+        return served
+    described = {name: endpoint_of(describe(endpoint)) for name, endpoint in given.items()}
+    differing = sorted(name for name in described.keys() | served.keys() if described.get(name) != served.get(name))
+    if differing:
+        raise ProtocolError(f"the other side serves other endpoints than were given: {', '.join(differing)} differ")
+    return given
+
+
 def write_error(error: BaseException) -> bytes:
     """An error as the head of an error frame; one that is not ours goes as an ExecutorError."""
     known = next((kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind), None)
@@ -254,13 +269,22 @@ def write_error(error: BaseException) -> bytes:
 
 def error_of(head: ErrorHead) -> JinaASGIError:
     """The error that `write_error` wrote; an ExecutorError for a type that this version does not know."""
-    kind = _ERRORS.get(head.type)
-    if kind is None:
-        return ExecutorError(f"{head.type}: {head.message}")
     try:
-        return kind(head.message, **(_unpack(head.facts) if head.facts else {}))
-    except (TypeError, *_UNREADABLE):  # facts of another version: the kind and the message still stand
-        return kind(head.message)
+        facts = _unpack(head.facts) if head.facts else {}
+    except _UNREADABLE:  # of another version: the kind and the message still stand
+        facts = {}
+    return error_named(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
+
+
+def error_named(name: str, message: str, facts: Mapping[str, Any]) -> JinaASGIError | None:
+    """The error of ours that has this name, with its facts where they fit; None where none has."""
+    kind = _ERRORS.get(name)
+    if kind is None:
+        return None
+    try:
+        return kind(message, **facts)
+    except (TypeError, ValueError):  # facts of another version, as above
+        return kind(message)
 
 
 def _facts(error: JinaASGIError) -> bytes:

@@ -15,7 +15,7 @@
     │   ├── NotReady            503  loading, draining, stopped or failed
     │   └── ReplicaDied         503  the process that ran the call is gone
     ├── DeadlineExceeded        504  the caller's deadline passed
-    ├── ProtocolError           500  the other side of a frame connection broke its rules
+    ├── ProtocolError           500  the other side of a connection broke its rules
     └── DefinitionError         500  an Executor class, or an option, is written wrong (also a TypeError)
 
 Each class carries its HTTP status and gRPC code; instances carry facts as attributes.
@@ -163,7 +163,7 @@ class DeadlineExceeded(JinaASGIError):
 
 
 class ProtocolError(JinaASGIError):
-    """The other side of a frame connection sent what no version of the protocol allows."""
+    """The other side of a connection sent what its protocol does not allow."""
 
     public = "the connection to the executor broke; the log has the cause under this error's id"
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from starlette.types import Message, Scope, Send
 
+from jina_asgi._wire_heads import describe
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
 from jina_asgi.protocols.exchange import send_json
@@ -52,6 +53,7 @@ class Management:
             "/-/live": self._root,
             "/-/ready": self._ready,
             "/-/status": self._figures,
+            "/-/endpoints": self._described,
             "/status": self._status,
             "/dry_run": self._dry_run,
             "/openapi.json": self._openapi,
@@ -115,6 +117,11 @@ class Management:
         with suppress(NotReady):
             deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
         await send_json(send, 200, {"versions": _versions(), "deployments": {self._source.name: deployment}})
+
+    async def _described(self, scope: Scope, send: Send) -> None:
+        """The endpoints as a Runner on the other side of the wire has them."""
+        endpoints = await self._known.loaded()
+        await send_json(send, 200, {"endpoints": [describe(endpoint) for endpoint in endpoints.values()]})
 
     async def _status(self, scope: Scope, send: Send) -> None:
         """Jina's shape; versions only, never the environment."""

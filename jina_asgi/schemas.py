@@ -34,7 +34,7 @@ with warnings.catch_warnings():
     from docarray.typing.bytes.base_bytes import BaseBytes
     from docarray.typing.tensor.abstract_tensor import AbstractTensor
 
-__all__ = ["BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "is_document", "schema_of"]
+__all__ = ["AnyDoc", "BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "is_document", "schema_of"]
 
 _SCALARS: Mapping[Any, FieldKind] = {str: "str", int: "int", float: "float", bool: "bool", bytes: "bytes"}
 _CONTAINERS: Mapping[Any, FieldKind] = {
@@ -155,6 +155,12 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
     adapter: TypeAdapter[Any] = TypeAdapter(validated)
     required = any(field.is_required() for model in models for field in model.model_fields.values())
     return ParametersSchema(models[0].__name__, adapter.json_schema(by_alias=True), required, adapter)
+
+
+def any_docs(values: list[dict[str, Any]]) -> list[Any]:
+    """Documents of any fields, as docarray makes them where no class is given."""
+    make: Callable[..., Any] = AnyDoc
+    return Container.docs(AnyDoc).make([make(**value) for value in values])
 
 
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:

@@ -26,7 +26,7 @@ from jina_asgi.testing import ASGITransport, client, events
 from jina_asgi.types import Endpoint, Runner
 
 HI = {"data": [{"text": "hi"}]}
-MANAGEMENT = {"/", "/-/live", "/-/ready", "/-/status", "/status", "/dry_run", "/openapi.json", "/docs"}
+MANAGEMENT = {"/", "/-/live", "/-/ready", "/-/status", "/-/endpoints", "/status", "/dry_run", "/openapi.json", "/docs"}
 
 
 class Text(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT
-from jina_asgi._wire_heads import describe, endpoint_of, write
+from jina_asgi._wire_heads import agreed, endpoint_of, write
 from jina_asgi._wire_state import Window
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.protocols.frames import Sharing, docs_of, read_result
@@ -223,7 +223,7 @@ class FrameClient:
         try:
             async with asyncio.timeout(self._hello_timeout):
                 hello = await link.greeted
-            self._endpoints = self._agreed({e.name: e for e in map(endpoint_of, hello.endpoints)})
+            self._endpoints = agreed(self._given, {e.name: e for e in map(endpoint_of, hello.endpoints)})
         except TimeoutError as error:
             link.abort()
             raise NotReady(f"no hello came within {self._hello_timeout} s of connecting") from error
@@ -231,15 +231,6 @@ class FrameClient:
             link.abort()
             raise
         return link
-
-    def _agreed(self, served: dict[str, Endpoint]) -> Mapping[str, Endpoint]:
-        if self._given is None:
-            return served
-        given = {name: endpoint_of(describe(endpoint)) for name, endpoint in self._given.items()}
-        differing = sorted(name for name in given.keys() | served.keys() if given.get(name) != served.get(name))
-        if differing:
-            raise ProtocolError(f"the other side serves other endpoints than were given: {', '.join(differing)} differ")
-        return self._given
 
 
 def _remaining(call: Call) -> float | None:

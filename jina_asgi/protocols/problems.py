@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from jina_asgi.errors import (
     DeadlineExceeded,
+    ExecutorError,
     InvalidDocs,
     InvalidRequest,
     JinaASGIError,
@@ -42,14 +43,17 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
     Args:
         error: ours; Starlette's HTTPException (an `auth` hook may raise it); or a defect of this library or of a hook,
             which is told as an internal error.
-        expose: also tell the message of an Executor's own exception (for development).
+        expose: also tell the message of an Executor's own exception, and the facts of an error (for development).
     """
     identity = os.urandom(8).hex()
     status, name, message = _told(error, expose)
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
         logger.error("error %s: %s", identity, _one_line(error), exc_info=error)
     retriable = isinstance(error, JinaASGIError) and error.retriable
-    body = {"detail": message, "error": {"type": name, "id": identity, "retriable": retriable}}
+    told: dict[str, Any] = {"type": name, "id": identity, "retriable": retriable}
+    if expose and isinstance(error, ExecutorError):
+        told["facts"] = dict(error.facts())
+    body = {"detail": message, "error": told}
     return status, body, _headers(error)
 
 

@@ -8,8 +8,9 @@ async def test_my_runner(check):
     await check(make_my_runner)  # (executor_class, **options of a Deployment) -> Runner
 """
 
+from jina_asgi.protocols.in_process import ASGITransport
+from jina_asgi.protocols.sse_reader import Event, events
 from jina_asgi.testing.conformance import runner_conformance
-from jina_asgi.testing.events import Event, events
-from jina_asgi.testing.transport import ASGITransport, client
+from jina_asgi.testing.transport import client
 
 __all__ = ["ASGITransport", "Event", "client", "events", "runner_conformance"]

@@ -65,6 +65,13 @@ class Running:
 
         await self.until(all_seen)
 
+    async def has_closed(self, stream: str, *, now: bool) -> None:
+        """The generator of a stream is closed: now, or soon."""
+        if now:
+            assert f"closed {stream}" in await self.seen()
+        else:
+            await self.saw(f"closed {stream}")
+
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(PATIENCE):
             while not await condition():

@@ -92,7 +92,8 @@ class Probe(Executor):
 
     @requests(on="/parameters")
     async def parameters(self, docs: DocList[Text], parameters: dict[str, Any], context: Context) -> DocList[Text]:
-        headers = {key: value for key, value in context.headers.items() if key.startswith("x-")}
+        own = "x-request-timeout"  # HTTP's own word for the deadline
+        headers = {key: value for key, value in context.headers.items() if key.startswith("x-") and key != own}
         facts = [repr(parameters), context.request_id, repr(headers), str(context.deadline is not None)]
         return DocList[Text](Text(text=fact) for fact in facts)
 

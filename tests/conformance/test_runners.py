@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from jina_asgi import Deployment, Executor, Flow, ReplicaPool
+from jina_asgi import Deployment, Executor, Flow, JinaASGI, ReplicaPool
+from jina_asgi.protocols.http_client import HttpRunner
 from jina_asgi.protocols.pipe import pipe_pair
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.shards import ShardRunner
-from jina_asgi.testing import runner_conformance
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.testing import ASGITransport, runner_conformance
 from jina_asgi.types import Runner
+from tests.serving import free_port, serving
 
 
 def local(uses: type[Executor], /, **options: Any) -> Runner:
@@ -69,6 +74,42 @@ def sharded(uses: type[Executor], /, **options: Any) -> Runner:
     )
 
 
+class Served(Wrapper):
+    """A Runner of an application that is served as long as the Runner lives."""
+
+    def __init__(self, inner: Runner, *served: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        super().__init__(inner)
+        self._served = served
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for begin in (*self._served, self.inner.lifespan):
+                await stack.enter_async_context(begin())
+            yield
+
+
+def application(uses: type[Executor], **options: Any) -> JinaASGI:
+    """What an Executor raised is told here, as the checks ask what it was: elsewhere that is no client's business."""
+    return JinaASGI(Deployment(uses, **options), wait_ready=True, expose_errors=True)
+
+
+def over_http(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
+    asgi = application(uses, grace=grace, **options)
+    http = HttpRunner("http://test", transport=ASGITransport(asgi), endpoints=asgi.source.endpoints, grace=grace)
+    return Served(http, asgi.lifespan)
+
+
+def over_a_socket(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
+    asgi, port = application(uses, grace=grace, **options), free_port()
+    http = HttpRunner(f"http://127.0.0.1:{port}", endpoints=asgi.source.endpoints, grace=grace)
+    return Served(http, asgi.lifespan, lambda: serving(asgi, port=port))
+
+
+#: HTTP/1.1 says nothing of a request that its client has left: that the generator was closed is seen a moment later.
+over_a_socket.confirms_closing = False  # type: ignore[attr-defined]  # a check reads it
+
+
 RUNNERS = [
     local,
     over_a_pipe,
@@ -80,6 +121,8 @@ RUNNERS = [
     flow_of_two,
     flow_in_a_flow,
     sharded,
+    over_http,
+    over_a_socket,
 ]
 
 

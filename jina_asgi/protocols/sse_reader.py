@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import httpx
@@ -19,27 +20,28 @@ class Event(NamedTuple):
     data: Any
 
 
-async def events(response: httpx.Response) -> AsyncIterator[Event]:
+async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
     """The events of a response, as they arrive; comments are skipped, and an event that is cut off is none.
 
     Raises:
         ValueError: data that is no JSON.
     """
     name, data = "message", list[str]()
-    async for line in _lines(response):
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if not line:
-            if data or name != "message":
-                yield Event(name, orjson.loads("\n".join(data)) if data else None)
-            name, data = "message", []
-        elif field == "event":
-            name = value
-        elif field == "data":
-            data.append(value)
+    async with aclosing(_lines(response)) as lines:
+        async for line in lines:
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if not line:
+                if data or name != "message":
+                    yield Event(name, orjson.loads("\n".join(data)) if data else None)
+                name, data = "message", []
+            elif field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Lines ended by CRLF, LF or CR alone: httpx's own end at U+2028 and others too, which tokens may hold."""
     rest = b""
     async for chunk in response.aiter_bytes():

@@ -1,0 +1,89 @@
+"""Client: asks a served Deployment or Flow, ours or a real Jina's, with Jina's own calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from jina_asgi.clients.address import address_of
+from jina_asgi.excepts import NotSupportedError
+from jina_asgi.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from jina_asgi.clients.asynchronous import AsyncClient
+    from jina_asgi.clients.sync import SyncClient
+
+_INSTEAD = {
+    "grpc": "pip install 'jina-asgi[grpc]' will bring gRPC, which is not there yet",
+    "websocket": "Jina's WebSocket is not there yet",
+}
+
+
+@overload
+def Client(
+    host: str = ...,
+    port: int | None = ...,
+    protocol: str = ...,
+    asyncio: Literal[False] = ...,
+    tls: bool = ...,
+    prefetch: int = ...,
+    app: Any = ...,
+    **options: Any,
+) -> SyncClient: ...
+
+
+@overload
+def Client(
+    host: str = ...,
+    port: int | None = ...,
+    protocol: str = ...,
+    *,
+    asyncio: Literal[True],
+    tls: bool = ...,
+    prefetch: int = ...,
+    app: Any = ...,
+    **options: Any,
+) -> AsyncClient: ...
+
+
+def Client(  # noqa: N802  # Jina's name, and used as a class is
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    protocol: str = "grpc",
+    asyncio: bool = False,
+    tls: bool = False,
+    prefetch: int = 1000,
+    app: Any = None,
+    **options: Any,
+) -> SyncClient | AsyncClient:
+    """A client of a server, or of an application in this process.
+
+    Args:
+        host: its name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A scheme
+            decides the protocol.
+        port: its port; by default the scheme's own.
+        protocol: "grpc", "http" or "websocket".
+        asyncio: give the asynchronous Client, whose calls are async generators.
+        tls: encrypt, as "https" in `host` does.
+        prefetch: how many requests of one call are open at once; inputs are read no further.
+        app: an ASGI application to ask in place of a server, over HTTP and without sockets; `host` then needs no name
+            but "http://app/lm" for the prefix. Its lifespan is its owner's; a JinaASGI without one loads when asked.
+        options: those of `ClientSettings`: `headers`, `verify`, `proxy`, and Jina's that change nothing here.
+
+    Raises:
+        NotSupportedError: a protocol that is not there yet.
+        DefinitionError: an address, or an option, that is none.
+    """
+    address = address_of(host, port, "http" if app is not None else protocol, tls=tls)
+    if address.protocol != "http":
+        raise NotSupportedError(
+            f"Client(protocol={address.protocol!r}): {_INSTEAD[address.protocol]}; pass protocol='http', or a host such"
+            " as 'http://127.0.0.1:8000'"
+        )
+    settings = ClientSettings.of(options)
+    if asyncio:
+        from jina_asgi.clients.asynchronous import AsyncClient  # with httpx
+
+        return AsyncClient(address, settings, prefetch=prefetch, app=app)
+    from jina_asgi.clients.sync import SyncClient  # with httpx
+
+    return SyncClient(address, settings, prefetch=prefetch, app=app)

@@ -1,0 +1,66 @@
+"""Where a Client's server is: the host, in all the ways that Jina's users write one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from jina_asgi.errors import DefinitionError
+
+_PROTOCOLS = ("grpc", "http", "websocket")
+#: Schemes of a host: the protocol, and whether it is encrypted.
+_SCHEMES = {
+    **{name: (name, False) for name in _PROTOCOLS},
+    "ws": ("websocket", False),
+    "grpcs": ("grpc", True),
+    "https": ("http", True),
+    "wss": ("websocket", True),
+    "websockets": ("websocket", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server: its protocol, its place, and the prefix of its endpoints ("" at the root)."""
+
+    protocol: str
+    host: str
+    port: int
+    tls: bool
+    prefix: str = ""
+
+    @property
+    def url(self) -> str:
+        """The prefix of the endpoints as a URL of HTTP."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.tls else ''}://{host}:{self.port}{self.prefix}"
+
+
+def address_of(host: str, port: int | None, protocol: str, *, tls: bool = False) -> Address:
+    """The address that `host` names; a scheme in it decides the protocol, as in Jina.
+
+    Raises:
+        DefinitionError: a protocol, scheme or port that is none; two ports that differ.
+    """
+    protocol = str(protocol).lower()
+    if protocol not in _PROTOCOLS:
+        raise DefinitionError(f"Client(protocol={protocol!r}): expected one of {', '.join(map(repr, _PROTOCOLS))}")
+    parts = urlsplit(host if "://" in host else f"//{host}")
+    if parts.scheme:
+        if parts.scheme.lower() not in _SCHEMES:
+            raise DefinitionError(f"Client(host={host!r}): expected a scheme among {', '.join(_SCHEMES)}")
+        protocol, encrypted = _SCHEMES[parts.scheme.lower()]
+        tls = tls or encrypted
+    try:
+        named = parts.port
+    except ValueError as error:
+        raise DefinitionError(f"Client(host={host!r}): {error}") from error
+    if not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise DefinitionError(
+            f"Client(host=...): expected 'host', 'host:port' or 'http://host:port/prefix', without a user, a query or a"
+            f" fragment; got one for the host {parts.hostname!r}"
+        )
+    if port is not None and named is not None and port != named:
+        raise DefinitionError(f"Client(host={host!r}, port={port}) names two ports")
+    found = port if port is not None else named if named is not None else 443 if tls else 80
+    return Address(protocol, parts.hostname, found, tls, parts.path.rstrip("/"))

@@ -1,0 +1,164 @@
+"""A Client's connection to its server on one event loop: requests asked, and asked again, each answered by a Response."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+from pydantic import BaseModel
+
+from jina_asgi.clients._retries import may_repeat
+from jina_asgi.clients.posts import Question
+from jina_asgi.clients.responses import NOTHING, Header, Response, Status, codec_of, raised, status_of
+from jina_asgi.codecs import Codec, codec
+from jina_asgi.errors import JinaASGIError, UnknownEndpoint
+from jina_asgi.excepts import BadClientInput
+from jina_asgi.protocols.bodies import JSON, MSGPACK
+from jina_asgi.protocols.in_process import ASGITransport
+from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
+from jina_asgi.settings import ClientSettings
+from jina_asgi.types import EMPTY, Endpoint, resolve
+
+
+class Connection:
+    """The connections of one Client on the loop that uses it."""
+
+    def __init__(
+        self,
+        url: str,
+        settings: ClientSettings,
+        app: Any = None,
+        *,
+        draw: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            transport=None if app is None else ASGITransport(app),
+            timeout=TIMEOUT,
+            limits=LIMITS,
+            headers=settings.headers,
+            verify=settings.verify,
+            trust_env=settings.proxy,
+        )
+        self._remote, self._draw = Remote(self._http, url), draw
+        self._served: Served | None = None
+        self._describing = asyncio.Lock()
+
+    async def ask(self, docs: list[BaseModel], question: Question) -> Response:
+        """One request, as often as its retries say; an error is in the response.
+
+        Raises:
+            BadClientInput: the request makes no sense. BadClient: the answer does not fit `return_type`.
+        """
+        writer = codec_of(type(docs[0])) if docs else codec(NOTHING)
+        identity, attempt, deadline = uuid.uuid4().hex, 0, _deadline(question)
+        while True:
+            attempt += 1
+            idempotent = False
+            try:
+                served = await self._known(question.headers)
+                endpoint = self._endpoint(served, question.on)
+                idempotent = endpoint.idempotent
+                if endpoint.kind == "stream":
+                    raise BadClientInput(f"{endpoint.name} streams its answer; ask it with stream_doc")
+                asked = _asked(question, endpoint, writer, docs, identity, deadline)
+                answer = await self._remote.ask(asked, media=MSGPACK if served.ours else JSON)
+            except JinaASGIError as error:
+                if isinstance(error, UnknownEndpoint):
+                    self._served = None  # the server may be another one by now
+                last = attempt >= question.retries.max_attempts
+                if last or not may_repeat(error, idempotent=idempotent):
+                    return _failed(question, docs, identity, error, writer)
+                await asyncio.sleep(question.retries.wait(attempt, error, self._draw))
+            else:
+                return _answered(question, answer, identity)
+
+    async def stream(self, doc: BaseModel, question: Question) -> AsyncGenerator[Any, None]:
+        """The documents of one stream. Closing it stops the server's work.
+
+        Raises:
+            As `posts.Handling.settle`, at the first step or a later one.
+        """
+        identity, writer = uuid.uuid4().hex, codec_of(type(doc))
+        try:
+            served = await self._known(question.headers)
+            endpoint = self._endpoint(served, question.on)
+            if endpoint.kind != "stream":
+                raise BadClientInput(f"{endpoint.name} answers at once; ask it with post")
+            if question.parameters and endpoint.name in served.by_get:
+                raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
+            asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question))
+            async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as values:
+                async for value in values:
+                    yield question.returns.read_doc(value)
+        except JinaASGIError as error:
+            raise raised(_failed(question, [doc], identity, error, writer)) from error
+
+    async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
+        """Whether the server says that it can answer; False where there is none."""
+        try:
+            return await self._remote.ready(headers)
+        except JinaASGIError:
+            return False
+
+    async def close(self) -> None:
+        """Close what is connected."""
+        await self._http.aclose()
+
+    async def _known(self, headers: Mapping[str, str]) -> Served:
+        """What the server serves, asked for once."""
+        if self._served is None:
+            async with self._describing:
+                if self._served is None:
+                    self._served = await self._remote.served(headers)
+        return self._served
+
+    def _endpoint(self, served: Served, name: str) -> Endpoint:
+        endpoint = resolve(served.endpoints, name)
+        if endpoint is None:
+            known = ", ".join(served.endpoints) or "none"
+            raise UnknownEndpoint(f"{self._remote.name} has neither it nor '/default'; it has {known}")
+        return endpoint
+
+
+def _deadline(question: Question) -> float | None:
+    return None if question.timeout is None else time.monotonic() + question.timeout
+
+
+def _asked(
+    question: Question,
+    endpoint: Endpoint,
+    writer: Codec,
+    docs: list[BaseModel],
+    identity: str,
+    deadline: float | None,
+) -> Asked:
+    header = {"request_id": identity, "exec_endpoint": question.on}
+    if question.target_executor:
+        header["target_executor"] = question.target_executor
+    return Asked(
+        endpoint=endpoint.name,
+        docs=writer.docs(list(docs)),
+        parameters=question.parameters,
+        header=header,
+        headers=question.headers,
+        deadline=deadline,
+    )
+
+
+def _answered(question: Question, answer: Answer, identity: str) -> Response:
+    docs = question.returns.read(answer)
+    header = Header(
+        str(answer.header.get("request_id") or identity), Status(), question.on, question.target_executor or ""
+    )
+    return Response(docs, answer.parameters, header, list(answer.routes), codec=question.returns.codec)
+
+
+def _failed(question: Question, docs: list[BaseModel], identity: str, error: JinaASGIError, writer: Codec) -> Response:
+    header = Header(identity, status_of(error), question.on, question.target_executor or "")
+    return Response(writer.wrap(list(docs)), question.parameters, header, [], error, codec=writer)

@@ -1,0 +1,135 @@
+"""One call of `post` as its options say it, and what is done with each answer: callbacks, logging, raising."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from jina_asgi.clients._retries import Retries
+from jina_asgi.clients.responses import Response, ReturnType, raised
+from jina_asgi.endpoints import normalised
+from jina_asgi.excepts import BadClientCallback, BadClientInput
+
+logger = logging.getLogger("jina_asgi")
+
+Callback = Callable[[Response], Any]
+_OPTIONS = ("auth", "cookies", "headers", "metadata", "timeout")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What every request of one call has in common. `timeout` is seconds, for each request."""
+
+    on: str
+    parameters: Mapping[str, Any]
+    target_executor: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    retries: Retries = field(default_factory=Retries)
+    returns: ReturnType
+
+    @classmethod
+    def of(
+        cls,
+        on: str,
+        parameters: Any,
+        return_type: Any,
+        options: Mapping[str, Any],
+        *,
+        target_executor: str | None = None,
+        retries: Retries | None = None,
+    ) -> Question:
+        """The question that the arguments of `post` and `stream_doc` ask.
+
+        Raises:
+            BadClientInput: one of them is none. TypeError: `options` has one that HTTP knows nothing of.
+        """
+        name = normalised(on)
+        if name is None:
+            raise BadClientInput(f"on={on!r}: expected an endpoint such as '/encode'")
+        return cls(
+            on=name,
+            parameters=_parameters(parameters),
+            target_executor=target_executor,
+            headers=_headers(options),
+            timeout=options.get("timeout"),
+            retries=retries or Retries(),
+            returns=ReturnType.of(return_type),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handling:
+    """What is done with each answer."""
+
+    on_done: Callback | None
+    on_error: Callback | None
+    on_always: Callback | None
+    continue_on_error: bool
+    return_responses: bool
+
+    @property
+    def collects(self) -> bool:
+        """Whether the call itself answers: not, where callbacks take the answers."""
+        return self.on_done is None and self.on_always is None
+
+    def settle(self, response: Response) -> bool:
+        """Run the callbacks; whether the caller gets this answer.
+
+        Raises:
+            BadServer, BadClient, ConnectionError: it is an error, with nobody to take it.
+            BadClientCallback: a callback raised.
+        """
+        try:
+            if response.error is None:
+                self._run(self.on_done, response)
+            elif self.on_error is not None:
+                self._run(self.on_error, response)
+            elif self.continue_on_error:
+                logger.error("%s: %s", response.header.exec_endpoint, response.status.description)
+            else:
+                raise raised(response)
+        finally:
+            self._run(self.on_always, response)
+        return self.return_responses or response.error is None
+
+    def _run(self, callback: Callback | None, response: Response) -> None:
+        if callback is None:
+            return
+        try:
+            callback(response)
+        except Exception as error:
+            name = getattr(callback, "__name__", type(callback).__name__)
+            if not self.continue_on_error:
+                raise BadClientCallback(f"the callback {name}() raised {error!r}") from error
+            logger.exception("the callback %s() raised", name)
+
+
+def _parameters(parameters: Any) -> Mapping[str, Any]:
+    if parameters is None:
+        return {}
+    if isinstance(parameters, BaseModel):
+        return parameters.model_dump(by_alias=True)
+    if isinstance(parameters, Mapping):
+        return parameters
+    raise BadClientInput(f"expected a dict or a pydantic model as parameters, got {type(parameters).__name__}")
+
+
+def _headers(options: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that the options make; gRPC's metadata is headers too."""
+    unknown = sorted(options.keys() - set(_OPTIONS))
+    if unknown:
+        raise TypeError(f"got {', '.join(unknown)}; over HTTP expected options among {', '.join(_OPTIONS)}")
+    given = [*dict(options.get("headers") or {}).items(), *(options.get("metadata") or ())]
+    headers = {str(key).lower(): str(value) for key, value in given}
+    if options.get("cookies"):
+        headers["cookie"] = "; ".join(f"{key}={value}" for key, value in dict(options["cookies"]).items())
+    if options.get("auth"):
+        user, password, *_ = options["auth"]
+        headers["authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return headers

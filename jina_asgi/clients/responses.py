@@ -1,0 +1,179 @@
+"""One answer as a Client's callbacks see it, with the fields of Jina's response, and what `return_type` makes of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from jina_asgi.codecs import Codec, codec
+from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
+from jina_asgi.excepts import BadClient, BadClientInput, BadServer
+from jina_asgi.protocols.remote import Answer
+from jina_asgi.types import Schema
+
+#: Jina's codes of a status.
+SUCCESS, ERROR = 0, 1
+#: For requests without documents: of no class, as they are none.
+NOTHING = Schema("Document", {"Document": ()}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionInfo:
+    """What went wrong: the error's class, its arguments, and the Executor, where the server says so."""
+
+    name: str = ""
+    args: list[str] = field(default_factory=list)
+    stacks: list[str] = field(default_factory=list)
+    executor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a request ended: `code` 0 well, 1 with an error."""
+
+    code: int = SUCCESS
+    description: str = ""
+    exception: ExceptionInfo = ExceptionInfo()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Whose answer this is, and its status."""
+
+    request_id: str
+    status: Status
+    exec_endpoint: str = ""
+    target_executor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer to one request. Of a failed one `docs` are the request's own, and `error` is what went wrong."""
+
+    docs: Any
+    parameters: Mapping[str, Any]
+    header: Header
+    routes: list[Any]
+    error: JinaASGIError | None = None
+    codec: Codec | None = field(default=None, repr=False)
+
+    @property
+    def data(self) -> Any:
+        """The docs, by another name of Jina's."""
+        return self.docs
+
+    @property
+    def status(self) -> Status:
+        return self.header.status
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain data: JSON values, tensors as nested lists."""
+        writer = self.codec or codec(NOTHING)
+        values = [vars(doc) for doc in self.docs] if self.codec is None else writer.to_json(self.docs)
+        status, header = self.status, self.header
+        info = status.exception
+        told = {"name": info.name, "args": info.args, "stacks": info.stacks, "executor": info.executor}
+        return {
+            "header": {
+                "request_id": header.request_id,
+                "status": {"code": status.code, "description": status.description, "exception": told},
+                "exec_endpoint": header.exec_endpoint,
+                "target_executor": header.target_executor,
+            },
+            "parameters": dict(self.parameters),
+            "routes": list(self.routes),
+            "data": orjson.loads(writer.dumps(values)),
+        }
+
+
+def status_of(error: JinaASGIError) -> Status:
+    """The status that tells of an error."""
+    name, executor = type(error).__name__, str(error.facts().get("executor", ""))
+    return Status(ERROR, f"{name}: {error}", ExceptionInfo(name, [str(error)], [], executor))
+
+
+def raised(response: Response) -> Exception:
+    """What a failed request raises, as Jina's users know it; the server's error is its cause."""
+    error = response.error
+    assert error is not None
+    surfaced: Exception
+    if isinstance(error, UnknownEndpoint):
+        surfaced = BadClient(f"no such endpoint {response.header.exec_endpoint}: {error}")
+    elif isinstance(error, Unavailable | DeadlineExceeded):
+        surfaced = ConnectionError(str(error))
+    else:
+        surfaced = BadServer(f"{type(error).__name__}: {error}", response.header)
+    surfaced.__cause__ = error
+    return surfaced
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnType:
+    """What `return_type` asks for: documents of a class, in a list or as themselves.
+
+    `codec` None reads documents of any fields, as Jina's bare DocList does.
+    """
+
+    codec: Codec | None
+    is_single: bool
+    make: Callable[[list[Any]], list[Any]]
+
+    @classmethod
+    def of(cls, wanted: Any) -> ReturnType:
+        """What an annotation asks for: `DocList[T]`, `list[T]`, `T`, or nothing in particular.
+
+        Raises:
+            BadClientInput: it is none of these.
+        """
+        from jina_asgi import schemas  # docarray, with the first call
+
+        if wanted is None or wanted is schemas.DocList:
+            return cls(None, False, schemas.Container.docs(schemas.AnyDoc).make)
+        single = schemas.is_document(wanted)
+        container = schemas.Container.docs(wanted) if single else schemas.Container.of(wanted)
+        if container is None:
+            raise BadClientInput(f"return_type={wanted!r}: expected a document class, or DocList[...] of one")
+        return cls(codec_of(container.model), single, container.make)
+
+    def read(self, answer: Answer) -> list[Any]:
+        """The docs of an answer.
+
+        Raises:
+            BadClient: they do not fit.
+        """
+        try:
+            if self.codec is None:
+                from jina_asgi import schemas  # as above
+
+                return schemas.any_docs(answer.values())
+            return self.make(list(answer.docs(self.codec).typed))
+        except InvalidDocs as error:
+            place = ".".join(map(str, error.errors[0]["loc"])) if error.errors else ""
+            why = f"{place}: {error.errors[0]['msg']}" if error.errors else str(error)
+            wanted = "msgpack" if self.codec is None else self.codec.schema.name
+            raise BadClient(f"the answer does not fit return_type ({wanted}): {why}") from error
+
+    def read_doc(self, value: Any) -> Any:
+        """One document of a stream; raises as `read`."""
+        return self.read(Answer([value], "application/json", {}, {}))[0]
+
+    def listed(self, docs: list[Any]) -> list[Any]:
+        """The docs of several answers in one list of the kind asked for."""
+        return self.make(docs)
+
+    def given(self, docs: list[Any]) -> Any:
+        """What the caller gets: the document itself where one was asked for and there is one."""
+        return docs[0] if self.is_single and len(docs) == 1 else docs
+
+
+@functools.lru_cache(maxsize=256)
+def codec_of(model: type[BaseModel]) -> Codec:
+    """The codec of a document class."""
+    from jina_asgi import schemas  # docarray, with the first call
+
+    return codec(schemas.schema_of(model))

@@ -1,0 +1,44 @@
+"""What a Client raises, under Jina's names.
+
+    BaseJinaException
+    ├── BadClient            the server has no such endpoint, or its answer does not fit `return_type`
+    │   ├── BadClientInput       `inputs`, or an option of the call, is none
+    │   └── BadClientCallback    a callback raised
+    ├── BadServer            the server answered with an error
+    └── NotSupportedError    an option that this library knows and cannot serve
+
+A server that cannot be reached, is busy, or is late is Python's own `ConnectionError`, as in Jina. The error that the
+server told, one of `jina_asgi.errors`, is the `__cause__` of each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class BaseJinaException(Exception):
+    """The base of them."""
+
+
+class BadClient(BaseJinaException):
+    """The server has no such endpoint, or its answer does not fit `return_type`."""
+
+
+class BadClientInput(BadClient):
+    """`inputs`, or an option of the call, is none."""
+
+
+class BadClientCallback(BadClient):
+    """A callback raised; its exception is the cause."""
+
+
+class BadServer(BaseJinaException):
+    """The server answered with an error; `header` is that of its answer, with `status.code` and `status.exception`."""
+
+    def __init__(self, message: str, header: Any = None) -> None:
+        super().__init__(message)
+        self.header = header
+
+
+class NotSupportedError(BaseJinaException):
+    """An option that this library knows and cannot serve."""
