@@ -84,9 +84,13 @@ async def test_being_cancelled_hurries_them() -> None:
 
 async def test_one_that_cannot_begin_ends_those_that_have_and_those_that_still_do() -> None:
     happened: list[str] = []
-    begins: Any = {"slow": Life("slow", happened, waits=asyncio.Event()), "good": Life("good", happened)}
+    runners: Any = {
+        "slow": Life("slow", happened, waits=asyncio.Event()),
+        "good": Life("good", happened),
+        "bad": Life("bad", happened, fails="begin"),
+    }
     with pytest.raises(ValueError, match="bad cannot begin") as raised:
-        async with lives({**begins, "bad": Life("bad", happened, fails="begin")}, drained(True)):
+        async with lives(runners, drained(True)):
             happened.append("between")
     assert raised.value.__notes__ == ["in the node 'bad'"]
     assert "between" not in happened
