@@ -1,0 +1,223 @@
+"""A Deployment or a Flow as an ASGI application: which request goes where, and the life of what answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from jina_asgi.errors import NotReady, UnknownEndpoint
+from jina_asgi.home import Home
+from jina_asgi.management import Management, without_body
+from jina_asgi.protocols.http import CallApp, EndpointApp, LateApp, PostApp
+from jina_asgi.protocols.watch import DisconnectWatch
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.settings import AppSettings
+from jina_asgi.source import Source
+from jina_asgi.types import Endpoint, Runner
+
+logger = logging.getLogger("jina_asgi")
+
+
+class Application:
+    """The routes of one source below one prefix. Without a lifespan it loads when it is first asked."""
+
+    def __init__(self, source: Source, options: AppSettings) -> None:
+        self.source, self.options = source, options
+        self._table = _Table(self.source, self.options)
+        self.home = self._table.home
+        self._management = self._table.management
+        self._app: ASGIApp = self._route
+        if self.options.cors:
+            origins = ["*"] if self.options.cors is True else self.options.cors
+            self._app = CORSMiddleware(
+                self._route, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["retry-after-ms"]
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
+        else:
+            raise RuntimeError(f"it answers http, websocket and lifespan, and knows no {scope['type']!r}")
+
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
+        """The life of what is mounted here, for a host that composes lifespans itself."""
+        return self.home.lifespan(wait_ready=self.options.wait_ready)
+
+    @property
+    def endpoints(self) -> Mapping[str, EndpointApp]:
+        """The application of each endpoint.
+
+        Raises:
+            NotReady: the endpoints are known once the source has started.
+        """
+        return self._table.served.apps
+
+    @property
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """Every path that is known to be answered here, with its methods."""
+        calls: Mapping[str, CallApp] = {}
+        with suppress(NotReady):
+            calls = self._table.served.calls
+        return {**self._management.routes, **{path: app.methods for path, app in calls.items()}}
+
+    def openapi(self, root: str = "") -> dict[str, Any]:
+        """The OpenAPI document, as seen below the prefix `root`.
+
+        Raises:
+            NotReady: the endpoints are known once the source has started.
+        """
+        return self._management.openapi(root)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = route_path(scope)
+        calls = self._table.calls
+        call = calls.get(path)
+        if call is not None:
+            await call(scope, receive, send)
+        elif calls or self._management.takes(path):
+            await self._management(path, scope, send)
+        else:
+            method = scope["method"]
+            await self._table.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        started = False
+        try:
+            async with self.lifespan():
+                started = True
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:
+            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What was made of `source`, a mapping of endpoints: those that are served, and the application of each path."""
+
+    source: Mapping[str, Endpoint]
+    endpoints: Mapping[str, Endpoint]
+    apps: Mapping[str, EndpointApp]
+    calls: Mapping[str, CallApp]
+
+
+class _Table:
+    """The application of each path, made once the endpoints are known, and anew when a later life has others.
+
+    `calls` is where requests go. While it is empty the Runner has to load first: it may come with other endpoints.
+    """
+
+    def __init__(self, source: Source, options: AppSettings) -> None:
+        self._source, self._options, self._watch = source, options, DisconnectWatch()
+        self.home = Home(_Followed(source.runner, self), options.startup_wait)
+        self.management = Management(source, self.home, self, options)
+        self.calls: Mapping[str, CallApp] = {}
+        self._served: _Served | None = None
+        self.begin()
+        self._is_late = not self.calls
+
+    @property
+    def served(self) -> _Served:
+        """What was made of the endpoints that are known.
+
+        Raises:
+            NotReady: none are.
+        """
+        return self._served if self.calls and self._served is not None else self._made()
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self.served.endpoints
+
+    async def loaded(self) -> Mapping[str, Endpoint]:
+        if not self.calls:
+            await self.home.runner()
+            self.calls = self._made().calls
+        return self.endpoints
+
+    def late(self, path: str, method: str) -> LateApp:
+        """What answers one request while `calls` is empty."""
+        return LateApp(path, method, self._find, self.home, self._options, self._watch)
+
+    def begin(self) -> None:
+        """A life has begun: its endpoints are known now, or soon."""
+        with suppress(NotReady):
+            self.calls = self._made().calls
+
+    def end(self) -> None:
+        """That life ends."""
+        if self._is_late:
+            self.calls = {}
+
+    def _find(self, path: str) -> CallApp:
+        self.calls = self._made().calls
+        call = self.calls.get(path)
+        if call is None:
+            raise UnknownEndpoint("Not Found")
+        return call
+
+    def _made(self) -> _Served:
+        found = self._source.endpoints
+        if self._served is None or self._served.source is not found:
+            endpoints = dict(self._unreserved(found))
+            live, options, watch = self.home, self._options, self._watch
+            apps = {name: EndpointApp(endpoint, live, options, watch) for name, endpoint in endpoints.items()}
+            calls: dict[str, CallApp] = {**apps, "/post": PostApp(apps, live, options, watch)}
+            self._served = _Served(found, endpoints, apps, calls)
+        return self._served
+
+    def _unreserved(self, endpoints: Mapping[str, Endpoint]) -> Iterator[tuple[str, Endpoint]]:
+        """Those whose paths are free. An Executor's class is refused for others; this may be another's code."""
+        for name, endpoint in endpoints.items():
+            if self.management.takes(name) or name == "/post":
+                logger.warning("%s: the endpoint %r is reserved, and is not served here", self._source.name, name)
+            else:
+                yield name, endpoint
+
+
+class _Followed(Wrapper):
+    """Tells a table when a life begins and ends. Calls go past it, straight to the inner Runner."""
+
+    def __init__(self, inner: Runner, table: _Table) -> None:
+        super().__init__(inner)
+        self._table = table
+        vars(self).update(admit=inner.admit, call=inner.call, stream=inner.stream)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with self.inner.lifespan():
+            self._table.begin()
+            try:
+                yield
+            finally:
+                self._table.end()
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the prefix that this application is mounted at.
+
+    Servers leave the root path in front of `path`; proxies may have stripped it, and then only what the host's
+    own mounts added to it is there.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root:
+        mounted = root.removeprefix(scope.get("app_root_path", ""))
+        for prefix in (root, mounted):
+            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+                return path[len(prefix) :] or "/"
+    return path
