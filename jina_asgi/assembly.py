@@ -28,16 +28,38 @@ from jina_asgi.types import Endpoint, Runner
 from jina_asgi.uses import Uses
 
 
-def assemble(uses: Uses | type[Executor], settings: DeploymentSettings) -> ObserveRunner:
-    """observe → deadline → shared → what answers: one Executor, or every shard of it."""
+def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -> ObserveRunner:
+    """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere."""
     inner: Runner
-    if settings.shards > 1:
+    if uses is None:
+        inner = _elsewhere(settings)
+    elif settings.shards > 1:
         shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
         admission = Admission(settings.max_queue, settings.max_queue_bytes)
         inner = ShardRunner(settings.name, shards, settings.asks_all, no_reduce=settings.no_reduce, admission=admission)
     else:
         inner = _answering(uses, settings)
-    return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
+    return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
+
+
+def _elsewhere(settings: DeploymentSettings) -> Runner:
+    """The server at the address, or those at several, in turn."""
+    from jina_asgi.protocols.http_client import HttpRunner  # with httpx
+
+    runners = list[Runner]()
+    for url in settings.urls:
+        scheme, _, rest = url.partition("://")
+        if scheme not in ("http", "https"):
+            raise DefinitionError(
+                f"{settings.name} is external at {url!r}, and {scheme} is not there yet; give protocol='http', or a host"
+                f" such as 'http://{rest}'"
+            )
+        secure = scheme == "https" or settings.tls
+        runners.append(HttpRunner(f"http{'s' if secure else ''}://{rest}", grace=settings.grace))
+    if len(runners) == 1:
+        return runners[0]
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    return ShardRunner(settings.name, runners, lambda _: False, no_reduce=True, admission=admission)
 
 
 def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Runner:
@@ -104,7 +126,7 @@ def assemble_pool(
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
     inner = CostRunner(batcher, lambda: _costs(uses, settings, pool.endpoints)) if costs else batcher
-    return ObserveRunner(DeadlineRunner(SharedRunner(inner)), settings.name)
+    return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
 
 
 def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:

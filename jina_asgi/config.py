@@ -1,51 +1,124 @@
-"""An Executor's YAML: where its class is, and the options that it comes with."""
+"""What a `uses` means, in Python and in YAML: a class, an import path, an Executor's YAML, or one written in place.
+
+An Executor's YAML says its class and the options that it comes with; those of the Deployment are over them.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from jina_asgi import yaml_files
+from jina_asgi._substitution import substituted
 from jina_asgi.errors import DefinitionError
-from jina_asgi.uses import Uses
+from jina_asgi.executor import Executor
+from jina_asgi.uses import Uses, known_class
+from jina_asgi.yaml_files import Document, Key
 
-_KEYS = ("jtype", "with", "metas", "py_modules", "requests", "dynamic_batching")
-#: What a key becomes among a Deployment's options, which are over it, entry by entry.
-_OPTIONS = {
+#: An Executor's YAML: each key, and what it becomes among a Deployment's options.
+_EXECUTOR = {
     "with": "uses_with",
     "metas": "uses_metas",
     "requests": "uses_requests",
     "dynamic_batching": "uses_dynamic_batching",
 }
+_KEYS = ("jtype", "version", "py_modules", *_EXECUTOR)
+
+Named = Uses | type[Executor]
 
 
-def read_executor(path: str | Path, options: Mapping[str, Any]) -> tuple[Uses, dict[str, Any]]:
-    """The class that an Executor's YAML names, and the Deployment's options over its own.
+def document(source: Any, *, substitute: bool = True, context: Mapping[str, Any] | None = None) -> Document:
+    """The YAML that a path, a string, a mapping or a stream holds.
 
     Args:
-        path: the file. Its `py_modules` are relative to its folder, and imported.
-        options: those of the Deployment.
+        source: what holds it.
+        substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+        context: what `${{ CONTEXT.x }}` finds.
 
     Raises:
-        DefinitionError: a file that is not there or is no such YAML; it names the line, and the nearest key.
+        DefinitionError: there is none, or it is no YAML of the kind taken here; it says where.
     """
-    file = Path(path).resolve()
-    found = _load(file)
-    merged = dict(options)
-    for key, option in _OPTIONS.items():
-        given = found.get(key)
-        if given is None:
-            continue
-        if not isinstance(given, dict):
-            raise DefinitionError(f"{file}: {key!r}: expected a mapping, got {given!r}")
-        merged[option] = _over(given, merged.get(option) or {}, deep=key == "dynamic_batching")
-    jtype = found.get("jtype")
+    found = yaml_files.read(source)
+    if not isinstance(found.data, dict):
+        raise DefinitionError(f"{found.name}: expected a mapping with 'jtype', got {type(found.data).__name__}")
+    if substitute:
+        found.data = substituted(found.data, environment=os.environ, context=context, complain=found.complain)
+    return found
+
+
+def resolved(uses: Any, options: Mapping[str, Any], folder: Path | None = None) -> tuple[Named, dict[str, Any]]:
+    """The class that `uses` names, and the options with those that come with it below them.
+
+    Args:
+        uses: an Executor class; its import path; its name, where `py_modules` has it; the path of its YAML; or what
+            such a YAML holds.
+        options: those of a Deployment, with `py_modules` and `extra_search_paths`.
+        folder: what relative paths start from; None: the working directory.
+
+    Raises:
+        DefinitionError: it names none.
+    """
+    folder = folder or Path.cwd()
+    files = _modules(options.get("py_modules"), folder, options.get("extra_search_paths") or ())
+    if isinstance(uses, type) and issubclass(uses, Executor):
+        return uses, dict(options)
+    if isinstance(uses, str) and uses.endswith((".yml", ".yaml")):
+        uses = document(_path(uses, folder, options.get("extra_search_paths") or ()))
+    elif isinstance(uses, Mapping):
+        uses = _inline(uses, folder)
+    if isinstance(uses, Document):
+        return _of_document(uses, options, files)
+    if not isinstance(uses, str):
+        raise DefinitionError(
+            f"uses={uses!r}: expected a class derived from jina_asgi.Executor, or its import path, or the path of its YAML"
+        )
+    return _named(uses, files), dict(options)
+
+
+def _named(name: str, files: Sequence[str]) -> Named:
+    if files:
+        return Uses.of_files(name, files)
+    return (known_class(name) if name.isidentifier() else None) or Uses.at(name)
+
+
+def _inline(data: Mapping[str, Any], folder: Path) -> Document:
+    return Document(dict(data), "uses", folder, {})
+
+
+def _of_document(document: Document, options: Mapping[str, Any], files: list[str]) -> tuple[Named, dict[str, Any]]:
+    data, merged = document.data, dict(options)
+    for key in data:
+        if key not in _KEYS:
+            document.unknown((key,), _KEYS)
+    for key, option in _EXECUTOR.items():
+        given = data.get(key)
+        if isinstance(given, dict):
+            merged[option] = _over(given, merged.get(option) or {}, deep=key == "dynamic_batching")
+        elif given is not None:
+            document.complain((key,), f"{key!r}: expected a mapping, got {given!r}")
+    jtype = data.get("jtype")
     if not isinstance(jtype, str) or not jtype:
-        raise DefinitionError(f"{file}: expected 'jtype', the name of an Executor class")
-    return Uses.of_files(jtype, [_module(file, name) for name in _listed(file, found.get("py_modules"))]), merged
+        document.complain((), "expected 'jtype', the name of an Executor class")
+    document.check()
+    try:
+        own = _modules(data.get("py_modules"), document.folder, ())
+        return _named(jtype, [*own, *files]), merged
+    except DefinitionError as error:
+        raise DefinitionError(f"{document.where(('py_modules',))}: {error.message}") from error
+
+
+def complained(document: Document, key: Key, error: DefinitionError) -> None:
+    """Note an error that a part of a document made elsewhere; the part it names, where it names one."""
+    at = next((k for k in _keys_of(document.data, key) if f"{k!r}" in error.message.partition(":")[0]), None)
+    document.complain((*key, at) if at is not None else key, error.message)
+
+
+def _keys_of(data: Any, key: Key) -> list[str]:
+    for step in key:
+        data = data[step]
+    return list(data) if isinstance(data, dict) else []
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> dict[str, Any]:
@@ -54,63 +127,21 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> 
     return {name: {**(lower.get(name) or {}), **(upper.get(name) or {})} for name in {**lower, **upper}}
 
 
-def _listed(file: Path, modules: Any) -> list[str]:
+def _modules(modules: Any, folder: Path, search: Sequence[str]) -> list[str]:
+    """The files of `py_modules`, which are imported.
+
+    Raises:
+        DefinitionError: one is not there.
+    """
     listed = [modules] if isinstance(modules, str) else modules or []
-    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise DefinitionError(f"{file}: 'py_modules': expected a list of Python files, got {modules!r}")
-    return listed
+    if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
+        raise DefinitionError(f"'py_modules': expected a list of Python files, got {modules!r}")
+    return [str(_path(name, folder, search)) for name in listed]
 
 
-def _module(file: Path, name: str) -> str:
-    module = (file.parent / name).resolve()
-    if not module.is_file():
-        raise DefinitionError(f"{file}: 'py_modules': there is no file {name!r} beside it")
-    return str(module)
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data. No key twice, and no aliases: they make a small file a large one."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # it has no types
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not taken here", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        with file.open(encoding="utf-8") as stream:
-            loader = _Loader(stream)
-            try:
-                node = loader.get_single_node()
-                found = None if node is None else loader.construct_document(node)
-            finally:
-                loader.dispose()
-    except OSError as error:
-        raise DefinitionError(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DefinitionError(f"{file}: {_said(error)}") from error
-    if node is None or not isinstance(found, dict):
-        raise DefinitionError(f"{file}: expected a mapping with 'jtype', got {type(found).__name__}")
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value}
-    for key in found:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_KEYS)}"
-            raise DefinitionError(f"{file}, line {lines.get(str(key), '?')}: unknown key {key!r}; {hint}")
-    return found
-
-
-def _said(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
-    return f"{where}{getattr(error, 'problem', None) or error}"
+def _path(name: str, folder: Path, search: Sequence[str]) -> Path:
+    for start in (folder, *(folder / path for path in search)):
+        if (found := (start / name).resolve()).is_file():
+            return found
+    looked = f" or in {', '.join(search)}" if search else ""
+    raise DefinitionError(f"{folder / name}: No such file{looked}")

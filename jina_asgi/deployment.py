@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jina_asgi.assembly import assemble, assemble_pool, batches
+from jina_asgi.config import Named, resolved
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.runners.observe import ObserveRunner
-from jina_asgi.settings import DeploymentSettings
-from jina_asgi.source import Source
-from jina_asgi.uses import Uses
+from jina_asgi.serving import Served
+from jina_asgi.settings import DeploymentSettings, ServingSettings
 
 
-class Deployment(Source):
+class Deployment(Served):
     """One Executor, its options, and the Runner made of them.
 
     Mount it (`mount(app, "/lm", Deployment(uses=Model))`), or use it with no server at all:
@@ -22,9 +24,10 @@ class Deployment(Source):
             docs = await model.call("/encode", [Text(text="hi")])
 
     Args:
-        uses: the Executor class, its import path ("package.module.Class"), or the path of its YAML ("config.yml"). In a
-            pool of replicas a class that is named is imported by them alone, and the endpoints are known once one of
-            them has loaded.
+        uses: the Executor class, its import path ("package.module.Class"), its name where `py_modules` has it, the path
+            of its YAML ("config.yml"), or what such a YAML holds. In a pool of replicas a class that is named is imported
+            by them alone, and the endpoints are known once one of them has loaded. None: it is `external`.
+        folder: what relative paths start from; None: the working directory.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
             `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint) and `no_reduce`;
@@ -35,24 +38,21 @@ class Deployment(Source):
         DefinitionError: an option that does not exist or does not fit; it names the nearest one.
     """
 
-    def __init__(self, uses: type[Executor] | str, **options: Any) -> None:
-        kind = type(self).__name__
-        if not (isinstance(uses, str) or (isinstance(uses, type) and issubclass(uses, Executor))):
-            raise DefinitionError(
-                f"{kind}(uses={uses!r}): expected a class derived from jina_asgi.Executor, or its import path, or the path of its YAML"
-            )
-        named: Uses | type[Executor]
-        if isinstance(uses, str) and uses.endswith((".yml", ".yaml")):
-            from jina_asgi.config import read_executor  # with yaml
-
-            named, options = read_executor(uses, options)
-        else:
-            named = Uses.at(uses) if isinstance(uses, str) else uses
+    def __init__(
+        self,
+        uses: type[Executor] | str | Mapping[str, Any] | None = None,
+        *,
+        folder: Path | None = None,
+        **options: Any,
+    ) -> None:
+        named: Named | None = None
+        if not options.get("external"):
+            named, options = resolved(uses, options, folder)
         self.uses, self.settings = uses, DeploymentSettings.of(options)
         self._named, self.runner = named, self._assembled(named)
         super().__init__()
 
-    def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:
+    def _assembled(self, uses: Named | None) -> ObserveRunner:
         return assemble(uses, self.settings)
 
     @property
@@ -60,9 +60,17 @@ class Deployment(Source):
         return self.settings.name
 
     @property
+    def serving(self) -> ServingSettings:
+        return self.settings
+
+    @property
+    def grace(self) -> float:
+        return self.settings.grace
+
+    @property
     def batched(self) -> list[str]:
         """The endpoints that are batched, where the class is at hand."""
-        return batches(self._named, self.settings)
+        return [] if self._named is None else batches(self._named, self.settings)
 
 
 class ReplicaPool(Deployment):
@@ -71,5 +79,7 @@ class ReplicaPool(Deployment):
     A server with several workers wants `Deployment(replicas=...)`: one pool for all of them.
     """
 
-    def _assembled(self, uses: Uses | type[Executor]) -> ObserveRunner:
+    def _assembled(self, uses: Named | None) -> ObserveRunner:
+        if uses is None:
+            raise DefinitionError("ReplicaPool keeps replicas itself; what is external is a Deployment")
         return assemble_pool(uses, self.settings)

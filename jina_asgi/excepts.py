@@ -5,7 +5,8 @@
     │   ├── BadClientInput       `inputs`, or an option of the call, is none
     │   └── BadClientCallback    a callback raised
     ├── BadServer            the server answered with an error
-    └── NotSupportedError    an option that this library knows and cannot serve
+    ├── NotSupportedError    an option that this library knows and cannot serve
+    └── PortAlreadyUsed      somebody else listens there
 
 A server that cannot be reached, is busy, or is late is Python's own `ConnectionError`, as in Jina. The error that the
 server told, one of `jina_asgi.errors`, is the `__cause__` of each.
@@ -42,3 +43,7 @@ class BadServer(BaseJinaException):
 
 class NotSupportedError(BaseJinaException):
     """An option that this library knows and cannot serve."""
+
+
+class PortAlreadyUsed(BaseJinaException, RuntimeError):
+    """Somebody else listens on the port that was to be served."""

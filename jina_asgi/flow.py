@@ -15,7 +15,8 @@ from jina_asgi.filters import Predicate, compiled
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
-from jina_asgi.settings import FlowSettings
+from jina_asgi.serving import Served
+from jina_asgi.settings import FlowSettings, ServingSettings
 from jina_asgi.source import Source
 
 #: What `add` takes; None joins, and hands on what it is given.
@@ -43,7 +44,7 @@ class _Added:
         )
 
 
-class Flow(Source):
+class Flow(Served):
     """A graph of Executors: each takes the documents of those it needs, and the last one's are the answer.
 
     Mount it (`mount(app, "/search", flow)`), or use it with no server at all:
@@ -85,6 +86,10 @@ class Flow(Source):
         sources = [added.source for added in self._added.values()]
         graces = [one.settings.grace for one in sources if isinstance(one, Deployment)]
         return max([*graces, *(one.grace for one in sources if isinstance(one, Flow))], default=0.0)
+
+    @property
+    def serving(self) -> ServingSettings:
+        return self.settings
 
     @property
     def num_deployments(self) -> int:
@@ -199,7 +204,7 @@ class Flow(Source):
             what = type(added.source).__name__ if added.source is not None else "joins"
             if isinstance(added.source, Deployment):
                 uses = added.source.uses
-                what = uses if isinstance(uses, str) else uses.__name__
+                what = uses.__name__ if isinstance(uses, type) else str(uses or added.source.settings.host)
             lines.append(f'    node_{name}["{name}<br/>{_escaped(what)}"]')
         for name, node in self._graph.nodes.items():
             for need in node.needs or ():
@@ -228,7 +233,7 @@ class Flow(Source):
     def _copy(self) -> Self:
         flow = type(self).__new__(type(self))
         flow.__dict__.update(self.__dict__)
-        Source.__init__(flow)
+        Served.__init__(flow)
         return flow
 
     def _assembled(self) -> ObserveRunner:

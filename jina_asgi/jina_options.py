@@ -6,6 +6,7 @@ What works is in `settings`; whatever is in neither is an error.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,18 @@ CHANGES_NOTHING: Mapping[str, str] = {
 }
 
 _told: set[str] = set()
+
+
+def translated(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Jina's options as ours: `timeout_ready` (milliseconds; -1: for ever) and `disable_reduce`; others are left out."""
+    found = without_those_of_jina(options, owner)
+    if "disable_reduce" in found:
+        found.setdefault("no_reduce", found.pop("disable_reduce"))
+    if "timeout_ready" in found:
+        told = found.pop("timeout_ready")
+        known = isinstance(told, int | float) and not isinstance(told, bool)
+        found.setdefault("startup_timeout", (math.inf if told < 0 else told / 1000) if known else told)
+    return found
 
 
 def without_those_of_jina(options: Mapping[str, Any], owner: str) -> dict[str, Any]:

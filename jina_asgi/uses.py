@@ -98,13 +98,18 @@ class Uses(msgspec.Struct, frozen=True):
             module = import_file(Path(file))
             if (found := _found(module, self.name)) is not None:
                 return found
-        known = {cls.__name__: cls for cls in _subclasses(Executor)}
-        if self.name not in known and self.module:
+        known = known_class(self.name)
+        if known is None and self.module:
             return _found(importlib.import_module(self.module), self.name.rpartition(".")[2])
-        return known.get(self.name)
+        return known
 
     def __str__(self) -> str:
         return f"{' '.join(self.files) or self.main or self.module}:{self.name}"
+
+
+def known_class(name: str) -> type[Executor] | None:
+    """The Executor class of this name that is defined in this process; the last one, where there are several."""
+    return {cls.__name__: cls for cls in _subclasses(Executor)}.get(name)
 
 
 def import_file(file: Path) -> ModuleType:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from jina_asgi.errors import DefinitionError, ProtocolError
+from jina_asgi.processes.spec import SERVERS
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.uses import Uses
 
@@ -40,7 +41,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DefinitionError: an option cannot be given to another process.
         """
-        options = settings.model_dump(exclude_unset=True)
+        options = settings.model_dump(exclude_unset=True, exclude=SERVERS)
         asked = cls(ask="serve", uses=uses, options=options, path=list(sys.path))
         digest = hashlib.sha256(asked.dumps() + _code(uses)).hexdigest()
         return msgspec.structs.replace(asked, fingerprint=digest)

@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.settings import DeploymentSettings
+from jina_asgi.settings import DeploymentSettings, ServingSettings
 from jina_asgi.uses import Uses
 
 #: Options of a Deployment that concern whoever keeps the replicas, not a replica.
 _KEEPERS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
+#: Options of a Deployment that concern whoever serves it, not a pool.
+SERVERS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "timeout_send", "external", "tls"}
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,7 @@ def replica_options(settings: DeploymentSettings) -> dict[str, Any]:
     """
     _check(settings.uses_with, "uses_with")
     _check(settings.uses_metas, "uses_metas")
-    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS)
+    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS | SERVERS)
 
 
 def _check(value: Any, where: str) -> None:

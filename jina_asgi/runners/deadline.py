@@ -9,16 +9,26 @@ from contextlib import aclosing
 
 from jina_asgi.errors import DeadlineExceeded
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.types import Call, Docs, Result
+from jina_asgi.types import Call, Docs, Result, Runner
 
 
 class DeadlineRunner(Wrapper):
-    """A call ends by its context's deadline, and each step of a stream does."""
+    """A call ends by its context's deadline, and each step of a stream does.
+
+    Args:
+        inner: what answers.
+        timeout: seconds that a call may take here, whatever its deadline; None: any time.
+    """
+
+    def __init__(self, inner: Runner, timeout: float | None = None) -> None:
+        super().__init__(inner)
+        self._timeout = timeout
 
     async def call(self, call: Call, /) -> Result:
-        if call.context.deadline is None:
+        moment = self._moment(call)
+        if moment is None:
             return await self.inner.call(call)
-        left = call.context.deadline - time.monotonic()
+        left = moment - time.monotonic()
         if left <= 0:  # else a thread might have begun before the timeout fires
             raise _late(call)
         deadline = asyncio.timeout(left)
@@ -31,8 +41,15 @@ class DeadlineRunner(Wrapper):
             raise _late(call) from None
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        steps = self.inner.stream(call)
-        return steps if call.context.deadline is None else _until(call.context.deadline, steps, call)
+        steps, moment = self.inner.stream(call), self._moment(call)
+        return steps if moment is None else _until(moment, steps, call)
+
+    def _moment(self, call: Call) -> float | None:
+        deadline = call.context.deadline
+        if self._timeout is None:
+            return deadline
+        ours = time.monotonic() + self._timeout
+        return ours if deadline is None else min(deadline, ours)
 
 
 async def _until(moment: float, steps: AsyncGenerator[Docs, None], call: Call) -> AsyncGenerator[Docs, None]:

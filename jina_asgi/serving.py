@@ -1,0 +1,178 @@
+"""A Deployment or a Flow served by uvicorn in a thread of this process: Jina's `with flow:` and `flow.block()`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.excepts import NotSupportedError
+from jina_asgi.settings import ServingSettings
+from jina_asgi.source import Source
+
+if TYPE_CHECKING:
+    from jina_asgi.clients.sync import SyncClient
+    from jina_asgi.uvicorn_thread import UvicornThread
+
+_MISSING = {
+    "grpc": "gRPC is not there yet",
+    "websocket": "Jina's WebSocket is not there yet",
+}
+
+
+class Waitable(Protocol):
+    """What `block` may wait for beside signals: an Event of threading or of multiprocessing."""
+
+    def wait(self) -> Any: ...
+
+
+class Served(Source):
+    """What can also be served by itself, with Jina's words: `with`, `start`, `close`, `block`, `post`, `client`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server: UvicornThread | None = None
+
+    @property
+    @abstractmethod
+    def serving(self) -> ServingSettings:
+        """How it is served."""
+
+    @property
+    @abstractmethod
+    def grace(self) -> float:
+        """Seconds that running calls get when serving ends."""
+
+    def start(self) -> Self:
+        """Load, and answer on a port from now on, in a thread; returns when it does.
+
+        Raises:
+            NotSupportedError: the protocol is not there yet; name "http".
+            PortAlreadyUsed: somebody else listens there. Whatever loading raises.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"{self.name} is served already, at {self._server.url}")
+        for protocol in self.serving.protocols:
+            if protocol != "http":
+                raise NotSupportedError(
+                    f"{self.name} was to be served by {protocol!r}: {_MISSING[protocol]}; give protocol='http'"
+                )
+        try:
+            from jina_asgi.uvicorn_thread import UvicornThread  # with uvicorn and httpx
+        except ImportError as error:
+            raise DefinitionError(f"serving needs uvicorn: pip install 'jina-asgi[gunicorn]' ({error})") from error
+        server = UvicornThread(self, self.serving, self.grace)
+        server.start()
+        self._server = server
+        if not self.serving.quiet:
+            print(  # noqa: T201  # as Jina does: the port may have been chosen just now
+                f"{self.name} answers at {self._server.url} (its documentation: {self._server.url}/docs)", flush=True
+            )
+        return self
+
+    def close(self) -> None:
+        """Let what runs end, and stop; again does nothing."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def block(self, stop_event: Waitable | None = None) -> None:
+        """Wait until SIGINT, SIGTERM or `stop_event`, or until it has ended by itself; starts it where it is not."""
+        starts = self._server is None
+        if starts:
+            self.start()
+        assert self._server is not None
+        ended = self._server.ended
+        try:
+            if stop_event is not None:
+                threading.Thread(target=_then, args=(stop_event, ended), daemon=True).start()
+            with _signals(ended.set):
+                ended.wait()
+        finally:
+            if starts:
+                self.close()
+
+    @property
+    def port(self) -> int:
+        """Where it is, or will be, served; 0: a port is chosen when it starts."""
+        return self._server.port if self._server is not None else self.serving.ports[0]
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self.serving.address
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks there."""
+        return self.serving.protocols[0]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is served and can answer."""
+        return self._server is not None and self._server.is_ready
+
+    @property
+    def client(self) -> SyncClient:
+        """A Client of the server that runs.
+
+        Raises:
+            RuntimeError: none does.
+        """
+        if self._server is None:
+            raise RuntimeError(f"{self.name} is not served; use it as `with ...:`, or call start() first")
+        return self._server.client
+
+    def post(self, on: str, inputs: Any = None, **options: Any) -> Any:
+        """Ask the server that runs, as `Client.post` does."""
+        return self.client.post(on, inputs, **options)
+
+    def index(self, inputs: Any = None, **options: Any) -> Any:
+        """`post("/index", ...)`."""
+        return self.post("/index", inputs, **options)
+
+    def search(self, inputs: Any = None, **options: Any) -> Any:
+        """`post("/search", ...)`."""
+        return self.post("/search", inputs, **options)
+
+    def update(self, inputs: Any = None, **options: Any) -> Any:
+        """`post("/update", ...)`."""
+        return self.post("/update", inputs, **options)
+
+    def delete(self, inputs: Any = None, **options: Any) -> Any:
+        """`post("/delete", ...)`."""
+        return self.post("/delete", inputs, **options)
+
+    def is_flow_ready(self, **options: Any) -> bool:
+        """Whether the server that runs says that it is ready."""
+        return bool(self.client.is_flow_ready(**options))
+
+
+def _then(event: Waitable, ended: threading.Event) -> None:
+    event.wait()
+    ended.set()
+
+
+@contextmanager
+def _signals(ends: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the waiting, where this is the thread that is told of them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: ends()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,21 @@
+"""The options of everything that takes some, each declared once."""
+
+from jina_asgi.settings.application import AppSettings, Auth, Limits
+from jina_asgi.settings.base import MIB
+from jina_asgi.settings.batching import TOLD, BatchingSettings
+from jina_asgi.settings.client import ClientSettings
+from jina_asgi.settings.deployment import DeploymentSettings, FlowSettings
+from jina_asgi.settings.serving import ServingSettings
+
+__all__ = [
+    "MIB",
+    "TOLD",
+    "AppSettings",
+    "Auth",
+    "BatchingSettings",
+    "ClientSettings",
+    "DeploymentSettings",
+    "FlowSettings",
+    "Limits",
+    "ServingSettings",
+]

@@ -1,0 +1,71 @@
+"""The options of a JinaASGI, and what one request may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.settings.base import MIB, Settings
+
+Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold.
+
+    Attributes:
+        body: bytes of a request's body.
+        docs: documents in a request.
+        depth: how deep JSON may nest.
+        stream_idle: seconds without an event after which a stream gets a heartbeat comment.
+
+    Raises:
+        DefinitionError: a limit that is no number above zero.
+    """
+
+    body: int = 64 * MIB
+    docs: int = 10_000
+    depth: int = 64
+    stream_idle: float = 15.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            whole = field.name != "stream_idle"
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not value > 0:
+                kind = "whole number" if whole else "number"
+                raise DefinitionError(f"Limits({field.name}={value!r}): expected a {kind} above zero")
+
+
+class AppSettings(Settings):
+    """The options of a JinaASGI.
+
+    Attributes:
+        auth: `async (headers, endpoint) -> identity or None`; None is answered by 401, and an HTTPException of
+            Starlette's by what it says. It covers every route but `/`, `/-/live` and `/-/ready`, before the body is
+            read, and its answer is the Executor's `context.identity`. For `POST /post` it is asked about "/post",
+            then about the endpoint that the body names.
+        limits: bytes, docs and depth of one request.
+        cors: allow every origin (or the origins in a list); False: leave CORS to the host.
+        startup_wait: seconds that a call waits for loading before it is answered by 503.
+        wait_ready: startup waits until everything has loaded, and fails where loading does.
+        expose_errors: tell clients an Executor's own exceptions (for development).
+        title, description, version: for the OpenAPI document.
+    """
+
+    owner = "JinaASGI"
+
+    auth: Auth | None = Field(None, repr=False)
+    limits: Annotated[Limits, BeforeValidator(lambda value: Limits() if value is None else value)] = Limits()
+    cors: bool | list[str] = False
+    startup_wait: float = Field(10.0, ge=0)
+    wait_ready: bool = False
+    expose_errors: bool = False
+    title: str = "jina_asgi"
+    description: str = ""
+    version: str = "1"

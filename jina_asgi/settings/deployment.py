@@ -1,0 +1,120 @@
+"""The options of a Deployment, and of a Flow for its nodes. Names that Jina has keep its meaning."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from jina_asgi.jina_options import translated
+from jina_asgi.settings.base import MIB
+from jina_asgi.settings.serving import ServingSettings
+from jina_asgi.types import Endpoint
+
+
+class DeploymentSettings(ServingSettings):
+    """The options of one Deployment. Names that Jina has keep its meaning."""
+
+    owner = "Deployment"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """As `Settings.of`; of Jina's options those that change nothing here are named in the log, and left out."""
+        return super().of(translated(options, cls.owner))
+
+    name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
+    uses_with: dict[str, Any] = Field({}, repr=False)  # it may hold secrets
+    uses_metas: dict[str, Any] = {}
+    uses_requests: dict[str, str] = {}
+    py_modules: str | list[str] = Field([], description="files that have the class that `uses` names")
+    extra_search_paths: list[str] = Field([], description="where files are looked for, too")
+    workspace: str | None = None
+    allow_concurrent: bool | int = Field(False, ge=0, description="threads for sync endpoints; True: one a core + 4")
+    uses_dynamic_batching: dict[str, dict[str, Any]] = Field({}, description="by endpoint or method name")
+    timeout_send: float | None = Field(None, ge=-1, description="milliseconds that a call may take; -1: any time")
+    external: bool = Field(False, description="it runs elsewhere, at `host` and `port`, and is asked there")
+    tls: bool = Field(False, description="what runs elsewhere is asked with encryption")
+    idempotent: bool | None = Field(None, description="overrides what `@requests(idempotent=...)` says")
+    max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
+    max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")
+    grace: float = Field(30.0, ge=0, description="seconds that running calls get when serving ends")
+    shards: int = Field(1, ge=1, description="Executors that each have a part of the data")
+    polling: str | dict[str, str] = Field("ANY", description="which shards a call goes to: ANY, ALL, or by endpoint")
+    no_reduce: bool = Field(False, description="answers of all shards, or of several needs, are not merged")
+    shard_id: int = Field(-1, ge=-1, description="which of the shards this is; -1: all of them")
+    replicas: int = Field(1, ge=1, description="processes that each have the Executor")
+    placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')
+    env: dict[str, str] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
+    devices: list[Any] | None = Field(None, description="a device, or a list of devices, for each replica in turn")
+    startup_timeout: float = Field(120.0, gt=0, description="seconds that a replica may take to load")
+    heartbeat: float = Field(10.0, gt=0, description="seconds without a sign of life after which a replica is killed")
+    max_requests: int = Field(0, ge=0, description="calls after which a replica is replaced; 0: never")
+    max_rss: int = Field(0, ge=0, description="bytes of memory above which a replica is replaced; 0: never")
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may take; None: any time."""
+        return None if self.timeout_send is None or self.timeout_send < 0 else self.timeout_send / 1000
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the Executor runs in processes of its own: several, or one with an environment of its own."""
+        if self.placement is None:
+            return bool({"replicas", "env", "devices"} & self.model_fields_set)
+        return self.placement == "pool"
+
+    @model_validator(mode="after")
+    def _polls(self) -> Self:
+        self.asks_all("/default")
+        return self
+
+    def asks_all(self, endpoint: str) -> bool:
+        """Whether a call to this endpoint goes to every shard: as `polling` says, else `/search` does."""
+        said: Any = self.polling
+        if isinstance(said, str) and said.strip().startswith("{"):
+            try:
+                said = json.loads(said)
+            except ValueError as error:
+                raise ValueError(f"polling={said!r} is no JSON: {error}") from None
+        by_endpoint = said if isinstance(said, Mapping) else {"*": said}
+        wrong = [value for value in by_endpoint.values() if str(value).upper() not in ("ANY", "ALL")]
+        if wrong:
+            raise ValueError(f"polling={self.polling!r}: expected 'ANY' or 'ALL', or one of them by endpoint")
+        defaults = {"/search": "ALL", "/index": "ANY"}
+        rest = by_endpoint.get("*", "ANY")
+        return str(by_endpoint.get(endpoint, defaults.get(endpoint, rest))).upper() == "ALL"
+
+    def of_shard(self, number: int) -> Self:
+        """The settings of one shard."""
+        return self.model_copy(update={"name": f"{self.name}-shard-{number}", "shard_id": number})
+
+    @property
+    def threads(self) -> int:
+        """How many threads an Executor has."""
+        if self.allow_concurrent is True:
+            return (os.cpu_count() or 1) + 4
+        return max(1, int(self.allow_concurrent))
+
+    def apply_to(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint as these settings change it."""
+        if self.idempotent is None or self.idempotent == endpoint.idempotent:
+            return endpoint
+        return replace(endpoint, idempotent=self.idempotent)
+
+
+class FlowSettings(DeploymentSettings):
+    """The options of a Flow: its name, and what each of its Executors has that does not say otherwise."""
+
+    owner = "Flow"
+
+    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What was set, for a node's Deployment; the name and how it is served are the Flow's own."""
+        own = {"name", *ServingSettings.model_fields}
+        return {name: getattr(self, name) for name in self.model_fields_set - own}

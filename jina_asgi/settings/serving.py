@@ -1,0 +1,79 @@
+"""How a Deployment or a Flow is served by itself, without anybody's application around it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self, cast
+
+from pydantic import Field, model_validator
+
+from jina_asgi.settings.application import AppSettings
+from jina_asgi.settings.base import Settings
+
+Spoken = Literal["grpc", "http", "websocket"]
+
+
+class ServingSettings(Settings):
+    """Jina's options of the front: where it listens, and what it says there."""
+
+    host: str | list[str] = Field("127.0.0.1", description="the address that is listened on; where an external one is")
+    port: int | list[int] | None = Field(None, description="a port each protocol; None: free ones are chosen")
+    protocol: str | list[str] = Field("grpc", description="grpc, http, websocket, or several of them")
+    title: str = Field("jina_asgi", description="of the OpenAPI document")
+    description: str = Field("", description="of the OpenAPI document")
+    cors: bool | list[str] = Field(False, description="allow every origin, or those in a list")
+    ssl_certfile: str | None = Field(None, description="a certificate, in PEM")
+    ssl_keyfile: str | None = Field(None, description="its key, in PEM")
+    uvicorn_kwargs: dict[str, Any] = Field({}, description="for uvicorn.Config")
+    quiet: bool = Field(False, description="print no address when it is served")
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile go together")
+        unknown = [name for name in self.protocols if name not in ("grpc", "http", "websocket")]
+        if unknown or not self.protocols or len(set(self.protocols)) < len(self.protocols):
+            raise ValueError(f"protocol={self.protocol!r}: expected 'grpc', 'http', 'websocket' or a list of them")
+        hosts = self.host.split(",") if isinstance(self.host, str) else self.host
+        if isinstance(self.port, list) and len(self.port) not in (len(self.protocols), len(hosts)):
+            raise ValueError(f"port={self.port}: expected a port for each of {', '.join(self.protocols)}")
+        if any(not 0 <= port < 2**16 for port in self.ports):
+            raise ValueError(f"port={self.port!r}: expected a number from 0 to 65535")
+        return self
+
+    @property
+    def protocols(self) -> list[Spoken]:
+        """What is spoken, a port each."""
+        named = [self.protocol] if isinstance(self.protocol, str) else self.protocol
+        return cast("list[Spoken]", [name.lower() for name in named])
+
+    @property
+    def ports(self) -> list[int]:
+        """Where each is spoken; 0: wherever there is room."""
+        if isinstance(self.port, list):
+            return self.port
+        one = len(self.protocols) == 1
+        return [self.port or 0] if one else [0] * len(self.protocols)
+
+    @property
+    def address(self) -> str:
+        """What is listened on."""
+        return self.host if isinstance(self.host, str) else self.host[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where what is external is asked: "h1:p1,h2:p2", or lists; a scheme is over `protocol`."""
+        hosts = self.host.split(",") if isinstance(self.host, str) else self.host
+        ports = self.port if isinstance(self.port, list) else [self.port] * len(hosts)
+        made = []
+        for host, port in zip(hosts, ports, strict=True):
+            with_scheme = host if "://" in host else f"{self.protocols[0]}://{host}"
+            named = with_scheme.rpartition("]")[2].count(":") > (1 if "]" not in with_scheme else 0)
+            made.append(with_scheme if named or port is None else f"{with_scheme}:{port}")
+        return made
+
+    @property
+    def application(self) -> AppSettings:
+        """The options of the application that is served."""
+        return AppSettings.of(
+            {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
+        )
