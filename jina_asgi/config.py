@@ -6,16 +6,18 @@ An Executor's YAML says its class and the options that it comes with; those of t
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from jina_asgi import yaml_files
 from jina_asgi._substitution import substituted
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.settings.base import Settings
 from jina_asgi.uses import Uses, known_class
-from jina_asgi.yaml_files import Document, Key
+
+if TYPE_CHECKING:
+    from jina_asgi.yaml_files import Document, Key
 
 #: An Executor's YAML: each key, and what it becomes among a Deployment's options.
 _EXECUTOR = {
@@ -27,6 +29,7 @@ _EXECUTOR = {
 _KEYS = ("jtype", "version", "py_modules", *_EXECUTOR)
 
 Named = Uses | type[Executor]
+T = TypeVar("T")
 
 
 def document(source: Any, *, substitute: bool = True, context: Mapping[str, Any] | None = None) -> Document:
@@ -40,6 +43,8 @@ def document(source: Any, *, substitute: bool = True, context: Mapping[str, Any]
     Raises:
         DefinitionError: there is none, or it is no YAML of the kind taken here; it says where.
     """
+    from jina_asgi import yaml_files  # with yaml, which most programs do not need
+
     found = yaml_files.read(source)
     if not isinstance(found.data, dict):
         raise DefinitionError(f"{found.name}: expected a mapping with 'jtype', got {type(found.data).__name__}")
@@ -65,11 +70,9 @@ def resolved(uses: Any, options: Mapping[str, Any], folder: Path | None = None) 
     if isinstance(uses, type) and issubclass(uses, Executor):
         return uses, dict(options)
     if isinstance(uses, str) and uses.endswith((".yml", ".yaml")):
-        uses = document(_path(uses, folder, options.get("extra_search_paths") or ()))
-    elif isinstance(uses, Mapping):
-        uses = _inline(uses, folder)
-    if isinstance(uses, Document):
-        return _of_document(uses, options, files)
+        return _of_document(document(_path(uses, folder, options.get("extra_search_paths") or ())), options, files)
+    if isinstance(uses, Mapping):
+        return _of_document(_inline(uses, folder), options, files)
     if not isinstance(uses, str):
         raise DefinitionError(
             f"uses={uses!r}: expected a class derived from jina_asgi.Executor, or its import path, or the path of its YAML"
@@ -84,6 +87,8 @@ def _named(name: str, files: Sequence[str]) -> Named:
 
 
 def _inline(data: Mapping[str, Any], folder: Path) -> Document:
+    from jina_asgi.yaml_files import Document  # as above
+
     return Document(dict(data), "uses", folder, {})
 
 
@@ -109,16 +114,52 @@ def _of_document(document: Document, options: Mapping[str, Any], files: list[str
         raise DefinitionError(f"{document.where(('py_modules',))}: {error.message}") from error
 
 
-def complained(document: Document, key: Key, error: DefinitionError) -> None:
-    """Note an error that a part of a document made elsewhere; the part it names, where it names one."""
-    at = next((k for k in _keys_of(document.data, key) if f"{k!r}" in error.message.partition(":")[0]), None)
-    document.complain((*key, at) if at is not None else key, error.message)
+def given(found: Document, key: Key = ()) -> tuple[Any, dict[str, Any]]:
+    """The `uses` and the options of a Deployment, which may stand below `with`, beside it, or both."""
+    data = found.at(key)
+    beside = {name: value for name, value in data.items() if name not in ("jtype", "version", "with")}
+    below = data.get("with") or {}
+    if not isinstance(below, dict):
+        found.complain((*key, "with"), f"'with': expected a mapping, got {below!r}")
+        below = {}
+    options = {**beside, **below}
+    return options.pop("uses", None), options
 
 
-def _keys_of(data: Any, key: Key) -> list[str]:
-    for step in key:
-        data = data[step]
-    return list(data) if isinstance(data, dict) else []
+def check_options(found: Document, key: Key, settings: type[Settings], options: Mapping[str, Any]) -> None:
+    """Note all that is wrong with some options, each at its place."""
+    data = found.at(key)
+    for option, message in settings.mistakes(options):
+        place = (*key, "with", option) if option in (data.get("with") or {}) else (*key, option)
+        found.complain(place if option else key, message)
+
+
+def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
+    """What `make` makes; where it cannot, that is noted at this place."""
+    try:
+        return make()
+    except DefinitionError as error:
+        found.complain(key, error.message)
+    return None
+
+
+def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with others over them; mappings entry by entry."""
+    merged = dict(options)
+    for name, value in overrides.items():
+        below = merged.get(name)
+        merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def written(data: Mapping[str, Any], path: str | Path | None) -> str:
+    """Plain data as YAML; written to a file where one is named."""
+    import yaml  # as above
+
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> dict[str, Any]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from jina_asgi.assembly import assemble, assemble_pool, batches
-from jina_asgi.config import Named, resolved
+from jina_asgi.config import Named, check_options, document, given, made, overridden, resolved, written
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import DeploymentSettings, ServingSettings
+from jina_asgi.uses import Uses
+
+if TYPE_CHECKING:
+    from jina_asgi.yaml_files import Document, Key
 
 
 class Deployment(Served):
@@ -51,6 +55,72 @@ class Deployment(Served):
         self.uses, self.settings = uses, DeploymentSettings.of(options)
         self._named, self.runner = named, self._assembled(named)
         super().__init__()
+
+    @classmethod
+    def load_config(
+        cls,
+        source: Any,
+        *,
+        substitute: bool = True,
+        context: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """The Deployment of a YAML: `jtype: Deployment`, its options below `with` or beside it.
+
+        Args:
+            source: a path, a string of YAML, a mapping or a stream.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+            context: what `${{ CONTEXT.x }}` finds.
+            overrides: options over those of the YAML; `uses_with` and other mappings entry by entry.
+
+        Raises:
+            DefinitionError: all that is wrong with it, each with its file, line and column.
+        """
+        found = document(source, substitute=substitute, context=context)
+        if found.data.get("jtype", "Deployment") != "Deployment":
+            found.complain(("jtype",), f"expected 'jtype: Deployment', got {found.data['jtype']!r}")
+        deployment = cls._of_part(found, (), overrides)
+        found.check()
+        assert deployment is not None
+        return deployment
+
+    @classmethod
+    def _of_part(cls, found: Document, key: Key, overrides: Mapping[str, Any]) -> Self | None:
+        uses, options = given(found, key)
+        options = overridden(options, overrides)
+        uses = options.pop("uses", uses)
+        before = len(found.problems)
+        check_options(found, key, DeploymentSettings, options)
+        if uses is None and not options.get("external"):
+            found.complain(key, "expected 'uses', the Executor")
+        if len(found.problems) > before:
+            return None
+        return made(found, key, lambda: cls(uses, folder=found.folder, **options))
+
+    def save_config(self, path: str | Path | None = None) -> str:
+        """This as YAML that `load_config` reads; written to `path` where one is given.
+
+        Raises:
+            DefinitionError: the class cannot be imported again, or an option is no plain data.
+        """
+        return written({"jtype": "Deployment", "with": self.described()}, path)
+
+    def described(self) -> dict[str, Any]:
+        """`uses` and the options that were set, as plain data.
+
+        Raises:
+            DefinitionError: as `save_config`.
+        """
+        uses = self.uses
+        if isinstance(uses, type):
+            at = Uses.of(uses)
+            if at.main:
+                raise DefinitionError(
+                    f"{uses.__name__} belongs to a program; give it a module of its own to name it in YAML"
+                )
+            uses = f"{at.module}.{at.name}" if "." not in at.name else f"{at.module}:{at.name}"
+        options = self.settings.model_dump(mode="json", exclude_unset=True)
+        return {**({} if uses is None else {"uses": uses}), **options}
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:
         return assemble(uses, self.settings)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from jina_asgi._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi.assembly import assemble_flow
+from jina_asgi.config import check_options, document, made, overridden, written
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.filters import Predicate, compiled
+from jina_asgi.flow_yaml import node_of, parts
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
@@ -20,7 +24,7 @@ from jina_asgi.settings import FlowSettings, ServingSettings
 from jina_asgi.source import Source
 
 #: What `add` takes; None joins, and hands on what it is given.
-Uses = type[Executor] | str | Source | None
+Uses = type[Executor] | str | Mapping[str, Any] | Source | None
 Needs = str | Sequence[str] | None
 
 
@@ -124,6 +128,7 @@ class Flow(Served):
         no_reduce: bool = False,
         copy: bool = True,
         copy_flow: bool = True,
+        folder: Path | None = None,
         **options: Any,
     ) -> Self:
         """A Flow with one more node.
@@ -138,6 +143,7 @@ class Flow(Served):
             floating: the Flow does not end with it, nor wait for it.
             no_reduce: the documents of several needs come as `docs_matrix` and `docs_map`, and are not merged.
             copy: where others take the same documents, this one gets a copy; False: it does not change them.
+            folder: what relative paths start from; None: the working directory.
             copy_flow: as in Jina, this Flow stays as it is; False: it is changed, and returned.
             options: those of a Deployment; what is not given is the Flow's.
 
@@ -147,7 +153,7 @@ class Flow(Served):
         """
         if uses is None and when:
             raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
-        source = self._source(uses, name, no_reduce, options)
+        source = self._source(uses, name, no_reduce, folder, options)
         query = None if not when else compiled(when)
         asked = None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs)
         no_reduce = no_reduce or (isinstance(source, Deployment) and source.settings.no_reduce)
@@ -174,6 +180,67 @@ class Flow(Served):
             flow._added, flow._graph = before
             raise
         return flow
+
+    @classmethod
+    def load_config(
+        cls,
+        source: Any,
+        *,
+        substitute: bool = True,
+        context: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """The Flow of a YAML: `jtype: Flow`, its options below `with`, its nodes below `executors` or `deployments`.
+
+        Args:
+            source: a path, a string of YAML, a mapping or a stream.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+            context: what `${{ CONTEXT.x }}` finds.
+            overrides: options of the Flow over those of the YAML.
+
+        Raises:
+            DefinitionError: all that is wrong with it, each with its file, line and column.
+        """
+        found = document(source, substitute=substitute, context=context)
+        options, nodes = parts(found)
+        options = overridden(options, overrides)
+        check_options(found, (), FlowSettings, options)
+        flow = None if found.problems else made(found, ("with",), lambda: cls(**options))
+        for key in nodes:
+            added = node_of(found, key)
+            if flow is None or added is None:
+                continue
+            method, chosen = added
+            flow = made(found, key, partial(getattr(flow, method), folder=found.folder, **chosen)) or flow
+        found.check()
+        assert flow is not None
+        return flow
+
+    def save_config(self, path: str | Path | None = None) -> str:
+        """This as YAML that `load_config` reads; written to `path` where one is given.
+
+        Raises:
+            DefinitionError: a class cannot be imported again, a node is another Flow, or an option is no plain data.
+        """
+        nodes = []
+        for name, added in self._added.items():
+            node = self._graph.nodes[name]
+            said: dict[str, Any] = {"name": name}
+            if isinstance(added.source, Deployment):
+                said = {**added.source.described(), **said}
+            elif added.source is not None:
+                raise DefinitionError(
+                    f"{name!r} is a {type(added.source).__name__}, which a YAML of a Flow cannot hold"
+                )
+            said["needs"] = list(node.needs or ())
+            said |= {key: True for key in ("floating", "no_reduce") if getattr(node, key)}
+            if added.query is not None:
+                said["when"] = added.query
+            if not node.copy:
+                said["copy"] = False
+            nodes.append(said)
+        options = self.settings.model_dump(mode="json", exclude_unset=True)
+        return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
 
     def needs(self, needs: Sequence[str], name: str = "joiner", **options: Any) -> Self:
         """A Flow with a node that joins several.
@@ -213,8 +280,10 @@ class Flow(Served):
         lines.append(f"    {_vertex(self._graph.end)} --> answer")
         return "\n".join(lines) + "\n"
 
-    def _source(self, uses: Uses, name: str | None, no_reduce: bool, options: Mapping[str, Any]) -> Source | None:
-        if isinstance(uses, Source) or uses is None:
+    def _source(
+        self, uses: Uses, name: str | None, no_reduce: bool, folder: Path | None, options: Mapping[str, Any]
+    ) -> Source | None:
+        if isinstance(uses, Source) or (uses is None and not options.get("external")):
             if options:
                 what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
                 raise DefinitionError(f"add(): {what} takes no option {next(iter(options))!r}; {_HINT}")
@@ -222,7 +291,7 @@ class Flow(Served):
         chosen = {**self.settings.defaults, "name": name or self._free_name(), **options}
         if no_reduce:
             chosen["no_reduce"] = True
-        return Deployment(uses, **chosen)
+        return Deployment(uses, folder=folder, **chosen)
 
     def _free_name(self) -> str:
         number = len(self._added)

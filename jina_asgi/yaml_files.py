@@ -35,6 +35,13 @@ class Document:
         self._marks = marks
         self.problems: list[str] = []
 
+    def at(self, key: Key) -> Any:
+        """A part of the data."""
+        data = self.data
+        for step in key:
+            data = data[step]
+        return data
+
     def where(self, key: Key) -> str:
         """The file, line and column of a part, or of what is around it."""
         while key and key not in self._marks:

@@ -31,13 +31,35 @@ class Settings(BaseModel):
         try:
             return cls(**options)
         except ValidationError as error:
-            first, *_ = errors = error.errors()
-            if not first["loc"]:
-                raise DefinitionError(f"{cls.owner}: {first['msg'].removeprefix('Value error, ')}") from None
-            option = str(first["loc"][0])
-            if first["type"] == "extra_forbidden":
+            _, message = cls._told(error)[0]
+            raise DefinitionError(message) from None
+
+    @classmethod
+    def mistakes(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """All that is wrong with some options: the option ("" where it is several together), and what `of` says of it."""
+        try:
+            cls.of(options)
+        except DefinitionError as first:
+            try:
+                cls(**options)
+            except ValidationError as error:
+                return cls._told(error)
+            return [("", first.message)]
+        return []
+
+    @classmethod
+    def _told(cls, error: ValidationError) -> list[tuple[str, str]]:
+        errors = error.errors()
+        told: dict[str, str] = {}
+        for entry in errors:
+            option = str(entry["loc"][0]) if entry["loc"] else ""
+            if not option:
+                told[option] = f"{cls.owner}: {entry['msg'].removeprefix('Value error, ')}"
+            elif entry["type"] == "extra_forbidden":
                 near = difflib.get_close_matches(option, cls.model_fields, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(cls.model_fields)}"
-                raise DefinitionError(f"{cls.owner} has no option {option!r}{hint}") from None
-            wanted = " or ".join(entry["msg"] for entry in errors if entry["loc"][0] == option)
-            raise DefinitionError(f"{cls.owner}'s option {option!r}: {wanted}, got {first['input']!r}") from None
+                told[option] = f"{cls.owner} has no option {option!r}{hint}"
+            elif option not in told:
+                wanted = " or ".join(other["msg"] for other in errors if other["loc"] and other["loc"][0] == option)
+                told[option] = f"{cls.owner}'s option {option!r}: {wanted}, got {entry['input']!r}"
+        return list(told.items())

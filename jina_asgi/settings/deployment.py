@@ -26,6 +26,11 @@ class DeploymentSettings(ServingSettings):
         """As `Settings.of`; of Jina's options those that change nothing here are named in the log, and left out."""
         return super().of(translated(options, cls.owner))
 
+    @classmethod
+    def mistakes(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """As `Settings.mistakes`."""
+        return super().mistakes(translated(options, cls.owner))
+
     name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
     uses_with: dict[str, Any] = Field({}, repr=False)  # it may hold secrets
     uses_metas: dict[str, Any] = {}
