@@ -67,14 +67,15 @@ class Member:
         calls: all calls there.
         answered: how many it has answered so far.
         trouble: what it last said of its health, as far as others were told.
+        doubtful: a call was given up there whose thread may not have returned; none has answered since.
     """
 
-    __slots__ = ("answered", "busy", "calls", "idle", "replica", "trouble")
+    __slots__ = ("answered", "busy", "calls", "doubtful", "idle", "replica", "trouble")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self.busy = self.calls = self.answered = 0
-        self.trouble = ""
+        self.trouble, self.doubtful = "", False
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -82,11 +83,27 @@ class Member:
     def is_open(self) -> bool:
         return self.replica.client.is_open
 
+    @property
+    def load(self) -> tuple[bool, int, int]:
+        """The smaller, the sooner it will get to another call."""
+        return self.doubtful, self.busy, self.calls
+
     def take(self, endpoint: Endpoint) -> None:
         """One more call."""
         self.calls += 1
         self.busy += not endpoint.concurrent
         self.idle.clear()
+
+    def answer(self, endpoint: Endpoint) -> None:
+        """A call came to an end there."""
+        self.answered += 1
+        if not endpoint.concurrent:
+            self.doubtful = False
+
+    def doubt(self, endpoint: Endpoint) -> None:
+        """A call was given up: the work of one that took a thread goes on, maybe for good."""
+        if not endpoint.concurrent:
+            self.doubtful = True
 
     def leave(self, endpoint: Endpoint) -> None:
         """One call less."""
