@@ -125,7 +125,7 @@ class Seat:
             not go together.
         max_rss: bytes of resident memory above which it is replaced (0: never).
         grace: seconds that the calls of one that is replaced get.
-        decisive: errors of starting after which it is of no use to try again soon.
+        decisive: whether it is of no use to try again soon after an error of starting.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Seat:
         max_requests: int = 0,
         max_rss: int = 0,
         grace: float = 30.0,
-        decisive: tuple[type[Exception], ...] = (),
+        decisive: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._decisive = decisive
         self.index, self._make, self._restarts = index, make, restarts
@@ -201,7 +201,7 @@ class Seat:
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = error
-            if isinstance(error, self._decisive):
+            if self._decisive(error):
                 delay = self._restarts.give_up()
             else:
                 delay = self._restarts.failed(self.index, time.monotonic(), _dice())

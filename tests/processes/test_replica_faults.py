@@ -297,3 +297,13 @@ async def test_health_that_flaps_refuses_now_and_then_and_restarts_nothing() -> 
         async with asyncio.timeout(20.0):
             await both_were_seen()
         assert seats(pool)[0]["restarts"] == 0
+
+
+@pytest.mark.parametrize("uses", ["no_such_package.module.Model", "tests.processes.replica_executors.NoSuchClass"])
+async def test_an_import_path_that_leads_nowhere_is_told_at_once(uses: str, caplog: pytest.LogCaptureFixture) -> None:
+    """RP-11: a module that is not there will not be there a second later."""
+    caplog.set_level(logging.ERROR, "jina_asgi")
+    with pytest.raises((ExecutorError, DefinitionError), match=r"no_such_package|NoSuchClass"):
+        async with ReplicaPool(uses, replicas=1):
+            raise AssertionError
+    assert 1 == sum("failed to start" in record.getMessage() for record in caplog.records)
