@@ -1,10 +1,11 @@
 """A real gunicorn with four workers and a pool, whose processes are killed or replaced again and again under load.
 
-    python tests/faults/soak_server.py --replicas 200 --workers 60 --hosts 20 --reloads 20 --recycled 5000
+    python tests/faults/soak_server.py --replicas 200 --workers 60 --hosts 20 --reloads 20 --recycled 5000 --storm 200
 
 Of each kind so many; 0 leaves it out. No answer may be wrong or missing, ever. Where replicas and hosts die, idempotent
 requests are all right, others may be told ReplicaDied; where workers are killed, their connections are cut and no more;
-where workers are replaced in good order, nothing fails at all. Afterwards nothing is left.
+where workers are replaced in good order, nothing fails at all. A storm is all of these at once. Afterwards nothing is
+left.
 """
 
 from __future__ import annotations
@@ -131,6 +132,41 @@ async def recycled(requests: int, seed: int) -> bool:
         return held and replaced >= requests // 300
 
 
+async def storm(times: int, seed: int) -> bool:
+    """SO-05: all of these at once, and none waits until the last has been got over; afterwards all is well."""
+    dice, counts = random.Random(seed), Counter[str]()
+    async with soaked() as one:
+        async with Load(one.server.port, CLIENTS, seed) as load:
+            for _ in range(times):
+                await asyncio.sleep(dice.uniform(0.1, 1.5))  # the moment is what varies
+                counts[strike(one, dice)] += 1
+            await one.until(lambda: len(one.workers) == 4 and len(one.serving()) == REPLICAS)
+            await load.more(20)  # whose fault is older
+            during = {on: Counter(counts) for on, counts in load.outcomes.items()}
+            await load.more(200)
+        after = sum((load.outcomes[on] - during[on] for on in during), Counter[str]())
+        await one.end()
+    held = all(only(counts, "cut", "ReplicaDied", "NotReady") for counts in during.values()) and only(after)
+    return told(f"a storm of {dict(counts)}", held, f"{facts(load)}; afterwards {dict(after)}")
+
+
+def strike(one: Soaked, dice: random.Random) -> str:
+    """One fault; what it was."""
+    kind = dice.choices(["replica", "worker", "host", "reload"], [10, 5, 1, 5])[0]
+    if kind == "reload":
+        one.server.signal(signal.SIGHUP)
+        return kind
+    for pid in dice.sample(
+        found := {"replica": one.replicas, "worker": one.workers, "host": one.hosts()}[kind], len(found)
+    ):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has just ended
+            continue
+        return kind
+    return "nothing"
+
+
 async def ended_in_order(one: Soaked, load: Load, name: str) -> bool:
     loads = one.loads()
     await one.end()
@@ -144,6 +180,7 @@ SOAKS = {
     "hosts": hosts_killed,
     "reloads": reloads,
     "recycled": recycled,
+    "storm": storm,
 }
 
 
