@@ -52,15 +52,24 @@ _ON_ITS_WAY = 0.2  # seconds that the request of a connection just accepted has 
 
 
 def when_ready(arbiter: Any) -> None:
-    """A second SIGTERM ends sooner; gunicorn itself listens for SIGINT and SIGQUIT alone while it stops."""
+    """A second SIGTERM ends sooner; gunicorn itself listens for SIGINT and SIGQUIT alone while it stops.
+
+    A worker that has just been forked still has gunicorn's handlers, which would keep such a signal for a loop that is
+    not its own: the server would wait for it until `graceful_timeout`.
+    """
     asked = False
 
-    def handle_term(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         nonlocal asked
-        arbiter.signal(signal.SIGQUIT if asked else number, frame)
-        asked = True
+        if os.getpid() != arbiter.pid:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        arbiter.signal(signal.SIGQUIT if asked and number == signal.SIGTERM else number, frame)
+        asked = asked or number == signal.SIGTERM
 
-    signal.signal(signal.SIGTERM, handle_term)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, handle)
     place.sweep()
 
 

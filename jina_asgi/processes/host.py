@@ -60,9 +60,13 @@ class Generation:
         self.ready = asyncio.Event()  # or failed
         self.unused = asyncio.Event()
         self._ending = asyncio.Event()
+        self._living: asyncio.Task[None] | None = None
 
     async def live(self) -> None:
-        """Load, serve until told to end, unload."""
+        """Load, serve until told to end, unload. Told so while it loads, it is cancelled: nobody waits for it."""
+        self._living = asyncio.current_task()
+        if self._ending.is_set():
+            return
         try:
             async with self.runner.lifespan():
                 self.ready.set()
@@ -75,6 +79,8 @@ class Generation:
 
     def end(self) -> None:
         self._ending.set()
+        if self._living is not None and not self.ready.is_set():
+            self._living.cancel()
 
     def tell(self) -> None:
         """Tell every worker whether calls can be answered."""

@@ -20,7 +20,6 @@ from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 from jina_asgi.uses import Uses
 
-_DECISIVE = (ExecutorError, DefinitionError)  # the host has tried again itself
 _LOADING = 24 * 3600.0  # seconds: the host itself says when loading takes too long
 
 
@@ -94,6 +93,10 @@ class HostConnection:
         return connection
 
 
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, ExecutorError | DefinitionError)  # the host has tried again itself
+
+
 def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> PoolRunner:
     """The Runner over the replicas that this server instance's host keeps.
 
@@ -108,7 +111,7 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
 
     return PoolRunner(
         settings.name,
-        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_DECISIVE)],
+        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_is_final)],
         restarts,
         endpoints=endpoints,
         room=settings.max_queue,

@@ -104,8 +104,11 @@ class PoolRunner:
             except JinaASGIError as error:
                 tries = tries or _Tries(self, endpoint)
                 tries.failed(member, error)
+            except asyncio.CancelledError:
+                member.doubt(endpoint)
+                raise
             else:
-                self._worked(member)
+                self._worked(member, endpoint)
                 return result
             finally:
                 self._leave(member, endpoint)
@@ -127,7 +130,7 @@ class PoolRunner:
                     raise ReplicaDied("the replica died in the middle of the stream") from error
                 tries.failed(member, error)
             else:
-                self._worked(member)
+                self._worked(member, endpoint)
                 return
             finally:
                 self._leave(member, endpoint)
@@ -269,13 +272,14 @@ class PoolRunner:
             self._idle.set()
 
     def _free(self, endpoint: Endpoint) -> Member | None:
+        """The replica that has least to do; one whose threads may be stuck gets a call if no other can take it."""
         best: Member | None = None
         for seat in self._seats:
             member = seat.member
             if member is None or not member.is_open or (member.replica.client.trouble and not self._patient):
                 continue
             if endpoint.concurrent or member.busy < self._room:
-                if best is None or (member.busy, member.calls) < (best.busy, best.calls):
+                if best is None or member.load < best.load:
                     best = member
         return best
 
@@ -294,8 +298,8 @@ class PoolRunner:
                 while waiting:
                     waiting.popleft().fail(NotReady(trouble))
 
-    def _worked(self, member: Member) -> None:
-        member.answered += 1
+    def _worked(self, member: Member, endpoint: Endpoint) -> None:
+        member.answer(endpoint)
         if member.answered == 1:
             for seat in self._seats:
                 if seat.member is member:
@@ -346,8 +350,10 @@ class _Tries:
         if isinstance(error, Overloaded):
             pool._elsewhere.refused(error)
         if member.is_open or not isinstance(error, Unavailable):
-            if not isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
-                pool._worked(member)
+            if isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
+                member.doubt(self._endpoint)
+            else:
+                pool._worked(member, self._endpoint)
             raise error
         if not pool._is_running:
             raise error

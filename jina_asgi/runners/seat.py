@@ -72,14 +72,15 @@ class Member:
         calls: all calls there.
         answered: how many it has answered so far.
         trouble: what it last said of its health, as far as others were told.
+        doubtful: a call was given up there whose thread may not have returned; none has answered since.
     """
 
-    __slots__ = ("answered", "busy", "calls", "idle", "replica", "trouble")
+    __slots__ = ("answered", "busy", "calls", "doubtful", "idle", "replica", "trouble")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
         self.busy = self.calls = self.answered = 0
-        self.trouble = ""
+        self.trouble, self.doubtful = "", False
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -87,11 +88,27 @@ class Member:
     def is_open(self) -> bool:
         return self.replica.client.is_open
 
+    @property
+    def load(self) -> tuple[bool, int, int]:
+        """The smaller, the sooner it will get to another call."""
+        return self.doubtful, self.busy, self.calls
+
     def take(self, endpoint: Endpoint) -> None:
         """One more call."""
         self.calls += 1
         self.busy += not endpoint.concurrent
         self.idle.clear()
+
+    def answer(self, endpoint: Endpoint) -> None:
+        """A call came to an end there."""
+        self.answered += 1
+        if not endpoint.concurrent:
+            self.doubtful = False
+
+    def doubt(self, endpoint: Endpoint) -> None:
+        """A call was given up: the work of one that took a thread goes on, maybe for good."""
+        if not endpoint.concurrent:
+            self.doubtful = True
 
     def leave(self, endpoint: Endpoint) -> None:
         """One call less."""
@@ -113,7 +130,7 @@ class Seat:
             not go together.
         max_rss: bytes of resident memory above which it is replaced (0: never).
         grace: seconds that the calls of one that is replaced get.
-        decisive: errors of starting after which it is of no use to try again soon.
+        decisive: whether it is of no use to try again soon after an error of starting.
     """
 
     def __init__(
@@ -126,7 +143,7 @@ class Seat:
         max_requests: int = 0,
         max_rss: int = 0,
         grace: float = 30.0,
-        decisive: tuple[type[Exception], ...] = (),
+        decisive: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._decisive = decisive
         self.index, self._make, self._restarts = index, make, restarts
@@ -189,7 +206,7 @@ class Seat:
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = error
-            if isinstance(error, self._decisive):
+            if self._decisive(error):
                 delay = self._restarts.give_up()
             else:
                 delay = self._restarts.failed(self.index, time.monotonic(), _dice())

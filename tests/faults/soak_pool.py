@@ -103,8 +103,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("kills", 200), ("replicas", 2), ("clients", 8), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--share", type=float, default=1.0, help="of the kills, so much: 0.05 to try it")
     options = parser.parse_args()
-    held = asyncio.run(soak(options.kills, options.replicas, options.clients, options.seed))
+    kills = max(1, round(options.kills * options.share))
+    held = asyncio.run(soak(kills, options.replicas, options.clients, options.seed))
     print("held" if held else "BROKEN")
     sys.exit(not held)
 

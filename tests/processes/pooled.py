@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from fastapi import FastAPI
 
 from jina_asgi import Deployment, mount
+from tests.processes.rig import note
 
 app = FastAPI()
 lm = mount(
@@ -30,3 +32,10 @@ lm = mount(
 async def worker() -> dict[str, Any]:
     heavy = ("tests.processes.pooled_model", "docarray", "torch", "transformers")
     return {"pid": os.getpid(), "has": [name for name in heavy if name in sys.modules]}
+
+
+@app.get("/block")
+async def block(seconds: float) -> None:
+    """What no route should do: nothing else of its worker runs meanwhile."""
+    note("blocking")
+    time.sleep(seconds)

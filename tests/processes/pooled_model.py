@@ -25,6 +25,7 @@ class Job(BaseDoc):
 class Model(Executor):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        time.sleep(float(os.environ.get("POOLED_LOAD", "0")))
         version = Path(os.environ["POOLED_VERSION"]).read_text() if "POOLED_VERSION" in os.environ else ""
         note(f"loaded {version}{os.getpid()}")
 

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,6 +144,27 @@ def test_term_before_the_app_is_there(journal: Journal) -> None:
         server.signal(signal.SIGTERM)
         assert server.ended(within=10.0) == 0
         assert [] == server.members()
+
+
+HOLDS_ITS_WORKERS = """
+import time
+from jina_asgi.gunicorn import *
+from tests.processes.rig import note
+
+def post_fork(arbiter, worker):
+    note("forked")
+    time.sleep(60)  # as long as it takes to be told to end
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_that_has_just_been_forked_is_not_waited_for(journal: Journal, tmp_path: Path, number: int) -> None:
+    """GU-05: such a worker has the handlers of gunicorn itself, which would only keep the signal."""
+    (tmp_path / "conf.py").write_text(HOLDS_ITS_WORKERS)
+    with serve(journal, "-c", str(tmp_path / "conf.py"), drain=20) as server:
+        journal.until("forked")
+        server.signal(number)
+        assert_ended_well(server, within=10.0)
 
 
 def test_many_streams_end_within_the_drain(journal: Journal) -> None:

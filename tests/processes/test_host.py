@@ -7,90 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
-from typing import Self
 
-import httpx
 import pytest
 
 from jina_asgi.processes import place
+from tests.processes.pool_watch import APP, HOST, SETTLED, Hammer, Pooled, command, fresh, place_key, processes
 from tests.processes.rig import ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
-
-APP = "tests.processes.pooled:app"
-SETTLED = 15.0  # seconds that a pool may take to be whole again: its replicas import docarray on two busy cores
-
-
-def children(pid: int) -> list[int]:
-    """The living processes that a process has started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
-    return [child for child in found if place.alive(child, place.started(child))]
-
-
-class Pooled:
-    """The application on gunicorn with four workers."""
-
-    def __init__(self, server: Served) -> None:
-        self.server = server
-
-    @property
-    def workers(self) -> list[int]:
-        return [pid for pid in self.server.members() if pid != self.server.process.pid]
-
-    @property
-    def host(self) -> int:
-        [host] = self.hosts()
-        return host
-
-    def hosts(self) -> list[int]:
-        key = place_key(self.server.process.pid)
-        return [pid for pid in processes("jina_asgi.processes.host") if key in command(pid)]
-
-    @property
-    def replicas(self) -> list[int]:
-        return [pid for host in self.hosts() for pid in children(host)]
-
-    def run(self, name: str = "x", pause: float = 0.0) -> dict[str, object]:
-        """One call over a connection of its own; threads must not share a client (encode/httpcore#1110)."""
-        with self.server.client() as http:
-            answer = http.post("/lm/run", json={"data": [{"name": name, "pause": pause}]})
-        assert answer.status_code == 200, answer.text
-        [doc] = answer.json()["data"]
-        assert doc["name"] == name
-        return dict(doc)
-
-    def until(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + SETTLED
-        while not what():
-            assert time.monotonic() < deadline, self.server.log
-            time.sleep(0.05)  # processes come and go: there is no event to wait on
-
-
-def command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def processes(module: str) -> list[int]:
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [pid for pid in pids if module in command(pid) and place.alive(pid, place.started(pid))]
-
-
-def place_key(pid: int) -> str:
-    return f"{pid}-{place.started(pid)}-{os.stat('/proc/self/ns/pid').st_ino}"
-
-
-def fresh(server: Served) -> httpx.Client:
-    """A connection a request, so that each goes to whichever worker takes it."""
-    return server.client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @pytest.fixture
@@ -103,42 +30,6 @@ def pooled(journal: Journal) -> Iterator[Pooled]:
         server.signal(signal.SIGTERM)
         assert server.ended(within=20.0) == 0
         pool.until(lambda: not pool.hosts())
-
-
-class Hammer:
-    """Threads that ask until told to stop; every answer is checked, and those that failed are kept."""
-
-    def __init__(self, pool: Pooled, count: int = 4) -> None:
-        self._pool, self._enough = pool, Event()
-        self.failed: list[str] = []
-        self.answered = 0
-        self._threads = ThreadPoolExecutor(count)
-        self._count = count
-
-    def __enter__(self) -> Self:
-        self._asking = [self._threads.submit(self._ask, index) for index in range(self._count)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        for asking in self._asking:
-            asking.result()
-        self._threads.shutdown()
-
-    def more(self, count: int = 50) -> None:
-        """Wait until so many more were answered."""
-        wanted = self.answered + count
-        self._pool.until(lambda: self.answered >= wanted)
-
-    def _ask(self, index: int) -> None:
-        number = 0
-        while not self._enough.is_set():
-            number += 1
-            try:
-                self._pool.run(f"{index}-{number}", 0.001)
-                self.answered += 1
-            except (httpx.HTTPError, AssertionError) as error:
-                self.failed.append(repr(error))
 
 
 def test_all_workers_share_one_host_and_its_replicas(pooled: Pooled) -> None:
@@ -243,7 +134,7 @@ def test_nothing_is_left_when_the_server_has_ended(number: int, journal: Journal
         key = place_key(server.process.pid)
         os.kill(server.process.pid, number)
         server.process.wait(20.0)
-        pool.until(lambda: not [pid for pid in processes("jina_asgi.processes.host") if key in command(pid)])
+        pool.until(lambda: not [pid for pid in processes(HOST) if key in command(pid)])
         pool.until(lambda: not [pid for pid in replicas if place.alive(pid, place.started(pid))])
         pool.until(lambda: not folder.exists())
 
@@ -269,13 +160,13 @@ def test_of_many_who_look_for_a_host_one_starts_it() -> None:
             racer.stdin.write("go\n")
             racer.stdin.flush()
         assert {racer.stdout.readline() for racer in racers} == {"connected\n"}
-        [_] = [pid for pid in processes("jina_asgi.processes.host") if f"pool-{name}" in command(pid)]
+        [_] = [pid for pid in processes(HOST) if f"pool-{name}" in command(pid)]
     finally:
         for racer in racers:
             racer.kill()
             racer.communicate()
         deadline = time.monotonic() + SETTLED
-        while [pid for pid in processes("jina_asgi.processes.host") if f"pool-{name}" in command(pid)]:
+        while [pid for pid in processes(HOST) if f"pool-{name}" in command(pid)]:
             assert time.monotonic() < deadline
             time.sleep(0.1)  # a process that is not our child: there is no event to wait on
         place.remove(f"pool-{name}")
