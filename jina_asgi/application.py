@@ -81,7 +81,7 @@ class Application:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope)
-        calls = self._table.calls
+        calls = self._table.current()
         call = calls.get(path)
         if call is not None:
             await call(scope, receive, send)
@@ -142,6 +142,17 @@ class _Table:
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self.served.endpoints
+
+    def current(self) -> Mapping[str, CallApp]:
+        """Where requests go; those of a source that tells its endpoints late may change while it is served."""
+        if (
+            self._is_late
+            and self.calls
+            and self._served is not None
+            and self._source.endpoints is not self._served.source
+        ):
+            self.calls = self._made().calls
+        return self.calls
 
     async def loaded(self) -> Mapping[str, Endpoint]:
         if not self.calls:

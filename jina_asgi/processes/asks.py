@@ -7,14 +7,17 @@ import importlib.machinery
 import os
 import struct
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from jina_asgi._wire_heads import describe
 from jina_asgi.errors import DefinitionError, ProtocolError
 from jina_asgi.processes.spec import SERVERS
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Endpoint
 from jina_asgi.uses import Uses
 
 _LENGTH = struct.Struct("<I")
@@ -25,7 +28,8 @@ _FILES = 500  # of a module's folder, that are looked at to see whether the code
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """`serve`: a Deployment, whose frames follow. `status`: one answer, as JSON.
 
-    `fingerprint` tells one version of a Deployment and its code from the next.
+    `fingerprint` tells one version of a Deployment and its code from the next; `endpoints` is the digest of those that
+    the asker knows already, and needs.
     """
 
     ask: Literal["serve", "status"]
@@ -33,9 +37,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     path: list[str] = []
     fingerprint: str = ""
+    endpoints: str = ""
 
     @classmethod
-    def to_serve(cls, uses: Uses, settings: DeploymentSettings) -> Ask:
+    def to_serve(cls, uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None = None) -> Ask:
         """The question for one Deployment.
 
         Raises:
@@ -44,7 +49,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         options = settings.model_dump(exclude_unset=True, exclude=SERVERS)
         asked = cls(ask="serve", uses=uses, options=options, path=list(sys.path))
         digest = hashlib.sha256(asked.dumps() + _code(uses)).hexdigest()
-        return msgspec.structs.replace(asked, fingerprint=digest)
+        known = "" if endpoints is None else digest_of(endpoints)
+        return msgspec.structs.replace(asked, fingerprint=digest, endpoints=known)
 
     def dumps(self) -> bytes:
         """This as msgpack behind its length.
@@ -62,6 +68,12 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         if len(raw) > LIMIT:
             raise DefinitionError(f"the options of {self.uses} take {len(raw)} bytes; expected {LIMIT} at most")
         return _LENGTH.pack(len(raw)) + raw
+
+
+def digest_of(endpoints: Mapping[str, Endpoint]) -> str:
+    """What tells some endpoints from others."""
+    described = [describe(endpoints[name]) for name in sorted(endpoints)]
+    return hashlib.sha256(msgspec.msgpack.encode(described, order="deterministic")).hexdigest()
 
 
 def read_ask(buffered: bytes) -> tuple[Ask, bytes] | None:

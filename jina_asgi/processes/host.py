@@ -14,7 +14,8 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from jina_asgi.assembly import assemble_pool
@@ -22,7 +23,7 @@ from jina_asgi.errors import ExecutorError, JinaASGIError, ProtocolError
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
 from jina_asgi.processes.arenas import KeeperSharing
-from jina_asgi.processes.asks import Ask, read_ask
+from jina_asgi.processes.asks import Ask, digest_of, read_ask
 from jina_asgi.processes.loop import run
 from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
 from jina_asgi.runners.observe import ObserveRunner
@@ -56,6 +57,8 @@ class Generation:
         self.users = 0
         self.connections: set[FrameServer] = set()
         self.superseded = False
+        #: The version before, while this one does not work.
+        self.older: Generation | None = None
         self.failure: JinaASGIError | None = None
         self.ready = asyncio.Event()  # or failed
         self.unused = asyncio.Event()
@@ -82,6 +85,11 @@ class Generation:
         if self._living is not None and not self.ready.is_set():
             self._living.cancel()
 
+    @property
+    def works(self) -> bool:
+        """Whether it has loaded, and was not told to end."""
+        return self.ready.is_set() and self.failure is None and not self._ending.is_set()
+
     def tell(self) -> None:
         """Tell every worker whether calls can be answered."""
         trouble = self.runner.trouble()
@@ -101,6 +109,7 @@ class Host:
         self._generations: dict[str, Generation] = {}
         self._lives: dict[Generation, asyncio.Task[None]] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     async def serve(self) -> None:
@@ -132,8 +141,11 @@ class Host:
         except Exception as error:  # noqa: BLE001  # told to the worker, which waits for an answer
             await reception.refuse(own(error))
             return
-        generation.users += 1
-        try:
+        with self._used(generation):
+            if (older := self._standing_in(generation, ask)) is not None:
+                with self._used(older):
+                    await reception.hand_over(older, until=generation)
+                return
             waiting = asyncio.create_task(generation.ready.wait())
             leaving = asyncio.create_task(reception.gone.wait())
             await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -143,10 +155,24 @@ class Host:
                 await reception.refuse(generation.failure)
             elif not reception.gone.is_set():
                 await reception.hand_over(generation)
+
+    @contextmanager
+    def _used(self, generation: Generation) -> Iterator[None]:
+        """Somebody uses a Deployment; the last one's leaving may end it."""
+        generation.users += 1
+        try:
+            yield
         finally:
             generation.users -= 1
             if not generation.users:
                 self._unused(generation)
+
+    def _standing_in(self, generation: Generation, ask: Ask) -> Generation | None:
+        """The version that answers while this one loads, or because it cannot: with the endpoints that are asked for."""
+        older = generation.older
+        if older is None or generation.works or not older.works:
+            return None
+        return older if ask.endpoints in ("", digest_of(older.runner.endpoints)) else None
 
     def _generation(self, ask: Ask) -> Generation:
         """The Deployment that is asked for; begun where there is none."""
@@ -157,12 +183,28 @@ class Host:
         for other in list(self._generations.values()):
             if other.name == generation.name:
                 other.superseded = True
-                if not other.users:
+                if other.works:
+                    generation.older = other
+                elif not other.users:
                     self._end(other)
         self._generations[ask.fingerprint] = generation
         task = self._lives[generation] = asyncio.create_task(generation.live())
         task.add_done_callback(lambda _: self._over(generation))
+        if generation.older is not None:
+            settling = asyncio.create_task(self._settle(generation, generation.older))
+            self._settling.add(settling)
+            settling.add_done_callback(self._settling.discard)
         return generation
+
+    async def _settle(self, generation: Generation, older: Generation) -> None:
+        """The older version stays until the newer one works; where that cannot be loaded it stays for good."""
+        with self._used(older):
+            await generation.ready.wait()
+            if generation.failure is not None:
+                older.superseded = False
+                logger.error("%s cannot be loaded anew; the version before answers on", generation.name)
+        if generation.works:
+            generation.older = None
 
     def _unused(self, generation: Generation) -> None:
         if generation.superseded:
@@ -275,14 +317,17 @@ class Reception(asyncio.Protocol):
         self._timer.cancel()
         self.gone.set()
 
-    async def hand_over(self, generation: Generation) -> None:
-        """Serve a Deployment on this connection until it ends."""
+    async def hand_over(self, generation: Generation, *, until: Generation | None = None) -> None:
+        """Serve a Deployment on this connection until it ends; or until another works, which it is then to be asked for."""
         server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
         generation.connections.add(server)
+        turning = None if until is None else asyncio.create_task(_turn(server, until, generation.settings.grace))
         try:
             await self._serve(server)
         finally:
             generation.connections.discard(server)
+            if turning is not None:
+                turning.cancel()
 
     async def refuse(self, error: JinaASGIError) -> None:
         """Say why there will be no hello."""
@@ -295,6 +340,13 @@ class Reception(asyncio.Protocol):
         if self._buffer:
             server.data_received(self._buffer)
         await server.wait_closed()
+
+
+async def _turn(server: FrameServer, to: Generation, grace: float) -> None:
+    """Send whoever is connected to another version once that works."""
+    await to.ready.wait()
+    if to.works:
+        await server.drain(grace)
 
 
 def main() -> None:

@@ -57,6 +57,10 @@ class HostConnection:
         await self.client.lost()
         return self._why or "is gone"
 
+    async def leaves(self) -> None:
+        """Wait until the host asks to be connected to anew: a newer version of the Deployment has loaded."""
+        await self.client.leaves()
+
     async def stop(self) -> None:
         """Close the connection; what still runs is cancelled."""
         await self._life.__aexit__(None, None, None)
@@ -103,7 +107,7 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
     Raises:
         DefinitionError: an option cannot be given to another process.
     """
-    ask = Ask.to_serve(uses, settings).dumps()
+    ask = Ask.to_serve(uses, settings, endpoints).dumps()
     restarts = Restarts()
 
     def make(index: int) -> HostConnection:

@@ -99,6 +99,10 @@ class ReplicaProcess:
                 await self._exited.wait()
         return self._why or "closed its connection"
 
+    async def leaves(self) -> None:
+        """Never: a replica does not ask to be replaced."""
+        await asyncio.Event().wait()
+
     async def stop(self) -> None:
         """End it: what still runs is cancelled, its Executor is closed; killed where that takes too long."""
         try:

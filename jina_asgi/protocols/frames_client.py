@@ -174,6 +174,11 @@ class FrameClient:
         if self._link is not None:
             await self._link.ping()
 
+    async def leaves(self) -> None:
+        """Wait until the other side takes no new calls, or there is no connection."""
+        if self._link is not None:
+            await self._link.goodbye.wait()
+
     async def lost(self) -> None:
         """Wait until there is no connection."""
         if self._link is not None:

@@ -98,6 +98,8 @@ class Link(Connection):
         self.state: Asking[Holder] = Asking()
         self.greeted: asyncio.Future[Hello] = self._loop.create_future()
         self.leaving = False
+        #: Set once the other side takes no new calls.
+        self.goodbye = asyncio.Event()
         self._idle: asyncio.Event = asyncio.Event()
 
     @property
@@ -122,6 +124,8 @@ class Link(Connection):
         elif frame.kind == _wire.PONG:
             if self._pings and not (waiter := self._pings.popleft()).done():
                 waiter.set_result(None)
+        elif frame.kind == _wire.GOODBYE:
+            self.goodbye.set()
         elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
             self.memory_received(frame)
         elif frame.kind == _wire.HELLO and self.state.hello is not None:
@@ -131,6 +135,7 @@ class Link(Connection):
                 self.greeted.set_result(self.state.hello)
 
     def lost(self, cause: BaseException | None) -> None:
+        self.goodbye.set()
         if not self.greeted.done():
             refusal = self.state.refusal or NotReady("the other side closed the connection before its hello")
             refusal.__cause__ = cause

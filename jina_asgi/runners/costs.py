@@ -8,7 +8,7 @@ from typing import Any
 
 from jina_asgi.errors import ExecutorError
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.types import Call, Result, Runner, resolve
+from jina_asgi.types import Call, Endpoint, Result, Runner, resolve
 
 Cost = Callable[[Any], float]
 
@@ -24,14 +24,20 @@ class CostRunner(Wrapper):
     def __init__(self, inner: Runner, costs: Callable[[], Mapping[str, Cost]]) -> None:
         super().__init__(inner)
         self._given, self._costs = costs, dict[str, Cost]()
+        self._of: Mapping[str, Endpoint] = {}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         async with self.inner.lifespan():
-            self._costs = dict(self._given())
+            self._follow()
             yield
 
+    def _follow(self) -> None:
+        if self._of is not self.endpoints:
+            self._of, self._costs = self.endpoints, dict(self._given())
+
     async def call(self, call: Call, /) -> Result:
+        self._follow()
         if self._costs:
             endpoint = resolve(self.endpoints, call.endpoint)
             cost = None if endpoint is None else self._costs.get(endpoint.name)

@@ -62,7 +62,7 @@ class PoolRunner:
         changed: Callable[[], None] = lambda: None,
         patient: bool = False,
     ) -> None:
-        self._patient = patient
+        self._patient, self._are_given = patient, endpoints is not None
         self._called, self._tell = called, changed
         self.name, self._seats, self._restarts, self._endpoints = name, seats, restarts, endpoints
         self._room, self._again, self._admission, self._grace = room, again, admission, grace
@@ -290,6 +290,7 @@ class PoolRunner:
                 waiting.popleft().give(member)
 
     def _seats_changed(self) -> None:
+        self._follow()
         self._changed.set()
         self._tell()
         self._assign()
@@ -297,6 +298,16 @@ class PoolRunner:
             for waiting in self._waiting.values():
                 while waiting:
                     waiting.popleft().fail(NotReady(trouble))
+
+    def _follow(self) -> None:
+        """Where no endpoints were given they are those of the last that came up: after a reload there may be others."""
+        if self._endpoints is None or self._are_given:
+            return
+        for seat in self._seats:
+            if seat.member is not None and seat.member.is_open:
+                found = seat.member.replica.client.endpoints
+                if found != self._endpoints:
+                    self._endpoints = found
 
     def _worked(self, member: Member, endpoint: Endpoint) -> None:
         member.answer(endpoint)

@@ -58,6 +58,10 @@ class Replica(Protocol):
         """Wait until it is gone; why."""
         ...
 
+    async def leaves(self) -> None:
+        """Wait until it asks to be replaced; what it has it will finish."""
+        ...
+
     async def stop(self) -> None: ...
     async def kill(self, why: str) -> None: ...
     async def end_hung(self, why: str) -> None: ...
@@ -234,18 +238,21 @@ class Seat:
     async def _watch(self, member: Member) -> str:
         """Until this replica ends, and why; or until it was replaced by another."""
         ending = asyncio.ensure_future(member.replica.ended())
+        leaving = asyncio.ensure_future(member.replica.leaves())
         try:
             while True:
                 if not await self._answers(member):
                     await member.replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
                     return await ending
-                await asyncio.wait([ending], timeout=self._heartbeat / 2)
+                news = [ending] if leaving.done() else [ending, leaving]
+                await asyncio.wait(news, timeout=self._heartbeat / 2, return_when=asyncio.FIRST_COMPLETED)
                 if ending.done():
                     return ending.result()
-                if self._is_due(member) and await self._replace(member):
+                if (leaving.done() or self._is_due(member)) and await self._replaced(member):
                     return "was replaced"
         finally:
             ending.cancel()
+            leaving.cancel()
 
     async def _answers(self, member: Member) -> bool:
         client = member.replica.client
@@ -259,9 +266,10 @@ class Seat:
             self.changed()
         return True
 
+    async def _replaced(self, member: Member) -> bool:
+        return time.monotonic() >= self._not_before and await self._replace(member)
+
     def _is_due(self, member: Member) -> bool:
-        if time.monotonic() < self._not_before:
-            return False
         return bool(
             (self._max_requests and member.answered >= self._max_requests)
             or (self._max_rss and member.replica.resident() > self._max_rss)
