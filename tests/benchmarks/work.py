@@ -6,3 +6,11 @@ DOCS, DIM = 64, 768
 
 def token(i: int) -> str:
     return f"tok{i} "
+
+
+#: Flows: the nodes, and what each needs.
+SHAPES = {
+    "one": {"a": ["gateway"]},
+    "chain": {"a": ["gateway"], "b": ["a"]},
+    "diamond": {"a": ["gateway"], "b": ["a"], "c": ["a"], "d": ["b", "c"]},
+}
