@@ -17,7 +17,7 @@ from jina_asgi._graph_route import Chain, Route, Stage, own_parameters, paramete
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.runners.merging import concatenated, copied, fitted, matching, merged, some
-from jina_asgi.runners.together import cancelled, named, raise_first
+from jina_asgi.runners.together import Tasks, cancelled, named
 from jina_asgi.types import Call, Context, Docs, Endpoint, Runner, Step
 
 _END: Any = object()
@@ -82,21 +82,20 @@ class Crossing:
         if len(chains) == 1:
             await self._walk(chains[0])
             return
-        waiting, tasks, left = list(chains), [], set[asyncio.Task[None]]()
+        waiting, tasks = list(chains), Tasks()
         try:
-            while waiting or left:
+            while waiting or tasks.left:
                 ready = [chain for chain in waiting if self.has_all(chain[0])]
-                waiting = [chain for chain in waiting if chain not in ready]
-                if len(ready) == 1 and not left:
+                if ready:
+                    waiting = [chain for chain in waiting if chain not in ready]
+                if len(ready) == 1 and not tasks.left:
                     await self._walk(ready[0])
                     continue
-                begun = [asyncio.create_task(self._walk(chain)) for chain in ready]
-                tasks += begun
-                done, left = await asyncio.wait([*left, *begun], return_when=asyncio.FIRST_COMPLETED)
-                raise_first(task for task in tasks if task in done)
+                for chain in ready:
+                    tasks.begin(self._walk(chain))
+                await tasks.some()
         finally:
-            if tasks:
-                await cancelled(tasks)
+            await tasks.end()
 
     async def _walk(self, chain: Chain) -> None:
         for node in chain:

@@ -29,6 +29,48 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
+class Tasks:
+    """Work that runs side by side, watched by one task: `asyncio.wait` sets itself up anew for each of them."""
+
+    __slots__ = ("_all", "_loop", "_watched", "left")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._all: list[asyncio.Task[Any]] = []
+        self._watched: asyncio.Future[None] | None = None
+        #: How many still run.
+        self.left = 0
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Begin some."""
+        task = self._loop.create_task(work)
+        task.add_done_callback(self._done)
+        self._all.append(task)
+        self.left += 1
+
+    async def some(self) -> None:
+        """Wait until one more has ended.
+
+        Raises:
+            The error of the first that has one.
+        """
+        self._watched = self._loop.create_future()
+        await self._watched
+        raise_first(task for task in self._all if task.done())
+
+    async def end(self) -> None:
+        """Cancel what still runs, and wait for its end."""
+        if self.left:
+            await cancelled(self._all)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.left -= 1
+        if not task.cancelled():
+            task.exception()  # seen: else asyncio says that nobody did
+        if self._watched is not None and not self._watched.done():
+            self._watched.set_result(None)
+
+
 def raise_first(done: Iterable[asyncio.Task[Any]]) -> None:
     """Raise the error of the first of these finished tasks that has one."""
     for task in done:
