@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
@@ -72,7 +73,8 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
     try:
         async with _loaded(spec) as runner:
             with frozen():
-                server = FrameServer(runner, begins=marks.begin, health=runner.health, sharing=PeerSharing())
+                health = partial(_health, runner, spec)
+                server = FrameServer(runner, begins=marks.begin, health=health, sharing=PeerSharing())
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:
@@ -89,6 +91,15 @@ async def _loaded(spec: ReplicaSpec) -> AsyncIterator[LocalRunner]:
     runner = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
     async with runner.lifespan():
         yield runner
+
+
+async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
+    """As the Executor's own; where no thread of it will ever answer again this process ends, and is replaced."""
+    limit = DeploymentSettings.of(spec.options).abandoned_timeout
+    if runner.stuck > limit:
+        logger.critical("every thread has been in calls that were given up for %g s: this replica ends", limit)
+        _end_group(0, None)
+    return await runner.health()
 
 
 async def _refuse(connection: socket.socket, error: BaseException) -> None:

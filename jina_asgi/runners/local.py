@@ -146,6 +146,11 @@ class LocalRunner:
         """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
         return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
 
+    @property
+    def stuck(self) -> float:
+        """For how many seconds every thread has been in a call that was given up; 0 where one is free."""
+        return self._threads.stuck
+
     async def health(self) -> str:
         """Why the Executor cannot answer, as its own `health` says; nothing where it can.
 

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -30,6 +31,7 @@ class _Job:
     __slots__ = (
         "_first",
         "abandoned",
+        "abandoned_at",
         "begun",
         "context",
         "delivered",
@@ -48,6 +50,7 @@ class _Job:
         self._first = [True]
         self.context = contextvars.copy_context()
         self.begun = self.abandoned = self.delivered = False
+        self.abandoned_at = 0.0
         self.late: asyncio.Future[None] | None = None
         self.result: Any = None
         self.error: BaseException | None = None
@@ -88,13 +91,20 @@ class ExecutorThreads:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._given: list[_Job] = []  # in this turn of the loop
         self._done: deque[_Job] = deque()
+        self._running: list[_Job | None] = [None] * count
         self._waking = False
+
+    @property
+    def stuck(self) -> float:
+        """For how many seconds every thread has been in a call that was given up; 0 where one is not."""
+        jobs = [job for job in self._running if job is not None and job.abandoned]
+        return time.monotonic() - max(job.abandoned_at for job in jobs) if len(jobs) == self._count else 0.0
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._ended, self._left = self._loop.create_future(), self._count
         self._threads = [
-            threading.Thread(target=self._work, name=f"{self._name}-{index}", daemon=True)
+            threading.Thread(target=self._work, args=(index,), name=f"{self._name}-{index}", daemon=True)
             for index in range(self._count)
         ]
         for thread in self._threads:
@@ -133,7 +143,7 @@ class ExecutorThreads:
             result: T = await job.future
             return result
         except asyncio.CancelledError:
-            job.abandoned = True
+            job.abandoned_at, job.abandoned = time.monotonic(), True
             if context is not None:
                 context.cancelled = True
             if waits and job.begun and not job.delivered:
@@ -176,11 +186,13 @@ class ExecutorThreads:
             except asyncio.CancelledError:
                 continue
 
-    def _work(self) -> None:
+    def _work(self, index: int) -> None:
         while (job := self._jobs.get()) is not None:
+            self._running[index] = job
             job.begun = True  # before the look at `abandoned`: one side always sees the other's word
             if not job.abandoned:
                 job.run()
+            self._running[index] = None
             self._done.append(job)
             if not self._waking:
                 self._waking = True

@@ -57,6 +57,9 @@ class DeploymentSettings(ServingSettings):
     devices: list[Any] | None = Field(None, description="a device, or a list of devices, for each replica in turn")
     startup_timeout: float = Field(120.0, gt=0, description="seconds that a replica may take to load")
     heartbeat: float = Field(10.0, gt=0, description="seconds without a sign of life after which a replica is killed")
+    abandoned_timeout: float = Field(
+        60.0, gt=0, description="seconds that all threads of a replica may stay in calls that were given up"
+    )
     max_requests: int = Field(0, ge=0, description="calls after which a replica is replaced; 0: never")
     max_rss: int = Field(0, ge=0, description="bytes of memory above which a replica is replaced; 0: never")
 

@@ -4,7 +4,8 @@ python tests/benchmarks/bench_flow.py --seconds 0.1 --rounds 15
 """
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 
 import uvloop
@@ -14,6 +15,7 @@ from serve_jina_asgi import Text, Work
 
 from jina_asgi import Deployment, Executor, Flow, requests
 from jina_asgi.codecs import codec
+from jina_asgi.types import Call, Docs, Runner
 
 WAIT = 0.01  # seconds
 
@@ -23,6 +25,25 @@ class Waiting(Executor):
     async def wait(self, docs: list[Text]) -> list[Text]:
         await asyncio.sleep(WAIT)
         return docs
+
+
+class Tokens(Executor):
+    @requests(on="/tokens")
+    async def tokens(self, doc: Text) -> AsyncIterator[Text]:
+        for _ in range(3):
+            await asyncio.sleep(WAIT)
+            yield doc
+
+
+class Upper(Executor):
+    @requests(on="/tokens")
+    async def upper(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=doc.text.upper()) for doc in docs]
+
+
+async def first(runner: Runner, docs: Docs) -> None:
+    async with aclosing(runner.stream(Call("/tokens", docs))) as steps:
+        await anext(steps)
 
 
 def chain(length: int) -> Flow:
@@ -48,6 +69,11 @@ async def start(stack: AsyncExitStack) -> list[Pair]:
         for source in (Deployment(uses=Work), chain(1), chain(2), chain(10))
     ]
     branched = (await stack.enter_async_context(diamond())).runner
+    lm, mapped = [
+        (await stack.enter_async_context(source)).runner
+        for source in (Deployment(uses=Tokens), Flow().add(uses=Tokens).add(uses=Upper))
+    ]
+    prompt = codec(lm.endpoints["/tokens"].input).docs([Text(text="hello")])
     docs = codec(deployment.endpoints["/echo"].input).docs([Text(text="hello")])
     alone = timed(lambda: call(deployment, docs, "/echo"))
     one, two, ten = (timed(partial(call, runner, docs, "/echo")) for runner in chains)
@@ -60,6 +86,12 @@ async def start(stack: AsyncExitStack) -> list[Pair]:
             timed(lambda: call(branched, docs, "/wait")),
             "three of them in turn",
             timed(in_turn),
+        ),
+        Pair(
+            "the first token through a Flow that maps it",
+            timed(lambda: first(mapped, prompt)),
+            "of the generator alone, 10 ms a token",
+            timed(lambda: first(lm, prompt)),
         ),
     ]
 

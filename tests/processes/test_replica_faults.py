@@ -165,6 +165,15 @@ async def test_a_replica_whose_thread_never_returns_takes_no_calls_from_the_othe
         assert answers == [f"N{number}" for number in range(20)]
 
 
+async def test_a_replica_whose_threads_never_return_is_replaced(journal: Journal) -> None:
+    """RP-04, RP-05: what was given up for so long will hardly end."""
+    async with ReplicaPool(Worker, replicas=1, env=journal.env, heartbeat=1.0, abandoned_timeout=0.5) as pool:
+        [pid] = pids(pool)
+        assert "late" == await within(pool, 0.3, Order(name="stuck", pause=1000))
+        assert "N" == await within(pool, 20.0, Order(name="n"))
+        assert pids(pool) != [pid]
+
+
 async def test_a_call_that_is_cancelled_while_it_runs_keeps_others_from_waiting_behind_it(journal: Journal) -> None:
     async with ReplicaPool(Worker, replicas=2, env=journal.env) as pool:
         await all_up(pool)
