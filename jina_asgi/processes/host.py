@@ -7,98 +7,27 @@ or options have changed is another one: it loads beside the old, which ends when
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
-from jina_asgi.assembly import assemble_pool
-from jina_asgi.errors import ExecutorError, JinaASGIError, ProtocolError
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
-from jina_asgi.processes.arenas import KeeperSharing
-from jina_asgi.processes.asks import Ask, digest_of, read_ask
+from jina_asgi.processes.asks import Ask, digest_of
+from jina_asgi.processes.generation import Generation, own
 from jina_asgi.processes.loop import run
-from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
-from jina_asgi.runners.observe import ObserveRunner
-from jina_asgi.settings import DeploymentSettings
+from jina_asgi.processes.reception import Reception
 
 logger = logging.getLogger("jina_asgi")
 
-_ASKING = 10.0  # seconds in which a connection must say what it wants
 _ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
 _UNUSED = 60.0  # seconds that a Deployment which nobody asks for stays while others are used
 _FAILED = 30.0  # seconds for which a failure to load is told, before it is tried again
-_PEER = struct.Struct("3i")  # pid, uid, gid
-
-
-def own(error: Exception) -> JinaASGIError:
-    """An error as a worker can be told it."""
-    if isinstance(error, JinaASGIError):
-        return error
-    logger.error("the pool host failed", exc_info=error)
-    return ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
-
-
-class Generation:
-    """One Deployment as one version of its code and options; lives until nobody uses it."""
-
-    def __init__(self, ask: Ask) -> None:
-        assert ask.uses is not None
-        self.ask, self.settings = ask, DeploymentSettings.of(ask.options)
-        self.name, self.uses = self.settings.name, ask.uses
-        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path, changed=self.tell, costs=False)
-        self.users = 0
-        self.connections: set[FrameServer] = set()
-        self.superseded = False
-        #: The version before, while this one does not work.
-        self.older: Generation | None = None
-        self.failure: JinaASGIError | None = None
-        self.ready = asyncio.Event()  # or failed
-        self.unused = asyncio.Event()
-        self._ending = asyncio.Event()
-        self._living: asyncio.Task[None] | None = None
-
-    async def live(self) -> None:
-        """Load, serve until told to end, unload. Told so while it loads, it is cancelled: nobody waits for it."""
-        self._living = asyncio.current_task()
-        if self._ending.is_set():
-            return
-        try:
-            async with self.runner.lifespan():
-                self.ready.set()
-                await self._ending.wait()
-        except Exception as error:
-            logger.exception("%s could not be loaded", self.name)
-            self.failure = own(error)
-        finally:
-            self.ready.set()
-
-    def end(self) -> None:
-        self._ending.set()
-        if self._living is not None and not self.ready.is_set():
-            self._living.cancel()
-
-    @property
-    def works(self) -> bool:
-        """Whether it has loaded, and was not told to end."""
-        return self.ready.is_set() and self.failure is None and not self._ending.is_set()
-
-    def tell(self) -> None:
-        """Tell every worker whether calls can be answered."""
-        trouble = self.runner.trouble()
-        for connection in self.connections:
-            connection.tell(trouble)
-
-    def status(self) -> dict[str, Any]:
-        failure = None if self.failure is None else str(self.failure)
-        return {"uses": str(self.uses), "users": self.users, "failure": failure, **self.runner.status()}
 
 
 class Host:
@@ -114,7 +43,9 @@ class Host:
 
     async def serve(self) -> None:
         """Answer until nobody can ask any more."""
-        server = await asyncio.get_running_loop().create_unix_server(lambda: Reception(self), sock=self._listening)
+        server = await asyncio.get_running_loop().create_unix_server(
+            lambda: Reception(self.welcome, self.status), sock=self._listening
+        )
         watch = asyncio.create_task(self._instance_ends())
         try:
             await self._until_over(watch)
@@ -271,82 +202,6 @@ class Host:
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-
-
-class Reception(asyncio.Protocol):
-    """A connection that has not yet said what it wants."""
-
-    def __init__(self, host: Host) -> None:
-        self._host, self._buffer = host, b""
-        self._loop = asyncio.get_running_loop()
-        self._asked = False
-        self.gone = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._timer = self._loop.call_later(_ASKING, self._transport.abort)
-        peer = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _, uid, _ = _PEER.unpack(peer)
-        if uid != os.geteuid():
-            logger.warning("user %d may not use this pool", uid)
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._asked:  # its first frames, for whoever will serve it
-            if len(self._buffer) > HELLO_LIMIT:
-                self._transport.abort()
-            return
-        try:
-            found = read_ask(self._buffer)
-        except ProtocolError as error:
-            logger.warning("a connection to the pool host ends: %s", error)
-            self._transport.abort()
-            return
-        if found is not None:
-            self._asked = True
-            ask, self._buffer = found
-            self._timer.cancel()
-            if ask.ask == "status":
-                self._transport.write(json.dumps(self._host.status(), default=str).encode())
-                self._transport.close()
-            else:
-                self._host.welcome(self, ask)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        self.gone.set()
-
-    async def hand_over(self, generation: Generation, *, until: Generation | None = None) -> None:
-        """Serve a Deployment on this connection until it ends; or until another works, which it is then to be asked for."""
-        server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
-        generation.connections.add(server)
-        turning = None if until is None else asyncio.create_task(_turn(server, until, generation.settings.grace))
-        try:
-            await self._serve(server)
-        finally:
-            generation.connections.discard(server)
-            if turning is not None:
-                turning.cancel()
-
-    async def refuse(self, error: JinaASGIError) -> None:
-        """Say why there will be no hello."""
-        if not self.gone.is_set():
-            await self._serve(Refusal(error))
-
-    async def _serve(self, server: FrameServer) -> None:
-        self._transport.set_protocol(server)
-        server.connection_made(self._transport)
-        if self._buffer:
-            server.data_received(self._buffer)
-        await server.wait_closed()
-
-
-async def _turn(server: FrameServer, to: Generation, grace: float) -> None:
-    """Send whoever is connected to another version once that works."""
-    await to.ready.wait()
-    if to.works:
-        await server.drain(grace)
 
 
 def main() -> None:

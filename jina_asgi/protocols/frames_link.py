@@ -142,6 +142,7 @@ class Link(Connection):
             self.greeted.set_exception(
                 cause if isinstance(cause, ProtocolError) and not self.state.refusal else refusal
             )
+            self.greeted.exception()  # whoever connected may have left: then it is nobody's
         for waiter in self._pings:
             if not waiter.done():
                 waiter.set_result(None)
