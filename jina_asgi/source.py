@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any, Self
 
-from jina_asgi.codecs import codec
+from pydantic import BaseModel
+
+from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.runners.observe import ObserveRunner
@@ -113,6 +115,15 @@ def _call(
         raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'; known: {', '.join(runner.endpoints)}")
     reader = codec(endpoint.input)
     items = list(docs) if isinstance(docs, list | tuple) else [docs]
-    model = reader.model
-    typed = reader.wrap(items) if all(type(item) is model for item in items) else reader.read(items)
-    return Call(name, reader.docs(typed), parameters or EMPTY, context or Context(), (), target_executor)
+    return Call(
+        name, reader.docs(_typed(reader, items)), parameters or EMPTY, context or Context(), (), target_executor
+    )
+
+
+def _typed(reader: Codec, items: list[Any]) -> list[Any]:
+    """Documents as an endpoint takes them: objects of its class, or, where that is at hand to replicas alone, dicts."""
+    if all(type(item) is reader.model for item in items):
+        return reader.wrap(items)
+    if reader.model is None and any(isinstance(item, BaseModel) for item in items):
+        return reader.decode(reader.encode(items))
+    return reader.read(items)

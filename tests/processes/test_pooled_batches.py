@@ -123,6 +123,13 @@ def facts(doc: Any) -> dict[str, Any]:
     return dict(doc) if isinstance(doc, dict) else doc.model_dump()
 
 
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_documents_may_be_objects_though_their_class_is_at_hand_to_replicas_alone(make: Any) -> None:
+    async with make(f"{__name__}.Counts") as pool:
+        [doc] = await pool.call("/by_number", Text(text="a"))
+        assert {"text": "a", "of": 1} == doc
+
+
 class Patient(Executor):
     @requests(on="/wait")
     async def wait(self, docs: list[Text]) -> list[Text]:
