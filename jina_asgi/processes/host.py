@@ -114,8 +114,8 @@ class Host:
         for other in list(self._generations.values()):
             if other.name == generation.name:
                 other.superseded = True
-                if other.works:
-                    generation.older = other
+                if other.works and (other.ask.uses, other.ask.options) == (ask.uses, ask.options):
+                    generation.older = other  # its code has changed, nothing else: it is no other Deployment
                 elif not other.users:
                     self._end(other)
         self._generations[ask.fingerprint] = generation

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from jina_asgi import Deployment, Executor, requests
 from tests.processes.pool_watch import Hammer, Pooled, fresh
 from tests.processes.rig import ROOT, Journal, Served
 
@@ -91,3 +94,27 @@ def test_a_new_endpoint_is_served_once_its_version_works(pool: Reloaded) -> None
     with fresh(pool.server) as http:
         pool.until(lambda: http.post("/lm/added", json={"data": [{"name": "x"}]}).status_code == 200)
         assert "/added" in http.get("/lm/openapi.json").json()["paths"]
+
+
+class Mark(BaseModel):
+    text: str
+
+
+class Marked(Executor):
+    """Says which one it is."""
+
+    def __init__(self, mark: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mark = mark
+
+    @requests(on="/mark")
+    def marked(self, docs: list[Mark]) -> list[Mark]:
+        return [Mark(text=self.mark) for _ in docs]
+
+
+async def test_a_deployment_is_never_taken_for_another_of_its_name() -> None:
+    uses = f"{__name__}.Marked"
+    async with Deployment(uses, replicas=1, uses_with={"mark": "one"}) as one:
+        async with Deployment(uses, replicas=1, uses_with={"mark": "two"}) as two:
+            answers = [(await each.call("/mark", {"text": ""}))[0]["text"] for each in (one, two, one)]
+    assert ["one", "two", "one"] == answers
