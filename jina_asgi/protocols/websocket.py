@@ -1,4 +1,4 @@
-"""The JSON WebSocket as an ASGI application: who may open one. What is said on it is in `websocket_calls`.
+"""The JSON WebSocket as an ASGI application: who may open one. What is said on it is in `websocket_socket`.
 
 A handshake is refused by an HTTP response where the server can send one, else by its 403.
 """
@@ -17,7 +17,8 @@ from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols._origin import may_connect
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, authenticate
 from jina_asgi.protocols.problems import problem
-from jina_asgi.protocols.websocket_calls import Lasting, Socket
+from jina_asgi.protocols.websocket_call import Lasting
+from jina_asgi.protocols.websocket_socket import Socket
 
 logger = logging.getLogger("jina_asgi")
 
