@@ -15,6 +15,10 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.types import ASGIApp
 
+from jina_asgi.protocols.problem_reader import told
+from jina_asgi.protocols.websocket_link import Dial, Wire, WireClosed
+from jina_asgi.types import EMPTY
+
 _WINDOW = 16  # messages that an app may be ahead of its reader
 
 
@@ -161,11 +165,29 @@ async def connected(
     Raises:
         SocketRefused: the app refused the handshake.
     """
-    parts = urlsplit(url)
     given = list(headers.items() if isinstance(headers, Mapping) else headers)
-    if all(name.lower() != "host" for name, _ in given):
-        given.insert(0, ("host", parts.netloc or "test"))
-    scope = {
+    scope = _scope(url, given, subprotocols, root_path, state or {}, denial=denial)
+    socket = InProcessSocket(app, scope)
+    await socket.open()
+    try:
+        yield socket
+    finally:
+        await socket.close()
+
+
+def _scope(
+    url: str,
+    headers: list[tuple[str, str]],
+    subprotocols: Sequence[str] = (),
+    root_path: str = "",
+    state: Mapping[str, Any] = EMPTY,
+    *,
+    denial: bool = True,
+) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if all(name.lower() != "host" for name, _ in headers):
+        headers = [("host", parts.netloc or "test"), *headers]
+    return {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
@@ -173,17 +195,44 @@ async def connected(
         "path": root_path + parts.path,
         "raw_path": (root_path + parts.path).encode(),
         "query_string": parts.query.encode(),
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in given],
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
         "subprotocols": list(subprotocols),
         "server": (parts.hostname or "test", parts.port or 80),
         "client": ("testclient", 50000),
         "root_path": root_path,
-        "state": dict(state or {}),
+        "state": dict(state),
         "extensions": {"websocket.http.response": {}} if denial else {},
     }
-    socket = InProcessSocket(app, scope)
-    await socket.open()
-    try:
-        yield socket
-    finally:
-        await socket.close()
+
+
+class _Wire:
+    """A socket on an app, for the asking half of the JSON WebSocket."""
+
+    def __init__(self, socket: InProcessSocket) -> None:
+        self._socket = socket
+
+    async def send(self, text: str) -> None:
+        self._socket.send_raw(text)
+
+    async def receive(self) -> str | bytes:
+        try:
+            return await self._socket.receive_raw()
+        except SocketClosed as error:
+            raise WireClosed(error.code, error.reason) from error
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def app_dialler(app: ASGIApp) -> Dial:
+    """What opens sockets on an app, for a Runner or a Client."""
+
+    async def dial(url: str, headers: Mapping[str, str]) -> Wire:
+        socket = InProcessSocket(app, _scope(url, list(headers.items())))
+        try:
+            await socket.open()
+        except SocketRefused as error:
+            raise told(error.status, {}, error.body) from error
+        return _Wire(socket)
+
+    return dial

@@ -182,7 +182,7 @@ class Remote:
             Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
             broke, DeadlineExceeded, ProtocolError.
         """
-        async with _until(asked):
+        async with until(asked):
             with self._surfaced():
                 response = await self._http.post(
                     self._url + (path or asked.endpoint),
@@ -203,7 +203,7 @@ class Remote:
         """
         async with aclosing(self._steps(asked, get)) as steps:
             while True:
-                async with _until(asked):
+                async with until(asked):
                     event = await anext(steps, None)
                 if event is None or event.name == "end":
                     break
@@ -298,7 +298,7 @@ def _bare(asked: Asked) -> bytes:
 
 
 @asynccontextmanager
-async def _until(asked: Asked) -> AsyncIterator[None]:
+async def until(asked: Asked) -> AsyncIterator[None]:
     """Ends what it surrounds with DeadlineExceeded when the call's deadline passes."""
     left = None if asked.deadline is None else asked.deadline - time.monotonic()
     late = DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
