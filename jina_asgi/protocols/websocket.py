@@ -25,6 +25,8 @@ logger = logging.getLogger("jina_asgi")
 PATH = "/-/ws"
 #: A client that offers subprotocols (a browser's only way to send a token) offers this one too, and gets it.
 SUBPROTOCOL = "jina-asgi.json"
+#: In a handshake's `state`: this socket closes by itself once serving ends, when its calls have ended.
+DRAINS = "jina_asgi.drains"
 _JINAS = "bytes"
 _DENIAL = "websocket.http.response"
 
@@ -63,6 +65,7 @@ class WebSocketApp:
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             await _deny(error, scope, send, expose=self._options.expose_errors)
             return
+        scope.setdefault("state", {})[DRAINS] = True
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         await Socket(scope, receive, send, self._find, self._live, self._options).run()
