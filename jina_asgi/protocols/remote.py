@@ -162,6 +162,10 @@ class Remote:
             )
         return Served(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
+    async def close(self) -> None:
+        """Close what it has opened itself: nothing, over HTTP."""
+        return
+
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server says that it can answer."""
         try:

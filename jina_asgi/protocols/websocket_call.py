@@ -6,6 +6,7 @@ Its socket is known here as what writes an event when it is this call's turn.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +24,8 @@ from jina_asgi.protocols.bodies import JSON, answer
 from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.types import Call, Context, Runner
+
+_name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
 
 class Lasting(Live, Protocol):
@@ -129,7 +132,7 @@ class OpenCall:
     async def _answer(self) -> None:
         asked, around, until = self._asked, self._around, self._until
         assert asked is not None
-        name = normalised(asked.endpoint)
+        name = _name(asked.endpoint)
         if name is None:
             raise UnknownEndpoint("Not Found")
         auth, scope = around.options.auth, around.scope

@@ -48,6 +48,10 @@ class SocketRemote(Remote):
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close its sockets; what is open on them ends with ReplicaDied."""
         links, self._links = self._links, {}
         await asyncio.gather(*(link.close() for link in links))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,12 +43,20 @@ class SocketWire:
         await self._connection.close()
 
 
-def dialler(*, tls: Any = None, proxy: bool = False) -> Dial:
-    """What opens connections. `tls` is an SSLContext for wss, by default the system's; `proxy` obeys the environment."""
+def dialler(*, verify: Any = True, proxy: bool = False) -> Dial:
+    """What opens connections.
+
+    Args:
+        verify: how a server's certificate is checked, as httpx takes it: an SSLContext, or False for not at all.
+        proxy: go through the proxy that the environment names.
+    """
+    tls = verify if isinstance(verify, ssl.SSLContext) else ssl.create_default_context()
+    if verify is False:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
 
     async def dial(url: str, headers: Mapping[str, str]) -> Wire:
         options: dict[str, Any] = {"proxy": True if proxy else None}
-        if url.startswith("wss") and tls is not None:
+        if url.startswith("wss"):
             options["ssl"] = tls
         try:
             made = connect(
