@@ -509,3 +509,65 @@ async def test_no_task_is_left_behind() -> None:
             await socket.send(call(number, "/idle", n=1))
         await until(socket, lambda event: event["id"] == 9)
     assert before == asyncio.all_tasks()
+
+
+async def test_without_a_lifespan_calls_cross_to_the_runner_s_own_loop_and_its_end_closes_the_socket() -> None:
+    asgi = JinaASGI(Spoken)
+    async with connected(asgi, "/-/ws") as socket:
+        await socket.send(call(1, "/count", "t"))
+        assert ["t0", "t1", "t2"] == texts(await outcome(socket, 1), 1)
+        await socket.send(call(2, "/idle", "mine", n=1))
+        await socket.receive()
+        await socket.send({"id": 2, "event": "cancel"})
+        assert (await outcome(socket, 2))[-1]["cancelled"]
+        await asyncio.to_thread(asgi.home.close)
+        with pytest.raises(SocketClosed) as closed:
+            await socket.receive()
+        assert 1001 == closed.value.code
+
+
+async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send() -> None:
+    """Some servers raise where we send before they say "disconnect"."""
+    asgi = spoken()
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        if sent:
+            await asyncio.get_running_loop().create_future()
+        if not connects:
+            connects.append(True)
+            return {"type": "websocket.connect"}
+        sent.append("asked")
+        return {"type": "websocket.receive", "text": '{"id": 1, "endpoint": "/greedy", "data": {"text": "gone"}}'}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError
+
+    connects: list[bool] = []
+    async with asgi.lifespan(), asyncio.timeout(5):
+        await asgi({"type": "websocket", "path": "/-/ws", "headers": []}, receive, send)
+
+
+async def test_a_server_that_cancels_a_socket_ends_its_calls_first() -> None:
+    asgi = spoken()
+    async with asgi.lifespan(), connected(asgi, "/-/ws") as witness:
+        incoming: asyncio.Queue[Any] = asyncio.Queue()
+        came = asyncio.Event()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                came.set()
+
+        incoming.put_nowait({"type": "websocket.connect"})
+        incoming.put_nowait(
+            {"type": "websocket.receive", "text": '{"id": 1, "endpoint": "/idle", "data": {"text": "cut", "n": 1}}'}
+        )
+        scope = {"type": "websocket", "path": "/-/ws", "headers": []}
+        served = asyncio.ensure_future(asgi(scope, incoming.get, send))
+        await came.wait()
+        served.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await served
+        await witness.send(call(1, "/closed", "cut"))
+        assert "end" == (await outcome(witness, 1))[-1]["event"]
