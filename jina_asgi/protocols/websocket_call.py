@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -100,8 +100,8 @@ class OpenCall:
             if self._begun and not self.sends:
                 task.cancel()
 
-    async def outcome(self) -> str:
-        """Make the call; its last event.
+    async def outcome(self) -> tuple[str, ...]:
+        """Make the call; its last event, behind the answer where that is one.
 
         Raises:
             Gone: nobody is there to read it. CancelledError: the socket ends.
@@ -110,7 +110,7 @@ class OpenCall:
         try:
             if self._stopped:
                 raise _Stopped
-            await self._answer()
+            return await self._answer()
         except Gone:
             raise
         except asyncio.CancelledError:
@@ -118,18 +118,18 @@ class OpenCall:
             if task is None or task.cancelling() > self._stopped:
                 raise
             if not self._stopped:
-                return self._around.told(self._events, ExecutorError("the call was cancelled by nobody who asked it"))
+                unasked = ExecutorError("the call was cancelled by nobody who asked it")
+                return (self._around.told(self._events, unasked),)
             task.uncancel()
-            return self._events.cancelled()
+            return (self._events.cancelled(),)
         except _Stopped:
-            return self._events.cancelled()
+            return (self._events.cancelled(),)
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            return self._around.told(self._events, error)
+            return (self._around.told(self._events, error),)
         finally:
             self._asked = None
-        return self._events.end()
 
-    async def _answer(self) -> None:
+    async def _answer(self) -> tuple[str, ...]:
         asked, around, until = self._asked, self._around, self._until
         assert asked is not None
         name = _name(asked.endpoint)
@@ -153,18 +153,15 @@ class OpenCall:
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
             if app.endpoint.kind == "stream":
                 await self._stream(runner, call)
-            else:
-                await self._call(runner, call, request.parameters)
+                return (self._events.end(),)
+            result = await runner.call(call)
+            try:
+                body = answer(result, request.parameters, request_id, JSON)
+            except UNWRITABLE as error:
+                raise unwritable(call, error) from error
+            return self._events.answer(body), self._events.end()
         finally:
             ticket.close()
-
-    async def _call(self, runner: Runner, call: Call, parameters: dict[str, Any]) -> None:
-        result = await runner.call(call)
-        try:
-            body = answer(result, parameters, call.context.request_id, JSON)
-        except UNWRITABLE as error:
-            raise unwritable(call, error) from error
-        await self._write(self, self._events.answer(body))
 
     async def _stream(self, runner: Runner, call: Call) -> None:
         async with aclosing(runner.stream(call)) as steps:

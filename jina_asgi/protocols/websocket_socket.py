@@ -1,6 +1,6 @@
 """One JSON WebSocket: many calls at once, each a task that its socket owns.
 
-A call has one event on its way at most, and they take turns: so a reader that is slow pauses the generators, and no
+A call has one event on its way at a time, and they take turns: so a reader that is slow pauses the generators, and no
 stream holds up another. Each call ends in one event, "end" or "error"; the socket's end is the end of all of them.
 """
 
@@ -130,7 +130,7 @@ class Socket:
             return Unread(asked.id, NotReady("draining; ask again, on another connection"))
         if len(self._tasks) >= self._limits.socket_calls:
             return Unread(asked.id, Overloaded(f"{self._limits.socket_calls} calls are open on this WebSocket"))
-        unread = sum(call.unread for call, _ in self._open.values())
+        unread = sum(call.unread for call, _ in self._open.values()) if self._open else 0
         if unread and unread + len(asked.raw) > self._limits.body:
             return Unread(asked.id, Overloaded("the calls of this WebSocket that wait for a place are too large"))
         return None
@@ -149,7 +149,7 @@ class Socket:
                 last = await call.outcome()
             finally:
                 del self._open[identity]  # before the last event: who reads it may use the id again
-            await self._write(call, last)
+            await self._write(call, *last)
         except Gone:
             return
 
@@ -160,8 +160,8 @@ class Socket:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a call on a WebSocket ended without a word", exc_info=error)
 
-    async def _write(self, call: OpenCall | None, text: str) -> None:
-        """Send one event, when it is this call's turn.
+    async def _write(self, call: OpenCall | None, *texts: str) -> None:
+        """Send an event (two where they are a call's last), when it is this call's turn.
 
         Raises:
             Gone: nobody is there to read it.
@@ -172,7 +172,8 @@ class Socket:
             if call is not None:
                 call.sends = True
             try:
-                await self._send({"type": "websocket.send", "text": text})
+                for text in texts:
+                    await self._send({"type": "websocket.send", "text": text})
             except _GONE:
                 self._over = self._lost = True
                 self._finished.set()

@@ -11,7 +11,19 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("codecs", "inprocess", "frames", "echo", "stream", "websocket", "vectors", "batching", "flow", "pool", "arrays")
+NAMES = (
+    "codecs",
+    "inprocess",
+    "frames",
+    "echo",
+    "stream",
+    "websocket",
+    "vectors",
+    "batching",
+    "flow",
+    "pool",
+    "arrays",
+)
 
 
 def main() -> None:
