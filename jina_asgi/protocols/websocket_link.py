@@ -227,3 +227,5 @@ class OpenAsk:
                     pass
             except JinaASGIError:
                 self._over = True  # it has ended in another way: nobody asks any more
+            finally:
+                self._inbox.drop()

@@ -107,21 +107,29 @@ class SocketRemote(Remote):
         """A link with the headers of a call and room for it."""
         headers = {**self._headers, **asked.headers}
         key = frozenset(headers.items())
-        async with self._dialling:
-            most = 0 if streams else _CALLS - 1
-            for link, of in self._links.items():
-                if of == key and link.alive and not link.streams and len(link) <= most:
-                    break
-            else:
-                link = Link(await self._dial(self._address, headers), self.name)
-                self._links[link] = key
-            link.streams = streams
+        link = self._free(key, streams)
+        if link is None:
+            async with self._dialling:
+                link = self._free(key, streams)
+                if link is None:
+                    link = Link(await self._dial(self._address, headers), self.name)
+                    self._links[link] = key
+        link.streams = streams
         return link
+
+    def _free(self, key: _Key, streams: bool) -> Link | None:
+        most = 0 if streams else _CALLS - 1
+        for link, of in self._links.items():
+            if of == key and link.alive and not link.streams and len(link) <= most:
+                return link
+        return None
 
     async def _release(self, link: Link) -> None:
         """A call on a link is over. Dead ones go, and the oldest of those on which nothing is open."""
         link.streams = False
-        idle = [one for one in self._links if not len(one)]
-        for one in [one for one in idle if not one.alive] or idle[:-_KEPT]:
+        idle = [one for one in self._links if not len(one) and not one.streams]
+        leaving = [one for one in idle if not one.alive] or idle[:-_KEPT]
+        for one in leaving:  # before the first of them is waited for: nobody takes them any more
             del self._links[one]
+        for one in leaving:
             await one.close()
