@@ -111,6 +111,9 @@ class InProcessSocket:
         self._left.set()
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
         await self._task
+        while not self._from_app.empty():
+            self._from_app.get_nowait()
+        self._from_app.put_nowait({"type": "ended", "code": code})  # for whoever still waits here
 
     async def _run(self) -> None:
         try:

@@ -571,3 +571,36 @@ async def test_a_server_that_cancels_a_socket_ends_its_calls_first() -> None:
             await served
         await witness.send(call(1, "/closed", "cut"))
         assert "end" == (await outcome(witness, 1))[-1]["event"]
+
+
+async def test_clients_that_leave_at_any_token_leave_nothing() -> None:
+    """Five hundred of them, after 0, 1, 20 or 40 events, most while the next event is being sent."""
+    asgi = spoken()
+    async with asgi.lifespan():
+        before = asyncio.all_tasks()
+        for number in range(500):
+            async with connected(asgi, "/-/ws") as socket:
+                for name in ("a", "b"):
+                    await socket.send(call(name, "/greedy", f"{number}{name}"))
+                for _ in range((0, 1, 20, 40)[number % 4]):
+                    await socket.receive()
+        assert before == asyncio.all_tasks()
+        async with connected(asgi, "/-/ws") as socket:
+            names = [f"{number}{name}" for number in range(500) if number % 4 for name in ("a", "b")]
+            begun = [{"text": name} for name in names if name.endswith("a")]
+            await socket.send({"id": 1, "endpoint": "/closed", "data": begun})
+            assert "end" == (await outcome(socket, 1))[-1]["event"]
+
+
+async def test_a_server_s_figures_show_no_place_that_is_still_taken() -> None:
+    source = Deployment(Spoken, max_queue=4)
+    asgi = JinaASGI(source, wait_ready=True)
+    async with asgi.lifespan():
+        for _ in range(10):
+            async with connected(asgi, "/-/ws") as socket:
+                for number in range(4):
+                    await socket.send(call(number, "/idle", n=1))
+                await until(socket, lambda event: event["id"] == 3)
+        async with connected(asgi, "/-/ws") as socket:
+            await socket.send(call(1, "/count", n=0))
+            assert [{"id": 1, "event": "end"}] == await outcome(socket, 1)
