@@ -16,6 +16,7 @@ from jina_asgi.home import Home
 from jina_asgi.management import Management, without_body
 from jina_asgi.protocols.http import CallApp, EndpointApp, LateApp, PostApp
 from jina_asgi.protocols.watch import DisconnectWatch
+from jina_asgi.protocols.websocket import WebSocketApp
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import AppSettings
 from jina_asgi.source import Source
@@ -32,6 +33,7 @@ class Application:
         self._table = _Table(self.source, self.options)
         self.home = self._table.home
         self._management = self._table.management
+        self.websocket = WebSocketApp(lambda: self._table.served.apps, self.home, self.options)
         self._app: ASGIApp = self._route
         if self.options.cors:
             origins = ["*"] if self.options.cors is True else self.options.cors
@@ -45,8 +47,7 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
+            await self.websocket(route_path(scope), scope, receive, send)
         else:
             raise RuntimeError(f"it answers http, websocket and lifespan, and knows no {scope['type']!r}")
 

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from jina_asgi.clients.asynchronous import AsyncClient
     from jina_asgi.clients.sync import SyncClient
 
-_INSTEAD = {
-    "grpc": "pip install 'jina-asgi[grpc]' will bring gRPC, which is not there yet",
-    "websocket": "Jina's WebSocket is not there yet",
-}
+_INSTEAD = {"grpc": "pip install 'jina-asgi[grpc]' will bring gRPC, which is not there yet"}
 
 
 @overload
@@ -61,7 +58,7 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
         host: its name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A scheme
             decides the protocol.
         port: its port; by default the scheme's own.
-        protocol: "grpc", "http" or "websocket".
+        protocol: "grpc", "http" or "websocket": this library's own JSON WebSocket, with the extra `websocket`.
         asyncio: give the asynchronous Client, whose calls are async generators.
         tls: encrypt, as "https" in `host` does.
         prefetch: how many requests of one call are open at once; inputs are read no further.
@@ -74,7 +71,7 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
         DefinitionError: an address, or an option, that is none.
     """
     address = address_of(host, port, "http" if app is not None else protocol, tls=tls)
-    if address.protocol != "http":
+    if address.protocol in _INSTEAD:
         raise NotSupportedError(
             f"Client(protocol={address.protocol!r}): {_INSTEAD[address.protocol]}; pass protocol='http', or a host such"
             " as 'http://127.0.0.1:8000'"

@@ -11,11 +11,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.plugin import AnySource, JinaASGI
 from jina_asgi.protocols.http import EndpointApp
 from jina_asgi.protocols.openapi import SHARED, operations
+from jina_asgi.protocols.websocket import PATH
 from jina_asgi.types import Endpoint
 
 try:
@@ -29,11 +31,12 @@ _DEPTH = 12
 def router(
     source: AnySource, *, dependencies: Sequence[Any] = (), tags: list[Any] | None = None, **options: Any
 ) -> APIRouter:
-    """An APIRouter with one route an endpoint; its lifespan loads and closes what answers.
+    """An APIRouter with one route an endpoint, and the WebSocket; its lifespan loads and closes what answers.
 
     Args:
         source: a Deployment, a Flow, or an Executor class.
-        dependencies: of FastAPI's, for every route.
+        dependencies: of FastAPI's, for every route. One that asks for a `Request` refuses every WebSocket, which has
+            none: ask for an `HTTPConnection`.
         tags: for the OpenAPI document.
         options: those of `JinaASGI`.
 
@@ -60,6 +63,7 @@ def router(
                 openapi_extra=_operation(app.endpoint, method.lower()),
                 include_in_schema=True,
             )
+    made.add_api_websocket_route(PATH, _socket(asgi))
     return made
 
 
@@ -88,6 +92,13 @@ def _handed_over(app: EndpointApp) -> Any:
 
     endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
     return endpoint
+
+
+def _socket(asgi: JinaASGI) -> Any:
+    async def socket(websocket: WebSocket) -> None:
+        await asgi.websocket(PATH, websocket.scope, websocket.receive, websocket.send)
+
+    return socket
 
 
 class _HandOver(Response):

@@ -19,10 +19,12 @@ from jina_asgi.errors import JinaASGIError
 from jina_asgi.home import announce_end, end_now
 from jina_asgi.processes import place
 from jina_asgi.processes.slots import lease
+from jina_asgi.protocols.websocket import DRAINS
 
 try:
     from gunicorn.arbiter import Arbiter
     from gunicorn.errors import HaltServer
+    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
     from uvicorn.server import Server
     from uvicorn_worker import UvicornWorker
 except ModuleNotFoundError as missing:
@@ -138,6 +140,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self._margin = min(2.0, timeout / 3)
         self._grace = timeout - self._margin
         self.config.timeout_graceful_shutdown = timeout - self._margin / 2
+        if self.config.ws == "auto" and AutoWebSocketsProtocol is not None:
+            self.config.ws = _patient(AutoWebSocketsProtocol)
 
     async def callback_notify(self) -> None:
         """Called every few seconds: tells gunicorn that we live, and ends when gunicorn itself no longer does."""
@@ -159,6 +163,19 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         else:
             if not (server.started or server.should_exit):
                 raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def _patient(protocol: Any) -> Any:
+    """Uvicorn's WebSockets, which it closes at once when it is asked to end; ours finish their calls and close then."""
+
+    class WebSocket(protocol):  # type: ignore[misc]  # which library it is of depends on what is installed
+        def shutdown(self) -> None:
+            scope = getattr(self, "scope", None) or {}  # there is none before the handshake
+            closing = getattr(self, "close_sent", False)
+            if closing or not scope.get("state", {}).get(DRAINS):
+                super().shutdown()
+
+    return WebSocket
 
 
 class _Server(Server):

@@ -11,7 +11,7 @@ import atexit
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from jina_asgi.errors import NotReady
@@ -28,7 +28,7 @@ _AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
 def announce_end() -> None:
     """This process is about to end: every application says so when asked whether it is ready, and none starts anew."""
     for home in list(_HOMES):
-        home.ending = True
+        home.announce()
 
 
 def end_now() -> None:
@@ -45,6 +45,7 @@ class Home:
         self._life: _Life | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._followers: set[Callable[[], None]] = set()
         self.ending = False
         _HOMES.add(self)
 
@@ -57,6 +58,28 @@ class Home:
     def ready(self) -> bool:
         """Whether new calls should be sent here."""
         return self.state == "ready" and not self.ending and not self._trouble()
+
+    @property
+    def leaving(self) -> bool:
+        """Whether what is open is being finished, and nothing new should begin."""
+        return self.ending or self.state == "draining"
+
+    def follow(self, told: Callable[[], None]) -> None:
+        """Have `told` called, from any thread, when `leaving` begins: for what stays open between calls."""
+        self._followers.add(told)
+
+    def unfollow(self, told: Callable[[], None]) -> None:
+        """Have it called no more."""
+        self._followers.discard(told)
+
+    def announce(self) -> None:
+        """This process is about to end."""
+        self.ending = True
+        self._tell()
+
+    def _tell(self) -> None:
+        for told in list(self._followers):
+            told()
 
     def reason(self) -> str:
         """Why the Runner is not ready, for a client: nothing of the cause but its type."""
@@ -125,6 +148,7 @@ class Home:
             raise
         finally:
             life.end(hurry=hurried)
+            self._tell()
             try:
                 await _ended(task, life)
             finally:
@@ -147,7 +171,7 @@ class Home:
 
     def hurry(self) -> None:
         """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""
-        self.ending = True
+        self.announce()
         life = self._life
         if life is not None:
             life.end(hurry=True)
@@ -162,6 +186,7 @@ class Home:
         if thread is not None:
             if life is not None:
                 life.end(hurry=hurry)
+            self._tell()
             thread.join(timeout)
             atexit.unregister(self._exit)
 

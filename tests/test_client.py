@@ -387,7 +387,7 @@ def test_a_closed_client_opens_again(client: Any) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "websocket", None])
+@pytest.mark.parametrize("protocol", ["grpc", None])
 def test_a_protocol_that_is_not_there_yet_is_never_silently_another(protocol: str | None) -> None:
     options: dict[str, Any] = {} if protocol is None else {"protocol": protocol}
     with pytest.raises(NotSupportedError, match=r"pass protocol='http'"):

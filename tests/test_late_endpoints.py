@@ -22,7 +22,7 @@ from jina_asgi.protocols.pipe import PipePair
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.shared import SharedRunner
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.testing import ASGITransport, client, events
+from jina_asgi.testing import ASGITransport, client, events, websocket
 from jina_asgi.types import Endpoint, Runner
 
 HI = {"data": [{"text": "hi"}]}
@@ -428,3 +428,24 @@ def test_fastapi_routes_need_the_endpoints_where_they_are_written() -> None:
     for define in (router, lambda source: include(FastAPI(), source, prefix="/lm")):
         with pytest.raises(DefinitionError, match=r"'late'.*give the Executor's class.*or use mount"):
             define(deployed(Late(Echo)))
+
+
+# Over the WebSocket.
+
+
+async def test_a_websocket_s_calls_wait_for_the_endpoints_and_see_what_they_become() -> None:
+    gate = asyncio.Event()
+    late = Late(Echo, gate)
+    asgi = JinaASGI(deployed(late))
+    async with websocket(asgi) as socket:
+        await socket.send({"id": 1, "endpoint": "/two", **HI})
+        await socket.send({"id": 2, "endpoint": "/new", **HI})
+        gate.set()
+        said = [await socket.receive() for _ in range(4)]
+        assert {1: ["data", "data", "end"], 2: ["error"]} == {
+            number: [event["event"] for event in said if event["id"] == number] for number in (1, 2)
+        }
+    late.becomes(Other)
+    async with websocket(asgi) as socket:
+        await socket.send({"id": 1, "endpoint": "/new", **HI})
+        assert "data" == (await socket.receive())["event"]

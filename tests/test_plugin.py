@@ -435,19 +435,6 @@ async def test_limits_may_be_left_out_by_none() -> None:
 # ASGI itself.
 
 
-async def test_a_websocket_is_turned_away() -> None:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await JinaASGI(Echo)({"type": "websocket", "path": "/-/ws", "headers": []}, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
-
-
 async def test_a_scope_of_another_type_is_an_error_and_no_silence() -> None:
     async def never(*_: Any) -> Any:
         raise AssertionError

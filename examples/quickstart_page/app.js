@@ -1,6 +1,7 @@
 // The page's behaviour: wait for the model, send a prompt, show its tokens, stop it.
 
 import { events } from "./events.js";
+import { Socket } from "./socket.js";
 
 const $ = (id) => document.getElementById(id);
 const RANGES = ["temperature", "top_p", "max_new_tokens", "repetition_penalty"];
@@ -49,7 +50,8 @@ function prompt() {
   return system ? { text: $("prompt").value, system } : { text: $("prompt").value };
 }
 
-// One generation at a time, each with its own AbortController: aborting closes the connection, which stops the model.
+// One generation at a time, each with its own AbortController: aborting closes the connection, or cancels the call on the
+// WebSocket; either stops the model.
 
 let running = null;
 
@@ -60,16 +62,10 @@ async function generate() {
   showButtons();
   const polling = setInterval(showSlots, 1000);
   try {
-    const response = await fetch("lm/stream", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ data: prompt(), parameters: parameters() }),
-      signal: stopping.signal,
-    });
-    if (!response.ok) throw await problem(response);
-    for await (const { name, data } of events(response)) {
+    const answer = $("transport").value === "ws" ? overSocket : overHttp;
+    for await (const { name, data } of answer({ data: prompt(), parameters: parameters() }, stopping.signal)) {
       if (name === "update") run.add(data);
-      else if (name === "error") throw new Error(data.detail);
+      else if (name === "error") throw problem(data);
       else if (name === "end") run.ended = true;
     }
     if (!run.ended) throw new Error("The connection ended before the answer did.");
@@ -85,11 +81,26 @@ async function generate() {
   }
 }
 
-async function problem(response) {
-  const { detail } = await response.json().catch(() => ({}));
-  if (response.status === 503) askReady();
+// Two ways to the same endpoint: a request whose answer is a stream of events, or a call on the page's one WebSocket.
+
+async function* overHttp(message, signal) {
+  const response = await fetch("lm/stream", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(message),
+    signal,
+  });
+  if (!response.ok) throw problem({ status: response.status, ...(await response.json().catch(() => ({}))) });
+  yield* events(response);
+}
+
+const socket = new Socket("lm/-/ws");
+const overSocket = (message, signal) => socket.events("/stream", message, signal);
+
+function problem({ status, detail }) {
+  if (status === 503) askReady();
   const listed = Array.isArray(detail) ? detail.map((one) => `${one.loc?.at(-1) ?? ""}: ${one.msg}`).join("; ") : detail;
-  return new Error(listed || `The server answered ${response.status}.`);
+  return new Error(listed || `The server answered ${status}.`);
 }
 
 /** What one generation shows: its text, its figures, the rhythm of its tokens. */
@@ -209,7 +220,10 @@ for (const chip of document.querySelectorAll(".chip")) {
   });
 }
 // A page that the browser keeps for its "back" button keeps its connections too.
-addEventListener("pagehide", () => running?.abort());
+addEventListener("pagehide", () => {
+  running?.abort();
+  socket.close();
+});
 for (const name of RANGES) {
   const show = () => ($(`${name}-value`).textContent = $(name).value);
   $(name).addEventListener("input", show);

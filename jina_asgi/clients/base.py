@@ -41,7 +41,9 @@ class BaseClient:
             if found is None:
                 for other in [other for other in self._connections if other.is_closed()]:
                     del self._connections[other]
-                found = self._connections[loop] = Connection(self.address.url, self._settings, self._app)
+                over = self.address.protocol
+                found = Connection(self.address.url, self._settings, self._app, over=over)
+                self._connections[loop] = found
             return found
 
     def _ahead(self, prefetch: int | None) -> int:

@@ -35,6 +35,7 @@ class Connection:
         settings: ClientSettings,
         app: Any = None,
         *,
+        over: str = "http",
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._http = httpx.AsyncClient(
@@ -45,9 +46,17 @@ class Connection:
             verify=settings.verify,
             trust_env=settings.proxy,
         )
-        self._remote, self._draw = Remote(self._http, url), draw
+        self._remote, self._draw = self._remote_at(url, settings, over), draw
         self._served: Served | None = None
         self._describing = asyncio.Lock()
+
+    def _remote_at(self, url: str, settings: ClientSettings, over: str) -> Remote:
+        if over == "http":
+            return Remote(self._http, url)
+        from jina_asgi.protocols.websocket_remote import SocketRemote  # where it is asked for
+        from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
+
+        return SocketRemote(self._http, url, dialler(verify=settings.verify, proxy=settings.proxy))
 
     async def ask(self, docs: list[BaseModel], question: Question) -> Response:
         """One request, as often as its retries say; an error is in the response.
@@ -108,6 +117,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close what is connected."""
+        await self._remote.close()
         await self._http.aclose()
 
     async def _known(self, headers: Mapping[str, str]) -> Served:

@@ -38,7 +38,7 @@ logger = logging.getLogger("jina_asgi")
 
 T = TypeVar("T")
 #: What writing an answer may raise where an Executor's documents hold something that has no such form.
-_UNWRITABLE = (InvalidDocs, TypeError, ValueError, ArithmeticError, RecursionError)
+UNWRITABLE = (InvalidDocs, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Live(Protocol):
@@ -92,7 +92,7 @@ class CallApp(ABC):
                 raise MethodNotAllowed(self.methods)
             until = deadline(headers)
             live = self._live.runner()
-            runner = await (live if until is None else _within(until, live))
+            runner = await (live if until is None else within(until, live))
             ticket = runner.admit(self.name, size=length(headers, limit))
             try:
                 raw = await read_body(receive, limit)
@@ -135,7 +135,7 @@ class EndpointApp(CallApp):
             endpoint.name, ("POST", "GET") if endpoint.kind == "stream" else ("POST",), live, options, watch
         )
         self.endpoint = endpoint
-        self._bodies = Bodies(endpoint, options.limits)
+        self.bodies = Bodies(endpoint, options.limits)
         self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
     async def reply(
@@ -144,7 +144,7 @@ class EndpointApp(CallApp):
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
-        request = self._bare(scope, raw, media) if bare else self._bodies.read(media, raw)
+        request = self._bare(scope, raw, media) if bare else self.bodies.read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -156,8 +156,8 @@ class EndpointApp(CallApp):
         wanted = JSON if media == JSON and b"msgpack" not in accept else accepted(accept, media)
         try:
             body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
-        except _UNWRITABLE as error:
-            raise _unwritable(call, error) from error
+        except UNWRITABLE as error:
+            raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
     async def _stream(self, runner: Runner, call: Call, sent: Sent) -> None:
@@ -168,8 +168,8 @@ class EndpointApp(CallApp):
                     codec = docs.codec
                     try:
                         data = codec.dumps(codec.to_json(docs.typed)[0])
-                    except _UNWRITABLE as error:
-                        raise _unwritable(call, error) from error
+                    except UNWRITABLE as error:
+                        raise unwritable(call, error) from error
                     await writer.write(sse.update(data))
                     if sent.watched is not None and sent.watched.gone:  # the server's `send` swallowed our cancel
                         raise ClientGone
@@ -193,13 +193,13 @@ class EndpointApp(CallApp):
         if raw:
             if media != JSON:
                 raise UnsupportedMedia(f"expected content-type {JSON}, got {media or 'none'!r}")
-            return self._bodies.read_doc(loads_object(raw))
+            return self.bodies.read_doc(loads_object(raw))
         try:
             query = parse_qs(scope["query_string"].decode(), keep_blank_values=True, max_num_fields=1000)
         except ValueError as error:
             raise InvalidRequest(f"the query string cannot be read: {error}") from None
         fields = {k: v[0] if len(v) == 1 and k not in self._repeated else v for k, v in query.items()}
-        return self._bodies.read_doc(fields)
+        return self.bodies.read_doc(fields)
 
 
 class PostApp(CallApp):
@@ -279,7 +279,7 @@ async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:
     return identity
 
 
-async def _within(until: float, work: Awaitable[T]) -> T:
+async def within(until: float, work: Awaitable[T]) -> T:
     """Wait for `work` until the deadline of a call that has not begun.
 
     Raises:
@@ -294,7 +294,7 @@ async def _within(until: float, work: Awaitable[T]) -> T:
         raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
 
 
-def _unwritable(call: Call, error: Exception) -> ExecutorError:
+def unwritable(call: Call, error: Exception) -> ExecutorError:
     """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
     return ExecutorError(f"{call.endpoint} answered what cannot be written: {error}", endpoint=call.endpoint)
 

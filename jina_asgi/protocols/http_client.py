@@ -77,7 +77,7 @@ class HttpRunner:
         startup_timeout: float = 30.0,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise DefinitionError(f"HttpRunner({url!r}): expected a URL such as 'http://models:8000/lm'")
+            raise DefinitionError(f"{type(self).__name__}({url!r}): expected a URL such as 'http://models:8000/lm'")
         self._url, self._http, self._transport = url, http, transport
         self._given, self._endpoints = endpoints, endpoints
         self._grace, self._startup_timeout = grace, startup_timeout
@@ -140,8 +140,7 @@ class HttpRunner:
     async def lifespan(self) -> AsyncIterator[None]:
         if self._remote is not None:
             raise NotReady(f"a lifespan of this Runner of {self._url} is open already")
-        async with self._client() as http:
-            remote = Remote(http, self._url)
+        async with self._client() as http, self._reached(http) as remote:
             try:
                 async with asyncio.timeout(self._startup_timeout):
                     self._served = await remote.served()
@@ -157,6 +156,11 @@ class HttpRunner:
                     await self._finish()
                 finally:
                     self._remote = None
+
+    @asynccontextmanager
+    async def _reached(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
+        """What calls are sent to."""
+        yield Remote(http, self._url)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:

@@ -162,6 +162,10 @@ class Remote:
             )
         return Served(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
+    async def close(self) -> None:
+        """Close what it has opened itself: nothing, over HTTP."""
+        return
+
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server says that it can answer."""
         try:
@@ -182,7 +186,7 @@ class Remote:
             Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
             broke, DeadlineExceeded, ProtocolError.
         """
-        async with _until(asked):
+        async with until(asked):
             with self._surfaced():
                 response = await self._http.post(
                     self._url + (path or asked.endpoint),
@@ -203,7 +207,7 @@ class Remote:
         """
         async with aclosing(self._steps(asked, get)) as steps:
             while True:
-                async with _until(asked):
+                async with until(asked):
                     event = await anext(steps, None)
                 if event is None or event.name == "end":
                     break
@@ -298,7 +302,7 @@ def _bare(asked: Asked) -> bytes:
 
 
 @asynccontextmanager
-async def _until(asked: Asked) -> AsyncIterator[None]:
+async def until(asked: Asked) -> AsyncIterator[None]:
     """Ends what it surrounds with DeadlineExceeded when the call's deadline passes."""
     left = None if asked.deadline is None else asked.deadline - time.monotonic()
     late = DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")

@@ -22,7 +22,8 @@ class Limits:
         body: bytes of a request's body.
         docs: documents in a request.
         depth: how deep JSON may nest.
-        stream_idle: seconds without an event after which a stream gets a heartbeat comment.
+        stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
+        socket_calls: calls that are open at once on one WebSocket.
 
     Raises:
         DefinitionError: a limit that is no number above zero.
@@ -32,6 +33,7 @@ class Limits:
     docs: int = 10_000
     depth: int = 64
     stream_idle: float = 15.0
+    socket_calls: int = 64
 
     def __post_init__(self) -> None:
         for field in fields(self):

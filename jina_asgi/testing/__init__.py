@@ -1,7 +1,11 @@
-"""For tests: an httpx client on an app with no sockets, and the contract of every Runner as checks to run.
+"""For tests: an httpx client, or a WebSocket, on an app with no sockets, and the contract of every Runner as checks to run.
 
 async with client(app) as http:
     answer = await http.post("/lm/default", json={"data": [{"text": "hi"}]})
+
+async with websocket(app, "/lm/-/ws") as socket:
+    await socket.send({"id": 1, "endpoint": "/default", "data": [{"text": "hi"}]})
+    event = await socket.receive()
 
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)
 async def test_my_runner(check):
@@ -9,8 +13,19 @@ async def test_my_runner(check):
 """
 
 from jina_asgi.protocols.in_process import ASGITransport
+from jina_asgi.protocols.in_process_socket import InProcessSocket, SocketClosed, SocketRefused
 from jina_asgi.protocols.sse_reader import Event, events
 from jina_asgi.testing.conformance import runner_conformance
-from jina_asgi.testing.transport import client
+from jina_asgi.testing.transport import client, websocket
 
-__all__ = ["ASGITransport", "Event", "client", "events", "runner_conformance"]
+__all__ = [
+    "ASGITransport",
+    "Event",
+    "InProcessSocket",
+    "SocketClosed",
+    "SocketRefused",
+    "client",
+    "events",
+    "runner_conformance",
+    "websocket",
+]

@@ -1,4 +1,4 @@
-"""An httpx client on an ASGI app: no sockets, real streaming, the app's lifespan run around it."""
+"""An httpx client, or a WebSocket, on an ASGI app: no sockets, real streaming, the app's lifespan run around it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from jina_asgi.protocols.in_process import ASGITransport
+from jina_asgi.protocols.in_process_socket import InProcessSocket, connected
 
 
 @asynccontextmanager
@@ -32,6 +33,25 @@ async def client(
         transport = ASGITransport(app, root_path=root_path, state=state)
         async with httpx.AsyncClient(transport=transport, base_url=base_url, **options) as http:
             yield http
+
+
+@asynccontextmanager
+async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncIterator[InProcessSocket]:
+    """A WebSocket on an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
+
+    The app's lifespan is run around it. Leaving tells the app that its client left, and waits for the app to end.
+
+    Args:
+        app: any ASGI application: a JinaASGI, or a host that one is mounted in.
+        path: where the app has its WebSocket: "/lm/-/ws" where it is mounted at "/lm".
+        options: `headers`, `subprotocols`, `root_path`.
+
+    Raises:
+        SocketRefused: the app refused the handshake; `status` and `body` are its answer.
+        RuntimeError: the app's startup or shutdown failed; the message is the app's.
+    """
+    async with _lifespan(app) as state, connected(app, path, state=state, **options) as socket:
+        yield socket
 
 
 @asynccontextmanager

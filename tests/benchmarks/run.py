@@ -17,6 +17,7 @@ NAMES = (
     "frames",
     "echo",
     "stream",
+    "websocket",
     "vectors",
     "batching",
     "flow",

@@ -14,7 +14,8 @@ from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from work import DIM, TOKENS, token
 
 
@@ -68,6 +69,35 @@ async def raw(request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+async def websocket(socket: WebSocket) -> None:
+    """The events of our JSON WebSocket, as little as Starlette can do: no validation, one call after another."""
+    await socket.accept()
+    try:
+        while True:
+            asked = json.loads(await socket.receive_text())
+            header = {"request_id": uuid.uuid4().hex, "target_executor": ""}
+            answer = {"id": asked["id"], "event": "data", "data": asked["data"], "parameters": {}, "header": header}
+            await socket.send_text(json.dumps(answer))
+            await socket.send_text(json.dumps({"id": asked["id"], "event": "end"}))
+    except WebSocketDisconnect:
+        return
+
+
+async def websocket_checked(socket: WebSocket) -> None:
+    """The same with the validation that `echo` has."""
+    await socket.accept()
+    try:
+        while True:
+            raw = await socket.receive_text()
+            asked, body = json.loads(raw), Body.model_validate_json(raw)
+            header = Header(request_id=uuid.uuid4().hex)
+            answer = Answer(data=body.data, parameters=body.parameters, header=header).model_dump()
+            await socket.send_text(json.dumps({"id": asked["id"], "event": "data", **answer}))
+            await socket.send_text(json.dumps({"id": asked["id"], "event": "end"}))
+    except WebSocketDisconnect:
+        return
+
+
 async def vectors(request: Request) -> Response:
     docs = (await request.json())["data"]
     doubled = np.array([doc["vector"] for doc in docs], np.float32) * 2
@@ -85,7 +115,12 @@ async def doubled_bytes(request: Request) -> Response:
 
 ROUTES = {route.__name__: route for route in (echo, sse, raw, vectors, same_bytes, doubled_bytes)}
 
+SOCKETS = {route.__name__: route for route in (websocket, websocket_checked)}
+
 if __name__ == "__main__":
     port, name = sys.argv[1:]
-    app = Starlette(routes=[Route("/run", ROUTES[name], methods=["POST"])])
+    routes: list[BaseRoute] = [Route("/run", ROUTES.get(name, echo), methods=["POST"])]
+    if name in SOCKETS:
+        routes.append(WebSocketRoute("/-/ws", SOCKETS[name]))
+    app = Starlette(routes=routes)
     uvicorn.run(app, port=int(port), log_level="warning", access_log=False)

@@ -72,6 +72,10 @@ class Page:
         self.set(prompt=prompt, **fields)
         self.find("go").click()
 
+    def stream_by(self, transport: str) -> None:
+        """ "sse" or "ws"."""
+        self.set(transport=transport)
+
     def stop(self) -> None:
         self.find("stop").click()
 

@@ -23,7 +23,12 @@ new MutationObserver((changes) => {
 """
 
 
-def test_tokens_appear_one_by_one(page: Page) -> None:
+both_ways = pytest.mark.parametrize("transport", ["sse", "ws"])
+
+
+@both_ways
+def test_tokens_appear_one_by_one(page: Page, transport: str) -> None:
+    page.stream_by(transport)
     page.run(_WATCH_TEXT)
     page.generate("Count from one to twenty.", temperature=0, max_new_tokens=48)
     assert page.until_ended() in ("by itself", "at the limit")
@@ -39,7 +44,9 @@ def test_tokens_appear_one_by_one(page: Page) -> None:
     assert [entry for entry in page.complaints() if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
-def test_stop_frees_the_models_slot_within_a_second(page: Page, app: Any) -> None:
+@both_ways
+def test_stop_frees_the_models_slot_within_a_second(page: Page, app: Any, transport: str) -> None:
+    page.stream_by(transport)
     page.generate("Write a very long story.", **ENDLESS)
     page.until_tokens(5)
     assert app.running() == 1
@@ -54,7 +61,9 @@ def test_stop_frees_the_models_slot_within_a_second(page: Page, app: Any) -> Non
     assert not page.answer.startswith(written), "the next answer starts afresh"
 
 
-def test_leaving_the_page_frees_the_models_slot(page: Page, app: Any) -> None:
+@both_ways
+def test_leaving_the_page_frees_the_models_slot(page: Page, app: Any, transport: str) -> None:
+    page.stream_by(transport)
     page.generate("Write a very long story.", **ENDLESS)
     page.until_tokens(3)
     page.driver.get("about:blank")
@@ -80,6 +89,39 @@ def test_two_tabs_generate_at_once(new_page: Callable[..., Page], app: Any) -> N
     pages[1].stop()
 
 
+_TWENTY_STREAMS = """
+const [count, done] = arguments;
+import("/page/socket.js").then(async ({ Socket }) => {
+  const real = window.WebSocket;
+  let sockets = 0;
+  window.WebSocket = class extends real { constructor(...given) { super(...given); sockets += 1; } };
+  const socket = new Socket("lm/-/ws");
+  const parameters = { temperature: 0, max_new_tokens: 8 };
+  const one = async (number) => {
+    let text = "", ended = "";
+    for await (const { name, data } of socket.events("/stream", { data: { text: `Say ${number % 2}.` }, parameters })) {
+      if (name === "update") text += data.text;
+      else ended = name;
+    }
+    return [text, ended];
+  };
+  await socket.events("/state", { data: {} }).next();
+  const answers = await Promise.all(Array.from({ length: count }, (_, number) => one(number)));
+  socket.close();
+  done([sockets, answers]);
+}).catch((error) => done(["failed", String(error)]));
+"""
+
+
+def test_twenty_streams_share_one_socket(page: Page) -> None:
+    page.driver.set_script_timeout(90)
+    sockets, answers = page.driver.execute_async_script(_TWENTY_STREAMS, 20)
+    assert 1 == sockets, answers
+    assert ["end"] * 20 == [ended for _, ended in answers]
+    assert all(text for text, _ in answers)
+    assert answers[:2] * 10 == answers, "the same question has the same answer, greedily, on whichever stream"
+
+
 def test_the_apps_own_route_answers_while_the_model_writes(page: Page, app: Any) -> None:
     page.generate("Write a very long story.", **ENDLESS)
     page.until_tokens(3)
@@ -87,7 +129,9 @@ def test_the_apps_own_route_answers_while_the_model_writes(page: Page, app: Any)
     page.stop()
 
 
-def test_the_servers_reason_for_refusing_is_shown(page: Page) -> None:
+@both_ways
+def test_the_servers_reason_for_refusing_is_shown(page: Page, transport: str) -> None:
+    page.stream_by(transport)
     page.generate("x " * 3000)
     page.until(lambda: page.error)
     assert page.error == "the prompt has 3031 tokens; with the answer at most 2048 fit"

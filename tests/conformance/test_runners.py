@@ -10,7 +10,9 @@ import pytest
 
 from jina_asgi import Deployment, Executor, Flow, JinaASGI, ReplicaPool
 from jina_asgi.protocols.http_client import HttpRunner
+from jina_asgi.protocols.in_process_socket import app_dialler
 from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.protocols.websocket_client import WebSocketRunner
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.runners.wrapper import Wrapper
@@ -110,6 +112,24 @@ def over_a_socket(uses: type[Executor], /, *, grace: float = 30.0, **options: An
 over_a_socket.confirms_closing = False  # type: ignore[attr-defined]  # a check reads it
 
 
+def over_a_websocket_in_process(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
+    asgi = application(uses, grace=grace, **options)
+    asked = WebSocketRunner(
+        "http://test",
+        dial=app_dialler(asgi),
+        transport=ASGITransport(asgi),
+        endpoints=asgi.source.endpoints,
+        grace=grace,
+    )
+    return Served(asked, asgi.lifespan)
+
+
+def over_a_websocket(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
+    asgi, port = application(uses, grace=grace, **options), free_port()
+    asked = WebSocketRunner(f"http://127.0.0.1:{port}", endpoints=asgi.source.endpoints, grace=grace)
+    return Served(asked, asgi.lifespan, lambda: serving(asgi, port=port))
+
+
 RUNNERS = [
     local,
     over_a_pipe,
@@ -123,6 +143,8 @@ RUNNERS = [
     sharded,
     over_http,
     over_a_socket,
+    over_a_websocket_in_process,
+    over_a_websocket,
 ]
 
 

@@ -152,7 +152,7 @@ async def residue() -> dict[str, list[str]]:
 
 async def both(scope: Scope, receive: Receive, send: Send) -> None:
     """`asgi` at the root, and `host`, in one server; one lifespan starts both."""
-    at_root = scope["type"] == "http" and not scope["path"].startswith("/lm")
+    at_root = scope["type"] != "lifespan" and not scope["path"].startswith("/lm")
     await (asgi if at_root else host)(scope, receive, send)
 
 

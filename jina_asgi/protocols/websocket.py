@@ -1,0 +1,106 @@
+"""The JSON WebSocket as an ASGI application: who may open one. What is said on it is in `websocket_socket`.
+
+A handshake is refused by an HTTP response where the server can send one, else by its 403.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.errors import NotReady, UnknownEndpoint
+from jina_asgi.protocols._origin import may_connect
+from jina_asgi.protocols.http import EndpointApp, HttpOptions, authenticate
+from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.websocket_call import Lasting
+from jina_asgi.protocols.websocket_socket import Socket
+
+logger = logging.getLogger("jina_asgi")
+
+PATH = "/-/ws"
+#: A client that offers subprotocols (a browser's only way to send a token) offers this one too, and gets it.
+SUBPROTOCOL = "jina-asgi.json"
+#: In a handshake's `state`: this socket closes by itself once serving ends, when its calls have ended.
+DRAINS = "jina_asgi.drains"
+_JINAS = "bytes"
+_DENIAL = "websocket.http.response"
+
+
+class SocketOptions(HttpOptions, Protocol):
+    """What an application decides for all its sockets."""
+
+    @property
+    def cors(self) -> bool | Sequence[str]: ...
+
+
+class WebSocketApp:
+    """Opens sockets at `PATH`.
+
+    Args:
+        find: the application of each endpoint; raises NotReady while they are not known.
+        live: where the Runner lives.
+        options: those of the application: `auth`, `cors`, `limits`, `expose_errors`.
+    """
+
+    def __init__(self, find: Callable[[], Mapping[str, EndpointApp]], live: Lasting, options: SocketOptions) -> None:
+        self._find, self._live, self._options = find, live, options
+
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one handshake to `path`, below the prefix of the application, and the socket that it opens."""
+        if (await receive())["type"] != "websocket.connect":
+            return
+        offered = scope.get("subprotocols", ())
+        if path == "/" and _JINAS in offered:
+            await send({"type": "websocket.accept", "subprotocol": _JINAS})
+            reason = "Jina's WebSocket needs the extra grpc: pip install 'jina-asgi[grpc]'"
+            await send({"type": "websocket.close", "code": 4406, "reason": reason})
+            return
+        try:
+            await self._admit(path, scope)
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await _deny(error, scope, send, expose=self._options.expose_errors)
+            return
+        scope.setdefault("state", {})[DRAINS] = True
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await Socket(scope, receive, send, self._find, self._live, self._options).run()
+
+    async def _admit(self, path: str, scope: Scope) -> None:
+        """Return where a socket may be opened.
+
+        Raises:
+            HTTPException: 403, by a page of another origin. Unauthenticated, UnknownEndpoint, NotReady.
+        """
+        if not may_connect(scope["headers"], self._options.cors):
+            raise HTTPException(403, "this origin may not connect; the option `cors` of JinaASGI allows others")
+        if self._options.auth is not None:
+            await authenticate(self._options.auth, path, scope)
+        if path != PATH:
+            raise UnknownEndpoint("Not Found")
+        if self._live.leaving:
+            raise NotReady("draining; try again later")
+
+
+async def _deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:
+    status, body, headers = problem(error, expose=expose)
+    try:
+        if _DENIAL in (scope.get("extensions") or {}):
+            raw = orjson.dumps(body, default=repr)
+            length = str(len(raw)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+            await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
+            await send({"type": f"{_DENIAL}.body", "body": raw})
+        else:
+            await send({"type": "websocket.close", "code": 4000 + status, "reason": _short(str(body["detail"]))})
+    except OSError:
+        logger.debug("a client left before its handshake was refused")
+
+
+def _short(reason: str) -> str:
+    """As much of a reason as a close frame holds: 123 bytes."""
+    return reason.encode()[:123].decode("utf-8", "ignore")

@@ -1,0 +1,179 @@
+"""One call on a JSON WebSocket: who asks, a place in the queue, the documents, the answer, and one last event.
+
+Its socket is known here as what writes an event when it is this call's turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from jina_asgi.endpoints import normalised
+from jina_asgi.errors import DeadlineExceeded, ExecutorError, Unavailable, UnknownEndpoint
+from jina_asgi.protocols._socket_messages import Asked, Events
+from jina_asgi.protocols.bodies import JSON, answer
+from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
+from jina_asgi.protocols.problems import problem
+from jina_asgi.types import Call, Context, Runner
+
+_name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
+
+
+class Lasting(Live, Protocol):
+    """Where the Runner lives, and who says when that ends."""
+
+    @property
+    def leaving(self) -> bool: ...
+
+    def follow(self, told: Callable[[], None]) -> None: ...
+
+    def unfollow(self, told: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What all calls of one socket have in common.
+
+    Attributes:
+        scope: the handshake's, and `headers` its headers.
+        find: the application of each endpoint; raises NotReady while they are not known.
+        live: where the Runner is.
+        options: those of the application.
+    """
+
+    scope: Scope
+    headers: Headers
+    find: Callable[[], Mapping[str, EndpointApp]]
+    live: Lasting
+    options: HttpOptions
+
+    def told(self, events: Events, error: Exception) -> str:
+        """The event that tells of an error."""
+        status, body, _ = problem(error, expose=self.options.expose_errors)
+        return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
+
+
+class Gone(Exception):  # an event, and nobody's error
+    """The client is gone: nobody is told anything any more."""
+
+
+class _Stopped(Exception):  # an event too
+    """The client said "cancel"."""
+
+
+class OpenCall:
+    """One call, from its message to its last event.
+
+    Attributes:
+        sends: its event is being sent, which is not to be interrupted: on some servers that would cut the frame.
+        spoke_since: since when nobody else has spoken.
+        unread: bytes of documents that have not been read yet.
+    """
+
+    __slots__ = ("_around", "_asked", "_begun", "_events", "_stopped", "_until", "_write", "sends", "spoke_since")
+
+    def __init__(self, asked: Asked, around: Around, write: Callable[[OpenCall, str], Awaitable[None]]) -> None:
+        self._asked: Asked | None = asked
+        self._around, self._write = around, write
+        self._events = Events(asked.id)
+        self._until = None if asked.timeout is None else time.monotonic() + asked.timeout
+        self._begun = self._stopped = self.sends = False
+        self.spoke_since = 0.0
+
+    @property
+    def unread(self) -> int:
+        return 0 if self._asked is None else len(self._asked.raw)
+
+    def stop(self, task: asyncio.Task[None]) -> None:
+        """The client says "cancel": end its work, which `task` does, at once or where it next can."""
+        if not self._stopped:
+            self._stopped = True
+            if self._begun and not self.sends:
+                task.cancel()
+
+    async def outcome(self) -> tuple[str, ...]:
+        """Make the call; its last event, behind the answer where that is one.
+
+        Raises:
+            Gone: nobody is there to read it. CancelledError: the socket ends.
+        """
+        self._begun = True
+        try:
+            if self._stopped:
+                raise _Stopped
+            return await self._answer()
+        except Gone:
+            raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() > self._stopped:
+                raise
+            if not self._stopped:
+                unasked = ExecutorError("the call was cancelled by nobody who asked it")
+                return (self._around.told(self._events, unasked),)
+            task.uncancel()
+            return (self._events.cancelled(),)
+        except _Stopped:
+            return (self._events.cancelled(),)
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            return (self._around.told(self._events, error),)
+        finally:
+            self._asked = None
+
+    async def _answer(self) -> tuple[str, ...]:
+        asked, around, until = self._asked, self._around, self._until
+        assert asked is not None
+        name = _name(asked.endpoint)
+        if name is None:
+            raise UnknownEndpoint("Not Found")
+        auth, scope = around.options.auth, around.scope
+        identity = await authenticate(auth, name, scope) if auth else scope.get("user")
+        live = around.live.runner()
+        runner = await (live if until is None else within(until, live))
+        app = around.find().get(name)
+        if app is None:
+            raise UnknownEndpoint("Not Found")
+        ticket = runner.admit(name, size=len(asked.raw))
+        try:
+            if until is not None and time.monotonic() >= until:
+                raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
+            request = app.bodies.read(JSON, asked.raw)
+            asked = self._asked = None
+            request_id = request.request_id or os.urandom(16).hex()
+            context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
+            call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
+            if app.endpoint.kind == "stream":
+                await self._stream(runner, call)
+                return (self._events.end(),)
+            result = await runner.call(call)
+            try:
+                body = answer(result, request.parameters, request_id, JSON)
+            except UNWRITABLE as error:
+                raise unwritable(call, error) from error
+            return self._events.answer(body), self._events.end()
+        finally:
+            ticket.close()
+
+    async def _stream(self, runner: Runner, call: Call) -> None:
+        async with aclosing(runner.stream(call)) as steps:
+            async for docs in steps:
+                codec = docs.codec
+                try:
+                    data = codec.dumps(codec.to_json(docs.typed)[0])
+                except UNWRITABLE as error:
+                    raise unwritable(call, error) from error
+                await self._write(self, self._events.doc(data))
+                if self._stopped:
+                    raise _Stopped
+
+
+__all__ = ["Around", "Gone", "Lasting", "OpenCall"]

@@ -1,0 +1,234 @@
+"""One JSON WebSocket: many calls at once, each a task that its socket owns.
+
+A call has one event on its way at a time, and they take turns: so a reader that is slow pauses the generators, and no
+stream holds up another. Each call ends in one event, "end" or "error"; the socket's end is the end of all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
+from jina_asgi.protocols._socket_messages import PING, Asked, Cancelled, Events, Identity, Unread, read
+from jina_asgi.protocols.http import EndpointApp, HttpOptions
+from jina_asgi.protocols.websocket_call import Around, Gone, Lasting, OpenCall
+
+logger = logging.getLogger("jina_asgi")
+
+_TURN = 0.001  # seconds of one call's events after which others get their turn
+#: What `send` raises where the client is gone: a server's own kind of OSError, or Starlette's word for it.
+_GONE = (OSError, WebSocketDisconnect)
+
+
+class _Closing(NamedTuple):
+    """Why we close a socket."""
+
+    code: int
+    reason: str
+
+
+class Socket:
+    """One accepted WebSocket; `run` it to its end.
+
+    Args:
+        scope, receive, send: ASGI's.
+        find: the application of each endpoint; raises NotReady while they are not known.
+        live: where the Runner is.
+        options: those of the application.
+    """
+
+    #: The call that spoke last, on any socket: one that never waits yields to the loop now and then.
+    _speaking: ClassVar[OpenCall | None] = None
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        find: Callable[[], Mapping[str, EndpointApp]],
+        live: Lasting,
+        options: HttpOptions,
+    ) -> None:
+        self._receive, self._send, self._limits = receive, send, options.limits
+        self._around = Around(scope, Headers(raw=scope["headers"]), find, live, options)
+        self._loop = asyncio.get_running_loop()
+        self._writing = asyncio.Lock()
+        self._open: dict[Identity, tuple[OpenCall, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = self._lost = self._draining = False
+        self._finished = asyncio.Event()
+        self._sent = self._loop.time()
+
+    async def run(self) -> None:
+        """Answer until the client leaves, breaks a rule of the protocol, or serving ends; then nothing runs any more."""
+        live = self._around.live
+        reading = self._loop.create_task(self._read())
+        finished = self._loop.create_task(self._finished.wait())
+        timer = self._loop.create_task(self._keep_alive())
+        live.follow(self._leave)
+        if live.leaving:
+            self._drain()
+        try:
+            await asyncio.wait([reading, finished], return_when=asyncio.FIRST_COMPLETED)
+            closing = reading.result() if reading.done() else _Closing(1001, "draining")
+        finally:
+            self._over = True
+            live.unfollow(self._leave)
+            await _ended({reading, finished, timer, *self._tasks})
+        if closing is not None and not self._lost:
+            try:
+                await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+            except _GONE:
+                logger.debug("a WebSocket's client left before it was closed")
+
+    async def _read(self) -> _Closing | None:
+        """Begin calls and stop them, as the client says; why to close, or None where the client did."""
+        while True:
+            message = await self._receive()
+            if message["type"] != "websocket.receive":
+                return None
+            text = message.get("text")
+            if text is None:
+                return _Closing(1003, "expected JSON as text, got a binary message")
+            raw = text.encode("utf-8", "surrogatepass")
+            if len(raw) > self._limits.body:
+                return _Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
+            unread = self._take(read(raw))
+            if unread is not None:
+                identity = None if unread.id in self._open else unread.id
+                try:
+                    await self._write(None, self._around.told(Events(identity), unread.error))
+                except Gone:
+                    return None
+
+    def _take(self, said: Asked | Cancelled | Unread) -> Unread | None:
+        """Do what a message says; or what its client is to be told instead."""
+        if isinstance(said, Unread):
+            return said
+        if isinstance(said, Asked):
+            refused = self._refused(said)
+            if refused is None:
+                self._begin(said)
+            return refused
+        if said.id in self._open:  # else it has ended meanwhile
+            call, task = self._open[said.id]
+            call.stop(task)
+        return None
+
+    def _refused(self, asked: Asked) -> Unread | None:
+        """Why a call is not begun. An id that is taken is not answered by itself: that would end the call that has it."""
+        if asked.id in self._open:
+            return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
+        if self._draining:
+            return Unread(asked.id, NotReady("draining; ask again, on another connection"))
+        if len(self._tasks) >= self._limits.socket_calls:
+            return Unread(asked.id, Overloaded(f"{self._limits.socket_calls} calls are open on this WebSocket"))
+        unread = sum(call.unread for call, _ in self._open.values()) if self._open else 0
+        if unread and unread + len(asked.raw) > self._limits.body:
+            return Unread(asked.id, Overloaded("the calls of this WebSocket that wait for a place are too large"))
+        return None
+
+    def _begin(self, asked: Asked) -> None:
+        call = OpenCall(asked, self._around, self._write)
+        task = self._loop.create_task(self._serve(asked.id, call))
+        self._open[asked.id] = call, task
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _serve(self, identity: Identity, call: OpenCall) -> None:
+        """One call, and its last event."""
+        try:
+            try:
+                last = await call.outcome()
+            finally:
+                del self._open[identity]  # before the last event: who reads it may use the id again
+            await self._write(call, *last)
+        except Gone:
+            return
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._draining and not self._tasks:
+            self._finished.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a call on a WebSocket ended without a word", exc_info=error)
+
+    async def _write(self, call: OpenCall | None, *texts: str) -> None:
+        """Send an event (two where they are a call's last), when it is this call's turn.
+
+        Raises:
+            Gone: nobody is there to read it.
+        """
+        async with self._writing:
+            if self._over:
+                raise Gone
+            if call is not None:
+                call.sends = True
+            try:
+                for text in texts:
+                    await self._send({"type": "websocket.send", "text": text})
+            except _GONE:
+                self._over = self._lost = True
+                self._finished.set()
+                raise Gone from None
+            finally:
+                if call is not None:
+                    call.sends = False
+        self._sent = now = self._loop.time()
+        if call is None or Socket._speaking is not call:  # somebody else spoke since: the loop does turn
+            Socket._speaking = call
+            if call is not None:
+                call.spoke_since = now
+        elif now - call.spoke_since > _TURN:
+            await asyncio.sleep(0)
+            call.spoke_since = self._loop.time()
+
+    async def _keep_alive(self) -> None:
+        """Say something whenever nothing has been said for a while; a reader that is slow needs no reminder."""
+        idle = self._limits.stream_idle
+        while True:
+            await asyncio.sleep(self._sent + idle - self._loop.time())
+            if self._loop.time() - self._sent >= idle:
+                try:
+                    await self._write(None, PING)
+                except Gone:
+                    return
+
+    def _leave(self) -> None:
+        """Serving ends; from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            pass  # this loop is closed: nothing is open here
+
+    def _drain(self) -> None:
+        self._draining = True
+        if not self._tasks:
+            self._finished.set()
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel some tasks and wait for their end, also where we are cancelled meanwhile: that is raised afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    for task in tasks:
+        task.cancel()
+    while any(not task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: what a call ends with is told there
+    if cancelled is not None:
+        raise cancelled
+
+
+__all__ = ["Socket"]
