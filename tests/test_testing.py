@@ -12,9 +12,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
-from jina_asgi.testing import ASGITransport, Event, client, events
+from jina_asgi.testing import ASGITransport, Event, SocketClosed, SocketRefused, client, events, websocket
 
 pytest_plugins = ["jina_asgi.testing.fixtures"]
 
@@ -353,3 +354,51 @@ async def test_events_are_read_as_browsers_read_them(chunks, found) -> None:
 async def test_data_that_is_no_json_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"JSON|unexpected"):
         [event async for event in events(httpx.Response(200, stream=Chunks(b"data: {\r\n\r\n")))]
+
+
+async def test_a_websocket_on_an_app_speaks_json_with_the_lifespan_run() -> None:
+    ran: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
+        ran.append("begun")
+        yield {"db": "state"}
+        ran.append("ended")
+
+    async def answer(socket: WebSocket) -> None:
+        await socket.accept(subprotocol="json")
+        await socket.send_json([await socket.receive_json(), socket.state.db, socket.headers["x-a"], socket.url.path])
+        await socket.send_bytes(await socket.receive_bytes())
+        await socket.close(4000, "enough")
+
+    app = Starlette(routes=[WebSocketRoute("/ws", answer)], lifespan=lifespan)
+    async with websocket(app, "/ws", headers={"X-A": "1"}, subprotocols=["json"], root_path="/p") as socket:
+        assert "json" == socket.subprotocol
+        await socket.send({"a": 1})
+        assert [{"a": 1}, "state", "1", "/p/ws"] == await socket.receive()
+        socket.send_raw(b"\x00")
+        assert b"\x00" == await socket.receive_raw()
+        for _ in range(2):
+            with pytest.raises(SocketClosed, match="enough") as closed:
+                await socket.receive()
+            assert 4000 == closed.value.code
+        assert ["begun"] == ran
+    assert ["begun", "ended"] == ran
+
+
+async def test_a_websocket_that_the_app_refuses_or_fails_says_so() -> None:
+    async def refuse(socket: WebSocket) -> None:
+        await socket.close(4001)
+
+    async def fail(socket: WebSocket) -> None:
+        await socket.accept()
+        raise ValueError("broken")
+
+    app = Starlette(routes=[WebSocketRoute("/refuse", refuse), WebSocketRoute("/fail", fail)])
+    with pytest.raises(SocketRefused) as refused:
+        async with websocket(app, "/refuse"):
+            raise AssertionError("it was opened")
+    assert (403, 4001) == (refused.value.status, refused.value.code)
+    with pytest.raises(ValueError, match="broken"):
+        async with websocket(app, "/fail") as socket:
+            await socket.receive()

@@ -57,6 +57,7 @@ class InProcessSocket:
         self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_WINDOW)
         self._left = asyncio.Event()
+        self._last: dict[str, Any] | None = None  # for whoever asks again
 
     async def send(self, value: Any) -> None:
         """Send a value as JSON."""
@@ -77,12 +78,12 @@ class InProcessSocket:
 
     async def receive_raw(self) -> str | bytes:
         """The next message as it is; raises as `receive`."""
-        message = await self._from_app.get()
+        message = self._last or await self._from_app.get()
         if message["type"] == "websocket.send":
             text = message.get("text")
             raw: str | bytes = message["bytes"] if text is None else text
             return raw
-        self._from_app.put_nowait(message)  # for whoever asks again
+        self._last = message
         if message["type"] == "ended":
             await self._task
         raise SocketClosed(message.get("code") or 1000, message.get("reason") or "")
