@@ -18,7 +18,7 @@ class ServingSettings(Settings):
 
     host: str | list[str] = Field("127.0.0.1", description="the address that is listened on; where an external one is")
     port: Port | list[Port] | None = Field(None, description="a port each protocol; None: free ones are chosen")
-    protocol: str | list[str] = Field("grpc", description="grpc, http, websocket, or several of them")
+    protocol: str | list[str] = Field("grpc", description="what is spoken: grpc, http, websocket, or several of them")
     title: str = Field("jina_asgi", description="of the OpenAPI document")
     description: str = Field("", description="of the OpenAPI document")
     cors: bool | list[str] = Field(False, description="allow every origin, or those in a list")
