@@ -294,7 +294,8 @@ class Flow(Served):
             what = type(added.source).__name__ if added.source is not None else "joins"
             if isinstance(added.source, Deployment):
                 uses = added.source.uses
-                what = uses.__name__ if isinstance(uses, type) else str(uses or added.source.settings.host)
+                named = uses.get("jtype") if isinstance(uses, Mapping) else uses
+                what = uses.__name__ if isinstance(uses, type) else str(named or added.source.settings.host)
             lines.append(f'    node_{name}["{name}<br/>{_escaped(what)}"]')
         for name, node in self._graph.nodes.items():
             for need in node.needs or ():

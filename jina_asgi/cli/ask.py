@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -113,27 +114,32 @@ def client(
             if [len(docs) for docs in requests] != [1]:
                 raise DefinitionError(f"--stream takes one document as --data, got {sum(map(len, requests))}")
             for doc in asked.stream_doc(on, requests[0][0], given, **options):
-                _print(doc.model_dump())
+                _print(doc)
             return
         for docs in requests or [[]]:
-            answers = asked.post(
-                on, docs or None, parameters=given, return_responses=True, results_in_order=True, **options
-            )
-            for answer in answers:
-                for fields in answer.to_dict()["data"]:
-                    _print(fields)
+            for doc in asked.post(on, docs or None, parameters=given, results_in_order=True, **options):
+                _print(doc)
 
 
-def _print(fields: Any) -> None:
-    sys.stdout.buffer.write(orjson.dumps(fields) + b"\n")
+def _print(doc: Any) -> None:
+    """What the server told of a document; arrays as lists, bytes in base64."""
+    fields = {name: value for name, value in vars(doc).items() if name in doc.model_fields_set}
+    line = orjson.dumps(fields, default=_in_base64, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
+
+
+def _in_base64(value: Any) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON holds")
 
 
 def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
     """Documents in a row that have the same fields, as those of one request have."""
     for names, alike in groupby(documents, key=lambda fields: tuple(sorted(fields))):
         try:
-            model: Any = create_model("Document", **{name: (Any, ...) for name in names})
+            model: Any = create_model("Document", **dict.fromkeys(names, (Any, ...)))
         except (NameError, ValueError) as error:
             raise DefinitionError(f"--data: {error}") from error
         yield [model(**fields) for fields in alike]

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from jina_asgi import JinaASGI
-
 from tests.cli.conftest import Command, Served, Typed, environment, serving
 from tests.serving import Serving, free_port
 
@@ -126,9 +125,7 @@ def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) ->
         (["--on", "/shout", "--data", '{"other": 1}'], 1, "text"),
     ],
 )
-def test_client_says_what_went_wrong(
-    typed: Typed, arguments: list[str], code: int, said: str
-) -> None:
+def test_client_says_what_went_wrong(typed: Typed, arguments: list[str], code: int, said: str) -> None:
     with Serving(JinaASGI("config.yml", wait_ready=True)) as server:
         told = typed("client", server.url, *arguments)
     assert (code, "") == told[:2]
