@@ -142,7 +142,7 @@ def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
             model: Any = create_model("Document", **dict.fromkeys(names, (Any, ...)))
         except (NameError, ValueError) as error:
             raise DefinitionError(f"--data: {error}") from error
-        yield [model(**fields) for fields in alike]
+        yield [model(**values) for values in alike]
 
 
 def _documents(data: str | None) -> Iterator[dict[str, Any]]:
