@@ -40,6 +40,8 @@ def value_example(json_schema: Mapping[str, Any], root: Mapping[str, Any] | None
     if kind == "object":
         properties = found.get("properties", {})
         return {name: value_example(properties.get(name, {}), root) for name in found.get("required", ())}
+    if kind == "array" and "prefixItems" in found:
+        return [value_example(item, root) for item in found["prefixItems"]]
     if kind == "array":
         return [value_example(found.get("items", {}), root)] * int(found.get("minItems", 0))
     return _scalar(str(kind), found)
@@ -74,11 +76,11 @@ def _document(name: str, fields: tuple[Field, ...], schema: Schema, json_schema:
 
 def _value(field: Field, schema: Schema, json_schema: Mapping[str, Any]) -> Any:
     found = _followed(json_schema, schema.json_schema)
+    if field.kind == "tensor":  # docarray's own example of one is text
+        return _tensor([1 if length is None else length for length in field.shape or (1,)])
     given = _given(found)
     if given is not None:
         return given
-    if field.kind == "tensor":
-        return _tensor([1 if length is None else length for length in field.shape or (1,)])
     if field.kind in ("doc", "docs") and field.doc is not None:
         at = {"$ref": f"#/$defs/{field.doc}"} if field.kind == "docs" or not found else found
         made = _document(field.doc, schema.documents[field.doc], schema, at)
