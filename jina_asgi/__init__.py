@@ -22,10 +22,13 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.executor import Executor, requests
+from jina_asgi.executor_yaml import Yaml as _Yaml
 from jina_asgi.flow import Flow
 from jina_asgi.plugin import JinaASGI, mount
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context
+
+Executor.yaml = _Yaml()  # it knows what is above an Executor, and so cannot be imported by it
 
 __all__ = [
     "BatchFailed",

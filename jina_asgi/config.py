@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from jina_asgi._shown import shown
 from jina_asgi._substitution import substituted
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.settings.base import Settings
 from jina_asgi.uses import Uses, known_class
-
-if TYPE_CHECKING:
-    from jina_asgi.yaml_files import Document, Key
+from jina_asgi.yaml_document import Document, Key
 
 #: An Executor's YAML: each key, and what it becomes among a Deployment's options.
 _EXECUTOR = {
@@ -32,50 +32,106 @@ Named = Uses | type[Executor]
 T = TypeVar("T")
 
 
-def document(source: Any, *, substitute: bool = True, context: Mapping[str, Any] | None = None) -> Document:
-    """The YAML that a path, a string, a mapping or a stream holds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a YAML is read, and those that it names.
 
-    Args:
-        source: what holds it.
+    Attributes:
+        folder: what relative paths start from; None: the working directory.
         substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
         context: what `${{ CONTEXT.x }}` finds.
+        allow_py_modules: whether the files of `py_modules` are imported; not, where a YAML is not the user's own.
+    """
+
+    folder: Path | None = None
+    substitute: bool = True
+    context: Mapping[str, Any] | None = None
+    allow_py_modules: bool = True
+
+    @property
+    def start(self) -> Path:
+        return self.folder or Path.cwd()
+
+
+def document(source: Any, reading: Reading) -> Document:
+    """The YAML that a path, a string, a mapping or a stream holds.
 
     Raises:
         DefinitionError: there is none, or it is no YAML of the kind taken here; it says where.
     """
+    if isinstance(source, Document):
+        return source
     from jina_asgi import yaml_files  # with yaml, which most programs do not need
 
     found = yaml_files.read(source)
     if not isinstance(found.data, dict):
         raise DefinitionError(f"{found.name}: expected a mapping with 'jtype', got {type(found.data).__name__}")
-    if substitute:
-        found.data = substituted(found.data, environment=os.environ, context=context, complain=found.complain)
+    if reading.substitute:
+        found.data = substituted(found.data, environment=os.environ, context=reading.context, complain=found.complain)
     return found
 
 
-def resolved(uses: Any, options: Mapping[str, Any], folder: Path | None = None) -> tuple[Named, dict[str, Any]]:
+def is_yaml(uses: Any) -> bool:
+    """Whether this is YAML, or the name of a file of it, and no class or import path."""
+    if isinstance(uses, str):
+        return "\n" in uses or uses.endswith((".yml", ".yaml"))
+    return isinstance(uses, Document | Mapping | os.PathLike) or hasattr(uses, "read")
+
+
+def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
+    """The document that `uses` names, where it is YAML; else itself."""
+    if not is_yaml(uses) or isinstance(uses, Document):
+        return uses
+    if isinstance(uses, Mapping):  # of Python, where nothing stands for something else
+        return Document(dict(uses), "uses", reading.start, {})
+    if isinstance(uses, os.PathLike) or (isinstance(uses, str) and "\n" not in uses):
+        uses = _path(str(uses), reading.start, options.get("extra_search_paths") or ())
+    return document(uses, reading)
+
+
+def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Any, dict[str, Any], Reading]:
+    """The same; where `uses` is the YAML of a Deployment, its own `uses`, and its options with these over them.
+
+    Raises:
+        DefinitionError: it cannot be read, or holds something else again.
+    """
+    found = opened(uses, options, reading)
+    if not isinstance(found, Document) or found.data.get("jtype") != "Deployment":
+        named = isinstance(uses, os.PathLike) or (isinstance(uses, str) and "\n" not in uses)
+        return uses if named else found, dict(options), reading
+    inner, below = given(found, ())
+    found.check()
+    if isinstance(inner, Document) and inner.data.get("jtype") == "Deployment":
+        raise DefinitionError(f"{found.where(('uses',))}: a Deployment's 'uses' is an Executor, and no Deployment")
+    modules = _modules(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
+    merged = overridden(below, options)
+    if modules:
+        merged["py_modules"] = modules
+    return inner, merged, replace(reading, folder=found.folder)
+
+
+def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Named, dict[str, Any]]:
     """The class that `uses` names, and the options with those that come with it below them.
 
     Args:
-        uses: an Executor class; its import path; its name, where `py_modules` has it; the path of its YAML; or what
-            such a YAML holds.
+        uses: an Executor class; its import path; its name, where `py_modules` has it; its YAML (a path, a string, a
+            mapping or a stream).
         options: those of a Deployment, with `py_modules` and `extra_search_paths`.
-        folder: what relative paths start from; None: the working directory.
+        reading: how YAML is read.
 
     Raises:
         DefinitionError: it names none.
     """
-    folder = folder or Path.cwd()
-    files = _modules(options.get("py_modules"), folder, options.get("extra_search_paths") or ())
+    files = _modules(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
     if isinstance(uses, type) and issubclass(uses, Executor):
         return uses, dict(options)
-    if isinstance(uses, str) and uses.endswith((".yml", ".yaml")):
-        return _of_document(document(_path(uses, folder, options.get("extra_search_paths") or ())), options, files)
-    if isinstance(uses, Mapping):
-        return _of_document(_inline(uses, folder), options, files)
+    found = opened(uses, options, reading)
+    if isinstance(found, Document):
+        return _of_document(found, options, files, reading)
     if not isinstance(uses, str):
         raise DefinitionError(
-            f"uses={uses!r}: expected a class derived from jina_asgi.Executor, or its import path, or the path of its YAML"
+            f"uses={shown(uses)}: expected a class derived from jina_asgi.Executor, or its import path, or the path of"
+            " its YAML"
         )
     return _named(uses, files), dict(options)
 
@@ -86,14 +142,13 @@ def _named(name: str, files: Sequence[str]) -> Named:
     return (known_class(name) if name.isidentifier() else None) or Uses.at(name)
 
 
-def _inline(data: Mapping[str, Any], folder: Path) -> Document:
-    from jina_asgi.yaml_files import Document  # as above
-
-    return Document(dict(data), "uses", folder, {})
-
-
-def _of_document(document: Document, options: Mapping[str, Any], files: list[str]) -> tuple[Named, dict[str, Any]]:
+def _of_document(
+    document: Document, options: Mapping[str, Any], files: list[str], reading: Reading
+) -> tuple[Named, dict[str, Any]]:
     data, merged = document.data, dict(options)
+    jtype = data.get("jtype")
+    if jtype == "Flow":
+        raise DefinitionError(f"{document.where(('jtype',))}: expected an Executor or a Deployment, got a Flow")
     for key in data:
         if key not in _KEYS:
             document.unknown((key,), _KEYS)
@@ -102,45 +157,65 @@ def _of_document(document: Document, options: Mapping[str, Any], files: list[str
         if isinstance(given, dict):
             merged[option] = _over(given, merged.get(option) or {}, deep=key == "dynamic_batching")
         elif given is not None:
-            document.complain((key,), f"{key!r}: expected a mapping, got {given!r}")
-    jtype = data.get("jtype")
+            document.complain((key,), f"{key!r}: expected a mapping, got {shown(given)}")
     if not isinstance(jtype, str) or not jtype:
         document.complain((), "expected 'jtype', the name of an Executor class")
     document.check()
+    own = replace(reading, folder=document.folder)
     try:
-        own = _modules(data.get("py_modules"), document.folder, ())
-        return _named(jtype, [*own, *files]), merged
+        return _named(str(jtype), [*_modules(data.get("py_modules"), own, ()), *files]), merged
     except DefinitionError as error:
         raise DefinitionError(f"{document.where(('py_modules',))}: {error.message}") from error
 
 
-def given(found: Document, key: Key = ()) -> tuple[Any, dict[str, Any]]:
+def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
     """The `uses` and the options of a Deployment, which may stand below `with`, beside it, or both."""
     data = found.at(key)
     beside = {name: value for name, value in data.items() if name not in ("jtype", "version", "with")}
     below = data.get("with") or {}
     if not isinstance(below, dict):
-        found.complain((*key, "with"), f"'with': expected a mapping, got {below!r}")
+        found.complain((*key, "with"), f"'with': expected a mapping, got {shown(below)}")
         below = {}
+    for name in beside.keys() & below.keys():
+        found.complain((*key, name), f"{name!r} stands beside 'with' and below it; leave one of them out")
     options = {**beside, **below}
-    return options.pop("uses", None), options
+    uses = options.pop("uses", None)
+    if isinstance(uses, dict):
+        uses = found.part((*key, "with", "uses") if "uses" in below else (*key, "uses"))
+    return uses, options
 
 
-def check_options(found: Document, key: Key, settings: type[Settings], options: Mapping[str, Any]) -> None:
-    """Note all that is wrong with some options, each at its place."""
+def check_options(
+    found: Document, key: Key, settings: type[Settings], options: Mapping[str, Any], *, below: Sequence[str] = ("with",)
+) -> None:
+    """Note all that is wrong with some options, each at its place: in the part at `key`, or below one of these keys."""
     data = found.at(key)
     for option, message in settings.mistakes(options):
-        place = (*key, "with", option) if option in (data.get("with") or {}) else (*key, option)
-        found.complain(place if option else key, message)
+        places = [(*key, name, option) for name in below if option in _mapping(data.get(name))]
+        found.complain([*places, (*key, option)][0] if option else key, message)
+
+
+def check_version(found: Document) -> None:
+    """Note a version of Jina's YAML that is none; there has only ever been one that counts."""
+    if str(found.data.get("version", "1")) not in ("1", "1.0"):
+        found.complain(("version",), f"expected version 1, got {shown(found.data['version'])}")
 
 
 def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
-    """What `make` makes; where it cannot, that is noted at this place."""
+    """What `make` makes; where it cannot, that is noted at this place, if it has none of its own."""
     try:
         return make()
     except DefinitionError as error:
-        found.complain(key, error.message)
+        for line in error.message.splitlines():
+            if line.startswith(f"{found.name}:"):
+                found.problems.append(line)
+            else:
+                found.complain(key, line)
     return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,36 +228,54 @@ def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
 
 
 def written(data: Mapping[str, Any], path: str | Path | None) -> str:
-    """Plain data as YAML; written to a file where one is named."""
-    import yaml  # as above
+    """Plain data as YAML; written to a file where one is named.
 
-    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
+    Raises:
+        DefinitionError: it holds what is no plain data.
+    """
+    from jina_asgi import yaml_files  # as above
+
+    text = yaml_files.dumped(data)
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> dict[str, Any]:
-    if not deep:
-        return {**lower, **upper}
-    return {name: {**(lower.get(name) or {}), **(upper.get(name) or {})} for name in {**lower, **upper}}
+    return overridden(lower, upper) if deep else {**lower, **upper}
 
 
-def _modules(modules: Any, folder: Path, search: Sequence[str]) -> list[str]:
+def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]:
     """The files of `py_modules`, which are imported.
 
     Raises:
-        DefinitionError: one is not there.
+        DefinitionError: one is not there, or they are not to be imported.
     """
     listed = [modules] if isinstance(modules, str) else modules or []
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
-        raise DefinitionError(f"'py_modules': expected a list of Python files, got {modules!r}")
-    return [str(_path(name, folder, search)) for name in listed]
+        raise DefinitionError(f"'py_modules': expected a list of Python files, got {shown(modules)}")
+    if listed and not reading.allow_py_modules:
+        raise DefinitionError(
+            f"py_modules={shown(listed)}: not imported, as load_config was given allow_py_modules=False; install the"
+            " package that has the class, and name its import path"
+        )
+    return [str(_path(name, reading.start, search)) for name in listed]
 
 
 def _path(name: str, folder: Path, search: Sequence[str]) -> Path:
     for start in (folder, *(folder / path for path in search)):
-        if (found := (start / name).resolve()).is_file():
-            return found
+        try:
+            if (found := (start / name).resolve()).is_file():
+                return found
+        except (OSError, ValueError) as error:
+            raise DefinitionError(f"{shown(name)}: {getattr(error, 'strerror', None) or error}") from error
     looked = f" or in {', '.join(search)}" if search else ""
     raise DefinitionError(f"{folder / name}: No such file{looked}")
+
+
+def placed(name: str, start: Path, to: Path | None) -> str:
+    """A path that starts at a folder, as a YAML in the folder `to` writes it: relative only where it lies below."""
+    path = Path(os.path.abspath(start / name))
+    if not path.exists():  # it was found elsewhere, by `extra_search_paths`
+        return name
+    return path.relative_to(to).as_posix() if to is not None and path.is_relative_to(to) else str(path)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from jina_asgi.assembly import assemble, assemble_pool, batches
-from jina_asgi.config import Named, check_options, document, given, made, overridden, resolved, written
+from jina_asgi.config import (
+    Named,
+    Reading,
+    check_options,
+    check_version,
+    document,
+    given,
+    is_yaml,
+    made,
+    overridden,
+    placed,
+    resolved,
+    unwrapped,
+    written,
+)
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import DeploymentSettings, ServingSettings
 from jina_asgi.uses import Uses
-
-if TYPE_CHECKING:
-    from jina_asgi.yaml_files import Document, Key
+from jina_asgi.yaml_document import Document
 
 
 class Deployment(Served):
@@ -29,9 +43,10 @@ class Deployment(Served):
 
     Args:
         uses: the Executor class, its import path ("package.module.Class"), its name where `py_modules` has it, the path
-            of its YAML ("config.yml"), or what such a YAML holds. In a pool of replicas a class that is named is imported
-            by them alone, and the endpoints are known once one of them has loaded. None: it is `external`.
-        folder: what relative paths start from; None: the working directory.
+            of its YAML ("config.yml"), or what such a YAML holds; also the YAML of a Deployment, whose options are then
+            below these. In a pool of replicas a class that is named is imported by them alone, and the endpoints are
+            known once one of them has loaded. None: it is `external`.
+        reading: how YAML is read, and what relative paths start from; `load_config` says it.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
             `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint) and `no_reduce`;
@@ -44,15 +59,17 @@ class Deployment(Served):
 
     def __init__(
         self,
-        uses: type[Executor] | str | Mapping[str, Any] | None = None,
+        uses: type[Executor] | str | os.PathLike[str] | Mapping[str, Any] | Document | None = None,
         *,
-        folder: Path | None = None,
+        reading: Reading | None = None,
         **options: Any,
     ) -> None:
-        named: Named | None = None
+        reading = reading or Reading()
+        uses, options, self._reading = unwrapped(uses, options, reading)
+        self._uses, named = uses, None
         if not options.get("external"):
-            named, options = resolved(uses, options, folder)
-        self.uses, self.settings = uses, DeploymentSettings.of(options)
+            named, options = resolved(uses, options, self._reading)
+        self.settings = DeploymentSettings.of(options)
         self._named, self.runner = named, self._assembled(named)
         super().__init__()
 
@@ -63,6 +80,7 @@ class Deployment(Served):
         *,
         substitute: bool = True,
         context: Mapping[str, Any] | None = None,
+        allow_py_modules: bool = True,
         **overrides: Any,
     ) -> Self:
         """The Deployment of a YAML: `jtype: Deployment`, its options below `with` or beside it.
@@ -71,31 +89,39 @@ class Deployment(Served):
             source: a path, a string of YAML, a mapping or a stream.
             substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
             context: what `${{ CONTEXT.x }}` finds.
+            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
             overrides: options over those of the YAML; `uses_with` and other mappings entry by entry.
 
         Raises:
             DefinitionError: all that is wrong with it, each with its file, line and column.
         """
-        found = document(source, substitute=substitute, context=context)
+        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
+        found = document(source, reading)
         if found.data.get("jtype", "Deployment") != "Deployment":
             found.complain(("jtype",), f"expected 'jtype: Deployment', got {found.data['jtype']!r}")
-        deployment = cls._of_part(found, (), overrides)
+        check_version(found)
+        deployment = cls._of_document(found, overrides, replace(reading, folder=found.folder))
         found.check()
         assert deployment is not None
         return deployment
 
     @classmethod
-    def _of_part(cls, found: Document, key: Key, overrides: Mapping[str, Any]) -> Self | None:
-        uses, options = given(found, key)
+    def _of_document(cls, found: Document, overrides: Mapping[str, Any], reading: Reading) -> Self | None:
+        uses, options = given(found, ())
         options = overridden(options, overrides)
         uses = options.pop("uses", uses)
         before = len(found.problems)
-        check_options(found, key, DeploymentSettings, options)
+        check_options(found, (), DeploymentSettings, options)
         if uses is None and not options.get("external"):
-            found.complain(key, "expected 'uses', the Executor")
+            found.complain((), "expected 'uses', the Executor")
         if len(found.problems) > before:
             return None
-        return made(found, key, lambda: cls(uses, folder=found.folder, **options))
+        return made(found, (), lambda: cls(uses, reading=reading, **options))
+
+    @property
+    def uses(self) -> Any:
+        """What was given as `uses`."""
+        return self._uses.data if isinstance(self._uses, Document) else self._uses
 
     def save_config(self, path: str | Path | None = None) -> str:
         """This as YAML that `load_config` reads; written to `path` where one is given.
@@ -103,24 +129,34 @@ class Deployment(Served):
         Raises:
             DefinitionError: the class cannot be imported again, or an option is no plain data.
         """
-        return written({"jtype": "Deployment", "with": self.described()}, path)
+        to = None if path is None else Path(path).resolve().parent
+        return written({"jtype": "Deployment", "with": self.described(to)}, path)
 
-    def described(self) -> dict[str, Any]:
-        """`uses` and the options that were set, as plain data.
+    def described(self, to: Path | None = None) -> dict[str, Any]:
+        """`uses` and the options that were set, as plain data; files below the folder `to` are written relative to it.
 
         Raises:
             DefinitionError: as `save_config`.
         """
-        uses = self.uses
-        if isinstance(uses, type):
-            at = Uses.of(uses)
-            if at.main:
-                raise DefinitionError(
-                    f"{uses.__name__} belongs to a program; give it a module of its own to name it in YAML"
-                )
-            uses = f"{at.module}.{at.name}" if "." not in at.name else f"{at.module}:{at.name}"
         options = self.settings.model_dump(mode="json", exclude_unset=True)
-        return {**({} if uses is None else {"uses": uses}), **options}
+        start = self._reading.start
+        if isinstance(modules := options.get("py_modules"), str):
+            options["py_modules"] = [modules]
+        for name in ("py_modules", "extra_search_paths"):
+            if name in options:
+                options[name] = [placed(file, start, to) for file in options[name]]
+        return {**({} if self._uses is None else {"uses": self._described_uses(to)}), **options}
+
+    def _described_uses(self, to: Path | None) -> Any:
+        uses: Any = self._uses
+        if isinstance(uses, type):
+            return Uses.of(uses).described()
+        if isinstance(uses, Document):
+            modules = uses.data.get("py_modules") or []
+            listed = [modules] if isinstance(modules, str) else modules
+            own = {"py_modules": [placed(file, uses.folder, to) for file in listed]} if listed else {}
+            return {**uses.data, **own}
+        return placed(str(uses), self._reading.start, to) if is_yaml(uses) else uses
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:
         return assemble(uses, self.settings)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, ClassVar, Self, TypeVar, overload
+from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
@@ -81,6 +81,17 @@ class _Record:
         self.request_schema, self.response_schema = request_schema, response_schema
 
 
+class ExecutorYaml(Protocol):
+    """What reads and writes the YAML of Executors.
+
+    It knows of options, files and import paths, all of which know Executors, so it cannot be imported here: it is
+    handed to `Executor.yaml` when the package is imported, which comes before whatever imports this module.
+    """
+
+    def load(self, base: type[Executor], source: Any, options: Mapping[str, Any], **reading: Any) -> Executor: ...
+    def save(self, executor: Executor, path: str | Path | None) -> str: ...
+
+
 class Executor:
     """The base of a user's Executors.
 
@@ -92,16 +103,23 @@ class Executor:
     #: The endpoints by name, in the order they were written; made with the class.
     methods: ClassVar[Mapping[str, Method]] = {}
 
+    #: What `load_config` and `save_config` ask.
+    yaml: ClassVar[ExecutorYaml]
+
     metas: SimpleNamespace
     runtime_args: SimpleNamespace
+    #: The options that it was made with, as far as they are plain data; of others, their types.
+    made_with: Mapping[str, Any]
     _workspace: str | None
+    _requests: Mapping[str, str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.methods = _methods(cls, _names_around(cls.__module__))
 
-    def __new__(cls, *_: Any, **__: Any) -> Self:
+    def __new__(cls, *_: Any, **given: Any) -> Self:
         self = super().__new__(cls)
+        self.made_with = {name: _kept(value) for name, value in given.items() if name not in _FACTS}
         self.describe(None, None, None)
         return self
 
@@ -121,17 +139,70 @@ class Executor:
             runtime_args: name, workspace, shard_id, replicas and more, where the Executor is served.
             workspace: the folder below which this Executor may keep files.
         """
-        if metas or runtime_args or workspace:
-            self.describe(metas, runtime_args, workspace)
+        if metas or runtime_args or workspace or requests:
+            self.describe(metas, runtime_args, workspace, requests)
 
     def describe(
-        self, metas: Mapping[str, Any] | None, runtime_args: Mapping[str, Any] | None, workspace: str | None
+        self,
+        metas: Mapping[str, Any] | None,
+        runtime_args: Mapping[str, Any] | None,
+        workspace: str | None,
+        requests: Mapping[str, str] | None = None,
     ) -> None:
         """Set what is known of this Executor before `__init__` runs, so that it may use it."""
         defaults = {"name": type(self).__name__, "description": "", "workspace": None, "py_modules": None}
         self.metas = SimpleNamespace(**{**defaults, **(metas or {})})
         self.runtime_args = SimpleNamespace(**(runtime_args or {}))
-        self._workspace = workspace
+        self._workspace, self._requests = workspace, requests or {}
+
+    @classmethod
+    def load_config(
+        cls,
+        source: Any,
+        *,
+        uses_with: Mapping[str, Any] | None = None,
+        uses_metas: Mapping[str, Any] | None = None,
+        uses_requests: Mapping[str, str] | None = None,
+        uses_dynamic_batching: Mapping[str, Any] | None = None,
+        py_modules: str | Sequence[str] | None = None,
+        substitute: bool = True,
+        context: Mapping[str, Any] | None = None,
+        allow_py_modules: bool = True,
+    ) -> Self:
+        """An Executor of its YAML: made here, with no server and no thread around it.
+
+        Args:
+            source: a path, a string of YAML, a mapping or a stream; also an import path, or the name of a class.
+            uses_with, uses_metas, uses_requests, uses_dynamic_batching: over what the YAML says, entry by entry.
+            py_modules: files that have the class.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+            context: what `${{ CONTEXT.x }}` finds.
+            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
+
+        Raises:
+            DefinitionError: what is wrong with it, with its place. Whatever `__init__` raises.
+        """
+        options = {
+            "uses_with": uses_with,
+            "uses_metas": uses_metas,
+            "uses_requests": uses_requests,
+            "uses_dynamic_batching": uses_dynamic_batching,
+            "py_modules": py_modules,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        loaded = Executor.yaml.load(
+            cls, source, given, substitute=substitute, context=context, allow_py_modules=allow_py_modules
+        )
+        assert isinstance(loaded, cls)
+        return loaded
+
+    def save_config(self, path: str | Path | None = None) -> str:
+        """This as YAML that `load_config` reads: the class and what it was made with; written to `path` where given.
+
+        Raises:
+            DefinitionError: the class cannot be imported again, or it was made with something that is no plain data.
+        """
+        return Executor.yaml.save(self, path)
 
     @property
     def logger(self) -> logging.Logger:
@@ -141,7 +212,7 @@ class Executor:
     @property
     def requests(self) -> Mapping[str, Method]:
         """The endpoints by name."""
-        return self.methods
+        return bind(type(self), self._requests) if self._requests else self.methods
 
     @property
     def workspace(self) -> str:
@@ -174,6 +245,37 @@ class Executor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+#: What `__init__` is given beside a user's own options.
+_FACTS = ("metas", "requests", "runtime_args", "workspace", "dynamic_batching")
+
+
+def make(
+    cls: type[Executor],
+    uses_with: Mapping[str, Any],
+    *,
+    metas: Mapping[str, Any] | None = None,
+    requests: Mapping[str, str] | None = None,
+    runtime_args: Mapping[str, Any] | None = None,
+    workspace: str | None = None,
+) -> Executor:
+    """An Executor as Jina makes one: its facts are set before `__init__`, which is also given them where it takes them.
+
+    Raises:
+        DefinitionError: `requests` names what is no method. Whatever `__init__` raises.
+    """
+    facts: dict[str, Any] = {"metas": metas, "runtime_args": runtime_args, "workspace": workspace, "requests": requests}
+    executor = cls.__new__(cls, **uses_with)
+    executor.describe(**facts)
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
+    cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    return executor
+
+
+def _kept(value: Any) -> Any:
+    """Plain data as it is; of anything else the type alone, so that no model is kept alive by its option."""
+    return value if value is None or isinstance(value, str | int | float | bool | list | dict) else type(value)
 
 
 def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) -> Mapping[str, Method]:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 from jina_asgi._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi.assembly import assemble_flow
-from jina_asgi.config import check_options, document, made, overridden, written
+from jina_asgi.config import (
+    Reading,
+    check_options,
+    check_version,
+    document,
+    is_yaml,
+    made,
+    overridden,
+    unwrapped,
+    written,
+)
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.filters import Predicate, compiled
-from jina_asgi.flow_yaml import node_of, parts
+from jina_asgi.flow_yaml import node_of, parts, stand_in
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import FlowSettings, ServingSettings
 from jina_asgi.source import Source
+from jina_asgi.yaml_document import Document
 
 #: What `add` takes; None joins, and hands on what it is given.
-Uses = type[Executor] | str | Mapping[str, Any] | Source | None
+Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
 Needs = str | Sequence[str] | None
 
 
@@ -128,14 +141,14 @@ class Flow(Served):
         no_reduce: bool = False,
         copy: bool = True,
         copy_flow: bool = True,
-        folder: Path | None = None,
+        reading: Reading | None = None,
         **options: Any,
     ) -> Self:
         """A Flow with one more node.
 
         Args:
-            uses: an Executor class, its import path or the path of its YAML; a Deployment; another Flow. None: the node
-                hands on what it is given, merged where it needs several.
+            uses: an Executor class, its import path or the path of its YAML; a Deployment, or the path of its YAML;
+                another Flow. None: the node hands on what it is given, merged where it needs several.
             name: a name as a variable has; 'executor0' and so on, where none is given.
             needs: whose documents it takes: names of nodes, or 'gateway' for the request's own; None: those of the node
                 before it that does not float.
@@ -143,7 +156,7 @@ class Flow(Served):
             floating: the Flow does not end with it, nor wait for it.
             no_reduce: the documents of several needs come as `docs_matrix` and `docs_map`, and are not merged.
             copy: where others take the same documents, this one gets a copy; False: it does not change them.
-            folder: what relative paths start from; None: the working directory.
+            reading: how YAML is read, and what relative paths start from; `load_config` says it.
             copy_flow: as in Jina, this Flow stays as it is; False: it is changed, and returned.
             options: those of a Deployment; what is not given is the Flow's.
 
@@ -153,13 +166,12 @@ class Flow(Served):
         """
         if uses is None and when:
             raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
-        source = self._source(uses, name, no_reduce, folder, options)
+        source = self._source(uses, name, no_reduce, reading, options)
         query = None if not when else compiled(when)
         asked = None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs)
         no_reduce = no_reduce or (isinstance(source, Deployment) and source.settings.no_reduce)
         node = Node(
-            name=name
-            or (source.name if source is not None and options == {} and _is_named(source) else self._free_name()),
+            name=name or (source.name if source is not None and _is_named(source) else self._free_name()),
             needs=asked,
             floating=floating,
             no_reduce=no_reduce,
@@ -188,6 +200,7 @@ class Flow(Served):
         *,
         substitute: bool = True,
         context: Mapping[str, Any] | None = None,
+        allow_py_modules: bool = True,
         **overrides: Any,
     ) -> Self:
         """The Flow of a YAML: `jtype: Flow`, its options below `with`, its nodes below `executors` or `deployments`.
@@ -196,22 +209,32 @@ class Flow(Served):
             source: a path, a string of YAML, a mapping or a stream.
             substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
             context: what `${{ CONTEXT.x }}` finds.
+            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
             overrides: options of the Flow over those of the YAML.
 
         Raises:
             DefinitionError: all that is wrong with it, each with its file, line and column.
         """
-        found = document(source, substitute=substitute, context=context)
+        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
+        found = document(source, reading)
+        check_version(found)
         options, nodes = parts(found)
         options = overridden(options, overrides)
-        check_options(found, (), FlowSettings, options)
+        check_options(found, (), FlowSettings, options, below=("with", "gateway"))
+        reading = replace(reading, folder=found.folder)
         flow = None if found.problems else made(found, ("with",), lambda: cls(**options))
         for key in nodes:
             added = node_of(found, key)
-            if flow is None or added is None:
+            if flow is None:
                 continue
-            method, chosen = added
-            flow = made(found, key, partial(getattr(flow, method), folder=found.folder, **chosen)) or flow
+            grown = None
+            if added is not None:
+                method, chosen = added
+                grown = made(found, key, partial(getattr(flow, method), reading=reading, **chosen))
+            if grown is None:
+                with suppress(DefinitionError):  # it may be its name, or its needs, that are wrong
+                    grown = flow.add(**stand_in(found, key))
+            flow = grown or flow
         found.check()
         assert flow is not None
         return flow
@@ -222,12 +245,12 @@ class Flow(Served):
         Raises:
             DefinitionError: a class cannot be imported again, a node is another Flow, or an option is no plain data.
         """
-        nodes = []
+        nodes, to = [], None if path is None else Path(path).resolve().parent
         for name, added in self._added.items():
             node = self._graph.nodes[name]
             said: dict[str, Any] = {"name": name}
             if isinstance(added.source, Deployment):
-                said = {**added.source.described(), **said}
+                said = {**added.source.described(to), **said}
             elif added.source is not None:
                 raise DefinitionError(
                     f"{name!r} is a {type(added.source).__name__}, which a YAML of a Flow cannot hold"
@@ -271,7 +294,8 @@ class Flow(Served):
             what = type(added.source).__name__ if added.source is not None else "joins"
             if isinstance(added.source, Deployment):
                 uses = added.source.uses
-                what = uses.__name__ if isinstance(uses, type) else str(uses or added.source.settings.host)
+                named = uses.get("jtype") if isinstance(uses, Mapping) else uses
+                what = uses.__name__ if isinstance(uses, type) else str(named or added.source.settings.host)
             lines.append(f'    node_{name}["{name}<br/>{_escaped(what)}"]')
         for name, node in self._graph.nodes.items():
             for need in node.needs or ():
@@ -281,17 +305,23 @@ class Flow(Served):
         return "\n".join(lines) + "\n"
 
     def _source(
-        self, uses: Uses, name: str | None, no_reduce: bool, folder: Path | None, options: Mapping[str, Any]
+        self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
     ) -> Source | None:
         if isinstance(uses, Source) or (uses is None and not options.get("external")):
             if options:
                 what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
                 raise DefinitionError(f"add(): {what} takes no option {next(iter(options))!r}; {_HINT}")
             return uses
-        chosen = {**self.settings.defaults, "name": name or self._free_name(), **options}
+        below: Mapping[str, Any] = {}
+        named: Any = uses
+        if is_yaml(uses):  # that of a Deployment has options, which are over the Flow's
+            named, below, reading = unwrapped(uses, {}, reading or Reading())
+        chosen = overridden({**self.settings.defaults, "name": self._free_name(), **below}, options)
+        if name:
+            chosen["name"] = name
         if no_reduce:
             chosen["no_reduce"] = True
-        return Deployment(uses, folder=folder, **chosen)
+        return Deployment(named, reading=reading, **chosen)
 
     def _free_name(self) -> str:
         number = len(self._added)

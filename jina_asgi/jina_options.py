@@ -53,6 +53,7 @@ CHANGES_NOTHING: Mapping[str, str] = {
     "no_crud_endpoints": "an Executor's own endpoints are all there are",
     "expose_endpoints": "every endpoint of an Executor is exposed",
     "expose_graphql_endpoint": "GraphQL is not offered, as in Jina with docarray 0.30 and later",
+    "jcloud": "that cloud takes no new users, and nothing else reads it",
     "proxy": "it is a Client's",
 }
 

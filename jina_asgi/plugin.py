@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from os import PathLike
 from typing import Any
 
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jina_asgi.application import Application
-from jina_asgi.deployment import Deployment
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.settings import AppSettings
 from jina_asgi.source import Source
+from jina_asgi.sources import source_of
 
 #: What a source may be given as.
-AnySource = Source | type[Executor] | str
+AnySource = Source | type[Executor] | str | PathLike[str]
 
 
 class JinaASGI(Application):
@@ -108,6 +109,6 @@ def as_source(source: Any) -> Source:
     """
     if isinstance(source, Source):
         return source
-    if isinstance(source, str) or (isinstance(source, type) and issubclass(source, Executor)):
-        return Deployment(uses=source)
+    if isinstance(source, str | PathLike) or (isinstance(source, type) and issubclass(source, Executor)):
+        return source_of(source)
     raise DefinitionError(f"expected a Deployment, a Flow, an Executor class or a path to its YAML, got {source!r}")

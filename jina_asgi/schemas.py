@@ -158,9 +158,12 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
 
 
 def any_docs(values: list[dict[str, Any]]) -> list[Any]:
-    """Documents of any fields, as docarray makes them where no class is given."""
+    """Documents of any fields, as docarray makes them where no class is given; an id that none was given is not set."""
     make: Callable[..., Any] = AnyDoc
-    return Container.docs(AnyDoc).make([make(**value) for value in values])
+    docs = [make(**value) for value in values]
+    for doc, value in zip(docs, values, strict=True):
+        object.__setattr__(doc, "__pydantic_fields_set__", set(value))
+    return Container.docs(AnyDoc).make(docs)
 
 
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:

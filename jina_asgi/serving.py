@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
@@ -16,18 +16,12 @@ from jina_asgi.source import Source
 
 if TYPE_CHECKING:
     from jina_asgi.clients.sync import SyncClient
-    from jina_asgi.uvicorn_thread import UvicornThread
+    from jina_asgi.uvicorn_thread import UvicornThread, Waitable
 
 _MISSING = {
     "grpc": "gRPC is not there yet",
     "websocket": "Jina's WebSocket is not there yet",
 }
-
-
-class Waitable(Protocol):
-    """What `block` may wait for beside signals: an Event of threading or of multiprocessing."""
-
-    def wait(self) -> Any: ...
 
 
 class Served(Source):
@@ -87,17 +81,20 @@ class Served(Source):
         self.close()
 
     def block(self, stop_event: Waitable | None = None) -> None:
-        """Wait until SIGINT, SIGTERM or `stop_event`, or until it has ended by itself; starts it where it is not."""
+        """Wait until SIGINT, SIGTERM or `stop_event`, or until it has ended by itself; starts it where it is not.
+
+        Raises:
+            Whatever ended it by itself; as `start`.
+        """
         starts = self._server is None
-        if starts:
-            self.start()
-        assert self._server is not None
-        ended = self._server.ended
         try:
-            if stop_event is not None:
-                threading.Thread(target=_then, args=(stop_event, ended), daemon=True).start()
-            with _signals(ended.set):
-                ended.wait()
+            with _signals():
+                if starts:
+                    self.start()
+                assert self._server is not None
+                self._server.wait(stop_event)
+        except _Told:
+            pass
         finally:
             if starts:
                 self.close()
@@ -158,19 +155,22 @@ class Served(Source):
         return bool(self.client.is_flow_ready(**options))
 
 
-def _then(event: Waitable, ended: threading.Event) -> None:
-    event.wait()
-    ended.set()
+class _Told(BaseException):
+    """A signal told the main thread to end what it waits for."""
 
 
 @contextmanager
-def _signals(ends: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM end the waiting, where this is the thread that is told of them."""
+def _signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `_Told`, where this is the thread that is told of them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
+    def told(*_: Any) -> None:
+        raise _Told
+
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: ends()) for number in numbers]
+    before = [signal.signal(number, told) for number in numbers]
     try:
         yield
     finally:

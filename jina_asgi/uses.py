@@ -21,6 +21,9 @@ from jina_asgi.executor import Executor
 
 _MAIN = "__mp_main__"  # as multiprocessing calls the main module of the process that started this one
 
+#: The modules that were loaded from a file and have no name by which they could be imported again.
+_FILES: dict[str, Path] = {}
+
 
 class Uses(msgspec.Struct, frozen=True):
     """A class by its module and its name there; `main` is the file of a module that was run as a program.
@@ -40,6 +43,8 @@ class Uses(msgspec.Struct, frozen=True):
         Raises:
             DefinitionError: nowhere: it was made in a function, or in a session that no file holds.
         """
+        if (file_of_it := _FILES.get(uses.__module__)) is not None and "<locals>" not in uses.__qualname__:
+            return cls("", uses.__qualname__, files=(str(file_of_it),))
         module = sys.modules.get(uses.__module__)
         if "<locals>" in uses.__qualname__ or _found(module, uses.__qualname__) is not uses:
             raise DefinitionError(
@@ -76,6 +81,18 @@ class Uses(msgspec.Struct, frozen=True):
         module, _, _ = name.rpartition(".")
         return cls(module, name, files=tuple(files))
 
+    def described(self) -> str | dict[str, Any]:
+        """As YAML names it.
+
+        Raises:
+            DefinitionError: it belongs to a program.
+        """
+        if self.main:
+            raise DefinitionError(f"{self.name} belongs to a program; give it a module of its own to name it in YAML")
+        if self.files:
+            return {"jtype": self.name, "py_modules": list(self.files)}
+        return f"{self.module}{':' if '.' in self.name else '.'}{self.name}"
+
     def load(self) -> type[Executor]:
         """Import the class.
 
@@ -88,7 +105,7 @@ class Uses(msgspec.Struct, frozen=True):
             found = _found(_run_main(self.main), self.name)
         else:
             name = self.name.removeprefix(f"{self.module}.")
-            found = _found(importlib.import_module(self.module), name)
+            found = _found(_imported(self.module), name)
         if not (isinstance(found, type) and issubclass(found, Executor)):
             raise DefinitionError(f"{self}: expected a class derived from jina_asgi.Executor, found {found!r}")
         return found
@@ -100,11 +117,23 @@ class Uses(msgspec.Struct, frozen=True):
                 return found
         known = known_class(self.name)
         if known is None and self.module:
-            return _found(importlib.import_module(self.module), self.name.rpartition(".")[2])
+            return _found(_imported(self.module), self.name.rpartition(".")[2])
         return known
 
     def __str__(self) -> str:
         return f"{' '.join(self.files) or self.main or self.module}:{self.name}"
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # one that the module itself imports
+        raise DefinitionError(
+            f"{name}: there is no module {error.name!r}; expected an import path such as 'package.module.Class', or"
+            " 'py_modules' with the file"
+        ) from error
 
 
 def known_class(name: str) -> type[Executor] | None:
@@ -126,6 +155,7 @@ def import_file(file: Path) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     inside = [str(file.parent)] if file.name == "__init__.py" else None
+    _FILES[name] = file
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
     if spec is None or spec.loader is None:
         raise DefinitionError(f"{file}: expected a Python file")

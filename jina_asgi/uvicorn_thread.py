@@ -6,8 +6,10 @@ import asyncio
 import atexit
 import errno
 import socket
+import ssl
 import threading
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -18,6 +20,12 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
+
+
+class Waitable(Protocol):
+    """What may be waited for beside the server's own end: an Event of threading or of multiprocessing."""
+
+    def wait(self) -> Any: ...
 
 
 class UvicornThread:
@@ -38,6 +46,9 @@ class UvicornThread:
         self._running: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name=f"jina-asgi-{source.name}", daemon=True)
         self._client: SyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping, self._lock = threading.Event(), threading.Lock()
 
     @property
     def url(self) -> str:
@@ -54,28 +65,49 @@ class UvicornThread:
         self._thread.start()
         try:
             self._answers.wait()
-        except BaseException:
+        except BaseException:  # a signal: what loads is given up
             self.stop()
             raise
-        if self._error is not None:
+        if self.ended.is_set():
             self._thread.join()
+            assert self._error is not None
             raise self._error
         atexit.register(self.stop)
+
+    def wait(self, event: Waitable | None = None) -> None:
+        """Return once it has ended, or `event` is set; raise what ended it."""
+        over = threading.Event() if event is not None else self.ended
+        if event is not None:
+            for waitable in (event, self.ended):
+                threading.Thread(target=_then, args=(waitable, over), daemon=True).start()
+        over.wait()
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """End it, and wait until nothing of it is left."""
         atexit.unregister(self.stop)
         if self._client is not None:
             self._client.close()
-        if self._running is not None:
-            self._running.should_exit = True
+        self._stopping.set()
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._end)
         self._thread.join()
+
+    def _end(self) -> None:
+        """On the server's own loop: let uvicorn finish, or give up what is still loading."""
+        if self._answers.is_set() and self._running is not None:
+            self._running.should_exit = True
+        elif self._task is not None:
+            self._task.cancel()
 
     @property
     def client(self) -> SyncClient:
         """A Client of it; one for all who ask."""
         if self._client is None:
-            verify = self._settings.ssl_certfile or True
+            certificate = self._settings.ssl_certfile
+            verify = True if certificate is None else _trusting(certificate)
             self._client = Client(self.url, verify=verify, asyncio=False)
         return self._client
 
@@ -84,6 +116,10 @@ class UvicornThread:
             config = self._config()
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
                 runner.run(self._serve(config))
+        except asyncio.CancelledError:
+            pass  # `stop` did this
+        except SystemExit:  # uvicorn's own way to say it, which would end a program that is not its own
+            self._error = RuntimeError(f"{self._source.name}: uvicorn ended before it answered; its log says why")
         except BaseException as error:  # noqa: BLE001  # raised where it was started
             self._error = error
         finally:
@@ -92,9 +128,17 @@ class UvicornThread:
             self._answers.set()
 
     async def _serve(self, config: uvicorn.Config) -> None:
-        async with self._source.lifespan():
-            self._running = _Server(config, self._answers.set)
-            await self._running.serve(sockets=[self._socket])
+        with self._lock:
+            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        try:
+            if self._stopping.is_set():
+                return
+            async with self._source.lifespan():
+                self._running = _Server(config, self._answers.set)
+                await self._running.serve(sockets=[self._socket])
+        finally:
+            with self._lock:
+                self._loop = None
 
     def _config(self) -> uvicorn.Config:
         settings = self._settings
@@ -106,7 +150,16 @@ class UvicornThread:
             "ssl_keyfile": settings.ssl_keyfile,
             **settings.uvicorn_kwargs,
         }
-        return uvicorn.Config(self._app, **options)
+        try:
+            config = uvicorn.Config(self._app, **options)
+        except TypeError as error:
+            raise DefinitionError(f"uvicorn_kwargs={settings.uvicorn_kwargs}: {error}") from error
+        try:
+            config.load()
+        except (OSError, ValueError) as error:  # of a certificate
+            files = f"{settings.ssl_certfile}, {settings.ssl_keyfile}"
+            raise DefinitionError(f"cannot serve with the certificate and key {files}: {error}") from error
+        return config
 
 
 class _Server(uvicorn.Server):
@@ -118,7 +171,21 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        self._answers()
+        if not self.should_exit:
+            self._answers()
+
+
+def _then(event: Waitable, over: threading.Event) -> None:
+    event.wait()
+    over.set()
+
+
+def _trusting(certificate: str) -> ssl.SSLContext:
+    """Trusts the one server that has this certificate, whatever the certificate calls it."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -6,68 +6,20 @@ merges, no key twice; `on`, `no` and dates are strings.
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
+from jina_asgi.yaml_document import Document, Key
 
 #: The largest file that is read, in characters.
 LIMIT = 1 << 20
-Key = tuple[str | int, ...]
-
-
-class Document:
-    """What a YAML holds, where its parts stand, and what is wrong with them.
-
-    Attributes:
-        data: the plain data.
-        folder: what relative paths in it start from.
-        problems: what is wrong, each with its place.
-    """
-
-    def __init__(self, data: Any, name: str, folder: Path, marks: Mapping[Key, tuple[int, int]]) -> None:
-        self.data, self.name, self.folder = data, name, folder
-        self._marks = marks
-        self.problems: list[str] = []
-
-    def at(self, key: Key) -> Any:
-        """A part of the data."""
-        data = self.data
-        for step in key:
-            data = data[step]
-        return data
-
-    def where(self, key: Key) -> str:
-        """The file, line and column of a part, or of what is around it."""
-        while key and key not in self._marks:
-            key = key[:-1]
-        line, column = self._marks.get(key, (0, 0))
-        return f"{self.name}:{line}:{column}" if line else self.name
-
-    def complain(self, key: Key, message: str) -> None:
-        """Note what is wrong with a part."""
-        self.problems.append(f"{self.where(key)}: {message}")
-
-    def unknown(self, key: Key, known: Iterable[str]) -> None:
-        """Note that there is no such key."""
-        names = list(known)
-        near = difflib.get_close_matches(str(key[-1]), names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
-        self.complain(key, f"unknown key {key[-1]!r}; {hint}")
-
-    def check(self) -> None:
-        """Raise all that is wrong at once.
-
-        Raises:
-            DefinitionError: something is.
-        """
-        if self.problems:
-            raise DefinitionError("\n".join(self.problems))
 
 
 def read(source: Any) -> Document:
@@ -79,35 +31,93 @@ def read(source: Any) -> Document:
     if isinstance(source, Mapping):
         return Document(dict(source), "the mapping", Path.cwd(), {})
     if hasattr(source, "read"):
-        text = source.read()
-        name = str(getattr(source, "name", "the stream"))
-        folder = Path(name).resolve().parent if Path(name).is_file() else Path.cwd()
-        return _parsed(text.decode("utf-8") if isinstance(text, bytes) else text, name, folder)
-    if isinstance(source, str) and ("\n" in source or ":" in source.partition("/")[0].replace("://", "")):
+        return _of_stream(source)
+    if isinstance(source, str) and _is_text(source):
         return _parsed(source, "the YAML", Path.cwd())
+    if not isinstance(source, str | os.PathLike):
+        raise DefinitionError(f"expected a path, a string of YAML, a mapping or a stream, got {type(source).__name__}")
+    if "://" in str(source):
+        raise DefinitionError(f"{source}: expected a file of this machine; nothing is fetched from elsewhere")
     path = Path(source)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DefinitionError(f"{path}: {error.strerror}") from error
+        with path.open("rb") as file:
+            content = file.read(4 * LIMIT + 1)  # bytes, of which a character takes four at most
+    except (OSError, ValueError) as error:  # a name may hold what no path does
+        raise DefinitionError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    return _parsed(_decoded(content, str(path)), str(path), path.resolve().parent)
+
+
+def read_value(text: str) -> Any:
+    """What a text holds, read as YAML: a number, true, a list, a mapping, or the text itself.
+
+    Raises:
+        DefinitionError: it is no YAML.
+    """
+    return _parsed(text, "the value", Path.cwd()).data
+
+
+def dumped(data: Mapping[str, Any]) -> str:
+    """Plain data as YAML that `read` reads as the same.
+
+    Raises:
+        DefinitionError: it holds what is no plain data.
+    """
+    try:
+        text: str = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        raise DefinitionError(f"YAML cannot hold {shown(error.args[-1])}: expected plain data") from error
+    return text
+
+
+def _of_stream(stream: Any) -> Document:
+    name = str(getattr(stream, "name", "the stream"))
+    folder = Path(name).resolve().parent if Path(name).is_file() else Path.cwd()
+    try:
+        content = stream.read(4 * LIMIT + 1)
     except UnicodeDecodeError as error:
-        raise DefinitionError(f"{path}: expected UTF-8: {error}") from error
-    return _parsed(text, str(path), path.resolve().parent)
+        raise DefinitionError(f"{name}: expected UTF-8: {error}") from error
+    return _parsed(_decoded(content, name) if isinstance(content, bytes) else content, name, folder)
+
+
+def _is_text(source: str) -> bool:
+    """Whether this is YAML itself, and no path."""
+    start = source.partition("/")[0]
+    on_a_drive = re.match(r"[A-Za-z]:\\", source) is not None
+    return "\n" in source or (":" in start and "://" not in source.partition(" ")[0] and not on_a_drive)
+
+
+def _decoded(content: bytes, name: str) -> str:
+    if len(content) > 4 * LIMIT:
+        raise DefinitionError(f"{name}: expected at most {LIMIT} characters, got more")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{name}: expected UTF-8: {error}") from error
 
 
 def _parsed(text: str, name: str, folder: Path) -> Document:
     if len(text) > LIMIT:
-        raise DefinitionError(f"{name}: expected at most {LIMIT} characters, got {len(text)}")
-    loader = _Loader(text)
+        raise DefinitionError(f"{name}: expected at most {LIMIT} characters, got more")
+    marks: dict[Key, tuple[int, int]] = {}
     try:
-        node = loader.get_single_node()
-        marks: dict[Key, tuple[int, int]] = {}
-        data = None if node is None else _value(loader, node, (), marks)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            data = None if node is None else _value(loader, node, (), marks)
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, RecursionError) as error:
-        raise DefinitionError(f"{name}{_said(error)}") from error
-    finally:
-        loader.dispose()
+        raise DefinitionError(f"{name}{_said(error, text)}") from error
     return Document(data, name, folder, marks)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no aliases, and quotes what this reader, or one of YAML 1.1, would take for something else."""
+
+    yaml_implicit_resolvers = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class _Loader(yaml.SafeLoader):
@@ -131,7 +141,8 @@ for _tag, _pattern, _first in (
     ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "bool", "int", "float", "null")}
@@ -157,14 +168,23 @@ def _value(loader: _Loader, node: Any, key: Key, marks: dict[Key, tuple[int, int
         return made
     if isinstance(node, yaml.SequenceNode):
         return [_value(loader, item, (*key, index), marks) for index, item in enumerate(node.value)]
-    return loader.construct_object(node)
+    try:
+        return loader.construct_object(node)
+    except (ValueError, OverflowError):  # Python reads no number of thousands of digits
+        _refuse("this number is too long", node)
 
 
 def _refuse(message: str, place: Any) -> NoReturn:
     raise yaml.constructor.ConstructorError(None, None, message, place.start_mark)
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, text: str) -> str:
+    if isinstance(error, RecursionError):
+        return ": expected lists and mappings that nest less deep"
+    if isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        return f":{line}:{column}: a character that YAML does not have: {error.character!r}"
     mark = getattr(error, "problem_mark", None)
     where = "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
     return f"{where}: {getattr(error, 'problem', None) or error}"

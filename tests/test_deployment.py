@@ -303,7 +303,11 @@ async def test_it_works_on_one_loop_after_another() -> None:
 
 
 async def test_what_is_told_to_the_executor(tmp_path) -> None:
-    options = {"uses_with": {"greeting": "hello"}, "uses_metas": {"name": "meta"}, "workspace": str(tmp_path)}
+    options: dict[str, Any] = {
+        "uses_with": {"greeting": "hello"},
+        "uses_metas": {"name": "meta"},
+        "workspace": str(tmp_path),
+    }
     async with Deployment(Worker, name="node", **options) as worker:
         (doc,) = await worker.call("/facts", Text(text=""))
     assert doc.text == f"hello meta node {tmp_path / 'meta'}"

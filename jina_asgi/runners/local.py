@@ -7,7 +7,6 @@ lifespan, which loads the Executor on entering and finishes what runs on leaving
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
-from jina_asgi.executor import Executor, bind
+from jina_asgi.executor import Executor, bind, make
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
@@ -122,23 +121,21 @@ class LocalRunner:
             )
 
     def _load(self) -> Executor:
-        """Make the Executor as Jina does: its facts are set before `__init__`, which is also given them."""
         settings = self._settings
-        facts: dict[str, Any] = {
-            "metas": settings.uses_metas,
-            "runtime_args": {
+        executor = self._executor = make(
+            self._uses,
+            settings.uses_with,
+            metas=settings.uses_metas,
+            requests=settings.uses_requests,
+            runtime_args={
                 "name": self.name,
                 "workspace": settings.workspace,
                 "shard_id": settings.shard_id,
                 "shards": settings.shards,
                 "replicas": settings.replicas,
             },
-            "workspace": settings.workspace,
-        }
-        executor = self._executor = self._uses.__new__(self._uses)
-        executor.describe(**facts)
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self._uses.__init__).parameters.values())
-        self._uses.__init__(executor, **(facts if takes_all else {}), **settings.uses_with)
+            workspace=settings.workspace,
+        )
         executor.warmup()
         return executor
 

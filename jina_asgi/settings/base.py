@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
 
 MIB = 2**20
@@ -61,5 +62,9 @@ class Settings(BaseModel):
                 told[option] = f"{cls.owner} has no option {option!r}{hint}"
             elif option not in told:
                 wanted = " or ".join(other["msg"] for other in errors if other["loc"] and other["loc"][0] == option)
-                told[option] = f"{cls.owner}'s option {option!r}: {wanted}, got {entry['input']!r}"
+                field = cls.model_fields.get(option)
+                got = (
+                    "" if field is not None and not field.repr else f", got {shown(entry['input'])}"
+                )  # it may be secret
+                told[option] = f"{cls.owner}'s option {option!r}: {wanted.replace('Value error, ', '')}{got}"
         return list(told.items())

@@ -6,14 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from jina_asgi.jina_options import translated
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.types import Endpoint
+
+#: A number stands for its digits, as YAML writes `OMP_NUM_THREADS: 1`.
+Text = Annotated[
+    str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value, json_schema_input_type=Any)
+]
 
 
 class DeploymentSettings(ServingSettings):
@@ -31,13 +36,13 @@ class DeploymentSettings(ServingSettings):
         """As `Settings.mistakes`."""
         return super().mistakes(translated(options, cls.owner))
 
-    name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
-    uses_with: dict[str, Any] = Field({}, repr=False)  # it may hold secrets
-    uses_metas: dict[str, Any] = {}
-    uses_requests: dict[str, str] = {}
+    name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="in figures and logs")
+    uses_with: dict[str, Any] = Field({}, repr=False, description="what its `__init__` is given")  # it may hold secrets
+    uses_metas: dict[str, Any] = Field({}, description="its `metas`: name, description, workspace")
+    uses_requests: dict[str, str] = Field({}, description="endpoints, and the methods that answer them")
     py_modules: str | list[str] = Field([], description="files that have the class that `uses` names")
     extra_search_paths: list[str] = Field([], description="where files are looked for, too")
-    workspace: str | None = None
+    workspace: str | None = Field(None, description="the folder below which it may keep files")
     allow_concurrent: bool | int = Field(False, ge=0, description="threads for sync endpoints; True: one a core + 4")
     uses_dynamic_batching: dict[str, dict[str, Any]] = Field({}, description="by endpoint or method name")
     timeout_send: float | None = Field(None, ge=-1, description="milliseconds that a call may take; -1: any time")
@@ -47,13 +52,13 @@ class DeploymentSettings(ServingSettings):
     max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
     max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")
     grace: float = Field(30.0, ge=0, description="seconds that running calls get when serving ends")
-    shards: int = Field(1, ge=1, description="Executors that each have a part of the data")
+    shards: int = Field(1, ge=1, le=1024, description="Executors that each have a part of the data")
     polling: str | dict[str, str] = Field("ANY", description="which shards a call goes to: ANY, ALL, or by endpoint")
     no_reduce: bool = Field(False, description="answers of all shards, or of several needs, are not merged")
     shard_id: int = Field(-1, ge=-1, description="which of the shards this is; -1: all of them")
-    replicas: int = Field(1, ge=1, description="processes that each have the Executor")
+    replicas: int = Field(1, ge=1, le=1024, description="processes that each have the Executor")
     placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')
-    env: dict[str, str] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
+    env: dict[str, Text] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
     devices: list[Any] | None = Field(None, description="a device, or a list of devices, for each replica in turn")
     startup_timeout: float = Field(120.0, gt=0, description="seconds that a replica may take to load")
     heartbeat: float = Field(10.0, gt=0, description="seconds without a sign of life after which a replica is killed")
@@ -75,23 +80,15 @@ class DeploymentSettings(ServingSettings):
             return bool({"replicas", "env", "devices"} & self.model_fields_set)
         return self.placement == "pool"
 
-    @model_validator(mode="after")
-    def _polls(self) -> Self:
-        self.asks_all("/default")
-        return self
+    @field_validator("polling")
+    @classmethod
+    def _polls(cls, polling: str | dict[str, str]) -> str | dict[str, str]:
+        _polled(polling)
+        return polling
 
     def asks_all(self, endpoint: str) -> bool:
         """Whether a call to this endpoint goes to every shard: as `polling` says, else `/search` does."""
-        said: Any = self.polling
-        if isinstance(said, str) and said.strip().startswith("{"):
-            try:
-                said = json.loads(said)
-            except ValueError as error:
-                raise ValueError(f"polling={said!r} is no JSON: {error}") from None
-        by_endpoint = said if isinstance(said, Mapping) else {"*": said}
-        wrong = [value for value in by_endpoint.values() if str(value).upper() not in ("ANY", "ALL")]
-        if wrong:
-            raise ValueError(f"polling={self.polling!r}: expected 'ANY' or 'ALL', or one of them by endpoint")
+        by_endpoint = _polled(self.polling)
         defaults = {"/search": "ALL", "/index": "ANY"}
         rest = by_endpoint.get("*", "ANY")
         return str(by_endpoint.get(endpoint, defaults.get(endpoint, rest))).upper() == "ALL"
@@ -114,12 +111,30 @@ class DeploymentSettings(ServingSettings):
         return replace(endpoint, idempotent=self.idempotent)
 
 
+def _polled(polling: str | Mapping[str, str]) -> Mapping[str, Any]:
+    """What `polling` says of each endpoint; of the rest, under "*".
+
+    Raises:
+        ValueError: it says something else.
+    """
+    said: Any = polling
+    if isinstance(said, str) and said.strip().startswith("{"):
+        try:
+            said = json.loads(said)
+        except ValueError as error:
+            raise ValueError(f"polling={polling!r} is no JSON: {error}") from None
+    by_endpoint = said if isinstance(said, Mapping) else {"*": said}
+    if any(str(value).upper() not in ("ANY", "ALL") for value in by_endpoint.values()):
+        raise ValueError("expected 'ANY' or 'ALL', or one of them by endpoint")
+    return by_endpoint
+
+
 class FlowSettings(DeploymentSettings):
     """The options of a Flow: its name, and what each of its Executors has that does not say otherwise."""
 
     owner = "Flow"
 
-    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$")
+    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="in figures and logs")
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from jina_asgi.settings.application import AppSettings
 from jina_asgi.settings.base import Settings
 
 Spoken = Literal["grpc", "http", "websocket"]
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class ServingSettings(Settings):
     """Jina's options of the front: where it listens, and what it says there."""
 
     host: str | list[str] = Field("127.0.0.1", description="the address that is listened on; where an external one is")
-    port: int | list[int] | None = Field(None, description="a port each protocol; None: free ones are chosen")
-    protocol: str | list[str] = Field("grpc", description="grpc, http, websocket, or several of them")
+    port: Port | list[Port] | None = Field(None, description="a port each protocol; None: free ones are chosen")
+    protocol: str | list[str] = Field("grpc", description="what is spoken: grpc, http, websocket, or several of them")
     title: str = Field("jina_asgi", description="of the OpenAPI document")
     description: str = Field("", description="of the OpenAPI document")
     cors: bool | list[str] = Field(False, description="allow every origin, or those in a list")
@@ -26,18 +27,22 @@ class ServingSettings(Settings):
     uvicorn_kwargs: dict[str, Any] = Field({}, description="for uvicorn.Config")
     quiet: bool = Field(False, description="print no address when it is served")
 
+    @field_validator("protocol")
+    @classmethod
+    def _spoken(cls, protocol: str | list[str]) -> str | list[str]:
+        named = [protocol] if isinstance(protocol, str) else protocol
+        known = [name for name in named if name.lower() in ("grpc", "http", "websocket")]
+        if len(known) < len(named) or not named or len({name.lower() for name in named}) < len(named):
+            raise ValueError("expected 'grpc', 'http', 'websocket' or a list of them")
+        return protocol
+
     @model_validator(mode="after")
     def _served(self) -> Self:
         if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
             raise ValueError("ssl_certfile and ssl_keyfile go together")
-        unknown = [name for name in self.protocols if name not in ("grpc", "http", "websocket")]
-        if unknown or not self.protocols or len(set(self.protocols)) < len(self.protocols):
-            raise ValueError(f"protocol={self.protocol!r}: expected 'grpc', 'http', 'websocket' or a list of them")
         hosts = self.host.split(",") if isinstance(self.host, str) else self.host
         if isinstance(self.port, list) and len(self.port) not in (len(self.protocols), len(hosts)):
             raise ValueError(f"port={self.port}: expected a port for each of {', '.join(self.protocols)}")
-        if any(not 0 <= port < 2**16 for port in self.ports):
-            raise ValueError(f"port={self.port!r}: expected a number from 0 to 65535")
         return self
 
     @property

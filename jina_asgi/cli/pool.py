@@ -1,0 +1,47 @@
+"""`jina-asgi pool`: the pools that run, their replicas and queues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+_COLUMNS = ("deployment", "replica", "state", "pid", "device", "in flight", "answered", "restarts", "uses")
+
+
+@click.command(short_help="Show the replicas that run.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
+def pool(as_json: bool) -> None:
+    """Show the pools of this user: replicas, devices, queues, restarts."""
+    from jina_asgi.processes import election, place  # Linux only
+
+    hosts = [found for path in place.sockets() if (found := election.status(path)) is not None]
+    if as_json:
+        click.echo(json.dumps(hosts, indent=2))
+    elif not hosts:
+        click.echo("no pool is running; one starts with a server that has a Deployment(replicas=...)")
+    for host in [] if as_json else hosts:
+        _print_host(host)
+
+
+def _print_host(host: dict[str, Any]) -> None:
+    click.echo(f"pool host {host['pid']} of {host['instance']}")
+    rows = [_COLUMNS, *_rows(host)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
+    for row in rows:
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for deployment in host["deployments"].values():
+        queue = deployment["queue"]
+        click.echo(f"  {deployment['name']}: {queue['pending']} calls pending, {deployment['users']} workers connected")
+        if deployment["failure"]:
+            click.echo(f"  {deployment['name']} failed: {deployment['failure']}", err=True)
+
+
+def _rows(host: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for deployment in host["deployments"].values():
+        for name, replica in deployment["replicas"].items():
+            facts = [replica[fact] for fact in ("state", "pid", "device", "in_flight", "answered", "restarts")]
+            cells = ["-" if fact in (None, "") else str(fact) for fact in facts]
+            yield (deployment["name"], name, *cells, deployment["uses"])

@@ -1,0 +1,197 @@
+"""The commands beside serving: check, ping, client, new, export, pool, and the command itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import httpx
+import jsonschema
+import pytest
+import yaml
+
+from jina_asgi import JinaASGI
+from tests.cli.conftest import Command, Served, Typed, environment, serving
+from tests.serving import Serving, free_port
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture
+def served(folder: Path) -> Iterator[Served]:
+    with serving(folder, "deployment", "--uses", "deployment.yml") as served:
+        yield served
+
+
+def test_the_version_is_that_of_the_distribution(command: Command) -> None:
+    assert f"{metadata.version('jina-asgi')}\n" == command("-v").stdout == command("--version").stdout
+    told = dict(line.split(maxsplit=1) for line in command("-vf").stdout.splitlines())
+    assert metadata.version("pydantic") == told["pydantic"]
+
+
+def test_help_names_every_command_and_every_option_of_a_deployment(command: Command) -> None:
+    text = command("--help").stdout
+    for name in ("deployment", "flow", "executor", "check", "ping", "client", "pool", "new", "export"):
+        assert f"\n  {name} " in text
+    options = command("deployment", "--help").stdout
+    for option in ("--port", "--replicas", "--uses-dynamic-batching", "--timeout-send", "--ssl-certfile"):
+        assert f"  {option} " in options
+
+
+@pytest.mark.parametrize("uses", ["model.Parrot", "config.yml", "deployment.yml", "flow.yml"])
+def test_check_runs_every_endpoint_once(command: Command, uses: str) -> None:
+    done = command("check", uses)
+    lines = [line.split() for line in done.stdout.splitlines()[1:-1]]
+    assert (0, "3 ok, 0 failed") == (done.returncode, done.stdout.splitlines()[-1])
+    assert [["ok", "/shout"], ["ok", "/times"], ["ok", "/words"]] == [line[:2] for line in lines]
+    assert ["1 document"] * 3 == [" ".join(line[4:]) for line in lines]
+
+
+def test_check_says_what_an_endpoint_raised_and_exits_with_1(command: Command) -> None:
+    done = command("check", "model.Broken")
+    assert 1 == done.returncode
+    assert "failed  /broken" in done.stdout
+    assert "ValueError('the weights are missing')" in done.stdout
+    assert "3 ok, 1 failed" in done.stdout
+
+
+def test_check_of_what_cannot_be_read_exits_with_2(typed: Typed) -> None:
+    assert 2 == typed("check", "nowhere.yml")[0]
+
+
+@pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
+def test_ping_says_that_a_server_is_ready(command: Command, served: Served, target: str) -> None:
+    done = command("ping", target, served.url.removeprefix("http://"))
+    assert 0 == done.returncode, done.stderr
+    assert f"{target} at {served.url}: ready in" in done.stdout
+
+
+def test_ping_exits_with_1_after_its_attempts(command: Command) -> None:
+    done = command("ping", "executor", f"127.0.0.1:{free_port()}", "--attempts", "2", "--timeout", "500")
+    assert 1 == done.returncode
+    assert "ConnectError" in done.stdout
+    assert "(2 of 2)" in done.stdout
+    assert "0 of 2 attempts succeeded, expected 1\n" == done.stderr
+
+
+def test_ping_wants_as_many_good_attempts_as_it_is_told(command: Command, served: Served) -> None:
+    done = command("ping", "flow", served.url, "--attempts", "2", "--min-successful-attempts", "2")
+    assert (0, 2) == (done.returncode, done.stdout.count("ready in"))
+
+
+@pytest.mark.parametrize(
+    ("data", "stdin"),
+    [
+        ('[{"text": "a"}, {"text": "b"}]', None),
+        ("@docs.json", None),
+        ("@docs.jsonl", None),
+        ("-", '{"text": "a"}\n{"text": "b"}\n'),
+    ],
+)
+def test_client_prints_a_document_a_line(
+    folder: Path, command: Command, served: Served, data: str, stdin: str | None
+) -> None:
+    """Documents of different fields, too, which are sent one request after the other."""
+    (folder / "docs.json").write_text('[{"text": "a"},\n{"text": "b"}]')
+    (folder / "docs.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    done = command("client", served.url, "--on", "/shout", "--data", data, stdin=stdin)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [{"text": "A?"}, {"text": "B?"}] == [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_client_sends_parameters(command: Command, served: Served) -> None:
+    done = command("client", served.url, "--on", "/times", "--data", '{"text": "a"}', "--parameters", '{"times": 3}')
+    assert {"text": "aaa"} == json.loads(done.stdout)
+
+
+def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) -> None:
+    done = command("client", served.url, "--on", "/words", "--data", '{"text": "one two"}', "--stream")
+    assert [{"text": "one"}, {"text": "two"}] == [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--on", "/shout", "--data", "{"], 2, "--data: expected JSON"),
+        (["--on", "/shout", "--data", "5"], 2, "expected a document, an object of JSON, got 5"),
+        (["--on", "/shout", "--data", "@nowhere"], 2, "No such file"),
+        (["--on", "/shout", "--data", "{}", "--parameters", "[]"], 2, "--parameters: expected an object"),
+        (["--on", "/words", "--stream"], 2, "--stream takes one document"),
+        (["--on", "/nowhere", "--data", '{"text": "a"}'], 1, "no such endpoint /nowhere"),
+        (["--on", "/shout", "--data", '{"other": 1}'], 1, "text"),
+    ],
+)
+def test_client_says_what_went_wrong(typed: Typed, arguments: list[str], code: int, said: str) -> None:
+    with Serving(JinaASGI("config.yml", wait_ready=True)) as server:
+        told = typed("client", server.url, *arguments)
+    assert (code, "") == told[:2]
+    assert said in told[2]
+
+
+def test_client_of_nobody_exits_with_1(typed: Typed) -> None:
+    assert 1 == typed("client", f"127.0.0.1:{free_port()}", "--on", "/shout", "--data", "{}")[0]
+
+
+@pytest.mark.parametrize("kind", ["app", "deployment", "flow"])
+def test_a_new_project_passes_its_own_tests_and_serves(folder: Path, command: Command, kind: str) -> None:
+    made = command("new", "my-parrot", "--type", kind)
+    assert 0 == made.returncode, made.stderr
+    project = folder / "my-parrot"
+    for words in (["pytest", "-q", "-p", "no:randomly"], ["jina_asgi", "check", "config.yml"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=project, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert 0 == done.returncode, done.stdout + done.stderr
+    if kind == "app":
+        return
+    with serving(project, kind, "--uses", f"{kind}.yml", "--port", "0") as served:
+        told = httpx.post(f"{served.url}/shout", json={"data": [{"text": "hi"}]})
+        assert [{"text": "HI!"}] == told.json()["data"]
+
+
+def test_new_writes_over_nothing(folder: Path, command: Command) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine" / "app.py").write_text("mine")
+    done = command("new", "mine")
+    assert 2 == done.returncode
+    assert "mine is there already" in done.stderr
+    assert ["mine"] == [file.read_text() for file in (folder / "mine").iterdir()]
+    assert 2 == command("new", "0 no name").returncode
+
+
+def test_the_schema_takes_what_is_loaded_and_refuses_what_is_not(folder: Path, command: Command) -> None:
+    assert 0 == command("export", "schema", "--out", "schema.json").returncode
+    schema = json.loads((folder / "schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    taken = jsonschema.Draft202012Validator(schema)
+    for name in ("config.yml", "deployment.yml", "flow.yml"):
+        taken.validate(yaml.safe_load((folder / name).read_text()))
+    for text in (
+        "{jtype: Flow, executors: [{uses: X, replicas: '$N', uses_dynamic_batching: {/a: {preferred_batch_size: 2}}}]}",
+        "{jtype: Deployment, uses: {jtype: X, with: {a: 1}}, monitoring: true, env: {A: 1}}",
+    ):
+        taken.validate(yaml.safe_load(text))
+    for text in (
+        "{jtype: Flow, executers: []}",
+        "{jtype: Deployment, uses: X, replicsa: 1}",
+        "{jtype: Deployment, with: {uses: X, replicas: 0}}",
+        "{jtype: X, py_module: a.py}",
+        "{jtype: Flow, executors: [{uses: X, floating: 3}]}",
+    ):
+        assert not taken.is_valid(yaml.safe_load(text)), text
+
+
+def test_a_flowchart_is_mermaids_text(folder: Path, command: Command) -> None:
+    assert "flowchart LR" in command("export", "flowchart", "flow.yml").stdout
+    assert 0 == command("export", "flowchart", "flow.yml", "--out", "flow.mmd").returncode
+    assert "parrot" in (folder / "flow.mmd").read_text()
+    assert 2 == command("export", "flowchart", "nowhere.yml").returncode
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
+def test_pool_is_json_where_it_is_asked_for(command: Command) -> None:
+    assert isinstance(json.loads(command("pool", "--json").stdout), list)
