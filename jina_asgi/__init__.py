@@ -23,6 +23,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.executor import Executor, requests
 from jina_asgi.flow import Flow
+from jina_asgi.monitoring import monitor
 from jina_asgi.plugin import JinaASGI, mount
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context
@@ -54,6 +55,7 @@ __all__ = [
     "UnknownEndpoint",
     "UnsupportedMedia",
     "dynamic_batching",
+    "monitor",
     "mount",
     "requests",
 ]

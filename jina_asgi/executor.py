@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Self, TypeVar, overload
 
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
+from jina_asgi.monitoring import timed
 
 __all__ = ["Executor", "requests"]
 
@@ -158,6 +160,10 @@ class Executor:
             folder = folder / str(shard)
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
+
+    def monitor(self, name: str, documentation: str | None = None) -> AbstractContextManager[None]:
+        """Time what runs inside: `with self.monitor("tokenizing_seconds"): ...`; the figures are at `/-/status`."""
+        return timed(self, name, documentation)
 
     def warmup(self) -> None:
         """Called once after `__init__`, before the Executor is ready: override to run a first, slow call."""
