@@ -97,10 +97,9 @@ def load(model: str, *, device: str, dtype: str) -> Painter:
     """
     target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     is_folder = Path(model).is_dir()
+    read: Any = diffusers.DiffusionPipeline.from_pretrained
     with _quiet():
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            model, dtype=_dtype(dtype, target), local_files_only=is_folder
-        )
+        pipeline = read(model, dtype=_dtype(dtype, target), local_files_only=is_folder)
     name = Path(model).name if is_folder else model
     painter = Painter(pipeline.to(target), name)
     logger.info("%s is loaded: %s on %s", name, type(pipeline).__name__, target)

@@ -109,8 +109,12 @@ async def test_a_caller_that_leaves_ends_the_drawing_between_two_steps(
         asyncio.Event(),
     )
     caplog.set_level(logging.INFO, logger=log.name)
-    told = logging.Handler()
-    told.emit = lambda record: loop.call_soon_threadsafe(stepped.set) and None  # type: ignore[method-assign]
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            loop.call_soon_threadsafe(stepped.set)
+
+    told = Told()
     log.addHandler(told)
     try:
         async with deployment(tiny_pipeline) as model:
