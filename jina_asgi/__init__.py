@@ -24,6 +24,7 @@ from jina_asgi.errors import (
 from jina_asgi.executor import Executor, requests
 from jina_asgi.executor_yaml import Yaml as _Yaml
 from jina_asgi.flow import Flow
+from jina_asgi.monitoring import monitor
 from jina_asgi.plugin import JinaASGI, mount
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context
@@ -57,6 +58,7 @@ __all__ = [
     "UnknownEndpoint",
     "UnsupportedMedia",
     "dynamic_batching",
+    "monitor",
     "mount",
     "requests",
 ]

@@ -10,13 +10,16 @@ import inspect
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
+from jina_asgi.monitoring import timed
 
 __all__ = ["Executor", "requests"]
 
@@ -230,6 +233,10 @@ class Executor:
         folder.mkdir(parents=True, exist_ok=True)
         return str(folder)
 
+    def monitor(self, name: str, documentation: str | None = None) -> AbstractContextManager[None]:
+        """Time what runs inside: `with self.monitor("tokenizing_seconds"): ...`; the figures are at `/-/status`."""
+        return timed(self, name, documentation)
+
     def warmup(self) -> None:
         """Called once after `__init__`, before the Executor is ready: override to run a first, slow call."""
 
@@ -251,6 +258,11 @@ class Executor:
 _FACTS = ("metas", "requests", "runtime_args", "workspace", "dynamic_batching")
 
 
+#: Executors of one process are made one after another: transformers and others change torch's globals (its default
+#: dtype, how modules are made) while they read a model, and what is read beside them comes out wrong.
+_making = threading.RLock()
+
+
 def make(
     cls: type[Executor],
     uses_with: Mapping[str, Any],
@@ -269,7 +281,8 @@ def make(
     executor = cls.__new__(cls, **uses_with)
     executor.describe(**facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
-    cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    with _making:
+        cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
     return executor
 
 

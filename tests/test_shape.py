@@ -15,7 +15,7 @@ from jina_asgi import errors
 
 ROOT = Path(jina_asgi.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "contrib" not in path.relative_to(ROOT).parts)
-PURE = {path for path in FILES if path.name.startswith("_") and path.name != "__init__.py"}
+PURE = {path for path in FILES if path.name.startswith("_") and not path.name.startswith("__")}
 IMPURE = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
 
 

@@ -139,7 +139,8 @@ def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
     """Documents in a row that have the same fields, as those of one request have."""
     for names, alike in groupby(documents, key=lambda fields: tuple(sorted(fields))):
         try:
-            model: Any = create_model("Document", **dict.fromkeys(names, (Any, ...)))
+            fields: dict[str, Any] = dict.fromkeys(names, (Any, ...))
+            model: Any = create_model("Document", **fields)
         except (NameError, ValueError) as error:
             raise DefinitionError(f"--data: {error}") from error
         yield [model(**values) for values in alike]

@@ -17,6 +17,7 @@ from typing import Any
 from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind, make
+from jina_asgi.monitoring import figures
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
@@ -167,8 +168,9 @@ class LocalRunner:
         return "" if healthy else f"{self.name} says that it is not healthy"
 
     def status(self) -> dict[str, Any]:
-        """The figures of the queue, for `/-/status`."""
-        return {"queue": self._admission.status()}
+        """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
+        monitored = figures(self._executor)
+        return {"queue": self._admission.status(), **({"monitored": monitored} if monitored else {})}
 
     async def call(self, call: Call, /) -> Result:
         bound = self._find(call.endpoint)

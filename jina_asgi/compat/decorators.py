@@ -1,0 +1,24 @@
+"""Jina's `@write`, which marks what changes an Executor's state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+logger = logging.getLogger("jina_asgi")
+
+
+def write(function: F | None = None) -> Any:
+    """The method as it is, with a word in the log: state is not replicated here.
+
+    Synchronous methods of an Executor run one at a time anyway, unless it has `allow_concurrent`.
+    """
+
+    def told(method: F) -> F:
+        logger.warning("@write on %s changes nothing here: state is not replicated", method.__qualname__)
+        return method
+
+    return told if function is None else told(function)

@@ -1,0 +1,52 @@
+"""Jina's Flow with `asyncio=True`, and the AsyncFlow that it then is: served as any, asked by an asynchronous Client."""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from typing import Any, Self
+
+from jina_asgi import flow
+from jina_asgi.client import Client
+from jina_asgi.clients.asynchronous import AsyncClient
+
+
+class Flow(flow.Flow):
+    """As `jina_asgi.Flow`; with `asyncio=True` an AsyncFlow."""
+
+    def __new__(cls, *, asyncio: bool = False, **_: Any) -> Self:
+        return super().__new__(AsyncFlow if asyncio else cls)  # type: ignore[return-value]  # a subclass of ours
+
+    def __init__(self, *, asyncio: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+
+
+class AsyncFlow(Flow):
+    """A Flow whose `post` is an async generator; `with` and `async with` both serve it, as in Jina."""
+
+    _asking: AsyncClient | None = None
+
+    @property
+    def client(self) -> Any:
+        """An asynchronous Client of the server that runs.
+
+        Raises:
+            RuntimeError: none does.
+        """
+        url = super().client.address.url
+        if self._asking is None or self._asking.address.url != url:
+            self._asking = Client(url, asyncio=True, verify=self.serving.ssl_certfile or True)
+        return self._asking
+
+    async def is_flow_ready(self, **options: Any) -> bool:  # type: ignore[override]  # as the Client's own
+        """Whether the server that runs says that it is ready."""
+        return bool(await self.client.is_flow_ready(**options))
+
+    async def __aenter__(self) -> Self:
+        await to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            await asking.close()
+        await to_thread(self.close)

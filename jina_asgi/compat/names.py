@@ -1,0 +1,90 @@
+"""Which of Jina's names programs find, and where they are here.
+
+A module of Jina's, its names, and "module:name" for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_EXECUTOR = {"BaseExecutor": "jina_asgi.executor:Executor", "Executor": "jina_asgi.executor:Executor"}
+_FLOW = {"Flow": "jina_asgi.compat.flows:Flow"}
+_ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
+_DEPLOYMENT = {"Deployment": "jina_asgi.deployment:Deployment"}
+_CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
+_GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
+_DECORATORS = {
+    "dynamic_batching": "jina_asgi.batching:dynamic_batching",
+    "monitor": "jina_asgi.monitoring:monitor",
+    "requests": "jina_asgi.executor:requests",
+}
+_RESPONSE = "jina_asgi.clients.responses:Response"
+_OURS = (
+    "BadClient",
+    "BadClientCallback",
+    "BadClientInput",
+    "BadServer",
+    "BaseJinaException",
+    "NotSupportedError",
+    "PortAlreadyUsed",
+)
+#: Errors of Jina's that others stand for here.
+_IN_PLACE = {
+    **dict.fromkeys(("BadConfigSource", "BadYAMLVersion"), "DefinitionError"),
+    **dict.fromkeys(("FlowBuildLevelError", "FlowMissingDeploymentError", "FlowTopologyError"), "DefinitionError"),
+    **dict.fromkeys(("EstablishGrpcConnectionError", "InternalNetworkError"), "Unavailable"),
+    **dict.fromkeys(("ExecutorError", "RuntimeFailToStart"), "ExecutorError"),
+}
+_NEVER = (
+    "BadImageNameError",
+    "BadRequestType",
+    "BadServerFlow",
+    "DockerVersionError",
+    "NoContainerizedError",
+    "RuntimeRunForeverEarlyError",
+    "RuntimeTerminated",
+)
+
+MODULES: Mapping[str, Mapping[str, str]] = {
+    "jina": {
+        **_ASYNC_FLOW,
+        **_CLIENT,
+        **_DEPLOYMENT,
+        "Document": "jina_asgi.schemas:BaseDoc",
+        "DocumentArray": "jina_asgi.schemas:DocList",
+        "Executor": _EXECUTOR["Executor"],
+        **_FLOW,
+        **_GATEWAY,
+        "__version__": "jina_asgi.compat.names:VERSION",
+        **_DECORATORS,
+    },
+    "jina.clients": _CLIENT,
+    "jina.enums": {
+        name: f"jina_asgi.compat.enums:{name}" for name in ("GatewayProtocolType", "PollingType", "ProtocolType")
+    },
+    "jina.excepts": {
+        **{name: f"jina_asgi.excepts:{name}" for name in _OURS},
+        **{name: f"jina_asgi.errors:{ours}" for name, ours in _IN_PLACE.items()},
+        **{name: f"jina_asgi.compat.excepts:{name}" for name in _NEVER},
+    },
+    "jina.helper": {
+        name: f"jina_asgi.compat.identities:{name}" for name in ("random_identity", "random_port", "random_uuid")
+    },
+    "jina.logging": {},
+    "jina.logging.logger": {"JinaLogger": "jina_asgi.compat.loggers:JinaLogger"},
+    "jina.logging.predefined": {"default_logger": "jina_asgi.compat.loggers:default_logger"},
+    "jina.orchestrate": {},
+    "jina.orchestrate.deployments": _DEPLOYMENT,
+    "jina.orchestrate.flow": {},
+    "jina.orchestrate.flow.asyncio": _ASYNC_FLOW,
+    "jina.orchestrate.flow.base": _FLOW,
+    "jina.serve": {},
+    "jina.serve.executors": _EXECUTOR,
+    "jina.serve.executors.decorators": {**_DECORATORS, "write": "jina_asgi.compat.decorators:write"},
+    "jina.types": {},
+    "jina.types.request": {"Request": _RESPONSE},
+    "jina.types.request.data": dict.fromkeys(("DataRequest", "Response", "SingleDocumentRequest"), _RESPONSE),
+}
+
+#: The Jina whose words these are, for programs that look.
+VERSION = "3.34.0"

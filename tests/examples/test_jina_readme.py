@@ -1,0 +1,151 @@
+"""What Jina's README shows runs as examples/jina_readme says, with a port and models of the test's own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving import free_port
+
+pytestmark = [pytest.mark.model, pytest.mark.processes]
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "jina_readme"
+PORT, LANGUAGE, IMAGE = "12345", "HuggingFaceTB/SmolLM2-135M-Instruct", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+ENVIRONMENT = {**os.environ, "CUDA_TOTAL_DEVICES": "2", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What stands for the models that the examples name: SmolLM2 as it is on this machine, and a tiny pipeline."""
+    from jina_asgi.contrib.text_generation.loading import default_folder
+    from jina_asgi.contrib.text_to_image.tests.doubles import save_tiny
+
+    return {LANGUAGE: str(default_folder()), IMAGE: str(save_tiny(tmp_path_factory.mktemp("tiny-diffusion")))}
+
+
+class Example:
+    """A copy of the folder, with a port of its own."""
+
+    def __init__(self, folder: Path, models: dict[str, str]) -> None:
+        self.folder, self.port = folder, str(free_port())
+        for file in EXAMPLES.iterdir():
+            if file.suffix in (".py", ".yml"):
+                text = file.read_text()
+                for name, here in {**models, PORT: self.port}.items():
+                    text = text.replace(name, here)
+                (folder / file.name).write_text(text)
+
+    @contextmanager
+    def serving(self, *words: str) -> Iterator[httpx.Client]:
+        """Serve as the README says, until SIGTERM; gives what asks it over HTTP."""
+        with subprocess.Popen(
+            self._command(*words), cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE
+        ) as server:
+            assert server.stdout is not None
+            try:
+                line = server.stdout.readline().decode()
+                assert f"answers at http://127.0.0.1:{self.port}" in line
+                with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False) as http:
+                    yield http
+            finally:
+                server.send_signal(signal.SIGTERM)
+                server.communicate(timeout=60)
+        assert server.returncode == 0
+
+    def run(self, *words: str) -> str:
+        """What a program prints."""
+        done = subprocess.run(
+            self._command(*words),
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "jina_asgi.compat", *words]
+
+
+@pytest.fixture
+def example(tmp_path: Path, models: dict[str, str]) -> Example:
+    return Example(tmp_path, models)
+
+
+@pytest.mark.parametrize("words", [("deployment.py",), ("serve.py", "deployment.yml")], ids=" ".join)
+def test_the_language_model_answers_a_client_and_http(example: Example, words: tuple[str, ...]) -> None:
+    with example.serving(*words) as http:
+        said = example.run("client.py")
+        answer = http.post("/default", json={"data": [{"text": "One, two,"}, {"text": "Red, green,"}]}).json()
+    assert said.startswith("A lighthouse at night,")
+    assert len(said) > 30
+    assert [doc["prompt"] for doc in answer["data"]] == ["One, two,", "Red, green,"]
+    assert all(doc["text"].startswith(doc["prompt"]) and doc["text"] != doc["prompt"] for doc in answer["data"])
+
+
+@pytest.mark.parametrize("words", [("flow.py",), ("serve.py", "flow.yml")], ids=" ".join)
+def test_the_flow_makes_a_picture_of_a_text(example: Example, words: tuple[str, ...]) -> None:
+    from PIL import Image
+
+    with example.serving(*words) as http:
+        example.run("flow_client.py")
+        answer = http.post("/default", json={"data": [{"text": "A ship"}]}).json()
+    written = Image.open(io.BytesIO((example.folder / "lighthouse.png").read_bytes()))
+    assert written.size == (64, 64)
+    assert np.shape(answer["data"][0]["tensor"]) == (64, 64, 3)
+
+
+def test_the_answer_grows_token_by_token(example: Example) -> None:
+    with example.serving("streaming.py") as http:
+        lines = example.run("stream_client.py").splitlines()
+        body = {"data": {"prompt": "The capital of France is", "max_tokens": 3}}
+        events = http.post("/stream", json=body).text
+    assert len(lines) == 8
+    assert "Paris" in lines[-1]
+    found = [json.loads(line.removeprefix("data: ")) for line in events.splitlines() if line.startswith("data: {")]
+    assert [repr(doc["generated_text"]) for doc in found] == lines[:3]
+
+
+def test_two_replicas_have_a_device_each_and_take_batches_of_requests(example: Example) -> None:
+    body = {"data": [{"prompt": "", "text": "A ship"}]}
+    answers, devices, end = [], [], time.monotonic() + 60
+    with example.serving("serve.py", "scaled.yml") as http, ThreadPoolExecutor(4) as threads:
+        while len(devices) < 2:  # it answers as soon as one of them has loaded
+            assert time.monotonic() < end, devices
+            answers += threads.map(lambda _: http.post("/default", json=body).json(), range(4))
+            deployment = http.get("/-/status").json()["deployments"]["executor"]
+            devices = [found for replica in deployment["replicas"].values() if (found := replica["device"])]
+    assert sorted(devices) == ["0", "1"]
+    assert {np.shape(answer["data"][0]["tensor"]) for answer in answers} == {(64, 64, 3)}
+    assert deployment["batching"]["/default"]["batch_sizes"], "the figures are as the pool last told them"
+
+
+def test_every_file_of_the_folder_is_run() -> None:
+    """Directly, or as the module or the YAML that another names; and the names that the tests replace are there."""
+    files = {file.name: file.read_text() for file in EXAMPLES.iterdir() if file.suffix in (".md", ".py", ".yml")}
+    run = Path(__file__).read_text()
+    readme = files.pop("README.md")
+    for name in files:
+        assert f'"{name}"' in run or f"from {name.removesuffix('.py')} import" in "".join(files.values()), name
+        assert name in readme, name
+    served = [name for name, text in files.items() if PORT in text]
+    assert {"deployment.py", "deployment.yml", "flow.py", "flow.yml", "scaled.yml", "streaming.py"} <= set(served)
+    assert LANGUAGE in files["executor.py"]
+    assert LANGUAGE in files["streaming.py"]
+    assert IMAGE in files["text_to_image.py"]
