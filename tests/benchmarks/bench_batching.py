@@ -106,8 +106,8 @@ async def in_process(seconds: float, rounds: int) -> str:
         "| callers | × ideal | calls/s | mean batch |",
         "|--:|--:|--:|--:|",
     ]
-    options = {"uses_dynamic_batching": {"/run": {"preferred_batch_size": BATCH, "timeout": 20}}}
-    async with Deployment(Work, **options) as deployment:
+    batching = {"/run": {"preferred_batch_size": BATCH, "timeout": 20}}
+    async with Deployment(Work, uses_dynamic_batching=batching) as deployment:
         for clients in CLIENTS.values():
             found = []
             for _ in range(rounds):
