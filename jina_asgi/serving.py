@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from jina_asgi.clients.sync import SyncClient
     from jina_asgi.uvicorn_thread import UvicornThread, Waitable
 
-_MISSING = {
-    "grpc": "gRPC is not there yet",
-    "websocket": "Jina's WebSocket is not there yet",
-}
-
 
 class Served(Source):
     """What can also be served by itself, with Jina's words: `with`, `start`, `close`, `block`, `post`, `client`."""
@@ -45,16 +40,15 @@ class Served(Source):
         """Load, and answer on a port from now on, in a thread; returns when it does.
 
         Raises:
-            NotSupportedError: the protocol is not there yet; name "http".
+            NotSupportedError: the protocol is not there yet; name "http" or "websocket".
             PortAlreadyUsed: somebody else listens there. Whatever loading raises.
         """
         if self._server is not None:
             raise RuntimeError(f"{self.name} is served already, at {self._server.url}")
-        for protocol in self.serving.protocols:
-            if protocol != "http":
-                raise NotSupportedError(
-                    f"{self.name} was to be served by {protocol!r}: {_MISSING[protocol]}; give protocol='http'"
-                )
+        if "grpc" in self.serving.protocols:
+            raise NotSupportedError(
+                f"{self.name} was to be served by 'grpc': gRPC is not there yet; give protocol='http' or 'websocket'"
+            )
         try:
             from jina_asgi.uvicorn_thread import UvicornThread  # with uvicorn and httpx
         except ImportError as error:
@@ -63,9 +57,8 @@ class Served(Source):
         server.start()
         self._server = server
         if not self.serving.quiet:
-            print(  # noqa: T201  # as Jina does: the port may have been chosen just now
-                f"{self.name} answers at {self._server.url} (its documentation: {self._server.url}/docs)", flush=True
-            )
+            where = ", ".join(self._server.urls)  # which may have been chosen just now
+            print(f"{self.name} answers at {where} (its documentation: {self._server.url}/docs)", flush=True)  # noqa: T201  # as Jina does
         return self
 
     def close(self) -> None:
@@ -103,6 +96,11 @@ class Served(Source):
     def port(self) -> int:
         """Where it is, or will be, served; 0: a port is chosen when it starts."""
         return self._server.port if self._server is not None else self.serving.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """One for each protocol, as `port`."""
+        return self._server.ports if self._server is not None else self.serving.ports
 
     @property
     def host(self) -> str:

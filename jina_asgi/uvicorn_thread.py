@@ -8,7 +8,8 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import uvicorn
@@ -38,8 +39,9 @@ class UvicornThread:
     def __init__(self, source: Source, settings: ServingSettings, grace: float) -> None:
         self._source, self._settings, self._grace = source, settings, grace
         self._app = Application(source, settings.application)
-        self._socket = _listening(settings.address, settings.ports[0])
-        self.port: int = self._socket.getsockname()[1]
+        self._sockets = _listening(settings.address, settings.ports)
+        #: One for each protocol; the same application answers at all of them.
+        self.ports: list[int] = [listening.getsockname()[1] for listening in self._sockets]
         self.ended = threading.Event()
         self._answers = threading.Event()
         self._error: BaseException | None = None
@@ -51,10 +53,26 @@ class UvicornThread:
         self._stopping, self._lock = threading.Event(), threading.Lock()
 
     @property
+    def port(self) -> int:
+        """The first."""
+        return self.ports[0]
+
+    @property
     def url(self) -> str:
+        """Where HTTP is answered: it is at every port, and expected at its own."""
+        spoken = self._settings.protocols
+        return self._url("http", self.ports[spoken.index("http") if "http" in spoken else 0])
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each protocol is spoken."""
+        schemes = ["ws" if protocol == "websocket" else "http" for protocol in self._settings.protocols]
+        return [self._url(scheme, port) for scheme, port in zip(schemes, self.ports, strict=True)]
+
+    def _url(self, scheme: str, port: int) -> str:
         host = "127.0.0.1" if self._settings.address in ("0.0.0.0", "::") else self._settings.address  # noqa: S104  # compared
         bracketed = f"[{host}]" if ":" in host else host
-        return f"http{'s' if self._settings.ssl_certfile else ''}://{bracketed}:{self.port}"
+        return f"{scheme}{'s' if self._settings.ssl_certfile else ''}://{bracketed}:{port}"
 
     @property
     def is_ready(self) -> bool:
@@ -108,7 +126,7 @@ class UvicornThread:
         if self._client is None:
             certificate = self._settings.ssl_certfile
             verify = True if certificate is None else _trusting(certificate)
-            self._client = Client(self.url, verify=verify, asyncio=False)
+            self._client = Client(self.urls[0], verify=verify, asyncio=False)
         return self._client
 
     def _run(self) -> None:
@@ -123,7 +141,8 @@ class UvicornThread:
         except BaseException as error:  # noqa: BLE001  # raised where it was started
             self._error = error
         finally:
-            self._socket.close()
+            for listening in self._sockets:
+                listening.close()
             self.ended.set()
             self._answers.set()
 
@@ -135,7 +154,7 @@ class UvicornThread:
                 return
             async with self._source.lifespan():
                 self._running = _Server(config, self._answers.set)
-                await self._running.serve(sockets=[self._socket])
+                await self._running.serve(sockets=self._sockets)
         finally:
             with self._lock:
                 self._loop = None
@@ -188,11 +207,19 @@ def _trusting(certificate: str) -> ssl.SSLContext:
     return context
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, ports: Sequence[int]) -> list[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortAlreadyUsed(f"port {port} of {host} is in use; choose another, or none for a free one") from error
-        raise DefinitionError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    with ExitStack() as opened:
+        found = list[socket.socket]()
+        for port in ports:
+            try:
+                listening = socket.create_server((host, port), family=family, backlog=2048)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise PortAlreadyUsed(
+                        f"port {port} of {host} is in use; choose another, or none for a free one"
+                    ) from error
+                raise DefinitionError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            found.append(opened.enter_context(listening))
+        opened.pop_all()
+    return found

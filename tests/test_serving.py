@@ -17,7 +17,7 @@ import httpx
 import pytest
 from docarray import BaseDoc, DocList
 
-from jina_asgi import DefinitionError, Deployment, Executor, Flow, requests
+from jina_asgi import Client, DefinitionError, Deployment, Executor, Flow, requests
 from jina_asgi.excepts import NotSupportedError, PortAlreadyUsed
 from tests.cli.conftest import environment
 from tests.serving import bound, free_port
@@ -85,7 +85,17 @@ def test_a_port_in_use_is_told() -> None:
             Deployment(Parrot, protocol="http", port=other.getsockname()[1]).start()
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "websocket", ["grpc", "http"]])
+def test_each_protocol_has_its_port_and_all_of_them_answer() -> None:
+    with Deployment(Parrot, protocol=["websocket", "http"]) as served:
+        socket_port, http_port = served.ports
+        assert socket_port != http_port
+        assert shout(served)  # over the first, which is the WebSocket
+        client = Client(f"http://127.0.0.1:{http_port}")
+        assert client.is_flow_ready()
+        client.close()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", ["grpc", "http"]])
 def test_what_is_not_there_yet_is_refused(protocol: Any) -> None:
     with pytest.raises(NotSupportedError, match="give protocol='http'"):
         Deployment(Parrot, protocol=protocol).start()
@@ -174,7 +184,7 @@ def test_it_serves_with_tls_and_its_own_client_trusts_it(certificate: tuple[str,
 
 PROGRAM = """
 import os, signal, threading, time
-from jina_asgi import Deployment, Executor
+from jina_asgi import Client, Deployment, Executor
 
 class Parrot(Executor): ...
 
