@@ -39,7 +39,7 @@ class Outer(BaseModel):
 
 
 class Vectors(BaseDoc):
-    vector: NdArray[3, 2]  # type: ignore[type-arg]  # docarray's own
+    vector: NdArray[3, 2]  # type: ignore[valid-type]  # docarray's own
     anything: NdArray
     parts: DocList[BaseDoc]
 
