@@ -138,11 +138,10 @@ def _in_base64(value: Any) -> str:
 def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
     """Documents in a row that have the same fields, as those of one request have."""
     for names, alike in groupby(documents, key=lambda fields: tuple(sorted(fields))):
-        try:
-            fields: dict[str, Any] = dict.fromkeys(names, (Any, ...))
-            model: Any = create_model("Document", **fields)
-        except (NameError, ValueError) as error:
-            raise DefinitionError(f"--data: {error}") from error
+        if wrong := [name for name in names if name.startswith("_")]:
+            raise DefinitionError(f"--data: a document has no field {wrong[0]!r}: names start with a letter")
+        wanted: dict[str, Any] = dict.fromkeys(names, (Any, ...))
+        model: Any = create_model("Document", **wanted)
         yield [model(**values) for values in alike]
 
 

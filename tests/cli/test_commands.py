@@ -95,7 +95,6 @@ def test_ping_wants_as_many_good_attempts_as_it_is_told(command: Command, served
 def test_client_prints_a_document_a_line(
     folder: Path, command: Command, served: Served, data: str, stdin: str | None
 ) -> None:
-    """Documents of different fields, too, which are sent one request after the other."""
     (folder / "docs.json").write_text('[{"text": "a"},\n{"text": "b"}]')
     (folder / "docs.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     done = command("client", served.url, "--on", "/shout", "--data", data, stdin=stdin)
