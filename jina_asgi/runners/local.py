@@ -10,7 +10,6 @@ import asyncio
 import inspect
 import logging
 import os
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,9 +29,6 @@ logger = logging.getLogger("jina_asgi")
 
 _END: Any = object()
 _HEALTH = 1.0  # seconds
-#: Executors of one process are made one after another: transformers and others change torch's globals (its default
-#: dtype, how modules are made) while they read a model, and what is read beside them comes out wrong.
-_making = threading.Lock()
 
 
 class _Activity:
@@ -143,8 +139,7 @@ class LocalRunner:
         executor = self._executor = self._uses.__new__(self._uses)
         executor.describe(**facts)
         takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(self._uses.__init__).parameters.values())
-        with _making:
-            self._uses.__init__(executor, **(facts if takes_all else {}), **settings.uses_with)
+        self._uses.__init__(executor, **(facts if takes_all else {}), **settings.uses_with)
         executor.warmup()
         return executor
 
