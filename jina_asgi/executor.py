@@ -10,7 +10,6 @@ import inspect
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -258,11 +257,6 @@ class Executor:
 _FACTS = ("metas", "requests", "runtime_args", "workspace", "dynamic_batching")
 
 
-#: Executors of one process are made one after another: transformers and others change torch's globals (its default
-#: dtype, how modules are made) while they read a model, and what is read beside them comes out wrong.
-_making = threading.RLock()
-
-
 def make(
     cls: type[Executor],
     uses_with: Mapping[str, Any],
@@ -281,8 +275,7 @@ def make(
     executor = cls.__new__(cls, **uses_with)
     executor.describe(**facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
-    with _making:
-        cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
     return executor
 
 

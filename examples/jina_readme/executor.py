@@ -17,7 +17,8 @@ class Generation(BaseDoc):
 class StableLM(Executor):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.generator = pipeline("text-generation", model="HuggingFaceTB/SmolLM2-135M-Instruct")
+        model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        self.generator = pipeline("text-generation", model=model, dtype="float32")  # see README.md
 
     @requests
     def generate(self, docs: DocList[Prompt], **kwargs) -> DocList[Generation]:

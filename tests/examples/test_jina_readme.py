@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -124,7 +125,9 @@ def test_the_answer_grows_token_by_token(example: Example) -> None:
 
 def test_two_replicas_have_a_device_each_and_take_batches_of_requests(example: Example) -> None:
     body = {"data": [{"prompt": "", "text": "A ship"}]}
-    answers, devices, end = list[dict](), list[str](), time.monotonic() + 60
+    answers: list[Any] = []
+    devices: list[str] = []
+    end = time.monotonic() + 60
     with example.serving("serve.py", "scaled.yml") as http, ThreadPoolExecutor(4) as threads:
         while len(devices) < 2:  # it answers as soon as one of them has loaded
             assert time.monotonic() < end, devices
