@@ -250,11 +250,16 @@ def test_a_server_needs_no_home_and_no_folder_for_temporary_files_that_is_there(
         assert pool.run()["name"] == "x"
 
 
+#: What measures coverage writes beside the code, as a process ends.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+
+
 @pytest.mark.skipif(not read_only.possible(), reason="needs root, and a kernel that lets it have mounts of its own")
 def test_a_server_on_a_file_system_that_cannot_be_written_needs_shared_memory_alone(journal: Journal) -> None:
     """GU-14."""
     by = "tests.processes.read_only gunicorn"
-    with serving(journal, "--worker-tmp-dir", "/dev/shm", started_by=by, XDG_RUNTIME_DIR="", TMPDIR="") as pool:
+    env = {"XDG_RUNTIME_DIR": "", "TMPDIR": "", **UNMEASURED}
+    with serving(journal, "--worker-tmp-dir", "/dev/shm", started_by=by, **env) as pool:
         assert pool.run()["name"] == "x"
         [folder] = Path(f"/dev/shm/jina-asgi-{os.geteuid()}").glob(f"*{place_key(pool.server.process.pid)}")
     assert not folder.exists()
