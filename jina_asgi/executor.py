@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
 from jina_asgi.monitoring import timed
+from jina_asgi.turns import Turn
 
 __all__ = ["Executor", "requests"]
 
@@ -265,8 +266,11 @@ def make(
     requests: Mapping[str, str] | None = None,
     runtime_args: Mapping[str, Any] | None = None,
     workspace: str | None = None,
+    turn: Turn | None = None,
 ) -> Executor:
     """An Executor as Jina makes one: its facts are set before `__init__`, which is also given them where it takes them.
+
+    Where no `turn` is given it waits for its own.
 
     Raises:
         DefinitionError: `requests` names what is no method. Whatever `__init__` raises.
@@ -275,7 +279,8 @@ def make(
     executor = cls.__new__(cls, **uses_with)
     executor.describe(**facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
-    cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    with turn or Turn():
+        cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
     return executor
 
 

@@ -22,6 +22,7 @@ from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.turns import Turn
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
 logger = logging.getLogger("jina_asgi")
@@ -96,7 +97,11 @@ class LocalRunner:
         self._state = "loading"
         try:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
-                executor = await self._threads.run(self._load, undo=lambda made: made.close())
+                turn = Turn()
+                try:
+                    executor = await self._threads.run(lambda: self._load(turn), undo=lambda made: made.close())
+                finally:
+                    turn.over()  # also where nobody waits for it any more
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
                 self._say_how_many()
                 self._state, hurried = "ready", False
@@ -121,7 +126,7 @@ class LocalRunner:
                 workers,
             )
 
-    def _load(self) -> Executor:
+    def _load(self, turn: Turn) -> Executor:
         settings = self._settings
         executor = self._executor = make(
             self._uses,
@@ -136,6 +141,7 @@ class LocalRunner:
                 "replicas": settings.replicas,
             },
             workspace=settings.workspace,
+            turn=turn,
         )
         executor.warmup()
         return executor

@@ -217,7 +217,8 @@ async def test_the_log_says_what_a_kill_may_mean(caplog: pytest.LogCaptureFixtur
 
 async def test_replicas_that_leak_are_replaced_before_they_have_too_much_and_no_call_fails() -> None:
     """RP-08, scaled down."""
-    cap = 400_000_000  # above what one has that has just loaded
+    async with ReplicaPool(Leaking, replicas=1) as pool:
+        cap = resident(pids(pool)[0]) + 150_000_000  # of what one has that has just loaded; all together leak 800 more
     async with ReplicaPool(Leaking, replicas=2, max_rss=cap, heartbeat=0.4) as pool:
         before = await all_up(pool)
         gate = asyncio.Semaphore(4)

@@ -356,12 +356,19 @@ async def test_documents_that_a_fallback_does_not_take_are_the_givers_fault() ->
             await flow.call("/go", [doc()])
 
 
-async def test_nodes_load_together_and_end_in_reverse() -> None:
+async def test_nodes_are_made_in_turn_warm_up_together_and_end_in_reverse() -> None:
     order: list[str] = []
+    making: list[str] = []
 
     class Slow(Executor):
         def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
+            making.append(self.runtime_args.name)
+            time.sleep(0.05)
+            assert [self.runtime_args.name] == making  # reading a model changes what is true of the whole process
+            making.clear()
+
+        def warmup(self) -> None:
             barrier.wait(10)  # each waits for the other
 
         @requests(on="/go")

@@ -19,18 +19,20 @@ CONFIG = yaml.safe_load((FOLDER / "config.yml").read_text())
 
 
 def test_a_copy_of_the_folder_imports_as_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = tmp_path / "pulled"
+    copy = tmp_path / "pulled_pictures"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("tests", "__pycache__"))
     (start,) = CONFIG["py_modules"]
-    spec = importlib.util.spec_from_file_location("pulled", copy / start, submodule_search_locations=[str(copy)])
+    spec = importlib.util.spec_from_file_location(
+        "pulled_pictures", copy / start, submodule_search_locations=[str(copy)]
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "pulled", module)
+    monkeypatch.setitem(sys.modules, "pulled_pictures", module)
     spec.loader.exec_module(module)
     found = getattr(module, CONFIG["jtype"])
     assert issubclass(found, Executor)
-    assert found.__module__ == "pulled.executor"
+    assert found.__module__ == "pulled_pictures.executor"
     assert "/generate" in found.methods
 
 
