@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -258,7 +259,7 @@ UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
 def test_a_server_on_a_file_system_that_cannot_be_written_needs_shared_memory_alone(journal: Journal) -> None:
     """GU-14."""
     by = "tests.processes.read_only gunicorn"
-    env = {"XDG_RUNTIME_DIR": "", "TMPDIR": "", **UNMEASURED}
+    env: dict[str, Any] = {"XDG_RUNTIME_DIR": "", "TMPDIR": "", **UNMEASURED}
     with serving(journal, "--worker-tmp-dir", "/dev/shm", started_by=by, **env) as pool:
         assert pool.run()["name"] == "x"
         [folder] = Path(f"/dev/shm/jina-asgi-{os.geteuid()}").glob(f"*{place_key(pool.server.process.pid)}")
