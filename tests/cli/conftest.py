@@ -107,7 +107,7 @@ def command(folder: Path) -> Command:
 def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
     """As `command`, in this process: the exit code, and what was printed."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds to it: a process's own, put back after
     monkeypatch.delitem(sys.modules, "model", raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:
