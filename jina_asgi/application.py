@@ -38,7 +38,11 @@ class Application:
         if self.options.cors:
             origins = ["*"] if self.options.cors is True else self.options.cors
             self._app = CORSMiddleware(
-                self._route, origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["retry-after-ms"]
+                self._route,
+                origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["retry-after-ms", "x-jina-executed"],
             )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,6 +16,7 @@ from jina_asgi.errors import (
     InvalidDocs,
     InvalidRequest,
     JinaASGIError,
+    ReplicaDied,
     Unauthenticated,
     Unavailable,
 )
@@ -24,6 +25,8 @@ logger = logging.getLogger("jina_asgi")
 
 Headers = list[tuple[bytes, bytes]]
 _INTERNAL = "internal error; the log has the cause under this error's id"
+#: Beside the 503 of a call that may have taken effect, so that proxies and clients that know of it do not send it again.
+EXECUTED = (b"x-jina-executed", b"maybe")
 _MAX_WAIT, _MAX_LOGGED = 3600.0, 2000
 
 
@@ -83,7 +86,8 @@ def _headers(error: BaseException) -> Headers:
     if isinstance(error, Unavailable):
         wait = min(max(error.retry_after, 0.0), _MAX_WAIT)
         seconds, milliseconds = max(1, math.ceil(wait)), math.ceil(wait * 1000)
-        return [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % milliseconds)]
+        waits = [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % milliseconds)]
+        return [*waits, EXECUTED] if isinstance(error, ReplicaDied) else waits
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", ", ".join(error.methods).encode())]
     if isinstance(error, Unauthenticated):

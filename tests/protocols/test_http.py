@@ -16,7 +16,7 @@ from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
 from pydantic import BaseModel
 
-from jina_asgi import Context, Deployment, Executor, JinaASGI, Limits, Overloaded, requests
+from jina_asgi import Context, Deployment, Executor, JinaASGI, Limits, Overloaded, ReplicaDied, requests
 from jina_asgi.codecs import pack, unpack
 from jina_asgi.testing import client
 
@@ -377,6 +377,19 @@ async def test_503_says_when_to_come_back_in_seconds_and_in_milliseconds() -> No
             assert answer.json()["error"]["retriable"] is True
             assert answer.headers["retry-after"] == str(seconds)
             assert answer.headers["retry-after-ms"] == str(milliseconds)
+            assert "x-jina-executed" not in answer.headers
+
+
+async def test_503_of_a_call_that_may_have_run_says_so() -> None:
+    class Dies(Executor):
+        @requests(on="/die")
+        async def die(self, docs: list[Text]) -> list[Text]:
+            raise ReplicaDied("whether it took effect is not known")
+
+    async with client(JinaASGI(Dies)) as http:
+        answer = await http.post("/die", json={"data": {"text": "x"}})
+        assert told(answer) == (503, "ReplicaDied")
+        assert answer.headers["x-jina-executed"] == "maybe"
 
 
 async def test_a_full_queue_is_503_before_the_body_is_read() -> None:
