@@ -15,6 +15,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batcher import BatchRunner
+from jina_asgi.runners.breaker import BreakerRunner
 from jina_asgi.runners.costs import Cost, CostRunner
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.deadline import DeadlineRunner
@@ -43,7 +44,7 @@ def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -
 
 
 def _elsewhere(settings: DeploymentSettings) -> Runner:
-    """The server at the address, or those at several, in turn."""
+    """breaker → the server at the address, or those at several, in turn."""
     from jina_asgi.protocols.http_client import HttpRunner  # with httpx
 
     runners = list[Runner]()
@@ -55,7 +56,8 @@ def _elsewhere(settings: DeploymentSettings) -> Runner:
                 f" such as 'http://{rest}'"
             )
         secure = scheme == "https" or settings.tls
-        runners.append(HttpRunner(f"http{'s' if secure else ''}://{rest}", grace=settings.grace))
+        runner = HttpRunner(f"http{'s' if secure else ''}://{rest}", grace=settings.grace)
+        runners.append(BreakerRunner(runner, url))
     if len(runners) == 1:
         return runners[0]
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
