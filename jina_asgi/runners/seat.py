@@ -75,14 +75,15 @@ class Member:
         busy: calls that take a thread, and streams, running or waiting there.
         calls: all calls there.
         answered: how many it has answered so far.
+        large: it had more memory than it may have when it had just loaded: another would be no smaller.
         trouble: what it last said of its health, as far as others were told.
         doubtful: a call was given up there whose thread may not have returned; none has answered since.
     """
 
-    __slots__ = ("answered", "busy", "calls", "doubtful", "idle", "replica", "trouble")
+    __slots__ = ("answered", "busy", "calls", "doubtful", "idle", "large", "replica", "trouble")
 
-    def __init__(self, replica: Replica) -> None:
-        self.replica = replica
+    def __init__(self, replica: Replica, *, large: bool = False) -> None:
+        self.replica, self.large = replica, large
         self.busy = self.calls = self.answered = 0
         self.trouble, self.doubtful = "", False
         self.idle = asyncio.Event()
@@ -132,7 +133,8 @@ class Seat:
         heartbeat: seconds without an answer after which a replica counts as hung, and is killed.
         max_requests: calls after which it is replaced (0: never); each replica adds up to a tenth, so that they do
             not go together.
-        max_rss: bytes of resident memory above which it is replaced (0: never).
+        max_rss: bytes of resident memory above which it is replaced (0: never); one that has more as soon as it has
+            loaded is kept, and the log says so.
         grace: seconds that the calls of one that is replaced get.
         decisive: whether it is of no use to try again soon after an error of starting.
     """
@@ -217,7 +219,7 @@ class Seat:
             logger.error("replica %d failed to start; next try in %.1f s: %s", self.index, delay, error)
             return delay
         self.failure = None
-        self.member = Member(replica)
+        self.member = self._seated(replica)
         self._restarts.up()
         self._become("ready")
         while True:
@@ -234,6 +236,16 @@ class Seat:
             delay = self._restarts.failed(self.index, time.monotonic(), _dice())
         logger.error("%s %s; starting again in %.1f s", member.replica.name, why, delay)
         return delay
+
+    def _seated(self, replica: Replica) -> Member:
+        size = replica.resident() if self._max_rss else 0
+        large = size > self._max_rss
+        if large:
+            logger.error(
+                "%s has %d MB when it has just loaded, and max_rss is %d MB: it is not replaced for its memory; give more",
+                replica.name, size // 10**6, self._max_rss // 10**6,
+            )  # fmt: skip
+        return Member(replica, large=large)
 
     async def _watch(self, member: Member) -> str:
         """Until this replica ends, and why; or until it was replaced by another."""
@@ -272,7 +284,7 @@ class Seat:
     def _is_due(self, member: Member) -> bool:
         return bool(
             (self._max_requests and member.answered >= self._max_requests)
-            or (self._max_rss and member.replica.resident() > self._max_rss)
+            or (self._max_rss and not member.large and member.replica.resident() > self._max_rss)
         )
 
     async def _replace(self, old: Member) -> bool:
@@ -284,7 +296,7 @@ class Seat:
             self._not_before = time.monotonic() + 30.0
             logger.error("%s is due to be replaced, but the new one failed to start: %s", old.replica.name, error)
             return False
-        self.member = Member(replica)
+        self.member = self._seated(replica)
         self.restarts += 1
         self._become("ready")
         task = asyncio.create_task(self._retire(old))

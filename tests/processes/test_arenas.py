@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import signal
 from collections.abc import Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from jina_asgi._wire import Reference
 from jina_asgi.errors import ProtocolError
 from jina_asgi.processes.arenas import ARENA_SIZE, Arena, KeeperSharing, Lent, PeerSharing
 from jina_asgi.types import Parts
+from tests.processes.replica_watch import resident
 from tests.processes.tensor_executors import Array, Nothing, Tensors
 
 pytestmark = pytest.mark.processes
@@ -41,10 +40,6 @@ KEEPERS = pytest.mark.parametrize("make", [kept_here, kept_by_the_host])
 
 def numbers(count: int = LARGE, first: int = 0) -> np.ndarray:
     return np.arange(first, first + count, dtype=np.float32)
-
-
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @KEEPERS

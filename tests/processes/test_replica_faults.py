@@ -9,7 +9,6 @@ import resource
 import signal
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -28,7 +27,19 @@ from jina_asgi import (
 )
 from tests.processes.pool_watch import children
 from tests.processes.replica_executors import Number, Order, Worker
-from tests.processes.replica_watch import all_up, kill, noted, outcome, pid_of, pids, runs, seats, status, until
+from tests.processes.replica_watch import (
+    all_up,
+    kill,
+    noted,
+    outcome,
+    pid_of,
+    pids,
+    resident,
+    runs,
+    seats,
+    status,
+    until,
+)
 from tests.processes.rig import Journal
 
 pytestmark = pytest.mark.processes
@@ -234,12 +245,6 @@ async def test_replicas_that_leak_are_replaced_before_they_have_too_much_and_no_
         await until(lambda: not set(before) & set(pids(pool)) and all(resident(pid) < cap for pid in pids(pool)))
         await until(lambda: set(children(os.getpid())) - others == set(pids(pool)))  # the replaced have gone
         assert status(pool)["lost"] == status(pool)["moved"] == 0
-
-
-def resident(pid: int) -> int:
-    with suppress(OSError), open(f"/proc/{pid}/statm") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
-    return 0
 
 
 async def test_where_one_device_does_not_work_the_others_serve(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ from tests.processes.replica_watch import (
     outcome,
     pid_of,
     pids,
+    resident,
     runs,
     seats,
     status,
@@ -570,11 +571,23 @@ async def test_replicas_that_have_served_their_time_are_replaced_and_no_call_fai
 
 
 async def test_a_replica_that_has_grown_is_replaced() -> None:
-    async with ReplicaPool(Worker, replicas=1, max_rss=200_000_000, heartbeat=0.4) as pool:
+    async with ReplicaPool(Worker, replicas=1) as pool:
+        cap = resident(await pid_of(pool)) + 150_000_000
+    async with ReplicaPool(Worker, replicas=1, max_rss=cap, heartbeat=0.4) as pool:
         first = await pid_of(pool)
         await pool.call("/grow", Number(value=250_000_000))
         await until(lambda: pids(pool) != [first])
         assert await pid_of(pool) != first
+
+
+async def test_a_replica_that_is_too_large_as_soon_as_it_has_loaded_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Another would be no smaller; to replace it again and again would load models for ever."""
+    async with ReplicaPool(Worker, replicas=1, max_rss=1_000_000, heartbeat=0.2) as pool:
+        first = await pid_of(pool)
+        await asyncio.sleep(1.0)  # ten looks at it
+        assert await pid_of(pool) == first
+        assert seats(pool)[0]["restarts"] == 0
+    assert "MB when it has just loaded, and max_rss is 1 MB" in caplog.text
 
 
 async def test_a_call_that_outlasts_its_replicas_grace_never_runs_twice(journal: Journal) -> None:
