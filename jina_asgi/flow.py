@@ -164,7 +164,7 @@ class Flow(Served):
             DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
                 query or an option that is wrong.
         """
-        if uses is None and when:
+        if uses is None and not options.get("external") and when:
             raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
         source = self._source(uses, name, no_reduce, reading, options)
         query = None if not when else compiled(when)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from docarray import BaseDoc, DocList
 
-from jina_asgi import Context, DeadlineExceeded, Deployment, Executor, JinaASGI, NotReady, Unavailable, requests
+from jina_asgi import Context, DeadlineExceeded, Deployment, Executor, Flow, JinaASGI, NotReady, Unavailable, requests
 from jina_asgi.runners.wrapper import Wrapper
 from tests.serving import free_port, serving
 
@@ -64,3 +64,10 @@ async def test_callers_that_cannot_wait_do_not_shut_a_server_off_for_the_others(
             with pytest.raises(DeadlineExceeded):
                 await there.call("/slow", {}, context=Context(deadline=time.monotonic() + 0.02))
         assert "HI" == await shouted(there)
+
+
+async def test_a_server_elsewhere_gets_what_a_filter_lets_through() -> None:
+    async with serving(JinaASGI(Shout), lifespan="on") as port:
+        options = {"external": True, "host": "http://127.0.0.1", "port": port, "protocol": "http"}
+        async with Flow().add(name="there", when={"text": {"$eq": "hi"}}, **options) as flow:
+            assert ["HI"] == [doc["text"] for doc in await flow.call("/shout", [{"text": "hi"}, {"text": "no"}])]
