@@ -65,6 +65,12 @@ class Probe(Executor):
     async def seen(self, docs: DocList[Text]) -> DocList[Text]:
         return DocList[Text](Text(text=text) for text in self.happened)
 
+    @requests(on="/forget")
+    async def forget(self, docs: DocList[Text]) -> DocList[Text]:
+        """Begin the list anew: a Runner may hand on an Executor that others have used."""
+        self.happened.clear()
+        return docs
+
     @requests(on="/sync")
     def sync(self, docs: DocList[Text]) -> DocList[Text]:
         self.happened.extend(f"ran {doc.text}" for doc in docs)
