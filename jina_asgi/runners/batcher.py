@@ -28,7 +28,7 @@ class BatchRunner(Wrapper):
         admission: bounds the queue, in calls and bytes.
         grace: seconds that queued calls get when serving ends.
         slots: of an endpoint, how many batches the inner Runner runs at once, and how many full ones may be handed
-            to it beside those, as it queues them itself.
+            to it beside those, as it queues them itself; for each slot come those that the settings ask for.
         encoded: documents stay the buffers that they came as: whoever runs a batch reads them.
     """
 
@@ -87,6 +87,8 @@ class BatchRunner(Wrapper):
 
     def _endpoint(self, name: str) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
+        if self.endpoints[name].concurrent:  # others take turns in threads, which prepare nothing meanwhile
+            ahead += slots * self._settings[name].prefetch
         return _BatchedEndpoint(
             self.inner, self.endpoints[name], self._settings[name], slots=slots, ahead=ahead, encoded=self._encoded
         )

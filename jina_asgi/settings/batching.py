@@ -32,6 +32,8 @@ class BatchingSettings(Settings):
     max_cost: float | None = Field(None, gt=0, description="the cost of a batch at most")
     over_budget: Literal["alone", "refuse"] = Field("alone", description="what becomes of a document over max_cost")
 
+    prefetch: int = Field(0, ge=0, description="full batches that an async endpoint has beside the one it runs")
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.use_custom_metric and self.custom_metric is None:
