@@ -25,6 +25,7 @@ class Embedding(BaseDoc):
     that the model read.
     """
 
+    id: str | None = None  # type: ignore[assignment]  # docarray's ID is a str that costs a call to write
     embedding: NdArray | None = None  # type: ignore[type-arg]  # what it takes there is a shape
     buffer: bytes | None = None
     scale: float | None = None

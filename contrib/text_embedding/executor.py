@@ -36,6 +36,7 @@ class TextEmbedding(Executor):
         prompts: by name, what may be put before texts, beside those of the model's files.
         default_prompt_name: which of them a request gets that does not say.
         max_batch_tokens: tokens in one pass of the model at most, padding among them.
+        pass_tokens: what a pass costs beside its tokens, as so many tokens; None: it is measured when the model loads.
         threads: CPU threads of the model's arithmetic; None leaves one core to others (see `contrib/cores.py`).
     """
 
@@ -51,6 +52,7 @@ class TextEmbedding(Executor):
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
         max_batch_tokens: int = 16_384,
+        pass_tokens: float | None = None,
         threads: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -71,6 +73,7 @@ class TextEmbedding(Executor):
             pooling=pooling or recipe.pooling,
             padding=0 if padding is None else padding,
             max_tokens=max_batch_tokens,
+            pass_tokens=pass_tokens,
         )
         self._threads = default_threads() if threads is None else threads
         self._tokenizing = ThreadPoolExecutor(1, "tokenizer")
@@ -133,7 +136,7 @@ class TextEmbedding(Executor):
         as_bytes = wanted.encoding_format == "base64"
         return [
             Embedding.model_construct(  # what is known to be right is not checked again
-                id=doc.id,
+                id=None if doc.id is None else str(doc.id),
                 embedding=None if as_bytes else vector,
                 buffer=vector.tobytes() if as_bytes else None,
                 scale=None if scales is None else float(scales[at]),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 import torch
 from transformers import AutoModel, AutoTokenizer
 
@@ -42,7 +43,7 @@ def reference(texts: list[str]) -> np.ndarray:
     return np.stack(found)
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def minilm() -> AsyncIterator[Deployment]:
     async with Deployment(uses=TextEmbedding, uses_with={"threads": 1}) as model:
         yield model
