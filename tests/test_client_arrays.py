@@ -11,9 +11,11 @@ from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
 
 from jina_asgi import Client, Executor, JinaASGI, requests
+from jina_asgi.clients.sync import SyncClient
 from jina_asgi.codecs import unpack
 from jina_asgi.excepts import BadClient, BadServer
 from jina_asgi.testing import client
+from tests.serving import Serving
 
 
 class Number(BaseDoc):
@@ -61,7 +63,7 @@ EXPECTED = np.stack([np.full((2, 3), value, np.float16) for value in range(7)])
 
 
 @pytest.fixture
-def asking() -> Iterator[Client]:
+def asking() -> Iterator[SyncClient]:
     with Client(app=JinaASGI(Vectors)) as asking:
         yield asking
 
@@ -72,6 +74,17 @@ def test_the_array_has_the_order_of_the_inputs_and_the_dtype_of_the_server(askin
     assert found.dtype == np.float16
     np.testing.assert_array_equal(found, EXPECTED)
     found[0] = 1  # it is the caller's own
+
+
+def test_from_json_they_are_read_too() -> None:
+    """As of a server that has no msgpack: here, over the JSON WebSocket."""
+    with Serving(JinaASGI(Vectors, wait_ready=True)) as served:
+        with Client(f"ws://127.0.0.1:{served.port}") as asking:
+            found = asking.post("/vectors", NUMBERS, request_size=3, return_type=np.ndarray)
+            assert len(asking.post("/vectors", [], return_type=np.ndarray)) == 0
+            with pytest.raises(BadClient, match="got none"):
+                asking.post("/ragged", NUMBERS, return_type=np.ndarray)
+    np.testing.assert_array_equal(found, EXPECTED)
 
 
 async def test_the_asynchronous_client_gives_an_array_for_each_request_in_order() -> None:

@@ -30,7 +30,7 @@ from jina_asgi.contrib.text_embedding.loading import default_folder
 from jina_asgi.testing import client
 
 CLIENTS, SHORT, LONG, LONG_SHARE = 64, 8, 256, 0.1
-EVEN = 10
+EVEN = 16  # a question or a sentence
 TEXTS, DIMENSIONS = 256, 384
 
 Draw = Callable[[], tuple[str, int]]
