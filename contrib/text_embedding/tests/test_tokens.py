@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jina_asgi.contrib.text_embedding.tests.doubles import text_of, tokenizer
+from jina_asgi.contrib.text_embedding.tests.doubles import WORDS, text_of, tokenizer
 from jina_asgi.contrib.text_embedding.tokens import Tokenizer
 
 
@@ -18,6 +18,19 @@ def test_tokens_are_the_tokenizers_own_and_say_whether_something_was_cut(words: 
     text = text_of(words)
     [found] = Tokenizer(tokenizer(), 16).read([text])
     assert found == (reference(text, 16), words <= 14)
+
+
+def test_a_tokenizer_all_in_python_is_asked_the_same_way() -> None:
+    class Slow:
+        """As those of transformers that have no part in Rust."""
+
+        def __call__(self, texts: list[str], *, max_length: int, **options: object) -> dict[str, list[list[int]]]:
+            assert options["truncation"]
+            words = [[WORDS.index(word) for word in text.replace("a", "w0").split()] for text in texts]
+            return {"input_ids": [[2, *one[: max_length - 2], 3] for one in words]}
+
+    texts = [text_of(words) for words in (0, 1, 6, 7)]
+    assert Tokenizer(Slow(), 8).read(texts) == Tokenizer(tokenizer(), 8).read(texts)
 
 
 def test_many_texts_are_one_call() -> None:
