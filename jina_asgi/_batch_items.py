@@ -82,6 +82,12 @@ class Item:
     deaths: int = 0  # of processes that ran it
     tenant: str = ""
     priority: int = 0
+    latest: float = math.inf  # when it is no use to begin any more, though its deadline is later
+
+    @property
+    def expires(self) -> float:
+        """When it may not begin any more."""
+        return min(self.deadline, self.latest)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Hashable
 
-from jina_asgi._batch_items import SLACK, Batch, Bounds, Item, Lanes
+from jina_asgi._batch_items import SLACK, Batch, Bounds, Item
 from jina_asgi._shares import Shares
 
 Place = tuple[float, float, int]  # the start of its tenant's turn, its rank, its order: the least goes first
@@ -116,8 +116,8 @@ class LaneOrder:
         self.shares.joined(item.tenant)
         if lane.push(self._rank(item), item, self.shares):
             self._list(lane)
-        if item.deadline < math.inf:
-            heapq.heappush(self._deadlines, (item.deadline, item.order, item))
+        if item.expires < math.inf:
+            heapq.heappush(self._deadlines, (item.expires, item.order, item))
         self._arrivals.append(item)
         self.size += 1
         self.cost += item.cost
@@ -135,8 +135,8 @@ class LaneOrder:
         heap = self._deadlines
         while heap and (heap[0][0] <= now or heap[0][2].state != "queued"):
             deadline, order, item = heap[0]
-            if item.state == "queued" and item.deadline > deadline:
-                heapq.heapreplace(heap, (item.deadline, order, item))
+            if item.state == "queued" and item.expires > deadline:
+                heapq.heapreplace(heap, (item.expires, order, item))
                 continue
             heapq.heappop(heap)
             if item.state == "queued":

@@ -3,8 +3,8 @@
 How long a batch takes is learned as it runs: a fixed part and one that grows with its load, by least squares in which
 what is older counts less. Whoever comes waits for the batch that runs and then for its own, so that batches of half the
 target keep it; where even the smallest takes longer, as much is taken as gives most answers in time. The aim lies under
-the target by as much as keeps 99 of 100 answers within it: each late answer lowers it 99 times as far as one in time
-raises it.
+the target by as much as keeps 99 of 100 answers within it: a late answer lowers it 99 times as far as one in time raises
+it, and never below half of the target.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 _KEPT = 0.95  # of the weight of what was measured, with each batch
 _KNOWN = 3  # batches after which the model is believed
 _OUTLIER = 4.0  # times what was expected, at most, that a batch counts
-_STEP = 0.02  # of the target, that a late answer lowers the aim
+_STEP = 0.05  # of the target, that a batch of late answers lowers the aim
 _SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 
 
@@ -73,19 +73,22 @@ class LatencyTarget:
         if self.times.known:
             self._choose()
 
-    def answered(self, *, late: bool) -> None:
-        """One was answered, in the time that it is allowed or not."""
-        step = -0.99 if late else 0.01
-        self.aim = min(max(self.aim + _STEP * step * self.target, 0.3 * self.target), self.target)
+    def answered(self, late: int, count: int) -> None:
+        """So many were answered, of which some too late."""
+        aim = self.aim + _STEP * (0.01 - late / count) * self.target
+        self.aim = min(max(aim, 0.5 * self.target), self.target)
 
     def allowed(self, load: float) -> float:
         """Seconds for a call of this load: the target, and what it takes to run what one batch does not hold."""
-        beyond = max(load / self.most - 1, 0.0) if self.times.known else 0.0
-        return self.target + (2 * beyond * self.times.of(self.most) / self._slots if beyond else 0.0)
+        if not self.times.known:
+            return math.inf
+        return self.target + 2 * max(load / self.most - 1, 0.0) * self.times.of(self.most) / self._slots
 
     def latest(self, cost: float, allowed: float) -> float:
         """Seconds after its arrival at which an item must begin, at the latest, to be answered in time."""
-        return max(allowed - (self.target - self.aim) - self.times.of(cost), 0.0) if self.times.known else math.inf
+        if not self.times.known:
+            return self.target
+        return max(allowed - (self.target - self.aim) - self.times.of(cost), 0.0)
 
     def expected(self, cost: float, queued: float, left: float) -> float:
         """Seconds until a newcomer would be answered.

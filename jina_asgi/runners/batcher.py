@@ -12,8 +12,9 @@ from jina_asgi._batch_items import Bounds, Lanes
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.batching import Batching, Members, Nobody
+from jina_asgi.runners.batching import Batching
 from jina_asgi.runners.costs import Facts, Teller, bounded, shared
+from jina_asgi.runners.riders import Members, Nobody
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve

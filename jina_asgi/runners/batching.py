@@ -19,63 +19,17 @@ from typing import Any
 
 from jina_asgi._batch import BatchKernel
 from jina_asgi._batch_items import Batch, Bounds, Item
-from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, JinaASGIError, NotReady, Overloaded, TooLarge
-from jina_asgi.runners.blame import checked, fault_of
+from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, NotReady, Overloaded, TooLarge
+from jina_asgi.runners.blame import checked, fault_of, told
 from jina_asgi.runners.pace import Pace
-from jina_asgi.runners.riders import Request, Rider, Share, awaited, joinable
+from jina_asgi.runners.riders import Members, Request, Rider, Share, awaited, joinable, same
 
 logger = logging.getLogger("jina_asgi")
 
 _LATE = 0.001  # seconds before a deadline at which leaving counts as having expired
 
 
-class Nobody(JinaASGIError):
-    """Everybody whose value was in a batch has left before it began; it need not run."""
-
-
-class Members:
-    """Who is in a batch, settled at the last moment: `take` is called, in any thread, when it begins to run."""
-
-    __slots__ = ("_batch", "_batching", "_taken", "key")
-
-    def __init__(self, batching: Batching, batch: Batch) -> None:
-        self._batching, self._batch, self.key = batching, batch, batch.key
-        self._taken: list[Rider] | None = None
-
-    def take(self) -> list[Any]:
-        """The values that somebody still waits for.
-
-        Raises:
-            Nobody: there are none.
-        """
-        if not (riders := self.settled()):
-            raise Nobody("nobody waits for this batch any more")
-        return [rider.value for rider in riders]
-
-    def settled(self) -> list[Rider]:
-        """Who runs: settled once, by whoever asks first."""
-        with self._batching.lock:
-            if self._taken is None:
-                self._taken = self._batching.begin(self._batch)
-            return self._taken
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody still waits for this batch."""
-        return awaited(self._batch)
-
-    @property
-    def deadline(self) -> float | None:
-        """The moment after which nobody waits for this batch; None where somebody waits for ever."""
-        latest = max(item.until for item in self._batch.items)  # type: ignore[attr-defined]  # what we pushed
-        return None if latest == math.inf else latest
-
-
 Run = Callable[[Members], Awaitable[Sequence[Any]]]
-
-
-def _same(value: Any, answer: Any, own: Any) -> Any:
-    return answer
 
 
 class Batching:
@@ -102,7 +56,7 @@ class Batching:
         ahead: int = 0,
         alone: bool = True,
         name: str = "a function",
-        share: Share = _same,
+        share: Share = same,
         target: float | None = None,
     ) -> None:
         self._run, self._bounds, self._alone, self._shape, self._name = run, bounds, alone, (slots, ahead), name
@@ -334,7 +288,10 @@ class Batching:
         failed: list[Rider] = self._kernel.failed(batch, fault_of(error, several=several))  # type: ignore[assignment]
         for rider in failed:
             self._over(rider)
-            rider.fail(error, several=several)
+        told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
+        for request in told_so:
+            said = told(error, several=several)
+            request.fail(said if several or len(told_so) == 1 else copy.copy(said))
         self._counts["failed"] += len(failed)
         self._step()
 
@@ -357,7 +314,7 @@ class Batching:
 
     def _tell_expired(self, items: Sequence[Item]) -> None:
         for item in items:
-            if self._pace is not None and item.deadline < item.until:  # type: ignore[attr-defined]  # what we pushed
+            if self._pace is not None and item.latest < item.deadline:
                 self._counts["shed"] += 1
                 self._fail(item, self._pace.refusal())
             else:

@@ -52,7 +52,6 @@ class Pace:
             raise self.refusal(expected - target.aim)
         for rider in riders:
             rider.latest = now + target.latest(rider.cost, allowed)
-            rider.deadline = min(rider.until, rider.latest)
 
     def refusal(self, after: float | None = None) -> Overloaded:
         """What is told to whom cannot be answered in time."""
@@ -67,9 +66,8 @@ class Pace:
         """A batch was answered."""
         target = self._target
         target.ended(self._load(ran), len(ran), now - batch.began)
-        for rider in ran:
-            if rider.state == "answered" and rider.allowed < math.inf:
-                target.answered(late=now - rider.arrived > rider.allowed)
+        if bound := [rider for rider in ran if rider.state == "answered" and rider.allowed < math.inf]:
+            target.answered(sum(now - rider.arrived > rider.allowed for rider in bound), len(bound))
         if abs(target.most - self._told) > _CHANGED * target.most:
             self._told = target.most
             assert isinstance(kernel.order, LaneOrder)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
+import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 from jina_asgi._batch_items import Batch, Item
-from jina_asgi.errors import ExecutorError
-from jina_asgi.runners.blame import told
+from jina_asgi.errors import ExecutorError, JinaASGIError
 
 Share = Callable[[Any, Any, Any], Any]
 Waiter = tuple["Request", int, Any]  # the request, the place in it, and the value that it gave
@@ -19,19 +18,19 @@ Waiter = tuple["Request", int, Any]  # the request, the place in it, and the val
 class Rider(Item):
     """One value in the queue, and its place in the request that it came with.
 
-    `until` is the deadline of whoever waits longest, `deadline` when it is no use to begin any more. With single flight
+    `deadline` is that of whoever waits longest. With single flight
     `input` names the value, `own` is that of whoever is answered first, and `others` wait for the same answer.
     """
 
-    __slots__ = ("allowed", "index", "input", "latest", "others", "own", "request", "until", "value")
+    __slots__ = ("allowed", "index", "input", "others", "own", "request", "value")
 
     def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
         super().__init__(key, cost, deadline)
         self.value = self.own = value
-        self.request, self.index, self.until = request, index, deadline
+        self.request, self.index = request, index
         self.input: Hashable = None
         self.others: list[Waiter] | None = None
-        self.allowed = self.latest = math.inf  # with a latency target: seconds to its answer, and when it must begin
+        self.allowed = math.inf  # seconds from arrival to answer, with a latency target
 
     @property
     def requests(self) -> list[Request]:
@@ -43,9 +42,8 @@ class Rider(Item):
     def join(self, request: Request, index: int, value: Any) -> None:
         """One more waits for the answer; while it is queued, as long as that one waits."""
         self.others = [*(self.others or ()), (request, index, value)]
-        if self.state == "queued" and request.deadline > self.until:
-            self.until = request.deadline
-            self.deadline = min(self.until, self.latest)
+        if self.state == "queued":
+            self.deadline = max(self.deadline, request.deadline)
 
     def leave(self, request: Request) -> bool:
         """A request waits no more; True where nobody else does."""
@@ -72,13 +70,6 @@ class Rider(Item):
             else:
                 request.answer(index, shared)
 
-    def fail(self, error: BaseException, *, several: bool) -> None:
-        """Everybody who waits is told, each an error of their own."""
-        first, *others = self.requests
-        first.fail(told(error, several=several))
-        for request in others:
-            request.fail(copy.copy(told(error, several=several)))
-
 
 class Request:
     """Values that came together and are answered together, though they may ride in several batches."""
@@ -101,12 +92,67 @@ class Request:
             self.future.set_exception(error)
 
 
+class Nobody(JinaASGIError):
+    """Everybody whose value was in a batch has left before it began; it need not run."""
+
+
+class Begins(Protocol):
+    """Who settles which riders of a batch run, under a lock."""
+
+    lock: threading.Lock
+
+    def begin(self, batch: Batch) -> list[Rider]: ...
+
+
+class Members:
+    """Who is in a batch, settled at the last moment: `take` is called, in any thread, when it begins to run."""
+
+    __slots__ = ("_batch", "_batching", "_taken", "key")
+
+    def __init__(self, batching: Begins, batch: Batch) -> None:
+        self._batching, self._batch, self.key = batching, batch, batch.key
+        self._taken: list[Rider] | None = None
+
+    def take(self) -> list[Any]:
+        """The values that somebody still waits for.
+
+        Raises:
+            Nobody: there are none.
+        """
+        if not (riders := self.settled()):
+            raise Nobody("nobody waits for this batch any more")
+        return [rider.value for rider in riders]
+
+    def settled(self) -> list[Rider]:
+        """Who runs: settled once, by whoever asks first."""
+        with self._batching.lock:
+            if self._taken is None:
+                self._taken = self._batching.begin(self._batch)
+            return self._taken
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody still waits for this batch."""
+        return awaited(self._batch)
+
+    @property
+    def deadline(self) -> float | None:
+        """The moment after which nobody waits for this batch; None where somebody waits for ever."""
+        latest = max(item.deadline for item in self._batch.items)
+        return None if latest == math.inf else latest
+
+
+def same(value: Any, answer: Any, own: Any) -> Any:
+    """An answer as it is, for whoever reads it only."""
+    return answer
+
+
 def joinable(rider: Rider, until: float) -> bool:
     """Whether one more, whose deadline this is, may wait for a rider.
 
     While it is queued its deadline may be put off; what has begun ends by the deadline of those it began for.
     """
-    return rider.state == "queued" or (rider.state in ("batched", "running", "again") and until <= rider.until)
+    return rider.state == "queued" or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
 
 
 def awaited(batch: Batch) -> bool:

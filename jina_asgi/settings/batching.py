@@ -78,7 +78,9 @@ class BatchingSettings(Settings):
             raise ValueError("max_padding and buckets need a cost")
         used = (self.max_cost, self.max_padding, self.buckets, self.tenant, self.latency_target)
         if self.cost is not None and used.count(None) == len(used):
-            raise ValueError("cost and max_cost go together; or cost and max_padding, buckets, tenant or latency_target")
+            raise ValueError(
+                "cost and max_cost go together; or cost and max_padding, buckets, tenant or latency_target"
+            )
         if self.padded and self.max_cost is None and not self.use_custom_metric:
             raise ValueError("padded says how max_cost counts; give max_cost")
 
@@ -99,7 +101,9 @@ class BatchingSettings(Settings):
     @property
     def tells(self) -> bool:
         """Whether anything of a call must be told where its documents are objects."""
-        return self.single_flight or any(said is not None for said in (self.cost_function(), self.tenant, self.priority))
+        return self.single_flight or any(
+            said is not None for said in (self.cost_function(), self.tenant, self.priority)
+        )
 
     def described(self) -> dict[str, Any]:
         """These settings as data; in the place of a function stands that its result will be told."""
