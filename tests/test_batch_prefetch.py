@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from docarray import BaseDoc, DocList
@@ -17,7 +18,7 @@ class Number(BaseDoc):
 class Stages(Executor):
     """Prepares whenever it is called; computes a batch at a time, once it is let."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.prepared: list[int] = []
         self.computing, self.let = asyncio.Lock(), asyncio.Event()
@@ -39,7 +40,7 @@ async def test_full_batches_are_prepared_while_one_is_computed(prefetch: int, co
     made: list[Stages] = []
 
     class Kept(Stages):
-        def __init__(self, **kwargs: object) -> None:
+        def __init__(self, **kwargs: Any) -> None:
             super().__init__(**kwargs)
             made.append(self)
 

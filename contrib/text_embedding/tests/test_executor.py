@@ -119,6 +119,19 @@ async def test_the_next_full_batch_is_tokenised_while_one_is_computed(
         assert len(await model.call("/embed", texts(*(text_of(3, at) for at in range(64))))) == 64
 
 
+@pytest.mark.parametrize("options", [{"max_padding": 1.5}, {"buckets": [20, 100]}, {"single_flight": True}], ids=str)
+async def test_whatever_rides_together_each_gets_its_own(tiny_folder: Path, options: dict[str, Any]) -> None:
+    asked = texts(*(["", "w1", text_of(40), text_of(1000), "w1"] * 20))
+    model = Deployment(
+        uses=TextEmbedding, uses_with={"model": str(tiny_folder)}, uses_dynamic_batching={"/embed": options}
+    )
+    async with model:
+        found = await asyncio.gather(*(model.call("/embed", [text]) for text in asked))
+    assert [doc.id for [doc] in found] == [text.id for text in asked]
+    expected = [reference(tiny_folder, text) for text in ("", "w1", text_of(40), text_of(LONGEST - 2), "w1")]
+    np.testing.assert_allclose(np.stack([doc.embedding for [doc] in found]), np.tile(expected, (20, 1)), atol=1e-5)
+
+
 async def test_a_caller_that_leaves_ends_its_work_and_nobody_elses(tiny_folder: Path) -> None:
     async with deployment(tiny_folder) as model:
         left = asyncio.create_task(model.call("/embed", texts(*(text_of(5, at) for at in range(5000)))))
