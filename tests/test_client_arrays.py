@@ -64,7 +64,7 @@ EXPECTED = np.stack([np.full((2, 3), value, np.float16) for value in range(7)])
 
 @pytest.fixture
 def asking() -> Iterator[SyncClient]:
-    with Client(app=JinaASGI(Vectors)) as asking:
+    with Serving(JinaASGI(Vectors, wait_ready=True)) as served, Client(f"http://127.0.0.1:{served.port}") as asking:
         yield asking
 
 
@@ -88,7 +88,8 @@ def test_from_json_they_are_read_too() -> None:
 
 
 async def test_the_asynchronous_client_gives_an_array_for_each_request_in_order() -> None:
-    async with Client(app=JinaASGI(Vectors), asyncio=True) as asking:
+    asgi = JinaASGI(Vectors, wait_ready=True)
+    async with asgi.lifespan(), Client(app=asgi, asyncio=True) as asking:
         found = [part async for part in asking.post("/vectors", NUMBERS, request_size=3, return_type=np.ndarray)]
     assert [len(part) for part in found] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(found), EXPECTED)
