@@ -13,12 +13,13 @@ never mixes keys. A step costs the logarithm of what is queued: nothing here loo
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections import deque
 from collections.abc import Hashable
 
-from jina_asgi._batch_items import SLACK, Batch, Bounds, Decisions, Fault, Item, Queue
+from jina_asgi._batch_items import Batch, Bounds, Decisions, Fault, Item
+from jina_asgi._batch_lanes import LaneOrder
+from jina_asgi._batch_queue import DeadlineOrder
 
 
 class BatchKernel:
@@ -32,19 +33,24 @@ class BatchKernel:
 
     def __init__(self, bounds: Bounds, slots: int = 1, ahead: int = 1) -> None:
         self.bounds, self._slots, self._ahead = bounds, slots, ahead
-        self._windowed = bounds.gather == "window"
-        self._queues: dict[Hashable, Queue] = {}
-        #: For every queue an entry no later than its head's; entries of those gone go when they come to the top.
-        self._heads: list[tuple[float, int, Queue]] = []
-        self._full: dict[Queue, None] = {}
-        self._arrivals: deque[Item] = deque()  # kept for windows alone
+        #: What waits, and who of it goes next.
+        self.order: DeadlineOrder | LaneOrder = DeadlineOrder(bounds) if bounds.lanes is None else LaneOrder(bounds)
         self._again: deque[Batch] = deque()
+        self._waiting_again = 0  # items
         self._running: set[Batch] = set()
-        self._order = 0
+        self._pushed = 0
         self._fine = 0  # batches at the cap that went well since it last changed
-        self.cap = bounds.max_items
-        self.queued = 0  #: Items that wait, those of halved batches among them.
         self.bisections = 0
+
+    @property
+    def cap(self) -> int:
+        """Items in a batch at most, as learned from lack of memory."""
+        return self.order.cap
+
+    @property
+    def queued(self) -> int:
+        """Items that wait, those of halved batches among them."""
+        return self.order.size + self._waiting_again
 
     @property
     def running(self) -> int:
@@ -57,21 +63,9 @@ class BatchKernel:
 
     def push(self, now: float, item: Item) -> None:
         """A new item waits."""
-        queue = self._queues.get(item.key)
-        if queue is None:
-            queue = self._queues[item.key] = Queue(item.key)
-        self._order += 1
-        item.arrived, item.order, item.state = now, self._order, "queued"
-        entry = (item.deadline, item.order, item)
-        heapq.heappush(queue.heap, entry)
-        if queue.heap[0] is entry:
-            self._list(item, queue)
-        queue.size += 1
-        queue.cost += item.cost
-        self.queued += 1
-        self._note(queue)
-        if self._windowed:
-            self._arrivals.append(item)
+        self._pushed += 1
+        item.arrived, item.order, item.state = now, self._pushed, "queued"
+        self.order.push(item)
 
     def cancel(self, item: Item) -> bool:
         """Nobody waits for the item; True when it was waiting, and will not run."""
@@ -81,13 +75,9 @@ class BatchKernel:
             return False
         item.state = "cancelled"
         if was == "queued":
-            queue = self._queues[item.key]
-            self._took(queue, item)
-            queue.sweep()
-            if len(self._arrivals) > 2 * self.queued + SLACK:
-                self._arrivals = deque(item for item in self._arrivals if item.state == "queued")
+            self.order.left(item)
         elif was == "again":
-            self.queued -= 1
+            self._waiting_again -= 1
         return True
 
     def step(self, now: float) -> Decisions:
@@ -106,7 +96,7 @@ class BatchKernel:
         """
         for item in batch.items:
             if item.state == "batched":
-                item.state = "expired" if item.deadline <= now else "running"
+                item.state = "expired" if item.expires <= now else "running"
         return [item for item in batch.items if item.state == "running"]
 
     def done(self, batch: Batch) -> list[Item]:
@@ -151,73 +141,27 @@ class BatchKernel:
             for item in part:
                 item.state = "again"
             self._again.appendleft(Batch(key, part, min(item.deadline for item in part)))
-            self.queued += len(part)
+            self._waiting_again += len(part)
 
     def drop(self) -> list[Item]:
         """Serving ends: every item that waits, to be told so."""
-        left = [entry[2] for queue in self._queues.values() for entry in queue.heap if entry[2].state == "queued"]
+        left = self.order.drop()
         left += [item for batch in self._again for item in batch.items if item.state == "again"]
         for item in left:
             item.state = "failed"
-        for waiting in (self._queues, self._heads, self._full, self._arrivals, self._again):
-            waiting.clear()
-        self.queued = 0
+        self._again.clear()
+        self._waiting_again = 0
         return left
 
-    def _list(self, item: Item, queue: Queue) -> None:
-        heapq.heappush(self._heads, (item.deadline, item.order, queue))
-        if len(self._heads) > 2 * len(self._queues) + SLACK:
-            heads = ((queue.head(), queue) for queue in self._queues.values())
-            self._heads = [(head.deadline, head.order, queue) for head, queue in heads if head is not None]
-            heapq.heapify(self._heads)
-
-    def _top(self) -> tuple[Item, Queue] | None:
-        """The most urgent of all that are queued."""
-        while self._heads:
-            _, order, queue = self._heads[0]
-            head = queue.head()
-            if head is None:
-                heapq.heappop(self._heads)
-            elif head.order == order:
-                return head, queue
-            else:
-                heapq.heapreplace(self._heads, (head.deadline, head.order, queue))
-        return None
-
-    def _took(self, queue: Queue, item: Item) -> None:
-        """The item is in its queue no more."""
-        queue.size -= 1
-        queue.cost -= item.cost
-        self.queued -= 1
-        if queue.size:
-            self._note(queue)
-        else:
-            del self._queues[queue.key]
-            self._full.pop(queue, None)
-
-    def _note(self, queue: Queue) -> None:
-        """Keep the list of queues that fill a batch."""
-        bounds = self.bounds
-        enough = min(bounds.enough or self.cap, self.cap)
-        if queue.size >= enough or queue.cost >= bounds.max_cost or queue.cost >= bounds.enough_cost:
-            self._full[queue] = None
-        else:
-            self._full.pop(queue, None)
-
     def _expire(self, now: float) -> list[Item]:
-        """Take out what is too late: only the most urgent is looked at."""
-        expired: list[Item] = []
-        while (top := self._top()) is not None and top[0].deadline <= now:
-            item, queue = top
-            item.state = "expired"
-            self._took(queue, item)
-            expired.append(item)
+        """Take out what is too late."""
+        expired = self.order.expire(now)
         for batch in self._again:
             if batch.deadline <= now:
                 late = [item for item in batch.items if item.state == "again" and item.deadline <= now]
                 for item in late:
                     item.state = "expired"
-                self.queued -= len(late)
+                self._waiting_again -= len(late)
                 expired += late
                 batch.items = [item for item in batch.items if item.state == "again"]
                 batch.deadline = min((item.deadline for item in batch.items), default=math.inf)
@@ -235,64 +179,20 @@ class BatchKernel:
             batch.items = [item for item in batch.items if item.state == "again"]
             for item in batch.items:
                 item.state = "batched"
-            self.queued -= len(batch.items)
+            self._waiting_again -= len(batch.items)
             if batch.items:
                 return batch
-        queue = self._chosen(now, idle > 0)
-        return None if queue is None else self._formed(queue)
-
-    def _chosen(self, now: float, idle: bool) -> Queue | None:
-        """The most urgent queue that may start: any where a slot is idle, else (or before its window closes) a full one."""
-        top = self._top()
-        if top is None or (idle and not self._windowed) or top[1] in self._full:
-            return None if top is None else top[1]
-        able = list(self._full)
-        if idle and (closes := self._closes()) is not None and closes <= now:
-            able.append(self._queues[self._arrivals[0].key])
-        return min(able, key=_urgency, default=None)
-
-    def _closes(self) -> float | None:
-        """When the first of the windows closes."""
-        arrivals = self._arrivals
-        while arrivals and arrivals[0].state != "queued":
-            arrivals.popleft()
-        return arrivals[0].arrived + self.bounds.window if arrivals else None
-
-    def _formed(self, queue: Queue) -> Batch:
-        items: list[Item] = []
-        cost = 0.0
-        while len(items) < self.cap and (item := queue.head()) is not None:
-            cost += item.cost
-            if items and cost > self.bounds.max_cost:
-                break
-            heapq.heappop(queue.heap)
-            item.state = "batched"
-            items.append(item)
-            queue.size -= 1
-            queue.cost -= item.cost
-        self.queued -= len(items)
-        if (head := queue.head()) is None:
-            del self._queues[queue.key]
-            self._full.pop(queue, None)
-        else:
-            self._list(head, queue)
-            self._note(queue)
-        return Batch(queue.key, items)
+        return self.order.take(now, idle=idle > 0)
 
     def _wake(self) -> float | None:
         """When something expires, or a window closes over an idle slot."""
-        top = self._top()
-        moments = [batch.deadline for batch in self._again]
-        if top is not None:
-            moments.append(top[0].deadline)
-        if self._windowed and len(self._running) < self._slots and (closes := self._closes()) is not None:
-            moments.append(closes)
-        return min((moment for moment in moments if moment < math.inf), default=None)
+        moment = self.order.wake(idle=len(self._running) < self._slots)
+        moment = min((batch.deadline for batch in self._again), default=moment) if self._again else moment
+        return None if moment == math.inf else moment
 
     def _learn(self, cap: int) -> None:
-        self.cap, self._fine = cap, 0
-        for queue in self._queues.values():
-            self._note(queue)
+        self.order.resize(cap)
+        self._fine = 0
 
     def _grow(self, batch: Batch) -> None:
         """A cap learned from lack of memory is raised by an eighth after 32 batches that filled it."""
@@ -306,9 +206,3 @@ def _final(items: list[Item]) -> list[Item]:
     for item in items:
         item.state = "failed"
     return items
-
-
-def _urgency(queue: Queue) -> tuple[float, int]:
-    head = queue.head()
-    assert head is not None
-    return head.deadline, head.order

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable
+from bisect import bisect_left
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,6 +24,38 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lanes:
+    """What orders a queue beside deadlines: similar costs together, priorities, the shares of tenants. Seconds."""
+
+    padded: bool = False  # a batch costs its dearest item times their number
+    buckets: tuple[float, ...] = ()  # the greatest cost of each bucket
+    max_padding: float = math.inf  # of a bucket whose bounds are not given: the dearest over the cheapest
+    bucket_wait: float = 0.1  # fuller buckets go first until an item has waited so long
+    ageing: float | None = None  # what one step of priority is worth in waiting; None: no priorities
+    weights: Mapping[str, float] | None = None  # the shares of tenants, 1 where not named; None: no tenants
+
+    @property
+    def by_cost(self) -> bool:
+        """Whether items of different cost are kept apart."""
+        return bool(self.buckets) or self.max_padding < math.inf
+
+    @property
+    def by_arrival(self) -> bool:
+        """Whether nobody goes before others but for deadlines."""
+        return self.ageing is None and self.weights is None
+
+    def bucket(self, cost: float) -> float:
+        """Which of the buckets this cost belongs to."""
+        if self.buckets:
+            return bisect_left(self.buckets, cost)
+        if self.max_padding == math.inf:
+            return 0
+        if self.max_padding == 1 or cost <= 0:
+            return cost
+        return math.floor(math.log(cost) / math.log(self.max_padding))
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """What a batch may hold, and when it starts. Seconds; costs in the caller's unit."""
 
@@ -33,6 +66,7 @@ class Bounds:
     idempotent: bool = False
     enough: int = 0  # this many make a batch full, though it may hold more (0: `max_items`)
     enough_cost: float = math.inf  # this cost makes a batch full, though it may hold more
+    lanes: Lanes | None = None  # None: one queue for each key, by deadline
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +80,14 @@ class Item:
     order: int = 0
     state: str = "new"
     deaths: int = 0  # of processes that ran it
+    tenant: str = ""
+    priority: int = 0
+    latest: float = math.inf  # when it is no use to begin any more, though its deadline is later
+
+    @property
+    def expires(self) -> float:
+        """When it may not begin any more."""
+        return min(self.deadline, self.latest)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +97,7 @@ class Batch:
     key: Hashable
     items: list[Item]
     deadline: float = math.inf  # the earliest, of a batch that waits to run again
+    began: float = math.inf  # when it did, on the caller's clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ class CallHead(Head, frozen=True):
     """A call without its docs. `remaining` is what is left of the deadline in seconds.
 
     The frame's docs are the call's own and then those of each source, of which `sources` has the node and the
-    number. `items` and `size` are what a stream may send before it needs credit; `costs` what the docs cost in a batch.
+    number. `items` and `size` are what a stream may send before it needs credit; `costs` what the docs cost in a batch,
+    `inputs` names of their content.
     """
 
     endpoint: str
@@ -83,6 +84,7 @@ class CallHead(Head, frozen=True):
     items: Count = 0
     size: Count = 0
     costs: list[Annotated[float, msgspec.Meta(ge=0)]] | None = None
+    inputs: list[bytes] | None = None
 
 
 class ResultHead(Head, frozen=True):

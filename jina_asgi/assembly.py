@@ -16,7 +16,7 @@ from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batcher import BatchRunner
 from jina_asgi.runners.breaker import BreakerRunner
-from jina_asgi.runners.costs import Cost, CostRunner
+from jina_asgi.runners.costs import CostRunner, Teller
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.deadline import DeadlineRunner
 from jina_asgi.runners.flow import FlowRunner
@@ -72,7 +72,7 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
         from jina_asgi.processes.hosted import hosted
 
         pool = hosted(_named(uses), settings, _endpoints(uses, settings))
-        inner = CostRunner(pool, lambda: _costs(uses, settings, pool.endpoints))
+        inner = CostRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses
         local = inner = LocalRunner(cls, settings)
@@ -127,7 +127,7 @@ def assemble_pool(
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
-    inner = CostRunner(batcher, lambda: _costs(uses, settings, pool.endpoints)) if costs else batcher
+    inner = CostRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
     return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
 
 
@@ -160,10 +160,10 @@ def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, 
     return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
 
 
-def _costs(
+def _tellers(
     uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
-) -> dict[str, Cost]:
-    """What tells the cost of a document, for the endpoints that batch by it.
+) -> dict[str, Teller]:
+    """What tells of calls what they are batched by, for the endpoints that need it.
 
     Raises:
         DefinitionError: a function of a class that is not at hand.
@@ -181,8 +181,7 @@ def _costs(
                 f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
                 ' class, or name a field, such as cost="len:text"'
             )
-    found = {name: chosen.cost_function() for name, chosen in batching.items()}
-    return {name: cost for name, cost in found.items() if cost is not None}
+    return {name: Teller.of(name, chosen) for name, chosen in batching.items() if chosen.tells}
 
 
 def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:

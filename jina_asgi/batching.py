@@ -12,8 +12,9 @@ from jina_asgi._batch_items import Bounds
 from jina_asgi.endpoints import Method
 from jina_asgi.errors import DeadlineExceeded, DefinitionError
 from jina_asgi.executor import Executor
-from jina_asgi.runners.batching import Batching, Members
+from jina_asgi.runners.batching import Batching
 from jina_asgi.runners.costs import weight
+from jina_asgi.runners.riders import Members
 from jina_asgi.settings import BatchingSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +34,8 @@ def dynamic_batching(function: F | None = None, /, **options: Any) -> F | Callab
 
     Args:
         options: those of `BatchingSettings`: `preferred_batch_size`, `timeout` (milliseconds), `flush_all`,
-            `custom_metric`, `use_custom_metric`, `use_dynamic_batching`; `gather`, `cost`, `max_cost`, `over_budget`.
+            `custom_metric`, `use_custom_metric`, `use_dynamic_batching`; `gather`, `cost`, `max_cost`, `over_budget`,
+            `prefetch`.
 
     Raises:
         DefinitionError: an option that does not exist or does not fit.

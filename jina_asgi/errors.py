@@ -144,7 +144,18 @@ class Unavailable(JinaASGIError):
 
 
 class Overloaded(Unavailable):
-    """The queue is full; decided before the body was read."""
+    """The queue is full; decided before the body was read.
+
+    Where `everybody` is False that is so for this caller or this call, and others may still come.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, everybody: bool = True) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.everybody = everybody
+
+    def facts(self) -> Mapping[str, Any]:
+        facts = super().facts()
+        return facts if self.everybody else {**facts, "everybody": False}
 
 
 class NotReady(Unavailable):

@@ -205,7 +205,18 @@ class Context:
     seconds, or None; `identity` is what `auth` answered; `trace` is a tracing library's own context.
     """
 
-    __slots__ = ("cancelled", "costs", "deadline", "headers", "identity", "priority", "request_id", "tenant", "trace")
+    __slots__ = (
+        "cancelled",
+        "costs",
+        "deadline",
+        "headers",
+        "identity",
+        "inputs",
+        "priority",
+        "request_id",
+        "tenant",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -225,6 +236,8 @@ class Context:
         self.cancelled = False
         #: What each document costs, where whoever batches cannot look at them.
         self.costs: Sequence[float] | None = None
+        #: What names each document's content, where equal ones are run once.
+        self.inputs: Sequence[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.request_id}>"

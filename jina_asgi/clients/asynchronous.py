@@ -77,6 +77,7 @@ class AsyncClient(BaseClient):
             stream: has a meaning over gRPC alone.
             prefetch: how many requests are open at once; inputs are read no further.
             return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
+                `numpy.ndarray`: the one tensor that each document has, those of a request in one array, in order.
             options: `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
                 a password), `cookies`.
 
@@ -107,7 +108,7 @@ class AsyncClient(BaseClient):
                 async_batches(inputs, request_size),
                 lambda docs: connection.ask(docs, question),
                 ahead=ahead,
-                in_order=results_in_order,
+                in_order=results_in_order or question.returns.is_array,
             )
             async with aclosing(responses):
                 async for response in responses:

@@ -158,6 +158,7 @@ def _asked(
         header=header,
         headers=question.headers,
         deadline=deadline,
+        columns=question.returns.is_array,
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 from pydantic import BaseModel
 
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
+from jina_asgi.protocols.bodies import MSGPACK
 from jina_asgi.protocols.remote import Answer
 from jina_asgi.types import Schema
 
@@ -74,7 +76,10 @@ class Response:
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain data: JSON values, tensors as nested lists."""
         writer = self.codec or codec(NOTHING)
-        values = [vars(doc) for doc in self.docs] if self.codec is None else writer.to_json(self.docs)
+        if isinstance(self.docs, np.ndarray):
+            values = self.docs.tolist()
+        else:
+            values = [vars(doc) for doc in self.docs] if self.codec is None else writer.to_json(self.docs)
         status, header = self.status, self.header
         info = status.exception
         told = {"name": info.name, "args": info.args, "stacks": info.stacks, "executor": info.executor}
@@ -123,24 +128,33 @@ class ReturnType:
     is_single: bool
     make: Callable[[list[Any]], list[Any]]
 
+    @property
+    def is_array(self) -> bool:
+        """Whether arrays are asked for in place of documents."""
+        return False
+
     @classmethod
     def of(cls, wanted: Any) -> ReturnType:
-        """What an annotation asks for: `DocList[T]`, `list[T]`, `T`, or nothing in particular.
+        """What an annotation asks for: `DocList[T]`, `list[T]`, `T`, `numpy.ndarray`, or nothing in particular.
 
         Raises:
             BadClientInput: it is none of these.
         """
         from jina_asgi import schemas  # docarray, with the first call
 
+        if wanted is np.ndarray:
+            return ArrayType(None, False, list)
         if wanted is None or wanted is schemas.DocList:
             return cls(None, False, schemas.Container.docs(schemas.AnyDoc).make)
         single = schemas.is_document(wanted)
         container = schemas.Container.docs(wanted) if single else schemas.Container.of(wanted)
         if container is None:
-            raise BadClientInput(f"return_type={wanted!r}: expected a document class, or DocList[...] of one")
+            raise BadClientInput(
+                f"return_type={wanted!r}: expected a document class, DocList[...] of one, or numpy.ndarray"
+            )
         return cls(codec_of(container.model), single, container.make)
 
-    def read(self, answer: Answer) -> list[Any]:
+    def read(self, answer: Answer) -> Any:
         """The docs of an answer.
 
         Raises:
@@ -162,13 +176,79 @@ class ReturnType:
         """One document of a stream; raises as `read`."""
         return self.read(Answer([value], "application/json", {}, {}))[0]
 
-    def listed(self, docs: list[Any]) -> list[Any]:
+    def parts(self, docs: Any) -> Sequence[Any]:
+        """The docs of one answer, as `listed` takes those of several."""
+        found: Sequence[Any] = docs
+        return found
+
+    def listed(self, docs: list[Any]) -> Any:
         """The docs of several answers in one list of the kind asked for."""
         return self.make(docs)
 
-    def given(self, docs: list[Any]) -> Any:
+    def given(self, docs: Any) -> Any:
         """What the caller gets: the document itself where one was asked for and there is one."""
         return docs[0] if self.is_single and len(docs) == 1 else docs
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType(ReturnType):
+    """`return_type=numpy.ndarray`: the one tensor that each document of an answer has, all in one array."""
+
+    @property
+    def is_array(self) -> bool:
+        return True
+
+    def read(self, answer: Answer) -> np.ndarray:
+        """The array of an answer.
+
+        Raises:
+            BadClient: its documents have no tensor, or several, or tensors of several shapes.
+        """
+        try:
+            of = np.ndarray if answer.media == MSGPACK else list  # what a tensor is read as
+            columns = answer.columns if answer.columns is not None else _columns(answer.values())
+            found = {name: array for name, column in columns.items() if (array := _array(column, of)) is not None}
+        except (InvalidDocs, ValueError) as error:
+            raise BadClient(f"the answer does not fit return_type (numpy.ndarray): {error}") from error
+        if not columns:
+            return _NOTHING
+        if len(found) != 1:
+            names = ", ".join(found) or "none"
+            raise BadClient(f"return_type=numpy.ndarray: expected one field with tensors of one shape, got {names}")
+        return next(iter(found.values()))
+
+    def parts(self, docs: Any) -> Sequence[Any]:
+        return [docs] if len(docs) else []
+
+    def listed(self, docs: list[Any]) -> Any:
+        return np.concatenate(docs) if docs else _NOTHING
+
+
+_NOTHING = np.zeros((0, 0), np.float32)
+
+
+def _columns(docs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each field that all docs have."""
+    return {name: [doc[name] for doc in docs] for name in (docs[0] if docs else ()) if all(name in doc for doc in docs)}
+
+
+def _array(column: Any, of: type) -> np.ndarray | None:
+    """The tensors of a column in one array, each an `of`; None where they are none.
+
+    Raises:
+        ValueError: they have several shapes.
+    """
+    if isinstance(column, np.ndarray):
+        return column
+    if not column or not all(isinstance(value, of) for value in column):
+        return None
+    if of is np.ndarray:
+        return np.stack(column)
+    try:  # a list of JSON's: of numbers, or of anything
+        made = np.asarray(column)
+    except ValueError:
+        return None
+    return made if made.size and made.dtype.kind in "biuf" else None
 
 
 @functools.lru_cache(maxsize=256)

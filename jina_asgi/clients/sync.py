@@ -87,6 +87,7 @@ class SyncClient(BaseClient):
             stream: has a meaning over gRPC alone.
             prefetch: how many requests are open at once; inputs are read no further.
             return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
+                `numpy.ndarray`: the one tensor that each document has, all in one array, in the order of the inputs.
             options: `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
                 a password), `cookies`.
 
@@ -118,13 +119,13 @@ class SyncClient(BaseClient):
                 asked,
                 lambda docs: thread.submit(connection.ask(docs, question)),
                 ahead=ahead,
-                in_order=results_in_order,
+                in_order=results_in_order or question.returns.is_array,
             )
             with closing(responses):
                 for response in responses:
                     progress.count(response)
                     if handling.settle(response) and handling.collects:
-                        collected += [response] if return_responses else response.docs
+                        collected += [response] if return_responses else question.returns.parts(response.docs)
         if not handling.collects:
             return None
         return collected if return_responses else question.returns.given(question.returns.listed(collected))

@@ -2,7 +2,8 @@
 
     {"data": doc or [docs], "parameters": {...}, "header": {"request_id": ...}}
 
-In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answer is then in columns too.
+In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answer is then in columns too, as it is
+for whoever accepts `application/msgpack; columns=true`.
 """
 
 from __future__ import annotations

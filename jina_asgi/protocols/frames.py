@@ -234,6 +234,7 @@ def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Seq
         items,
         size,
         None if context.costs is None else [*context.costs],
+        None if context.inputs is None else [*context.inputs],
     )
     return write(head), docs
 
@@ -275,6 +276,8 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
     )
     if head.costs is not None and len(head.costs) == len(docs):
         context.costs = head.costs
+    if head.inputs is not None and len(head.inputs) == len(docs):
+        context.inputs = head.inputs
     call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources))
     return call, Credit(head.items, head.size)
 

@@ -69,6 +69,15 @@ def accepted(accept: bytes, media: str) -> str:
     return other if wish(other) > max(wish(own), (0.0, True)) else own
 
 
+@functools.lru_cache(maxsize=64)
+def in_columns(accept: bytes) -> bool:
+    """Whether msgpack is asked for field by field: `application/msgpack; columns=true`."""
+    return any(
+        media.strip() == MSGPACK and "columns=true" in map(str.strip, parameters)
+        for media, *parameters in (item.split(";") for item in accept.decode("latin-1").lower().split(","))
+    )
+
+
 def deadline(headers: RawHeaders) -> float | None:
     """The moment until which the client waits, from `X-Request-Timeout` (seconds, a float).
 

@@ -28,7 +28,7 @@ from jina_asgi.errors import (
 from jina_asgi.protocols import sse
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint, loads_object
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
-from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, length, media_type
+from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, in_columns, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
@@ -154,8 +154,9 @@ class EndpointApp(CallApp):
         result = await runner.call(call)
         accept = headers.get(b"accept", b"")
         wanted = JSON if media == JSON and b"msgpack" not in accept else accepted(accept, media)
+        columns = request.columns or (wanted == MSGPACK and in_columns(accept))
         try:
-            body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
+            body = answer(result, request.parameters, context.request_id, wanted, columns=columns)
         except UNWRITABLE as error:
             raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])

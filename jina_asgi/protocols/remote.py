@@ -57,7 +57,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock."""
+    """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock.
+
+    `columns` asks for the answer's docs field by field, which only msgpack has.
+    """
 
     endpoint: str
     docs: Docs
@@ -65,6 +68,7 @@ class Asked:
     header: Mapping[str, Any] = EMPTY
     headers: Mapping[str, str] = EMPTY
     deadline: float | None = None
+    columns: bool = False
 
     def body(self, media: str) -> bytes:
         """The body, in a media type.
@@ -89,13 +93,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, its docs not read yet: msgpack buffers, or JSON values."""
+    """One answer, its docs not read yet: msgpack buffers, or JSON values; or, in `columns`, all values of each field."""
 
     data: list[Any]
     media: str
     parameters: Mapping[str, Any]
     header: Mapping[str, Any]
     routes: tuple[Any, ...] = ()
+    columns: Mapping[str, Any] | None = None
 
     def docs(self, codec: Codec) -> Docs:
         """The docs, as a codec reads them.
@@ -118,7 +123,7 @@ class Answer:
 
 
 class _Packed(msgspec.Struct):
-    data: list[msgspec.Raw]
+    data: list[msgspec.Raw] | dict[str, Any]
     parameters: dict[str, Any] | None = None
     header: dict[str, Any] | None = None
 
@@ -191,7 +196,7 @@ class Remote:
                 response = await self._http.post(
                     self._url + (path or asked.endpoint),
                     content=asked.body(media),
-                    headers={**_headers(asked), "content-type": media, "accept": media},
+                    headers={**_headers(asked), "content-type": media, "accept": _accepts(asked, media)},
                 )
         if response.status_code != 200:
             raise told(response.status_code, response.headers, response.content)
@@ -253,10 +258,12 @@ class Remote:
         try:
             if media == MSGPACK:
                 packed = _unpack(response.content)
-                data: list[Any] = [bytes(raw) for raw in packed.data]
-                return Answer(data, MSGPACK, packed.parameters or {}, packed.header or {})
+                rest = packed.parameters or {}, packed.header or {}
+                if isinstance(packed.data, dict):
+                    return Answer([], MSGPACK, *rest, columns=packed.data["columns"])
+                return Answer([bytes(raw) for raw in packed.data], MSGPACK, *rest)
             body = msgspec.convert(orjson.loads(response.content), _Json)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
             raise self._unexpected(response) from error
         return Answer(body.data or [], JSON, body.parameters or {}, body.header or {}, tuple(body.routes or ()))
 
@@ -284,6 +291,10 @@ def _headers(asked: Asked) -> dict[str, str]:
     if asked.deadline is not None:
         headers["x-request-timeout"] = f"{max(0.0, asked.deadline - time.monotonic()):.6f}"
     return headers
+
+
+def _accepts(asked: Asked, media: str) -> str:
+    return f"{media}; columns=true" if asked.columns and media == MSGPACK else media
 
 
 def _bare(asked: Asked) -> bytes:

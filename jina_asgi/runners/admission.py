@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jina_asgi.errors import Overloaded
@@ -21,11 +22,12 @@ class Admission:
     `retry_after` is what is pending over the measured rate of completions, between a tenth of a second and a minute.
     """
 
-    __slots__ = ("_bytes", "_drain", "_max_bytes", "_max_queue", "_pending", "_rejected")
+    __slots__ = ("_bytes", "_drain", "_max_bytes", "_max_queue", "_pending", "_rejected", "_tenants")
 
     def __init__(self, max_queue: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_queue, self._max_bytes, self._pending, self._bytes = max_queue, max_bytes, 0, 0
         self._rejected: Counter[str] = Counter()
+        self._tenants: Counter[str] = Counter()
         self._drain = _Drain(clock)
 
     def admit(self, size: int) -> Admitted:
@@ -43,6 +45,27 @@ class Admission:
         self._pending += 1
         self._bytes += size
         return Admitted(self, size)
+
+    @contextmanager
+    def share(self, tenant: str, weight: float) -> Iterator[None]:
+        """A tenant has one call more while this is open.
+
+        It may have as many as places are free, times its weight: one who floods the queue leaves room for others.
+
+        Raises:
+            Overloaded: it has them; others may come.
+        """
+        most = max(1.0, weight * (self._max_queue - self._pending))
+        had = self._tenants.get(tenant, 0)
+        if had >= most:
+            raise self._refusal("tenant", f"this tenant has {had} calls in the queue, and may have {most:.0f} just now")
+        self._tenants[tenant] += 1
+        try:
+            yield
+        finally:
+            self._tenants[tenant] -= 1
+            if not self._tenants[tenant]:
+                del self._tenants[tenant]
 
     @property
     def retry_after(self) -> float:
@@ -63,15 +86,16 @@ class Admission:
         return {
             "pending": self._pending,
             "pending_bytes": self._bytes,
-            "rejected": {reason: self._rejected[reason] for reason in ("calls", "bytes")},
+            "rejected": {**dict.fromkeys(("calls", "bytes"), 0), **self._rejected},
             "retry_after": round(self.retry_after, 3),
         }
 
-    def _refusal(self, reason: str) -> Overloaded:
+    def _refusal(self, reason: str, why: str = "") -> Overloaded:
         self._rejected[reason] += 1
         return Overloaded(
-            f"the queue is full ({self._pending} calls, {self._bytes} bytes); try again later",
+            f"{why or f'the queue is full ({self._pending} calls, {self._bytes} bytes)'}; try again later",
             retry_after=self.retry_after,
+            everybody=not why,
         )
 
 

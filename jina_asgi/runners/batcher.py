@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi._batch_items import Bounds
+from jina_asgi._batch_items import Bounds, Lanes
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.batching import Batching, Members, Nobody
-from jina_asgi.runners.costs import told
+from jina_asgi.runners.batching import Batching
+from jina_asgi.runners.costs import Facts, Teller, bounded, shared
+from jina_asgi.runners.riders import Members, Nobody
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
@@ -28,7 +29,7 @@ class BatchRunner(Wrapper):
         admission: bounds the queue, in calls and bytes.
         grace: seconds that queued calls get when serving ends.
         slots: of an endpoint, how many batches the inner Runner runs at once, and how many full ones may be handed
-            to it beside those, as it queues them itself.
+            to it beside those, as it queues them itself; for each slot come those that the settings ask for.
         encoded: documents stay the buffers that they came as: whoever runs a batch reads them.
     """
 
@@ -87,8 +88,16 @@ class BatchRunner(Wrapper):
 
     def _endpoint(self, name: str) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
+        if self.endpoints[name].concurrent:  # others take turns in threads, which prepare nothing meanwhile
+            ahead += slots * self._settings[name].prefetch
         return _BatchedEndpoint(
-            self.inner, self.endpoints[name], self._settings[name], slots=slots, ahead=ahead, encoded=self._encoded
+            self.inner,
+            self.endpoints[name],
+            self._settings[name],
+            admission=self._admission,
+            slots=slots,
+            ahead=ahead,
+            encoded=self._encoded,
         )
 
     async def _drain(self, grace: float) -> None:
@@ -117,37 +126,69 @@ class _BatchedEndpoint:
         endpoint: Endpoint,
         settings: BatchingSettings,
         *,
+        admission: Admission,
         slots: int,
         ahead: int,
         encoded: bool,
     ) -> None:
-        self._encoded = encoded
-        self._inner, self._name, self._cost = inner, endpoint.name, settings.cost_function()
+        self._encoded, self._admission = encoded, admission
+        self._inner, self._name = inner, endpoint.name
+        self._teller = Teller.of(endpoint.name, settings) if settings.tells and not encoded else None
+        self._weights = None if settings.tenant is None else settings.tenant_weights
+        self._mixes, self._single = settings.mix_tenants, settings.single_flight
         self._output = codec(endpoint.output)
-        bounds, alone = bounds_of(settings, endpoint.idempotent), settings.over_budget == "alone"
-        self.batching = Batching(self._run, bounds, slots=slots, ahead=ahead, alone=alone, name=endpoint.name)
+        bounds = bounds_of(settings, endpoint.idempotent)
+        hurried = any(asked is not None for asked in (settings.tenant, settings.priority, settings.latency_target))
+        self.batching = Batching(
+            self._run,
+            bounds,
+            slots=slots,
+            ahead=0 if hurried else ahead,  # whoever goes first must not wait for what was handed over already
+            alone=settings.over_budget == "alone",
+            name=endpoint.name,
+            target=None if settings.latency_target is None else settings.latency_target / 1000,
+            **({} if encoded else {"share": shared}),
+        )
         #: By key: how many calls use it, their parameters, the codec of their docs.
         self._parameters: dict[Hashable, list[Any]] = {}
 
     async def call(self, call: Call) -> Result:
+        facts = self._facts(call)
+        if self._weights is None:
+            return await self._submitted(call, facts)
+        with self._admission.share(facts.tenant, self._weights.get(facts.tenant, 1.0)):
+            return await self._submitted(call, facts)
+
+    def _facts(self, call: Call) -> Facts:
+        context = call.context
+        if self._encoded:
+            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
+        return _PLAIN_FACTS if self._teller is None else self._teller.tell(call)
+
+    async def _submitted(self, call: Call, facts: Facts) -> Result:
         docs = call.docs.encoded if self._encoded else call.docs.typed
-        key = (call.context.tenant, canonical(call.parameters))
-        shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
-        shared[0] += 1
+        inputs = facts.inputs if self._single else None
+        mixed = self._mixes and facts.tenant
+        key = ("" if mixed else facts.tenant or call.context.tenant, canonical(call.parameters))
+        parts = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
+        parts[0] += 1
         try:
-            answers = await self.batching.submit(docs, key, self._costs(call, docs), call.context.deadline)
+            answers = await self.batching.submit(
+                docs,
+                key,
+                facts.costs,
+                call.context.deadline,
+                tenant=facts.tenant,
+                priority=facts.priority,
+                inputs=[(facts.tenant, name) for name in inputs] if mixed and inputs is not None else inputs,
+            )
         finally:
-            shared[0] -= 1
-            if not shared[0]:
+            parts[0] -= 1
+            if not parts[0]:
                 self._parameters.pop(key, None)
         if self._encoded:
             return Result(self._output.encoded(answers))
         return Result(self._output.docs(self._output.wrap(answers)))
-
-    def _costs(self, call: Call, docs: Sequence[Any]) -> Sequence[float] | None:
-        if self._encoded:
-            return call.context.costs
-        return None if self._cost is None else told(self._cost, docs, self._name)
 
     async def _run(self, members: Members) -> list[Any]:
         if members.key not in self._parameters:
@@ -243,6 +284,23 @@ def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
         idempotent=idempotent,
         enough=size if everything and not weighed else 0,
         enough_cost=float(size) if everything and weighed else math.inf,
+        lanes=_lanes_of(settings),
+    )
+
+
+def _lanes_of(settings: BatchingSettings) -> Lanes | None:
+    """What orders the queue beside deadlines; None where nothing does."""
+    by_cost = settings.max_padding is not None or settings.buckets is not None
+    asked = (settings.tenant, settings.priority, settings.latency_target)
+    if not (by_cost or settings.padded or settings.single_flight) and asked.count(None) == len(asked):
+        return None
+    return Lanes(
+        padded=by_cost or settings.padded,
+        buckets=tuple(settings.buckets or ()),
+        max_padding=settings.max_padding or math.inf,
+        bucket_wait=settings.bucket_wait / 1000,
+        ageing=None if settings.priority is None else settings.priority_ageing / 1000,
+        weights=None if settings.tenant is None else settings.tenant_weights,
     )
 
 
@@ -274,6 +332,7 @@ def _canonical(value: Any) -> Hashable:
     return _Itself(value)
 
 
+_PLAIN_FACTS = Facts()
 _PLAIN = frozenset({str, int, float, bytes, type(None)})
 
 

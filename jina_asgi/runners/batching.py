@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import functools
 import logging
 import math
@@ -18,85 +19,14 @@ from typing import Any
 
 from jina_asgi._batch import BatchKernel
 from jina_asgi._batch_items import Batch, Bounds, Item
-from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, JinaASGIError, NotReady, TooLarge
+from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, NotReady, Overloaded, TooLarge
 from jina_asgi.runners.blame import checked, fault_of, told
+from jina_asgi.runners.pace import Pace
+from jina_asgi.runners.riders import Members, Request, Rider, Share, awaited, joinable, same
 
 logger = logging.getLogger("jina_asgi")
 
 _LATE = 0.001  # seconds before a deadline at which leaving counts as having expired
-
-
-class Nobody(JinaASGIError):
-    """Everybody whose value was in a batch has left before it began; it need not run."""
-
-
-class Rider(Item):
-    """One value in the queue, and its place in the request that it came with."""
-
-    __slots__ = ("index", "request", "value")
-
-    def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
-        super().__init__(key, cost, deadline)
-        self.value, self.request, self.index = value, request, index
-
-
-class Request:
-    """Values that came together and are answered together, though they may ride in several batches."""
-
-    __slots__ = ("answers", "deadline", "future", "left", "riders")
-
-    def __init__(self, count: int, deadline: float, future: asyncio.Future[list[Any]]) -> None:
-        self.answers: list[Any] = [None] * count
-        self.left, self.deadline, self.future = count, deadline, future
-        self.riders: list[Rider] = []
-
-    def answer(self, index: int, value: Any) -> None:
-        self.answers[index] = value
-        self.left -= 1
-        if not self.left and not self.future.done():
-            self.future.set_result(self.answers)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class Members:
-    """Who is in a batch, settled at the last moment: `take` is called, in any thread, when it begins to run."""
-
-    __slots__ = ("_batch", "_batching", "_taken", "key")
-
-    def __init__(self, batching: Batching, batch: Batch) -> None:
-        self._batching, self._batch, self.key = batching, batch, batch.key
-        self._taken: list[Rider] | None = None
-
-    def take(self) -> list[Any]:
-        """The values that somebody still waits for.
-
-        Raises:
-            Nobody: there are none.
-        """
-        if not (riders := self.settled()):
-            raise Nobody("nobody waits for this batch any more")
-        return [rider.value for rider in riders]
-
-    def settled(self) -> list[Rider]:
-        """Who runs: settled once, by whoever asks first."""
-        with self._batching.lock:
-            if self._taken is None:
-                self._taken = self._batching.begin(self._batch)
-            return self._taken
-
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody still waits for this batch."""
-        return _awaited(self._batch)
-
-    @property
-    def deadline(self) -> float | None:
-        """The moment after which nobody waits for this batch; None where somebody waits for ever."""
-        latest = max(item.deadline for item in self._batch.items)
-        return None if latest == math.inf else latest
 
 
 Run = Callable[[Members], Awaitable[Sequence[Any]]]
@@ -112,13 +42,28 @@ class Batching:
         ahead: how many full ones are handed to `run` beside those, where it queues them itself.
         alone: a value over the budget runs alone; else it is refused.
         name: what this batches, for errors.
+        share: of a value that was run, its answer, and an equal value of another caller: that caller's answer.
+        target: seconds from a value's arrival to its answer that 99 of 100 should keep; the rest are refused. None:
+            however long it takes.
     """
 
     def __init__(
-        self, run: Run, bounds: Bounds, *, slots: int = 1, ahead: int = 0, alone: bool = True, name: str = "a function"
+        self,
+        run: Run,
+        bounds: Bounds,
+        *,
+        slots: int = 1,
+        ahead: int = 0,
+        alone: bool = True,
+        name: str = "a function",
+        share: Share = same,
+        target: float | None = None,
     ) -> None:
         self._run, self._bounds, self._alone, self._shape, self._name = run, bounds, alone, (slots, ahead), name
+        self._share, self._target = share, target
         self._kernel = BatchKernel(bounds, slots, ahead)
+        self._pace = None if target is None else Pace(target, bounds, slots)
+        self._flights: dict[Hashable, Rider] = {}  # values that wait or run, and more may wait for
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.copy_context()  # a batch is nobody's in particular: not one caller's variables
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
@@ -132,12 +77,23 @@ class Batching:
         self._waited = self._longest = 0.0
 
     async def submit(
-        self, values: Sequence[Any], key: Hashable, costs: Sequence[float] | None = None, deadline: float | None = None
+        self,
+        values: Sequence[Any],
+        key: Hashable,
+        costs: Sequence[float] | None = None,
+        deadline: float | None = None,
+        *,
+        tenant: str = "",
+        priority: int = 0,
+        inputs: Sequence[Hashable] | None = None,
     ) -> list[Any]:
         """The answers to these values, in order. They ride with others of the same key.
 
+        Where values have `inputs`, those that wait or run under an equal key and input are run once for all.
+
         Raises:
             TooLarge: a value alone is over the budget, and may not run alone.
+            Overloaded: they cannot be answered within the latency target.
             DeadlineExceeded: the deadline (on `time.monotonic`'s clock) passed before the last value was run.
             NotReady: serving ended first. DefinitionError: this batches on another event loop just now.
             BatchFailed: the batch failed, and who is to blame is not known. Other errors: the value's own.
@@ -147,29 +103,69 @@ class Batching:
             raise NotReady("serving has ended; try again later")
         if not values:
             return []
+        if costs is not None and not self._alone and (over := [cost for cost in costs if not self._kernel.fits(cost)]):
+            self._counts["over_budget"] += 1
+            raise TooLarge(f"expected a cost of at most {self._bounds.max_cost:g}, got {over[0]:g}")
         until = math.inf if deadline is None else deadline
         request = Request(len(values), until, loop.create_future())
-        request.riders = [
-            Rider(value, key, 1.0 if costs is None else costs[index], until, request, index)
-            for index, value in enumerate(values)
-        ]
-        if not self._alone and (over := [r for r in request.riders if not self._kernel.fits(r.cost)]):
-            self._counts["over_budget"] += 1
-            raise TooLarge(f"expected a cost of at most {self._bounds.max_cost:g}, got {over[0].cost:g}")
-        now = time.monotonic()
-        for rider in request.riders:
-            self._kernel.push(now, rider)
-        self._step_soon()
         try:
-            return await request.future
+            if inputs is None:
+                request.riders = [
+                    Rider(value, key, 1.0 if costs is None else costs[index], until, request, index)
+                    for index, value in enumerate(values)
+                ]
+                self._push(request.riders, tenant, priority)
+            else:
+                self._push(self._boarded(request, values, key, costs, inputs), tenant, priority)
+            if inputs is None or until == math.inf:
+                return await request.future
+            return await _by(until, request.future)
         except BaseException as error:
             self._leave(request, told_so=not isinstance(error, asyncio.CancelledError))
             raise
+
+    def _boarded(
+        self,
+        request: Request,
+        values: Sequence[Any],
+        key: Hashable,
+        costs: Sequence[float] | None,
+        inputs: Sequence[Hashable],
+    ) -> list[Rider]:
+        """The values that must be run; the others wait for those that are, or will be."""
+        new: list[Rider] = []
+        for index, (value, given) in enumerate(zip(values, inputs, strict=True)):
+            found = self._flights.get((key, given))
+            if found is not None and joinable(found, request.deadline):
+                found.join(request, index, value)
+                self._counts["joined"] += 1
+            else:
+                cost = 1.0 if costs is None else costs[index]
+                found = Rider(value, key, cost, request.deadline, request, index)
+                found.input = (key, given)
+                self._flights[found.input] = found
+                new.append(found)
+            request.riders.append(found)
+        return new
+
+    def _push(self, riders: list[Rider], tenant: str, priority: int) -> None:
+        now = time.monotonic()
+        if self._pace is not None and riders:
+            try:
+                self._pace.admit(riders, now, self._kernel, self._tasks)
+            except Overloaded:
+                self._counts["shed"] += len(riders)
+                raise
+        for rider in riders:
+            rider.tenant, rider.priority = tenant, priority
+            self._kernel.push(now, rider)
+        self._step_soon()
 
     def begin(self, batch: Batch) -> list[Rider]:
         """Settle who is in a batch, this moment; called with the lock held."""
         now = time.monotonic()
         riders: list[Rider] = self._kernel.began(batch, now)  # type: ignore[assignment]  # what we pushed
+        batch.began = now
         if riders:
             waits = [now - rider.arrived for rider in riders]
             self._sizes[len(riders)] += 1
@@ -183,7 +179,7 @@ class Batching:
         if self._timer is not None:
             self._timer.cancel()
         for item in self._kernel.drop():
-            item.request.fail(NotReady("stopped before this call was run; try again later"))  # type: ignore[attr-defined]
+            self._fail(item, NotReady("stopped before this call was run; try again later"))
         for task in self._tasks.values():
             task.cancel()
 
@@ -209,6 +205,8 @@ class Batching:
             "size_cap": self._kernel.cap if self._kernel.cap < self._bounds.max_items else None,
             "bisections": self._kernel.bisections,
             **{name: self._counts[name] for name in counts},
+            **({} if self._pace is None else {"latency": {**self._pace.status(), "shed": self._counts["shed"]}}),
+            **({"joined": self._counts["joined"]} if self._counts["joined"] else {}),
         }
 
     def _bind(self) -> asyncio.AbstractEventLoop:
@@ -219,6 +217,7 @@ class Batching:
                 raise DefinitionError("this batches on another event loop just now; give each loop one of its own")
             self._loop, self._kernel = loop, BatchKernel(self._bounds, *self._shape)
             self._tasks, self._timer, self._wakes, self._pending_step, self._idle = {}, None, math.inf, False, None
+            self._flights = {}
         return loop
 
     def _step_soon(self) -> None:
@@ -255,7 +254,7 @@ class Batching:
         if error is not None:
             logger.error("a batch could not be answered: %r", error, exc_info=error)
             for item in batch.items:
-                item.request.fail(ExecutorError(f"a batch could not be answered: {error!r}"))  # type: ignore[attr-defined]
+                self._fail(item, ExecutorError(f"a batch could not be answered: {error!r}"))
         self._settle_idle()
 
     def _settle_idle(self) -> None:
@@ -275,42 +274,74 @@ class Batching:
                 raise
         else:
             self._kernel.done(batch)
+            if self._pace is not None and taken:
+                self._pace.ended(batch, taken, time.monotonic(), self._kernel)
             self._step()
             for rider, answer in zip(taken, answers, strict=True):
+                self._over(rider)
                 if rider.state == "answered":
-                    rider.request.answer(rider.index, answer)
+                    rider.answer(answer, self._share)
         self._tell_expired([item for item in batch.items if item.state == "expired"])
 
     def _failed(self, batch: Batch, taken: list[Rider], error: BaseException) -> None:
         several = len({rider.request for rider in taken}) > 1
-        failed = self._kernel.failed(batch, fault_of(error, several=several))
-        for request in dict.fromkeys(item.request for item in failed):  # type: ignore[attr-defined]  # what we pushed
-            request.fail(told(error, several=several))
+        failed: list[Rider] = self._kernel.failed(batch, fault_of(error, several=several))  # type: ignore[assignment]
+        for rider in failed:
+            self._over(rider)
+        told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
+        for request in told_so:
+            said = told(error, several=several)
+            request.fail(said if several or len(told_so) == 1 else copy.copy(said))
         self._counts["failed"] += len(failed)
         self._step()
 
     def _leave(self, request: Request, *, told_so: bool) -> None:
         """Nobody waits for a request any more: what of it has not begun never will."""
         with self.lock:
-            waited = sum(self._kernel.cancel(rider) for rider in request.riders)
+            alone = [rider for rider in request.riders if rider.leave(request)]
+            waited = sum(self._kernel.cancel(rider) for rider in alone)
+        for rider in alone:
+            self._over(rider)
         if not told_so:
             late = time.monotonic() >= request.deadline - _LATE
             self._counts["expired" if late else "cancelled"] += waited
         if waited:
             self._step_soon()
-        if waited < len(request.riders):
+        if waited < len(alone):
             for batch, task in self._tasks.items():
-                if not _awaited(batch):
+                if not awaited(batch):
                     task.cancel()
 
     def _tell_expired(self, items: Sequence[Item]) -> None:
         for item in items:
-            self._counts["expired"] += 1
-            item.request.fail(DeadlineExceeded("the deadline passed while this call was queued"))  # type: ignore[attr-defined]
+            if self._pace is not None and item.latest < item.deadline:
+                self._counts["shed"] += 1
+                self._fail(item, self._pace.refusal())
+            else:
+                self._counts["expired"] += 1
+                self._fail(item, DeadlineExceeded("the deadline passed while this call was queued"))
+
+    def _fail(self, item: Item, error: Exception) -> None:
+        rider: Rider = item  # type: ignore[assignment]  # what we pushed
+        self._over(rider)
+        for request in rider.requests:
+            request.fail(copy.copy(error))
+
+    def _over(self, rider: Rider) -> None:
+        """Nobody more may wait for it."""
+        if rider.input is not None and self._flights.get(rider.input) is rider:
+            del self._flights[rider.input]
 
 
-def _awaited(batch: Batch) -> bool:
-    return any(item.state in ("batched", "running") for item in batch.items)
+async def _by(until: float, future: asyncio.Future[list[Any]]) -> list[Any]:
+    """What comes by a moment; what this waits for may go on for others."""
+    try:
+        async with asyncio.timeout(until - time.monotonic()) as limit:
+            return await future
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded("the deadline passed before this call was answered") from None
 
 
 def _own(error: BaseException, name: str) -> BaseException:

@@ -358,7 +358,7 @@ class _Tries:
             ReplicaDied: it had begun, and may not begin again, or has now ended two replicas. Else the error itself.
         """
         pool = self._pool
-        if isinstance(error, Overloaded):
+        if isinstance(error, Overloaded) and error.everybody:
             pool._elsewhere.refused(error)
         if member.is_open or not isinstance(error, Unavailable):
             if isinstance(error, DeadlineExceeded):  # which passes whatever the replica does

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import Settings
+from jina_asgi.settings.paths import field_of, part_of
 
 #: Stands for a function in settings that crossed to another process.
 TOLD = "(told by the caller)"
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class BatchingSettings(Settings):
@@ -31,35 +34,78 @@ class BatchingSettings(Settings):
     cost: Callable[[Any], float] | str | None = Field(None, description='a function, or a field: "len:text"')
     max_cost: float | None = Field(None, gt=0, description="the cost of a batch at most")
     over_budget: Literal["alone", "refuse"] = Field("alone", description="what becomes of a document over max_cost")
+    padded: bool = Field(False, description="max_cost bounds the dearest document times their number")
+    max_padding: float | None = Field(None, ge=1, description="the padded over the real cost of a batch at most")
+    buckets: list[Positive] | None = Field(None, min_length=1, description="greatest costs of what shares a batch")
+    bucket_wait: float = Field(100, ge=0, description="milliseconds until a document's bucket goes before fuller ones")
+    priority: Callable[[Any], int] | str | None = Field(
+        None, description='the higher goes first: a function of the call, "context:identity.level", "header:x", a field'
+    )
+    priority_ageing: float = Field(1000, gt=0, description="milliseconds of waiting that a step of priority is worth")
+    tenant: Callable[[Any], str] | str | None = Field(
+        None, description='whose share a call takes: a function of it, "context:identity", "header:x", a field'
+    )
+    tenant_weights: dict[str, Positive] = Field(default_factory=dict, description="shares; 1 for who is not named")
+    mix_tenants: bool = Field(False, description="documents of several tenants may share a batch")
+    single_flight: bool = Field(False, description="what is equal but for its id, and asked at once, is run once")
+    latency_target: float | None = Field(
+        None, gt=0, description="milliseconds for 99 of 100 answers; what cannot keep it is refused"
+    )
+
+    prefetch: int = Field(0, ge=0, description="full batches that an async endpoint has beside the one it runs")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.use_custom_metric and self.custom_metric is None:
             raise ValueError("use_custom_metric needs a custom_metric")
-        if (self.max_cost is None) != (self.cost is None):
-            raise ValueError("cost and max_cost go together")
+        self._weighed()
+        if self.max_padding is not None and self.buckets is not None:
+            raise ValueError("max_padding and buckets are two ways of saying one thing; give one")
+        if self.buckets is not None and self.buckets != sorted(set(self.buckets)):
+            raise ValueError("buckets must rise")
         if self.use_custom_metric and self.cost is not None:
             raise ValueError("use_custom_metric and cost are two ways of saying one thing; give one")
+        if self.tenant is None and (self.tenant_weights or self.mix_tenants):
+            raise ValueError("tenant_weights and mix_tenants need a tenant")
         self.cost_function()
+        self.call_part("tenant")
+        self.call_part("priority")
         return self
+
+    def _weighed(self) -> None:
+        """What counts by cost has one."""
+        if self.max_cost is not None and self.cost is None:
+            raise ValueError("cost and max_cost go together")
+        if self.cost is None and not self.use_custom_metric and (self.max_padding or self.buckets):
+            raise ValueError("max_padding and buckets need a cost")
+        used = (self.max_cost, self.max_padding, self.buckets, self.tenant, self.latency_target)
+        if self.cost is not None and used.count(None) == len(used):
+            raise ValueError(
+                "cost and max_cost go together; or cost and max_padding, buckets, tenant or latency_target"
+            )
+        if self.padded and self.max_cost is None and not self.use_custom_metric:
+            raise ValueError("padded says how max_cost counts; give max_cost")
 
     def cost_function(self) -> Callable[[Any], float] | None:
         """What a document costs; None: one each."""
         if self.use_custom_metric:
             return self.custom_metric
-        if not isinstance(self.cost, str):
-            return self.cost
-        measure, _, path = self.cost.rpartition(":")
-        names = path.split(".")
-        if measure not in ("", "len") or not all(name.isidentifier() and name[0] != "_" for name in names):
-            raise ValueError(f'cost={self.cost!r}: expected a field, such as "tokens", or its length, "len:text"')
+        return field_of(self.cost, "cost") if isinstance(self.cost, str) else self.cost
 
-        def cost(doc: Any) -> float:
-            for name in names:
-                doc = doc[name] if isinstance(doc, Mapping) else getattr(doc, name)
-            return float(len(doc) if measure else doc)
+    def call_part(self, option: Literal["tenant", "priority"]) -> Callable[[Any], list[Any]] | None:
+        """What reads an option's values in a call; None where the option is not given."""
+        said = self.tenant if option == "tenant" else self.priority
+        if said is None or isinstance(said, str):
+            return None if said is None else part_of(said, option)
+        function = said
+        return lambda call: [function(call)]
 
-        return cost
+    @property
+    def tells(self) -> bool:
+        """Whether anything of a call must be told where its documents are objects."""
+        return self.single_flight or any(
+            said is not None for said in (self.cost_function(), self.tenant, self.priority)
+        )
 
     def described(self) -> dict[str, Any]:
         """These settings as data; in the place of a function stands that its result will be told."""
@@ -68,14 +114,14 @@ class BatchingSettings(Settings):
 
     @classmethod
     def of_described(cls, options: Mapping[str, Any]) -> Self:
-        """The settings that `described` wrote, for whoever is told what documents cost."""
+        """The settings that `described` wrote, for whoever is told what the functions in them would say."""
         return cls.of({key: _told if value == TOLD else value for key, value in options.items()})
 
     @property
     def needs_class(self) -> bool:
-        """Whether what a document costs is told by a function that these described settings do not have."""
-        return _told in (self.cost, self.custom_metric)
+        """Whether something is told by a function that these described settings do not have."""
+        return _told in (self.cost, self.custom_metric, self.tenant, self.priority)
 
 
 def _told(doc: Any) -> float:
-    raise DefinitionError("what a document costs is told by its caller, who has its class")
+    raise DefinitionError("what a call costs, and whose it is, is told by its caller, who has the class")

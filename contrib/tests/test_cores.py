@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from jina_asgi.contrib.text_generation.cores import default_threads, quota
+from jina_asgi.contrib.cores import default_threads, quota
 
 
 @pytest.mark.parametrize(

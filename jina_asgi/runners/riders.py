@@ -1,0 +1,160 @@
+"""Who rides in a batch: values, the requests that they came with, and who else waits for the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
+
+from jina_asgi._batch_items import Batch, Item
+from jina_asgi.errors import ExecutorError, JinaASGIError
+
+Share = Callable[[Any, Any, Any], Any]
+Waiter = tuple["Request", int, Any]  # the request, the place in it, and the value that it gave
+
+
+class Rider(Item):
+    """One value in the queue, and its place in the request that it came with.
+
+    `deadline` is that of whoever waits longest. With single flight
+    `input` names the value, `own` is that of whoever is answered first, and `others` wait for the same answer.
+    """
+
+    __slots__ = ("allowed", "index", "input", "others", "own", "request", "value")
+
+    def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
+        super().__init__(key, cost, deadline)
+        self.value = self.own = value
+        self.request, self.index = request, index
+        self.input: Hashable = None
+        self.others: list[Waiter] | None = None
+        self.allowed = math.inf  # seconds from arrival to answer, with a latency target
+
+    @property
+    def requests(self) -> list[Request]:
+        """All who wait."""
+        if self.others is None:
+            return [self.request]
+        return list(dict.fromkeys([self.request, *(request for request, _, _ in self.others)]))
+
+    def join(self, request: Request, index: int, value: Any) -> None:
+        """One more waits for the answer; while it is queued, as long as that one waits."""
+        self.others = [*(self.others or ()), (request, index, value)]
+        if self.state == "queued":
+            self.deadline = max(self.deadline, request.deadline)
+
+    def leave(self, request: Request) -> bool:
+        """A request waits no more; True where nobody else does."""
+        others = [waiter for waiter in self.others or () if waiter[0] is not request]
+        if self.request is not request:
+            self.others = others or None
+            return False
+        if not others:
+            return True
+        (self.request, self.index, self.own), *rest = others
+        self.others = rest or None
+        return False
+
+    def answer(self, answer: Any, share: Share) -> None:
+        """Everybody who waits has the answer, each one of their own."""
+        if self.others is None and self.own is self.value:
+            self.request.answer(self.index, answer)
+            return
+        for request, index, own in [(self.request, self.index, self.own), *(self.others or ())]:
+            try:
+                shared = answer if own is self.value else share(self.value, answer, own)
+            except Exception as error:  # noqa: BLE001  # its own: the others have theirs
+                request.fail(ExecutorError(f"the answer could not be copied for another caller: {error!r}"))
+            else:
+                request.answer(index, shared)
+
+
+class Request:
+    """Values that came together and are answered together, though they may ride in several batches."""
+
+    __slots__ = ("answers", "deadline", "future", "left", "riders")
+
+    def __init__(self, count: int, deadline: float, future: asyncio.Future[list[Any]]) -> None:
+        self.answers: list[Any] = [None] * count
+        self.left, self.deadline, self.future = count, deadline, future
+        self.riders: list[Rider] = []
+
+    def answer(self, index: int, value: Any) -> None:
+        self.answers[index] = value
+        self.left -= 1
+        if not self.left and not self.future.done():
+            self.future.set_result(self.answers)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Nobody(JinaASGIError):
+    """Everybody whose value was in a batch has left before it began; it need not run."""
+
+
+class Begins(Protocol):
+    """Who settles which riders of a batch run, under a lock."""
+
+    lock: threading.Lock
+
+    def begin(self, batch: Batch) -> list[Rider]: ...
+
+
+class Members:
+    """Who is in a batch, settled at the last moment: `take` is called, in any thread, when it begins to run."""
+
+    __slots__ = ("_batch", "_batching", "_taken", "key")
+
+    def __init__(self, batching: Begins, batch: Batch) -> None:
+        self._batching, self._batch, self.key = batching, batch, batch.key
+        self._taken: list[Rider] | None = None
+
+    def take(self) -> list[Any]:
+        """The values that somebody still waits for.
+
+        Raises:
+            Nobody: there are none.
+        """
+        if not (riders := self.settled()):
+            raise Nobody("nobody waits for this batch any more")
+        return [rider.value for rider in riders]
+
+    def settled(self) -> list[Rider]:
+        """Who runs: settled once, by whoever asks first."""
+        with self._batching.lock:
+            if self._taken is None:
+                self._taken = self._batching.begin(self._batch)
+            return self._taken
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody still waits for this batch."""
+        return awaited(self._batch)
+
+    @property
+    def deadline(self) -> float | None:
+        """The moment after which nobody waits for this batch; None where somebody waits for ever."""
+        latest = max(item.deadline for item in self._batch.items)
+        return None if latest == math.inf else latest
+
+
+def same(value: Any, answer: Any, own: Any) -> Any:
+    """An answer as it is, for whoever reads it only."""
+    return answer
+
+
+def joinable(rider: Rider, until: float) -> bool:
+    """Whether one more, whose deadline this is, may wait for a rider.
+
+    While it is queued its deadline may be put off; what has begun ends by the deadline of those it began for.
+    """
+    return rider.state == "queued" or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
+
+
+def awaited(batch: Batch) -> bool:
+    """Whether anybody waits for a batch."""
+    return any(item.state in ("batched", "running") for item in batch.items)
