@@ -1,0 +1,20 @@
+"""Quart: hypercorn quart_app:app
+
+curl -s localhost:8000/lm/shout --json '{"data": {"text": "hi"}}'
+"""
+
+from hypercorn.middleware import DispatcherMiddleware  # Quart brings hypercorn
+from parrot import Parrot
+from quart import Quart
+
+from jina_asgi import JinaASGI
+
+quart = Quart(__name__)
+
+
+@quart.get("/hello")
+async def hello() -> str:
+    return "hello"
+
+
+app = DispatcherMiddleware({"/lm": JinaASGI(Parrot), "": quart})  # each gets the lifespan
