@@ -364,3 +364,12 @@ def test_a_process_that_was_forked_after_the_first_call_says_so() -> None:
     os.waitpid(child, 0)
     asgi.home.close()
     assert said.startswith("503 Service Unavailable failed to load (RuntimeError)")
+
+
+def test_a_coroutine_that_asks_to_end_the_process_ends_nobody_elses(asgi: JinaASGI) -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        loop_thread("loop").begin(leave()).result(SOON)
+    assert "200 OK" == Answer(asgi, post("/echo", [{}])).status

@@ -12,10 +12,10 @@ from jina_asgi import Deployment, JinaASGI
 APPS: dict[str, Any] = {
     "pooled": JinaASGI(Deployment("parrot.Parrot", replicas=1, name="pooled")),
     "alone": import_module("alone").asgi,
-    "fastapi": import_module("fastapi_app").app,
-    "starlette": import_module("starlette_app").app,
-    "litestar": import_module("litestar_app").app,
-    "quart": import_module("quart_app").app,
+    "fastapi": import_module("fastapi_host").app,
+    "starlette": import_module("starlette_host").app,
+    "litestar": import_module("litestar_host").app,
+    "quart": import_module("quart_host").app,
     "django-asgi": import_module("django_asgi").application,
 }
 lifespans: Any = DispatcherMiddleware(APPS)  # each gets the server's

@@ -10,7 +10,7 @@ from jina_asgi import Deployment, JinaASGI
 APPS: dict[str, Any] = {
     "pooled": JinaASGI(Deployment("parrot.Parrot", replicas=1, name="pooled")),
     "alone": import_module("alone").asgi,
-    "flask": import_module("flask_app").app,
+    "flask": import_module("flask_host").app,
     "django-wsgi": import_module("django_wsgi").application,
 }
 

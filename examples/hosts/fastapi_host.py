@@ -1,4 +1,4 @@
-"""FastAPI: gunicorn -c python:jina_asgi.gunicorn fastapi_app:app
+"""FastAPI: gunicorn -c python:jina_asgi.gunicorn fastapi_host:app
 
 curl -s localhost:8000/lm/shout --json '{"data": {"text": "hi"}}'
 """

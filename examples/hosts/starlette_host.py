@@ -1,4 +1,4 @@
-"""Starlette: gunicorn -c python:jina_asgi.gunicorn starlette_app:app
+"""Starlette: gunicorn -c python:jina_asgi.gunicorn starlette_host:app
 
 curl -s localhost:8000/lm/shout --json '{"data": {"text": "hi"}}'
 """

@@ -1,7 +1,9 @@
-"""Quart: hypercorn quart_app:app
+"""Quart: hypercorn quart_host:app
 
 curl -s localhost:8000/lm/shout --json '{"data": {"text": "hi"}}'
 """
+
+from typing import Any
 
 from hypercorn.middleware import DispatcherMiddleware  # Quart brings hypercorn
 from parrot import Parrot
@@ -17,4 +19,5 @@ async def hello() -> str:
     return "hello"
 
 
-app = DispatcherMiddleware({"/lm": JinaASGI(Parrot), "": quart})  # each gets the lifespan
+lm: Any = JinaASGI(Parrot)
+app = DispatcherMiddleware({"/lm": lm, "": quart})  # each gets the lifespan

@@ -1,10 +1,11 @@
-"""Litestar: gunicorn -c python:jina_asgi.gunicorn litestar_app:app
+"""Litestar: gunicorn -c python:jina_asgi.gunicorn litestar_host:app
 
 curl -s localhost:8000/lm/shout --json '{"data": {"text": "hi"}}'
 """
 
+from typing import Any
+
 from litestar import Litestar, asgi, get
-from litestar.types import Receive, Scope, Send
 from parrot import Parrot
 
 from jina_asgi import JinaASGI
@@ -18,7 +19,7 @@ async def hello() -> str:
 
 
 @asgi("/lm", is_mount=True)
-async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+async def mounted(scope: Any, receive: Any, send: Any) -> None:
     below = {"path": scope["path"].rstrip("/") or "/", "root_path": scope["root_path"] + "/lm"}  # Litestar adds a slash
     await lm({**scope, **below}, receive, send)
 
