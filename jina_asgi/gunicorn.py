@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from jina_asgi.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker
@@ -24,6 +25,8 @@ from jina_asgi.protocols.websocket import DRAINS
 try:
     from gunicorn.arbiter import Arbiter
     from gunicorn.errors import HaltServer
+    from gunicorn.workers.gthread import ThreadWorker
+    from gunicorn.workers.sync import SyncWorker
     from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
     from uvicorn.server import Server
     from uvicorn_worker import UvicornWorker
@@ -39,6 +42,7 @@ __all__ = [
     "keepalive",
     "on_exit",
     "post_fork",
+    "post_worker_init",
     "pre_fork",
     "when_ready",
     "worker_class",
@@ -108,6 +112,26 @@ def post_fork(arbiter: Any, worker: Any) -> None:
             worker.log.error("no device can be given to this worker: %s", error)
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
         worker.log.warning("this worker goes without a slot: %s", error)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Gives the workers that speak WSGI the end of `Worker`: readiness is 503, and what would outlast
+    `graceful_timeout` is told NotReady shortly before it. They call no hook when they are told to end.
+    """
+    if not isinstance(worker, SyncWorker | ThreadWorker):
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    timeout = float(worker.cfg.graceful_timeout)
+
+    def handle(number: int, frame: Any) -> None:
+        announce_end()
+        ending = threading.Timer(timeout - min(2.0, timeout / 3), end_now)
+        ending.daemon = True
+        ending.start()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
 
 
 def on_exit(arbiter: Any) -> None:

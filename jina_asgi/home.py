@@ -1,4 +1,4 @@
-"""Where an application's Runner lives: on the host's loop when a lifespan comes, else on one of its own.
+"""Where an application's Runner lives: on the host's loop when a lifespan comes, else on this process's own.
 
 Starting begins the loading and returns; whoever needs the Runner waits for it a while. Ending finishes what runs,
 within the Runner's own grace period; hurrying ends that period.
@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
+from contextvars import Context
 
 from jina_asgi.errors import NotReady
 from jina_asgi.heap import frozen
+from jina_asgi.loop_thread import loop_thread
 from jina_asgi.runners.bridge import BridgeRunner
 from jina_asgi.types import Runner
 
@@ -38,12 +42,12 @@ def end_now() -> None:
 
 
 class Home:
-    """One Runner's life, entered by `lifespan`, or begun in a thread by the first who asks."""
+    """One Runner's life, entered by `lifespan`, or begun on the loop of this process's thread by the first who asks."""
 
     def __init__(self, runner: Runner, startup_wait: float) -> None:
         self._runner, self._wait = runner, startup_wait
         self._life: _Life | None = None
-        self._thread: threading.Thread | None = None
+        self._own: Future[None] | None = None
         self._lock = threading.Lock()
         self._followers: set[Callable[[], None]] = set()
         self.ending = False
@@ -52,7 +56,8 @@ class Home:
     @property
     def state(self) -> str:
         """One of stopped, loading, ready, failed, draining."""
-        return "stopped" if self._life is None else self._life.state
+        life = self._current()
+        return "stopped" if life is None else life.state
 
     @property
     def ready(self) -> bool:
@@ -83,7 +88,7 @@ class Home:
 
     def reason(self) -> str:
         """Why the Runner is not ready, for a client: nothing of the cause but its type."""
-        life = self._life
+        life = self._current()
         if life is not None and life.failure is not None:
             return f"failed to load ({type(life.failure).__name__}); the log has the cause"
         if self.ending or (life is not None and life.state in ("draining", "stopped")):
@@ -103,12 +108,20 @@ class Home:
             NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
         """
         life = self._life
-        if life is None or life.state != "ready":
+        here = asyncio.get_running_loop()
+        if life is None or life.state != "ready" or life.loop is not here:
             life = await self._loaded()
-        return self._runner if life.loop is asyncio.get_running_loop() else life.bridge
+        return self._runner if life.loop is here else life.bridge
+
+    def _current(self) -> _Life | None:
+        """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
+        life = self._life
+        if life is not None and life.process != os.getpid():
+            life.stays_behind()
+        return life
 
     async def _loaded(self) -> _Life:
-        life = self._life or self.start()
+        life = self._current() or self.start()
         if life is not None and life.state == "loading":
             await life.settled(self._wait)
         if life is None or life.state != "ready":
@@ -125,7 +138,7 @@ class Home:
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
-        if self._thread is not None:  # somebody asked before the lifespan came
+        if self._own is not None:  # somebody asked before the lifespan came
             await asyncio.to_thread(self.close)
         with self._lock:
             shared = self._life is not None
@@ -155,18 +168,17 @@ class Home:
                 self._life = None
 
     def start(self) -> _Life | None:
-        """Live on a loop of our own, in one daemon thread, where no lifespan comes; the life there is."""
+        """Live on the loop of this process's own thread, where no lifespan comes; the life there is."""
         with self._lock:
             if self._life is None and not self.ending:
-                loop = asyncio.new_event_loop()
-                life = self._life = _Life(self._runner, loop)
-                self._thread = threading.Thread(target=self._run, args=(life,), name="jina-asgi-loop", daemon=True)
-                self._thread.start()
+                thread = loop_thread("loop")
+                life = self._life = _Life(self._runner, thread.loop)
+                self._own = Context().run(thread.begin, self._run(life))  # nothing of who happened to ask first
                 atexit.register(self._exit)
             return self._life
 
     def close(self) -> None:
-        """End the thread that `start` began, if it did, once what runs there has finished."""
+        """End the life that `start` began, if it did, once what runs there has finished."""
         self._close(hurry=False, timeout=None)
 
     def hurry(self) -> None:
@@ -181,21 +193,20 @@ class Home:
 
     def _close(self, *, hurry: bool, timeout: float | None) -> None:
         with self._lock:
-            thread, self._thread = self._thread, None
+            own, self._own = self._own, None
             life = self._life
-        if thread is not None:
-            if life is not None:
-                life.end(hurry=hurry)
-            self._tell()
-            thread.join(timeout)
-            atexit.unregister(self._exit)
+        if own is None or (life is not None and life.process != os.getpid()):
+            return
+        if life is not None:
+            life.end(hurry=hurry)
+        self._tell()
+        wait([own], timeout)
+        atexit.unregister(self._exit)
 
-    def _run(self, life: _Life) -> None:
+    async def _run(self, life: _Life) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: life.loop) as runner:
-                runner.run(life.live())
+            await life.live()
         finally:
-            life.bridge.close()
             with self._lock:
                 if self._life is life:
                     self._life = None
@@ -205,7 +216,7 @@ class _Life:
     """One life of a Runner, on one loop: loading, then ready or failed, then draining, then stopped."""
 
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.bridge = loop, BridgeRunner(runner, loop)
+        self.loop, self.bridge, self.process = loop, BridgeRunner(runner, loop), os.getpid()
         self.state = "loading"
         self.failure: BaseException | None = None
         self._runner, self._stop = runner, asyncio.Event()
@@ -239,6 +250,12 @@ class _Life:
             self._become("failed")
             logger.exception("an Executor failed to load; its application answers 503")
             await self._stop.wait()
+
+    def stays_behind(self) -> None:
+        """This process was forked from the one where it began, and has none of its threads."""
+        if self.state != "failed":
+            self.state, self.failure = "failed", RuntimeError("an application was called before its process was forked")
+            logger.error("%s; have nothing call it until the server has forked its workers", self.failure)
 
     def end(self, *, hurry: bool) -> None:
         """Finish what runs, or with `hurry` stop it, and unload; from any thread."""

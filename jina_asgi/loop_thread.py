@@ -1,36 +1,49 @@
-"""One event loop in a daemon thread, shared by all that has to wait for coroutines without a loop of its own.
+"""Event loops in daemon threads, for what has to wait for coroutines without a loop of its own.
 
-It begins with the first use, in each process anew: a thread does not survive a fork. Coroutines of many threads run
-there beside each other.
+Two a process: one for all synchronous Clients, one for all applications that no lifespan reaches and for WSGI. Each
+begins with its first use, in each process anew: a thread does not survive a fork. Coroutines of many threads run there
+beside each other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
+logger = logging.getLogger("jina_asgi")
+
 
 class LoopThread:
-    """The loop and its thread."""
+    """A loop and its thread, which last as long as the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self.process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="jina-asgi-client", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"jina-asgi-{name}", daemon=True)
         self._thread.start()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs there, and so must not wait for what runs there."""
+        return threading.current_thread() is self._thread
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin a coroutine there, with the caller's contextvars."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin a coroutine there."""
-        if threading.current_thread() is self._thread:
+        """Begin a coroutine there that the caller will wait for."""
+        if self.is_here:
             work.close()
             raise RuntimeError("a synchronous Client cannot wait on its own event loop; use Client(asyncio=True) here")
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        return self.begin(work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait for it; being interrupted cancels it."""
@@ -43,16 +56,21 @@ class LoopThread:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except (SystemExit, KeyboardInterrupt):  # one coroutine's, which is told; others still wait for theirs
+                logger.exception("a coroutine asked to end the process, from a thread that cannot")
 
 
 _lock = threading.Lock()
-_shared: list[LoopThread] = []
+_shared: dict[str, LoopThread] = {}
 
 
-def loop_thread() -> LoopThread:
-    """This process's loop."""
+def loop_thread(name: Literal["client", "loop"]) -> LoopThread:
+    """This process's loop for Clients, or the one for applications."""
     with _lock:
-        if not _shared or _shared[0].process != os.getpid():
-            _shared[:] = [LoopThread()]
-        return _shared[0]
+        found = _shared.get(name)
+        if found is None or found.process != os.getpid():
+            found = _shared[name] = LoopThread(name)
+        return found

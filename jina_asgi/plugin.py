@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from os import PathLike
-from typing import Any
+from typing import Any, overload
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +15,7 @@ from jina_asgi.application import Application
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.protocols.wsgi import WsgiApp
 from jina_asgi.settings import AppSettings
 from jina_asgi.source import Source
 from jina_asgi.sources import source_of
@@ -28,6 +30,13 @@ class JinaASGI(Application):
     Serve it at the root (`gunicorn app:asgi`), or let `mount` put it into a Starlette or FastAPI app. Where the
     source knows its endpoints only once it has started, requests wait for that, for `startup_wait` at most.
 
+    Called with two arguments it is its own `wsgi`: what gunicorn's sync worker does, which plain `gunicorn app:asgi`
+    starts.
+
+    Attributes:
+        wsgi: the same as a WSGI application, for Flask, Django and servers that speak WSGI. It streams, and has no
+            WebSocket; it loads when it is first asked.
+
     Args:
         source: what answers.
         options: those of `AppSettings`: `auth`, `limits`, `cors`, `startup_wait`, `wait_ready`, `expose_errors`,
@@ -39,6 +48,18 @@ class JinaASGI(Application):
 
     def __init__(self, source: AnySource, **options: Any) -> None:
         super().__init__(as_source(source), AppSettings.of(options))
+        self.wsgi = WsgiApp(super().__call__)
+        # Servers look at the attribute to learn which interface this is, and must find a coroutine function there.
+        # A call goes to the class's own, below.
+        vars(self)["__call__"] = super().__call__
+
+    @overload
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def __call__(self, scope: WSGIEnvironment, receive: StartResponse) -> Iterable[bytes]: ...
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """ASGI 3, or with two arguments WSGI."""
+        return self.wsgi(scope, receive) if send is None else super().__call__(scope, receive, send)
 
 
 def mount(app: Any, path: str, source: AnySource, **options: Any) -> JinaASGI:

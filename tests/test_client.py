@@ -343,7 +343,7 @@ def test_the_executors_that_are_to_work_are_named_in_the_header() -> None:
     seen: list[Any] = []
 
     class Watching(JinaASGI):
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # type: ignore[override]  # no WSGI
             async def watched() -> Any:
                 message = await receive()
                 seen.append(message.get("body", b""))

@@ -37,7 +37,7 @@ class SyncClient(BaseClient):
         """Close the connections. A later call opens new ones."""
         if not self._connections:
             return
-        thread = loop_thread()
+        thread = loop_thread("client")
         connection = self._connections.pop(thread.loop, None)
         self._connections.clear()
         if connection is not None:
@@ -174,5 +174,5 @@ class SyncClient(BaseClient):
 
     def _there(self) -> tuple[LoopThread, Connection]:
         """The loop that requests run on, and the connection there; both anew in a process that was forked."""
-        thread = loop_thread()
+        thread = loop_thread("client")
         return thread, self._connection(thread.loop)

@@ -103,10 +103,23 @@ def _start(path: Path, instance: place.Instance) -> None:
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, listening.fileno(), _INHERITED),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
             ],
             setsid=True,
         )
         _started.append(pid)
+
+
+def _inheritable() -> list[int]:
+    """What a host would keep open of ours: hypercorn's worker has a pipe by whose end its master knows that it ended."""
+    found = list[int]()
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if descriptor > _INHERITED and os.get_inheritable(descriptor):
+                found.append(descriptor)
+        except OSError:
+            pass  # this listing's own
+    return found
 
 
 def _take_note() -> None:
