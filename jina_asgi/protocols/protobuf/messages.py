@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, struct_pb2, timestamp_pb2
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 #: The description of every message and service here; gRPC's reflection answers from it.
@@ -31,7 +30,9 @@ def _message(name: str) -> Any:  # its fields are known at run time only
 
 _fill(POOL)
 
-Empty, Struct, Timestamp = map(_message, ("google.protobuf.Empty", "google.protobuf.Struct", "google.protobuf.Timestamp"))
+Empty, Struct, Timestamp = map(
+    _message, ("google.protobuf.Empty", "google.protobuf.Struct", "google.protobuf.Timestamp")
+)
 Value = _message("google.protobuf.Value")
 
 DenseNdArrayProto, NdArrayProto = map(_message, ("docarray.DenseNdArrayProto", "docarray.NdArrayProto"))
