@@ -93,9 +93,13 @@ def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> 
     Raises:
         InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
     """
-    reader = codec(endpoint.input)
-    docs = reader.docs(wire(reader).read(asked.docs, limits))
-    return Call(endpoint.name, docs, asked.parameters, context, (), asked.target_executor)
+    given = docs(asked, codec(endpoint.input), limits)
+    return Call(endpoint.name, given, asked.parameters, context, (), asked.target_executor)
+
+
+def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
+    """The docs of a request; raises as `call` does."""
+    return codec.docs(wire(codec).read(asked.docs, limits))
 
 
 def answer(message: Any, result: Result) -> Any:
