@@ -151,7 +151,7 @@ def test_without_the_extra_protobuf_is_415_and_names_it() -> None:
         asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)], check=False, capture_output=True, text=True
     )
     assert "415 protobuf bodies need the extra: pip install 'jina-asgi[grpc]' application/json\n" == done.stdout, (
         done.stderr

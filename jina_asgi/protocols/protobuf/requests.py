@@ -32,6 +32,7 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.protocols.protobuf.weight import check_request
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
@@ -66,8 +67,9 @@ def read(raw: bytes) -> Any:
     """A DataRequest of bytes.
 
     Raises:
-        InvalidRequest: they are none.
+        InvalidRequest: they are none. TooLarge: there is too much in it beside docs.
     """
+    check_request(raw)
     try:
         return DataRequest.FromString(raw)
     except DecodeError as error:
