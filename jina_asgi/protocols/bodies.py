@@ -147,9 +147,10 @@ class Bodies:
     def _read_protobuf(self, raw: bytes) -> Request:
         requests = protobuf()
         asked = requests.asked(requests.read(raw))
-        head = self._header({"request_id": asked.request_id}) if asked.request_id else None
+        if asked.request_id:
+            self._header({"request_id": asked.request_id})
         docs = requests.docs(asked, self.input, self._limits)
-        return Request(docs, asked.parameters, head and head.request_id, target_executor=asked.target_executor)
+        return Request(docs, asked.parameters, asked.request_id or None, target_executor=asked.target_executor)
 
     def _too_many(self) -> TooLarge:
         return TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
