@@ -28,7 +28,7 @@ from jina_asgi.protocols.protobuf.scan import Scanner
 from jina_asgi.protocols.protobuf.weight import check_docs
 from jina_asgi.schemas import LegacyDocument, schema_of
 from jina_asgi.settings import Limits
-from tests.round_trips import PROTOBUF_PATHS, assert_round_trips, assert_same
+from tests.round_trips import MSGPACK_PATHS, PROTOBUF_PATHS, assert_round_trips, assert_same
 from tests.test_codecs import FIELDS
 
 LIMITS = Limits()
@@ -161,7 +161,8 @@ def test_a_big_endian_tensor_has_the_numbers_that_were_meant(dtype: str) -> None
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (1, 1, 1)])
 def test_a_tensor_of_no_axes_or_no_elements_keeps_its_shape_and_dtype(shape: tuple[int, ...]) -> None:
     Some = with_field(NdArray)
-    assert_round_trips(Some, Some(value=np.zeros(shape, np.int16)), paths=PROTOBUF_PATHS)
+    for dtype in (np.int16, np.bool_):
+        assert_round_trips(Some, Some(value=np.zeros(shape, dtype)), paths={**PROTOBUF_PATHS, **MSGPACK_PATHS})
 
 
 def test_a_tensor_that_was_read_may_be_written_to_and_is_nobody_elses() -> None:
