@@ -149,7 +149,7 @@ def test_documents_of_docarray_and_of_jina_arrive() -> None:
 @pytest.mark.parametrize("dtype", ">f4 >f8 >i2 >u8 >f2".split())
 def test_a_big_endian_tensor_has_the_numbers_that_were_meant(dtype: str) -> None:
     Some = with_field(NdArray)
-    sent = DocList[Some]([Some(value=np.arange(6).astype(dtype).reshape(2, 3))] * 5)
+    sent: Any = DocList.__class_getitem__(Some)([Some(value=np.arange(6).astype(dtype).reshape(2, 3))] * 5)
     for read in (
         of(Some).read(sent.to_protobuf().SerializeToString(), LIMITS),
         of(Some).read(of(Some).write(sent), LIMITS),
@@ -176,10 +176,10 @@ def test_a_tensor_that_was_read_may_be_written_to_and_is_nobody_elses() -> None:
 
 def test_a_torch_tensor_arrives_as_one() -> None:
     torch = pytest.importorskip("torch")
-    from docarray.typing import TorchTensor
+    from docarray.typing.tensor.torch_tensor import TorchTensor
 
     Some = with_field(TorchTensor)
-    sent = DocList[Some]([Some(value=torch.arange(6.0).reshape(2, 3))] * 5)
+    sent: Any = DocList.__class_getitem__(Some)([Some(value=torch.arange(6.0).reshape(2, 3))] * 5)
     assert DocListProto.FromString(of(Some).write(sent)) == sent.to_protobuf()
     assert_round_trips(Some, *sent, paths=PROTOBUF_PATHS)
 
