@@ -6,10 +6,12 @@ On a real uvicorn; what the server refuses by itself is here too, where it decid
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, Limits, requests
 from tests.faults.wire import Residue, Wire, chunks, neighbours, post
+from tests.processes.rig import Served
 from tests.serving import serving
 
 
@@ -303,3 +306,55 @@ async def test_sockets_that_break_the_rules_are_closed_and_the_others_go_on() ->
             await good.send('{"id":1,"endpoint":"/echo","data":{"text":"good"}}')
             assert "good" in str(await good.recv())
         await Residue.settles(before)
+
+
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+from pydantic import BaseModel
+from jina_asgi import Executor, JinaASGI, requests
+
+class Text(BaseModel):
+    text: str = ""
+
+class Echo(Executor):
+    @requests(on="/echo")
+    async def echo(self, doc: Text) -> Text:
+        return doc
+
+asgi = JinaASGI(Echo)
+"""
+
+
+@pytest.mark.processes
+async def test_a_server_without_descriptors_answers_again_once_it_has_some(tmp_path: Path) -> None:
+    """TR-10: 120 connections for a process that may have 64 files; it does not spin meanwhile."""
+    (tmp_path / "few_files.py").write_text(FEW_FILES)
+    where = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with Served("uvicorn", "few_files:asgi", env=where) as server:
+        await still_right(server.port)
+        async with AsyncExitStack() as stack:
+            for _ in range(120):
+                await stack.enter_async_context(Wire(server.port))
+            await asyncio.sleep(0.5)
+            before = processor_seconds(server.process.pid)
+            await asyncio.sleep(1.0)
+            assert processor_seconds(server.process.pid) - before < 0.5
+        async with asyncio.timeout(10.0):
+            while not await is_right(server.port):  # those that had no file were reset
+                await asyncio.sleep(0.05)
+
+
+async def is_right(port: int) -> bool:
+    try:
+        await still_right(port)
+    except (ConnectionError, AssertionError):
+        return False
+    return True
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
