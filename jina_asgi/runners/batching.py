@@ -255,6 +255,7 @@ class Batching:
             logger.error("a batch could not be answered: %r", error, exc_info=error)
             for item in batch.items:
                 self._fail(item, ExecutorError(f"a batch could not be answered: {error!r}"))
+            self._step_soon()
         self._settle_idle()
 
     def _settle_idle(self) -> None:

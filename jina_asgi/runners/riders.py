@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jina_asgi._batch_items import Batch, Item
 from jina_asgi.errors import ExecutorError, JinaASGIError
 
+_WAITING = ("new", "queued")
 Share = Callable[[Any, Any, Any], Any]
 Waiter = tuple["Request", int, Any]  # the request, the place in it, and the value that it gave
 
@@ -42,7 +43,7 @@ class Rider(Item):
     def join(self, request: Request, index: int, value: Any) -> None:
         """One more waits for the answer; while it is queued, as long as that one waits."""
         self.others = [*(self.others or ()), (request, index, value)]
-        if self.state == "queued":
+        if self.state in _WAITING:
             self.deadline = max(self.deadline, request.deadline)
 
     def leave(self, request: Request) -> bool:
@@ -152,7 +153,7 @@ def joinable(rider: Rider, until: float) -> bool:
 
     While it is queued its deadline may be put off; what has begun ends by the deadline of those it began for.
     """
-    return rider.state == "queued" or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
+    return rider.state in _WAITING or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
 
 
 def awaited(batch: Batch) -> bool:
