@@ -13,7 +13,7 @@ from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching import Batching
-from jina_asgi.runners.costs import Facts, Teller, bounded, shared
+from jina_asgi.runners.costs import Facts, Teller, bounded, copied
 from jina_asgi.runners.riders import Members, Nobody
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
@@ -145,31 +145,23 @@ class _BatchedEndpoint:
             alone=settings.over_budget == "alone",
             name=endpoint.name,
             target=None if settings.latency_target is None else settings.latency_target / 1000,
-            **({} if encoded else {"share": shared}),
+            **({} if encoded else {"share": copied}),
         )
         #: By key: how many calls use it, their parameters, the codec of their docs.
         self._parameters: dict[Hashable, list[Any]] = {}
 
     async def call(self, call: Call) -> Result:
-        facts = self._facts(call)
-        if self._weights is None:
-            return await self._submitted(call, facts)
-        with self._admission.share(facts.tenant, self._weights.get(facts.tenant, 1.0)):
-            return await self._submitted(call, facts)
-
-    def _facts(self, call: Call) -> Facts:
-        context = call.context
-        if self._encoded:
-            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
-        return _PLAIN_FACTS if self._teller is None else self._teller.tell(call)
-
-    async def _submitted(self, call: Call, facts: Facts) -> Result:
         docs = call.docs.encoded if self._encoded else call.docs.typed
-        inputs = facts.inputs if self._single else None
-        mixed = self._mixes and facts.tenant
-        key = ("" if mixed else facts.tenant or call.context.tenant, canonical(call.parameters))
-        parts = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
-        parts[0] += 1
+        facts = _PLAIN_FACTS if self._teller is None and not self._encoded else self._facts(call)
+        tenant = facts.tenant or call.context.tenant
+        key = ("" if self._mixes else tenant, canonical(call.parameters))
+        inputs: Sequence[Hashable] | None = None
+        if self._single and facts.inputs is not None:
+            inputs = [(tenant, name) for name in facts.inputs]  # a batch may be shared, an answer never
+        if self._weights is not None:
+            self._admission.enter(tenant, self._weights.get(tenant, 1.0))
+        shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
+        shared[0] += 1
         try:
             answers = await self.batching.submit(
                 docs,
@@ -178,15 +170,23 @@ class _BatchedEndpoint:
                 call.context.deadline,
                 tenant=facts.tenant,
                 priority=facts.priority,
-                inputs=[(facts.tenant, name) for name in inputs] if mixed and inputs is not None else inputs,
+                inputs=inputs,
             )
         finally:
-            parts[0] -= 1
-            if not parts[0]:
+            shared[0] -= 1
+            if not shared[0]:
                 self._parameters.pop(key, None)
+            if self._weights is not None:
+                self._admission.exit(tenant)
         if self._encoded:
             return Result(self._output.encoded(answers))
         return Result(self._output.docs(self._output.wrap(answers)))
+
+    def _facts(self, call: Call) -> Facts:
+        context = call.context
+        if self._encoded:
+            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
+        return Facts() if self._teller is None else self._teller.tell(call)
 
     async def _run(self, members: Members) -> list[Any]:
         if members.key not in self._parameters:

@@ -25,12 +25,16 @@ class Rider(Item):
 
     __slots__ = ("allowed", "index", "input", "others", "own", "request", "value")
 
+    input: Hashable
+    others: list[Waiter] | None
+
     def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
-        super().__init__(key, cost, deadline)
-        self.value = self.own = value
-        self.request, self.index = request, index
-        self.input: Hashable = None
-        self.others: list[Waiter] | None = None
+        # All that `Item` has, too: calling its own `__init__` would cost a twentieth of a call.
+        self.key, self.cost, self.deadline, self.latest = key, cost, deadline, math.inf
+        self.arrived, self.order, self.state, self.deaths = 0.0, 0, "new", 0
+        self.tenant, self.priority = "", 0
+        self.value, self.request, self.index, self.own = value, request, index, value
+        self.input = self.others = None
         self.allowed = math.inf  # seconds from arrival to answer, with a latency target
 
     @property
@@ -42,7 +46,9 @@ class Rider(Item):
 
     def join(self, request: Request, index: int, value: Any) -> None:
         """One more waits for the answer; while it is queued, as long as that one waits."""
-        self.others = [*(self.others or ()), (request, index, value)]
+        if self.others is None:
+            self.others = []
+        self.others.append((request, index, value))
         if self.state in _WAITING:
             self.deadline = max(self.deadline, request.deadline)
 
@@ -60,9 +66,6 @@ class Rider(Item):
 
     def answer(self, answer: Any, share: Share) -> None:
         """Everybody who waits has the answer, each one of their own."""
-        if self.others is None and self.own is self.value:
-            self.request.answer(self.index, answer)
-            return
         for request, index, own in [(self.request, self.index, self.own), *(self.others or ())]:
             try:
                 shared = answer if own is self.value else share(self.value, answer, own)
