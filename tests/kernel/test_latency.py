@@ -56,7 +56,7 @@ def test_the_aim_falls_while_answers_are_late_and_recovers() -> None:
     aim = found.aim
     for _ in range(5):
         found.answered(8, 8)
-    assert 0.05 <= found.aim < aim
+    assert 0.08 <= found.aim < aim
     for _ in range(1000):
         found.answered(0, 8)
     assert found.aim == 0.1
