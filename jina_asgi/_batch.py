@@ -96,7 +96,7 @@ class BatchKernel:
         """
         for item in batch.items:
             if item.state == "batched":
-                item.state = "expired" if item.expires <= now else "running"
+                item.state = "expired" if item.deadline <= now or item.latest <= now else "running"
         return [item for item in batch.items if item.state == "running"]
 
     def done(self, batch: Batch) -> list[Item]:

@@ -4,18 +4,20 @@ How long a batch takes is learned as it runs: a fixed part and one that grows wi
 what is older counts less. Whoever comes waits for the batch that runs and then for its own, so that batches of half the
 target keep it; where even the smallest takes longer, as much is taken as gives most answers in time. The aim lies under
 the target by as much as keeps 99 of 100 answers within it: a late answer lowers it 99 times as far as one in time raises
-it, and never below half of the target.
+it, and never below four fifths of the target: a stall of the machine is nobody's load.
 """
 
 from __future__ import annotations
 
 import math
 
-_KEPT = 0.95  # of the weight of what was measured, with each batch
+_KEPT = 0.9  # of the weight of what was measured, with each batch
 _KNOWN = 3  # batches after which the model is believed
-_OUTLIER = 4.0  # times what was expected, at most, that a batch counts
+_OUTLIER = 2.0  # times what was expected, at most, that a batch counts
+_LEAST = 0.8  # of the target
+_SPREAD = 0.01  # the variance of loads, over their mean squared, below which nothing is learned about others
 _STEP = 0.05  # of the target, that a batch of late answers lowers the aim
-_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+_SIZES = sorted({round(1.125**power) for power in range(71)})  # 1 to about 4,000
 
 
 class BatchTimes:
@@ -25,6 +27,7 @@ class BatchTimes:
         self.batches = 0
         self.unit = 1.0  # the load of one item, on average
         self._fixed = self._each = 0.0
+        self._differed = False  # loads have, so that it is known what more of it takes
         self._w = self._x = self._y = self._xx = self._xy = 0.0
 
     @property
@@ -41,9 +44,11 @@ class BatchTimes:
         self._xx, self._xy = _KEPT * self._xx + load * load, _KEPT * self._xy + load * seconds
         self.unit += (load / items - self.unit) / min(self.batches, 20)
         spread = self._w * self._xx - self._x**2
-        # Of loads that hardly differ nothing is learned about others: a larger one takes as much longer as it is larger.
-        each = (self._w * self._xy - self._x * self._y) / spread if spread > 1e-3 * self._x**2 else math.inf
-        self._each = min(max(each, 0.0), self._y / self._x) if self._x else 0.0
+        if spread > _SPREAD * self._x**2:
+            self._each = min(max((self._w * self._xy - self._x * self._y) / spread, 0.0), self._y / self._x)
+            self._differed = True
+        elif not self._differed:  # as long as nothing else is known, a larger load takes as much longer as it is larger
+            self._each = self._y / self._x if self._x else 0.0
         self._fixed = max((self._y - self._each * self._x) / self._w, 0.0)
 
     def of(self, load: float) -> float:
@@ -76,7 +81,7 @@ class LatencyTarget:
     def answered(self, late: int, count: int) -> None:
         """So many were answered, of which some too late."""
         aim = self.aim + _STEP * (0.01 - late / count) * self.target
-        self.aim = min(max(aim, 0.5 * self.target), self.target)
+        self.aim = min(max(aim, _LEAST * self.target), self.target)
 
     def allowed(self, load: float) -> float:
         """Seconds for a call of this load: the target, and what it takes to run what one batch does not hold."""
@@ -103,9 +108,7 @@ class LatencyTarget:
     def _choose(self) -> None:
         unit, best = self.times.unit, 0.0
         self.most = unit
-        for size in _SIZES:
-            if size > self._max_items:
-                break
+        for size in (*(size for size in _SIZES if size < self._max_items), self._max_items):
             took = max(self.times.of(size * unit), 1e-9)
             good = size / took * min(1.0, (self.aim - took) / took)
             if good > best:

@@ -35,7 +35,8 @@ def dynamic_batching(function: F | None = None, /, **options: Any) -> F | Callab
     Args:
         options: those of `BatchingSettings`: `preferred_batch_size`, `timeout` (milliseconds), `flush_all`,
             `custom_metric`, `use_custom_metric`, `use_dynamic_batching`; `gather`, `cost`, `max_cost`, `over_budget`,
-            `prefetch`.
+            `padded`, `prefetch`; `max_padding`, `buckets`, `bucket_wait` (milliseconds); `priority`, `priority_ageing`
+            (milliseconds); `tenant`, `tenant_weights`, `mix_tenants`; `single_flight`; `latency_target` (milliseconds).
 
     Raises:
         DefinitionError: an option that does not exist or does not fit.

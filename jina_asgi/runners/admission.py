@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from jina_asgi.errors import Overloaded
@@ -46,9 +45,8 @@ class Admission:
         self._bytes += size
         return Admitted(self, size)
 
-    @contextmanager
-    def share(self, tenant: str, weight: float) -> Iterator[None]:
-        """A tenant has one call more while this is open.
+    def enter(self, tenant: str, weight: float) -> None:
+        """One more of a tenant's calls waits or runs, until it is told to `exit`.
 
         It may have as many as places are free, times its weight: one who floods the queue leaves room for others.
 
@@ -59,13 +57,13 @@ class Admission:
         had = self._tenants.get(tenant, 0)
         if had >= most:
             raise self._refusal("tenant", f"this tenant has {had} calls in the queue, and may have {most:.0f} just now")
-        self._tenants[tenant] += 1
-        try:
-            yield
-        finally:
-            self._tenants[tenant] -= 1
-            if not self._tenants[tenant]:
-                del self._tenants[tenant]
+        self._tenants[tenant] = had + 1
+
+    def exit(self, tenant: str) -> None:
+        """One of a tenant's calls is over."""
+        self._tenants[tenant] -= 1
+        if not self._tenants[tenant]:
+            del self._tenants[tenant]
 
     @property
     def retry_after(self) -> float:

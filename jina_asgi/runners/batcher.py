@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi._batch_items import Bounds, Lanes
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching import Batching
-from jina_asgi.runners.costs import Facts, Teller, bounded, shared
+from jina_asgi.runners.bounds import bounds_of
+from jina_asgi.runners.costs import Facts, Teller, bounded, copied
 from jina_asgi.runners.riders import Members, Nobody
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
@@ -147,31 +146,23 @@ class _BatchedEndpoint:
             alone=settings.over_budget == "alone",
             name=endpoint.name,
             target=None if settings.latency_target is None else settings.latency_target / 1000,
-            **({} if encoded else {"share": shared}),
+            **({} if encoded else {"share": copied}),
         )
         #: By key: how many calls use it, their parameters, the codec of their docs.
         self._parameters: dict[Hashable, list[Any]] = {}
 
     async def call(self, call: Call) -> Result:
-        facts = self._facts(call)
-        if self._weights is None:
-            return await self._submitted(call, facts)
-        with self._admission.share(facts.tenant, self._weights.get(facts.tenant, 1.0)):
-            return await self._submitted(call, facts)
-
-    def _facts(self, call: Call) -> Facts:
-        context = call.context
-        if self._encoded:
-            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
-        return _PLAIN_FACTS if self._teller is None else self._teller.tell(call)
-
-    async def _submitted(self, call: Call, facts: Facts) -> Result:
         docs = call.docs.encoded if self._encoded else call.docs.typed
-        inputs = facts.inputs if self._single else None
-        mixed = self._mixes and facts.tenant
-        key = ("" if mixed else facts.tenant or call.context.tenant, canonical(call.parameters))
-        parts = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
-        parts[0] += 1
+        facts = _PLAIN_FACTS if self._teller is None and not self._encoded else self._facts(call)
+        tenant = facts.tenant or call.context.tenant
+        key = ("" if self._mixes else tenant, canonical(call.parameters))
+        inputs: Sequence[Hashable] | None = None
+        if self._single and facts.inputs is not None:
+            inputs = [(tenant, name) for name in facts.inputs]  # a batch may be shared, an answer never
+        if self._weights is not None:
+            self._admission.enter(tenant, self._weights.get(tenant, 1.0))
+        shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
+        shared[0] += 1
         try:
             answers = await self.batching.submit(
                 docs,
@@ -180,15 +171,23 @@ class _BatchedEndpoint:
                 call.context.deadline,
                 tenant=facts.tenant,
                 priority=facts.priority,
-                inputs=[(facts.tenant, name) for name in inputs] if mixed and inputs is not None else inputs,
+                inputs=inputs,
             )
         finally:
-            parts[0] -= 1
-            if not parts[0]:
+            shared[0] -= 1
+            if not shared[0]:
                 self._parameters.pop(key, None)
+            if self._weights is not None:
+                self._admission.exit(tenant)
         if self._encoded:
             return Result(self._output.encoded(answers))
         return Result(self._output.docs(self._output.wrap(answers)))
+
+    def _facts(self, call: Call) -> Facts:
+        context = call.context
+        if self._encoded:
+            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
+        return Facts() if self._teller is None else self._teller.tell(call)
 
     async def _run(self, members: Members) -> list[Any]:
         if members.key not in self._parameters:
@@ -271,37 +270,6 @@ class BatchContext(Context):
     @cancelled.setter
     def cancelled(self, told: bool) -> None:
         self._told = told
-
-
-def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
-    """What the kernel is told of the settings: with `flush_all` the size only says when a batch is full."""
-    size, weighed, everything = settings.preferred_batch_size, settings.use_custom_metric, settings.flush_all
-    return Bounds(
-        max_items=2**31 if everything or weighed else size,
-        max_cost=(math.inf if everything else float(size)) if weighed else settings.max_cost or math.inf,
-        window=settings.timeout / 1000,
-        gather=settings.gather,
-        idempotent=idempotent,
-        enough=size if everything and not weighed else 0,
-        enough_cost=float(size) if everything and weighed else math.inf,
-        lanes=_lanes_of(settings),
-    )
-
-
-def _lanes_of(settings: BatchingSettings) -> Lanes | None:
-    """What orders the queue beside deadlines; None where nothing does."""
-    by_cost = settings.max_padding is not None or settings.buckets is not None
-    asked = (settings.tenant, settings.priority, settings.latency_target)
-    if not (by_cost or settings.padded or settings.single_flight) and asked.count(None) == len(asked):
-        return None
-    return Lanes(
-        padded=by_cost or settings.padded,
-        buckets=tuple(settings.buckets or ()),
-        max_padding=settings.max_padding or math.inf,
-        bucket_wait=settings.bucket_wait / 1000,
-        ageing=None if settings.priority is None else settings.priority_ageing / 1000,
-        weights=None if settings.tenant is None else settings.tenant_weights,
-    )
 
 
 def canonical(value: Any) -> Hashable:

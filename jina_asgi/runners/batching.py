@@ -156,9 +156,11 @@ class Batching:
             except Overloaded:
                 self._counts["shed"] += len(riders)
                 raise
+        push = self._kernel.push
         for rider in riders:
-            rider.tenant, rider.priority = tenant, priority
-            self._kernel.push(now, rider)
+            if tenant or priority:
+                rider.tenant, rider.priority = tenant, priority
+            push(now, rider)
         self._step_soon()
 
     def begin(self, batch: Batch) -> list[Rider]:
@@ -255,6 +257,7 @@ class Batching:
             logger.error("a batch could not be answered: %r", error, exc_info=error)
             for item in batch.items:
                 self._fail(item, ExecutorError(f"a batch could not be answered: {error!r}"))
+            self._step_soon()
         self._settle_idle()
 
     def _settle_idle(self) -> None:
@@ -278,9 +281,12 @@ class Batching:
                 self._pace.ended(batch, taken, time.monotonic(), self._kernel)
             self._step()
             for rider, answer in zip(taken, answers, strict=True):
-                self._over(rider)
-                if rider.state == "answered":
-                    rider.answer(answer, self._share)
+                if rider.input is not None:
+                    self._over(rider)
+                    if rider.state == "answered":
+                        rider.answer(answer, self._share)
+                elif rider.state == "answered":
+                    rider.request.answer(rider.index, answer)
         self._tell_expired([item for item in batch.items if item.state == "expired"])
 
     def _failed(self, batch: Batch, taken: list[Rider], error: BaseException) -> None:

@@ -154,7 +154,7 @@ def names(call: Call) -> list[bytes]:
     return [hashlib.blake2b(buffer, digest_size=16).digest() for buffer in call.docs.codec.encode(docs)]
 
 
-def shared(asked: Any, answer: Any, own: Any) -> Any:
+def copied(asked: Any, answer: Any, own: Any) -> Any:
     """The answer to one document as that to another of equal content: a copy, with its id where it had the other's."""
     answer = copy.deepcopy(answer)
     if id_of(asked) is not None and id_of(answer) == id_of(asked):

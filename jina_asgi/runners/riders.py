@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from jina_asgi._batch_items import Batch, Item
 from jina_asgi.errors import ExecutorError, JinaASGIError
 
+_WAITING = ("new", "queued")
 Share = Callable[[Any, Any, Any], Any]
 Waiter = tuple["Request", int, Any]  # the request, the place in it, and the value that it gave
 
@@ -24,12 +25,16 @@ class Rider(Item):
 
     __slots__ = ("allowed", "index", "input", "others", "own", "request", "value")
 
+    input: Hashable
+    others: list[Waiter] | None
+
     def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
-        super().__init__(key, cost, deadline)
-        self.value = self.own = value
-        self.request, self.index = request, index
-        self.input: Hashable = None
-        self.others: list[Waiter] | None = None
+        # All that `Item` has, too: calling its own `__init__` would cost a twentieth of a call.
+        self.key, self.cost, self.deadline, self.latest = key, cost, deadline, math.inf
+        self.arrived, self.order, self.state, self.deaths = 0.0, 0, "new", 0
+        self.tenant, self.priority = "", 0
+        self.value, self.request, self.index, self.own = value, request, index, value
+        self.input = self.others = None
         self.allowed = math.inf  # seconds from arrival to answer, with a latency target
 
     @property
@@ -41,8 +46,10 @@ class Rider(Item):
 
     def join(self, request: Request, index: int, value: Any) -> None:
         """One more waits for the answer; while it is queued, as long as that one waits."""
-        self.others = [*(self.others or ()), (request, index, value)]
-        if self.state == "queued":
+        if self.others is None:
+            self.others = []
+        self.others.append((request, index, value))
+        if self.state in _WAITING:
             self.deadline = max(self.deadline, request.deadline)
 
     def leave(self, request: Request) -> bool:
@@ -59,9 +66,6 @@ class Rider(Item):
 
     def answer(self, answer: Any, share: Share) -> None:
         """Everybody who waits has the answer, each one of their own."""
-        if self.others is None and self.own is self.value:
-            self.request.answer(self.index, answer)
-            return
         for request, index, own in [(self.request, self.index, self.own), *(self.others or ())]:
             try:
                 shared = answer if own is self.value else share(self.value, answer, own)
@@ -152,7 +156,7 @@ def joinable(rider: Rider, until: float) -> bool:
 
     While it is queued its deadline may be put off; what has begun ends by the deadline of those it began for.
     """
-    return rider.state == "queued" or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
+    return rider.state in _WAITING or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
 
 
 def awaited(batch: Batch) -> bool:

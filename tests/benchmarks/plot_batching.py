@@ -76,8 +76,8 @@ async def open_loop(load: float) -> tuple[float, float]:
     return statistics.median(took) * 1000, took[int(len(took) * 0.99)] * 1000
 
 
-def chart(title: str, xlabel: str, ticks: Sequence[str], series: Sequence[Series]) -> str:
-    """Lines over evenly spaced ticks, each scaled to its own greatest value, which its legend names."""
+def chart(title: str, xlabel: str, ticks: Sequence[str], series: Sequence[Series], *, one_scale: bool = False) -> str:
+    """Lines over evenly spaced ticks, each scaled to its own greatest value, or all to the greatest of all."""
     inner, high = WIDTH - LEFT - 20, HEIGHT - BOTTOM - TOP
     xs = [LEFT + inner * i / (len(ticks) - 1) for i in range(len(ticks))]
     out = [
@@ -91,7 +91,7 @@ def chart(title: str, xlabel: str, ticks: Sequence[str], series: Sequence[Series
         for x, t in zip(xs, ticks, strict=True)
     ]
     for row, (name, colour, values) in enumerate(series):
-        most = max(values)
+        most = max(max(line) for _, _, line in series) if one_scale else max(values)
         ys = [TOP + high * (1 - value / most) for value in values]
         points = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
         out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')

@@ -33,10 +33,34 @@ def over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
 BATCHED = ("/sync", "/in_place", "/vector", "/wait", "/block", "/raise", "/refuse", "/exit", "/wrong")
 
 
+#: Every option that changes who goes first, or with whom.
+EVERY_OPTION = {
+    "tenant": "header:x-tenant",
+    "tenant_weights": {"gold": 3},
+    "mix_tenants": True,
+    "priority": "header:x-priority",
+    "latency_target": 60_000,
+    "single_flight": True,
+}
+
+
 def batched(uses: type[Executor], /, **options: Any) -> Runner:
     """Every endpoint that answers one document with one batches; the others change their number, or look at the call."""
+    return batched_by({}, uses, options)
+
+
+def batched_by(batching: dict[str, Any], uses: type[Executor], options: dict[str, Any]) -> Runner:
     names = [name for name in BATCHED if name in Deployment(uses).endpoints] or ["/only"]
-    return local(uses, uses_dynamic_batching={name: {"preferred_batch_size": 8} for name in names}, **options)
+    by_name = {name: {"preferred_batch_size": 8, **batching} for name in names}
+    return local(uses, uses_dynamic_batching=by_name, **options)
+
+
+def batched_with_every_option(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched_by(EVERY_OPTION, uses, options)
+
+
+def batched_with_every_option_in_the_host(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched_by(EVERY_OPTION, uses, {**options, "replicas": 1, "placement": "pool"})
 
 
 def batched_over_a_pipe(uses: type[Executor], /, **options: Any) -> Runner:
@@ -135,8 +159,10 @@ RUNNERS = [
     over_a_pipe,
     batched,
     batched_over_a_pipe,
+    batched_with_every_option,
     in_processes,
     batched_in_the_host,
+    batched_with_every_option_in_the_host,
     flow_of_one,
     flow_of_two,
     flow_in_a_flow,

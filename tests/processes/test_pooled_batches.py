@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from typing import Any
 
 import pytest
+from docarray import BaseDoc, DocList
 from pydantic import BaseModel, field_validator
 
 from jina_asgi import (
@@ -18,6 +21,7 @@ from jina_asgi import (
     dynamic_batching,
     requests,
 )
+from jina_asgi.types import Context
 
 pytestmark = pytest.mark.processes
 
@@ -32,6 +36,13 @@ class Text(BaseModel):
         if text == "poison":
             raise ValueError("poison")
         return text
+
+
+class Known(BaseDoc):
+    text: str
+    level: int = 0
+    call: int = 0
+    of: int = 0
 
 
 def letters(doc: Text) -> float:
@@ -66,6 +77,41 @@ class ByFunction(Executor):
         return [Text(text=doc.text, of=len(docs)) for doc in docs]
 
 
+class Ordered(Executor):
+    """Says which call a document was in, and how many shared it; waits a while, so that the next ones gather."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls = 0
+
+    def _run(self, docs: DocList[Known]) -> DocList[Known]:
+        self.calls += 1
+        time.sleep(0.2)
+        for doc in docs:
+            doc.call, doc.of = self.calls, len(docs)
+        return docs
+
+    @dynamic_batching(preferred_batch_size=2, priority="level")
+    @requests(on="/by_priority")
+    def by_priority(self, docs: DocList[Known]) -> DocList[Known]:
+        return self._run(docs)
+
+    @dynamic_batching(preferred_batch_size=4, tenant="header:x-tenant", tenant_weights={"gold": 3}, mix_tenants=True)
+    @requests(on="/by_tenant")
+    def by_tenant(self, docs: DocList[Known]) -> DocList[Known]:
+        return self._run(docs)
+
+    @dynamic_batching(preferred_batch_size=32, single_flight=True)
+    @requests(on="/once")
+    def once(self, docs: DocList[Known]) -> DocList[Known]:
+        return self._run(docs)
+
+    @dynamic_batching(preferred_batch_size=32, cost="len:text", max_padding=1.15)
+    @requests(on="/by_length")
+    def by_length(self, docs: DocList[Known]) -> DocList[Known]:
+        return self._run(docs)
+
+
 def hosted(uses: Any, **options: Any) -> Deployment:
     return Deployment(uses, **{"replicas": 1, **options})
 
@@ -95,6 +141,43 @@ async def test_functions_are_refused_where_only_the_replicas_have_the_class(make
     with pytest.raises(DefinitionError, match="batches by a function"):
         async with make(f"{__name__}.ByFunction"):
             pass
+
+
+async def asked(pool: Deployment, on: str, docs: list[Known], *tenants: str) -> list[Known]:
+    """The answers, of calls that came while one ran."""
+    busy = asyncio.ensure_future(pool.call(on, [Known(text="busy")]))
+    await asyncio.sleep(0.1)
+    contexts = [Context(headers={"x-tenant": tenant}) for tenant in tenants] or [None for _ in docs]
+    calls = [pool.call(on, [doc], context=context) for doc, context in zip(docs, contexts, strict=True)]
+    found = [answer for [answer] in await asyncio.gather(*calls)]
+    await busy
+    return found
+
+
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_priorities_and_tenants_are_told_where_documents_are_read_and_kept_where_they_wait(make: Any) -> None:
+    async with make(Ordered) as pool:
+        found = await asked(pool, "/by_priority", [Known(text=str(level), level=level) for level in range(6)])
+        assert [doc.call for doc in found] == sorted((doc.call for doc in found), reverse=True)
+        assert len({doc.call for doc in found}) == 3
+        tenants = ["gold", "plain"] * 6
+        found = await asked(pool, "/by_tenant", [Known(text=tenant) for tenant in tenants], *tenants)
+        first = min(doc.call for doc in found)
+        assert Counter(doc.text for doc in found if doc.call == first) == {"gold": 3, "plain": 1}
+
+
+@pytest.mark.parametrize("make", [hosted, kept])
+async def test_what_is_equal_is_run_once_for_all_and_each_has_its_own_id(make: Any) -> None:
+    async with make(Ordered) as pool:
+        docs = [Known(text=text) for text in ("same", "same", "other", "same")]
+        found = await asked(pool, "/once", docs)
+        assert [(doc.id, doc.text, doc.of) for doc in found] == [(doc.id, doc.text, 2) for doc in docs]
+
+
+async def test_lengths_ride_with_their_like() -> None:
+    async with hosted(Ordered) as pool:
+        found = await asked(pool, "/by_length", [Known(text="a" * (256 if number % 3 else 8)) for number in range(9)])
+        assert [doc.of for doc in found] == [6 if number % 3 else 3 for number in range(9)]
 
 
 async def test_a_document_that_only_its_class_refuses_fails_alone() -> None:
