@@ -30,7 +30,7 @@ CHANGES_NOTHING: Mapping[str, str] = {
     ),
     **dict.fromkeys(("env_from_secret", "image_pull_secrets"), "it matters to an export to Kubernetes alone"),
     **dict.fromkeys(("force_update", "install_requirements", "prefer_platform"), _HUB),
-    **dict.fromkeys(("compression", "grpc_channel_options", "grpc_metadata", "grpc_server_options"), _GRPC),
+    **dict.fromkeys(("grpc_channel_options", "grpc_metadata"), _GRPC),
     **dict.fromkeys(("tracing", "traces_exporter_host", "traces_exporter_port"), _TRACES),
     **dict.fromkeys(
         ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES

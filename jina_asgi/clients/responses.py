@@ -158,10 +158,6 @@ class ReturnType:
             wanted = "msgpack" if self.codec is None else self.codec.schema.name
             raise BadClient(f"the answer does not fit return_type ({wanted}): {why}") from error
 
-    def read_doc(self, value: Any) -> Any:
-        """One document of a stream; raises as `read`."""
-        return self.read(Answer([value], "application/json", {}, {}))[0]
-
     def listed(self, docs: list[Any]) -> list[Any]:
         """The docs of several answers in one list of the kind asked for."""
         return self.make(docs)
