@@ -58,6 +58,8 @@ class Codec:
         self.is_plain = self.model is not None and not plans.documents_with(schema, plans.is_binary)
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
         self.nests = plans.nests(schema)
+        #: What reads and writes these docs as protobuf, set by `protocols.protobuf.documents.wire` on first use.
+        self.cached_wire: Any = None
         self._names = [field.name for field in schema.fields]
         self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (

@@ -9,7 +9,7 @@ import base64
 import binascii
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -20,6 +20,7 @@ from jina_asgi import traits
 #: The dtypes that cross a wire; a packed tensor names one by its place here, so the order is part of the format.
 DTYPES = tuple(np.dtype(name) for name in "? i1 u1 <i2 <u2 <i4 <u4 <i8 <u8 <f2 <f4 <f8".split())
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
+_NAMES = {dtype: dtype.str for dtype in DTYPES}
 _SIZED = tuple((dtype, dtype.itemsize) for dtype in DTYPES)
 _COUNT, _ndarray = len(DTYPES), np.ndarray
 #: What a client may call a dtype: its name, or numpy's short form with a byte order or without.
@@ -220,6 +221,39 @@ def unpack(code: int, buffer: memoryview) -> np.ndarray:
     return _view(_own(buffer, 8 + 8 * axes), DTYPES[buffer[0]], shape, 8 + 8 * axes)
 
 
+def named(array: np.ndarray) -> tuple[str, np.ndarray]:
+    """The name of an array's dtype where a wire names it ("<f4"), and the array in that, in C order.
+
+    Raises:
+        ValueError: as `pack`.
+    """
+    name = _NAMES.get(array.dtype)
+    if name is None or array.ndim > MAX_AXES:
+        code, array = _writable(array)
+        name = DTYPES[code].str
+    return name, array if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(array.shape)
+
+
+def of_named(name: str, shape: Sequence[int], size: int) -> Callable[[bytes, int, int], np.ndarray]:
+    """What makes an array of the `size` bytes between two places, which a wire says have this dtype and shape.
+
+    Raises:
+        ValueError: they lie about the size, or the dtype is none that crosses a wire; nothing is allocated then.
+    """
+    dtype = _NAMED.get(name)
+    if dtype is None:
+        raise ValueError(f"expected a dtype among {', '.join(d.name for d in DTYPES)}")
+    axes = tuple(shape[: MAX_AXES + 1])
+    _check(axes, dtype, size)
+    if not dtype.isnative:
+        return lambda raw, start, end: _ndarray(axes, dtype, raw[start:end]).astype(dtype.newbyteorder("="))
+    if dtype == DTYPES[0]:
+        return lambda raw, start, end: _truths(_ndarray(axes, dtype, raw[start:end]))
+    if size >= LARGE:
+        return lambda raw, start, end: _ndarray(axes, dtype, bytearray(memoryview(raw)[start:end]))
+    return lambda raw, start, end: _ndarray(axes, dtype, bytearray(raw[start:end]))
+
+
 def _own(buffer: memoryview, offset: int) -> bytearray | memoryview:
     """A buffer that nobody else writes to: this one, if it is large and lies well, else a copy."""
     if len(buffer) < LARGE or buffer.readonly:
@@ -229,13 +263,19 @@ def _own(buffer: memoryview, offset: int) -> bytearray | memoryview:
 
 
 def _view(buffer: memoryview | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> np.ndarray:
+    elements = _check(shape, dtype, len(buffer) - offset)
+    array = np.frombuffer(buffer, dtype, elements, offset).reshape(shape)
+    return array if dtype != DTYPES[0] else _truths(array)
+
+
+def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
+    """How many elements a shape has that a buffer of `size` bytes holds."""
     elements = math.prod(shape)
     if min(shape, default=0) < 0 or elements > MAX_ELEMENTS or len(shape) > MAX_AXES:
         raise ValueError(f"expected at most {MAX_ELEMENTS} elements in at most {MAX_AXES} axes")
-    if elements * dtype.itemsize != len(buffer) - offset:
-        raise ValueError(f"a shape of {list(shape)} does not match {len(buffer) - offset} bytes of {dtype.name}")
-    array = np.frombuffer(buffer, dtype, elements, offset).reshape(shape)
-    return array if dtype != DTYPES[0] else _truths(array)
+    if elements * dtype.itemsize != size:
+        raise ValueError(f"a shape of {list(shape)} does not match {size} bytes of {dtype.name}")
+    return elements
 
 
 def _truths(array: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from jina_asgi.codecs import Codec, codec, unpack
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies
+from jina_asgi.protocols.protobuf.documents import wire
 from jina_asgi.schemas import schema_of
 from jina_asgi.settings import Limits
 from jina_asgi.types import Endpoint, Schema
@@ -73,6 +74,24 @@ MSGPACK_PATHS: Mapping[str, Callable[[Schema, Any], Any]] = {
     "plan": by_the_plan_alone,
 }
 PATHS = {**JSON_PATHS, **MSGPACK_PATHS}
+
+
+def by_protobuf(schema: Schema, docs: Any) -> Any:
+    of = wire(codec(schema))
+    return of.read(of.write(docs), Limits())
+
+
+def by_protobuf_and_the_plan_alone(schema: Schema, docs: Any) -> Any:
+    """To a web worker without the class and back, as protobuf; between it and the pool as msgpack."""
+    plan = codec(replace(schema, models={}))
+    there = plan.decode(plan.encode(wire(plan).read(wire(codec(schema)).write(docs), Limits())))
+    return wire(codec(schema)).read(wire(plan).write(there), Limits())
+
+
+PROTOBUF_PATHS: Mapping[str, Callable[[Schema, Any], Any]] = {
+    "protobuf": by_protobuf,
+    "protobuf, plan": by_protobuf_and_the_plan_alone,
+}
 
 
 def assert_round_trips(

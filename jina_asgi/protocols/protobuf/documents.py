@@ -1,0 +1,68 @@
+"""Docs as docarray's protobuf: a DocListProto's bytes to typed docs and back, on the schema's field plan.
+
+Values are those that docarray's `from_protobuf` makes, with these differences: a tensor without elements keeps its
+dtype, a big-endian one comes in this machine's order, and values without a type are plain str, bytes and arrays. An
+integer over 32 bits is refused in writing; so is, both ways, a dtype that is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jina_asgi.codecs import Codec
+from jina_asgi.errors import InvalidDocs, TooLarge
+from jina_asgi.protocols.protobuf.node_writer import NodeWriter
+from jina_asgi.protocols.protobuf.scan import Scanner
+from jina_asgi.settings import Limits
+
+_UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+
+
+def wire(codec: Codec) -> DocsWire:
+    """What reads and writes the docs of a codec as protobuf, built once."""
+    if codec.cached_wire is None:
+        codec.cached_wire = DocsWire(codec)
+    found: DocsWire = codec.cached_wire
+    return found
+
+
+class DocsWire:
+    """Typed docs to protobuf and back."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._name = codec.schema.name
+        self._scanner, self._writer = Scanner(codec.schema), NodeWriter(codec.schema)
+
+    def read(self, raw: bytes, limits: Limits) -> list[Any]:
+        """The docs of a DocListProto.
+
+        Raises:
+            InvalidRequest: the bytes are none. InvalidDocs: not of the schema; `loc` begins with the doc's index.
+            TooLarge: too many docs, or nested too deep.
+        """
+        try:
+            return self._codec.read(self._scanner.rows(raw, limits.docs), limits.depth, owned=True)
+        except InvalidDocs as error:
+            if any(entry["type"] == "too_deep" for entry in error.errors):
+                raise TooLarge(f"the docs nest deeper than {limits.depth}") from error
+            raise
+
+    def write(self, docs: Sequence[Any]) -> bytes:
+        """A DocListProto of docs of this schema.
+
+        Raises:
+            InvalidDocs: a value has no place in one, such as an integer over 32 bits.
+        """
+        try:
+            return b"".join(self._writer.documents(docs, self._name))  # type: ignore[arg-type]  # arrays are buffers
+        except _UNWRITABLE as error:
+            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
+
+    def write_doc(self, doc: Any) -> bytes:
+        """A DocProto; raises as `write` does."""
+        try:
+            return self._writer.document(doc, self._name)
+        except _UNWRITABLE as error:
+            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error

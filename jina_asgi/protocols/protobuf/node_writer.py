@@ -1,0 +1,262 @@
+"""Documents to protobuf by hand: what stands before a value is made once for each length, and all is joined at the end.
+
+The bytes are those that docarray's own messages serialize to, but for the order of the fields, which is the class's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
+from operator import add
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, RootModel
+from pydantic_core import to_jsonable_python
+
+from jina_asgi import tensors
+from jina_asgi.types import Field, Schema
+from jina_asgi.writers import Writer
+
+Buffer = bytes | np.ndarray
+#: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.
+Column = tuple[list[Iterable[Buffer]], list[int] | int]
+_ANY = Field("", "json")
+_INT32, _MAX_HEADS = 1 << 31, 4096
+_LISTS = {list: b"\x4a", deque: b"\x4a", set: b"\x52", frozenset: b"\x52", tuple: b"\x5a"}
+_float = struct.Struct("<d").pack
+
+
+class NodeWriter:
+    """Writes the documents of one schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._fields = {name: {field.name: field for field in plan} for name, plan in schema.documents.items()}
+        self._names = {model: name for name, model in schema.models.items()}
+        self._values = Writer(schema.models).values
+        self._heads: dict[tuple[str, bytes, bytes], _Heads] = {}
+        self._around: dict[tuple[Any, ...], tuple[bytes, bytes, int]] = {}
+
+    def documents(self, docs: Sequence[Any], name: str | None) -> list[Buffer]:
+        """The buffers of a DocListProto.
+
+        Raises:
+            ValueError: a value has no place in one (an integer over 32 bits, a tensor of objects).
+        """
+        rows = [self._values(doc) for doc in docs]
+        if not rows:
+            return []
+        fields = self._fields.get(name or "", {})
+        names = list(rows[0])
+        count = len(names)
+        if any(len(row) != count for row in rows):
+            return [buffer for doc in docs for buffer in self.documents([doc], name)]
+        try:
+            columns = [(key, [row[key] for row in rows]) for key in names]
+        except KeyError:
+            return [buffer for doc in docs for buffer in self.documents([doc], name)]
+        pieces: list[Iterable[Buffer]] = []
+        fixed, sizes = 0, None
+        for key, column in columns:
+            parts, size = self._column(key, fields.get(key, _ANY), column)
+            pieces += parts
+            if isinstance(size, int):
+                fixed += size
+            else:
+                sizes = size if sizes is None else list(map(add, sizes, size))
+        heads = repeat(_LIST[fixed], len(rows)) if sizes is None else [_LIST[fixed + size] for size in sizes]
+        return list(chain.from_iterable(zip(heads, *pieces, strict=False)))
+
+    def document(self, doc: Any, name: str | None) -> bytes:
+        """A DocProto; raises as `documents` does."""
+        return b"".join(self.documents([doc], name)[1:])
+
+    def _column(self, key: str, field: Field, column: list[Any]) -> Column:
+        """What is written of one field of several documents."""
+        kinds = set(map(type, column))
+        kind = kinds.pop()
+        if not kinds:
+            if issubclass(kind, str):
+                return self._sized(key, b"\x0a", _tail(kind, field), list(map(str.encode, column)))
+            if issubclass(kind, bytes):
+                return self._sized(key, b"\x2a", _tail(kind, field), column)
+            if issubclass(kind, np.ndarray):
+                return self._tensors(key, field, column, kind)
+        value = self.value
+        return self._sized(key, b"", b"", [value(item, field) for item in column])
+
+    def _sized(self, key: str, tag: bytes, tail: bytes, column: list[bytes]) -> Column:
+        """Values of a length of their own each, behind a tag (b"": whole nodes)."""
+        heads = self._heads_of(key, tag, tail)
+        lengths = list(map(len, column))
+        before = [heads[length] for length in lengths]
+        sizes = list(map(add, map(len, before), lengths))
+        if not tail:
+            return [before, column], sizes
+        return [before, column, repeat(tail)], [size + len(tail) for size in sizes]
+
+    def _tensors(self, key: str, field: Field, column: list[Any], kind: type) -> Column:
+        names, arrays = zip(*map(tensors.named, column), strict=True)
+        first = arrays[0]
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1 or len(set(names)) > 1:
+            tail = _tail(kind, field, "ndarray")
+            return self._sized(key, b"", b"", [_tensor(name, a, tail) for name, a in zip(names, arrays, strict=True)])
+        known = key, field.tag, kind, names[0], first.shape
+        around = self._around.get(known)
+        if around is None:
+            before, after = _around(names[0], first.shape, first.nbytes)
+            after += _tail(kind, field, "ndarray")
+            before = self._heads_of(key, b"", b"")[len(before) + first.nbytes + len(after)] + before
+            if len(self._around) >= _MAX_HEADS:
+                self._around.clear()
+            around = self._around[known] = before, after, len(before) + first.nbytes + len(after)
+        before, after, size = around
+        return [repeat(before), arrays, repeat(after)], size
+
+    def _heads_of(self, key: str, tag: bytes, tail: bytes) -> _Heads:
+        found = self._heads.get((key, tag, tail))
+        if found is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            found = self._heads[key, tag, tail] = _Heads(key, tag, len(tail))
+        return found
+
+    def value(self, value: Any, field: Field) -> bytes:
+        """A NodeProto; raises as `documents` does."""
+        kind = type(value)
+        if value is None:
+            return b""
+        if isinstance(value, str):
+            text = str.encode(value)
+            return b"\x0a" + _varint(len(text)) + text + _tail(kind, field)
+        if isinstance(value, bool):
+            return b"\x20\x01" if value else b"\x20\x00"
+        if isinstance(value, int):
+            return b"\x10" + _integer(int(value))
+        if isinstance(value, float):
+            return b"\x19" + _float(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return b"\x2a" + _varint(len(value)) + bytes(value) + _tail(kind, field)
+        return self._composed(value, kind, field)
+
+    def _composed(self, value: Any, kind: type, field: Field) -> bytes:
+        """A NodeProto of what holds other values."""
+        if isinstance(value, BaseModel) and not isinstance(value, RootModel):
+            return _framed(b"\x3a", self.document(value, self._names.get(kind, field.doc)))
+        if isinstance(value, dict):
+            if field.kind == "doc":
+                return _framed(b"\x3a", self.document(value, field.doc))
+            return _framed(b"\x62", self._mapping(value, field))
+        array = tensors.from_tensor(value)
+        if array is not None:
+            return _tensor(*tensors.named(array), _tail(kind, field, "ndarray" if kind is np.ndarray else "torch_tensor"))
+        if field.kind == "docs" and isinstance(value, list):
+            return _framed(b"\x42", b"".join(self.documents(value, field.doc)))
+        tag = next((_LISTS[base] for base in kind.__mro__ if base in _LISTS), None)
+        if tag is None:
+            return self._other(value, field)
+        plans = field.items if field.kind == "tuple" and len(field.items) == len(value) else repeat(_item(field))
+        nodes = [self.value(item, plan) for item, plan in zip(value, plans, strict=False)]
+        return _framed(tag, b"".join([b"\x0a" + _varint(len(node)) + node for node in nodes]))
+
+    def _mapping(self, value: Mapping[Any, Any], field: Field) -> bytes:
+        """The entries of a DictOfAnyProto."""
+        item = _item(field)
+        entries = []
+        for key, inner in value.items():
+            text = key if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))  # as in JSON
+            name, node = text.encode(), self.value(inner, item)
+            entry = _framed(b"\x0a", name) + _framed(b"\x12", node)
+            entries.append(_framed(b"\x0a", entry))
+        return b"".join(entries)
+
+    def _other(self, value: Any, field: Field) -> bytes:
+        """Numbers of numpy's, and what pydantic makes of all else."""
+        if isinstance(value, np.generic):
+            return self.value(value.item(), field)
+        if isinstance(value, RootModel):
+            return self.value(value.root, _ANY)
+        return self.value(to_jsonable_python(value), _ANY)
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before the values of one field in a document, by their length."""
+
+    def __init__(self, key: str, tag: bytes, tail: int) -> None:
+        super().__init__()
+        self._key, self._tag, self._tail = _framed(b"\x0a", key.encode()) + b"\x12", tag, tail
+
+    def __missing__(self, length: int) -> bytes:
+        value = self._tag + _varint(length) if self._tag else b""
+        node = len(value) + length + self._tail
+        head = self._key + _varint(node) + value
+        made = b"\x0a" + _varint(len(head) + length + self._tail) + head
+        if len(self) < _MAX_HEADS:
+            self[length] = made
+        return made
+
+
+class _Lengths(dict[int, bytes]):
+    """What stands before each document of a list."""
+
+    def __missing__(self, length: int) -> bytes:
+        made = b"\x0a" + _varint(length)
+        if len(self) < _MAX_HEADS:
+            self[length] = made
+        return made
+
+
+_LIST = _Lengths()
+
+
+def _varint(number: int) -> bytes:
+    if number < 128:
+        return _SMALL[number]
+    made = bytearray()
+    while number >= 128:
+        made.append(number & 127 | 128)
+        number >>= 7
+    made.append(number)
+    return bytes(made)
+
+
+_SMALL = [bytes([number]) for number in range(128)]
+
+
+def _integer(number: int) -> bytes:
+    if not -_INT32 <= number < _INT32:
+        raise ValueError(f"Jina's protobuf has integers of 32 bits, got {number}; send it as a float or as text")
+    return _varint(number & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _framed(tag: bytes, content: bytes) -> bytes:
+    return tag + _varint(len(content)) + content
+
+
+def _item(field: Field) -> Field:
+    """The plan of what a list, a set or a dict holds."""
+    return field.items[-1] if field.kind in ("list", "set", "dict") and field.items else _ANY
+
+
+def _tail(kind: type, field: Field, default: str | None = None) -> bytes:
+    """docarray's name for a value's type, where it has one."""
+    name = getattr(kind, "_proto_type_name", None) or field.tag or default
+    return _framed(b"\x6a", name.encode()) if name else b""
+
+
+def _around(name: str, shape: tuple[int, ...], size: int) -> tuple[bytes, bytes]:
+    """What stands before and after the buffer of a tensor."""
+    dtype = _framed(b"\x1a", name.encode())
+    after = (_framed(b"\x12", b"".join(map(_varint, shape))) if shape else b"") + dtype
+    before = b"\x0a" + _varint(size) if size else b""
+    dense = len(before) + size + len(after)
+    before = b"\x0a" + _varint(dense) + before
+    return b"\x32" + _varint(len(before) + size + len(after)) + before, after
+
+
+def _tensor(name: str, array: np.ndarray, tail: bytes) -> bytes:
+    before, after = _around(name, array.shape, array.nbytes)
+    return b"".join([before, array, after, tail])  # type: ignore[list-item]  # an array is a buffer
