@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
 from jina_asgi.protocols.protobuf.messages import EndpointsProto
-from jina_asgi.types import Endpoint, EndpointKind, Field, Schema
+from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 
 #: What a Jina gateway asks its Executors to see whether they are there; it reaches no method of the user's.
 DRY_RUN = "/_jina_dry_run_"
@@ -17,9 +18,15 @@ ENDPOINTS = "/jina_asgi.Endpoints/describe"
 
 
 def described(endpoints: Mapping[str, Endpoint]) -> Any:
-    """The EndpointsProto of some endpoints. A Jina gateway makes classes of the schemas, and compares them."""
-    told = EndpointsProto(endpoints=[*endpoints, DRY_RUN.strip("/")])
-    told.schemas.update({name: _schemas(endpoint) for name, endpoint in endpoints.items()})
+    """The EndpointsProto of some endpoints.
+
+    A Jina gateway makes classes of the schemas, and compares them with those of an Executor's neighbours, also of what it
+    asks to see whether an Executor is there.
+    """
+    schemas = {name: _schemas(endpoint) for name, endpoint in endpoints.items()}
+    schemas[DRY_RUN.strip("/")] = _told(_legacy(), _legacy(), "batch", None)
+    told = EndpointsProto(endpoints=list(schemas))
+    told.schemas.update(schemas)
     return told
 
 
@@ -65,18 +72,29 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _schemas(endpoint: Endpoint) -> dict[str, Any]:
-    parameters = endpoint.parameters
+    return _told(_document(endpoint.input), _document(endpoint.output), endpoint.kind, endpoint.parameters)
+
+
+def _told(
+    takes: dict[str, Any], gives: dict[str, Any], kind: EndpointKind, parameters: ParametersSchema | None
+) -> dict[str, Any]:
+    model = None if parameters is None else dict(parameters.json_schema)
     return {
-        "input": _document(endpoint.input),
-        "output": _document(endpoint.output),
-        "is_generator": endpoint.kind == "stream",
-        "is_singleton_doc": endpoint.kind != "batch",
-        "parameters": {
-            "name": parameters.name if parameters is not None else None,
-            "model": dict(parameters.json_schema) if parameters is not None else None,
-        },
+        "input": takes,
+        "output": gives,
+        "is_generator": kind == "stream",
+        "is_singleton_doc": kind != "batch",
+        "parameters": {"name": None if parameters is None else parameters.name, "model": model},
     }
 
 
 def _document(schema: Schema) -> dict[str, Any]:
-    return {"name": schema.name, "model": dict(schema.json_schema)}
+    return _legacy() if schema.name == "LegacyDocument" else {"name": schema.name, "model": dict(schema.json_schema)}
+
+
+@functools.cache
+def _legacy() -> dict[str, Any]:
+    """Documents without a type, as Jina's gateways know them."""
+    from jina_asgi.schemas import legacy_schema_of_jina  # docarray, with the first who asks
+
+    return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}
