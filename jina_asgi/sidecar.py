@@ -73,7 +73,7 @@ class Sidecar:
     def _claimed(self, held: ExitStack) -> Callable[[], None] | None:
         """Where workers of this server share the port, which nobody else has: what is to be called once it is bound."""
         where = self._settings.where
-        if sys.platform != "linux" or where.path or not where.port:
+        if sys.platform != "linux" or not self._settings.shared or where.path or not where.port:
             return None
         from jina_asgi.processes.ports import claimed  # for Linux
 

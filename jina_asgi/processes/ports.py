@@ -20,6 +20,8 @@ from jina_asgi.processes import place
 
 __all__ = ["claimed"]
 
+_OURS: set[tuple[str, int]] = set()  # what this process holds: two applications in it do not share a port
+
 
 @contextmanager
 def claimed(host: str, port: int) -> Iterator[Callable[[], None]]:
@@ -31,7 +33,11 @@ def claimed(host: str, port: int) -> Iterator[Callable[[], None]]:
         PortAlreadyUsed: somebody else listens there. DefinitionError: this machine has no such address.
         NotReady: there is nowhere to keep the locks.
     """
+    if (host, port) in _OURS:
+        raise PortAlreadyUsed(f"port {port} of {host} is in use by this process itself; choose another")
     with ExitStack() as opened:
+        _OURS.add((host, port))
+        opened.callback(_OURS.discard, (host, port))
         gate = _opened(place.folder("ports") / f"gate-{port}", opened)
         fcntl.flock(gate, fcntl.LOCK_EX)
         held = _opened(place.folder(place.instance(named=False).key) / f"port-{port}", opened)

@@ -99,4 +99,5 @@ class ServingSettings(Settings):
             compression=self.compression,
             options=self.grpc_server_options,
             insecure_bind=True,  # `host` was said
+            shared=False,
         )
