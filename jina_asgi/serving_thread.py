@@ -126,9 +126,7 @@ class ServingThread:
     def client(self) -> SyncClient:
         """A Client of it; one for all who ask."""
         if self._client is None:
-            certificate = self._settings.ssl_certfile
-            verify = True if certificate is None else _trusting(certificate)
-            self._client = Client(self.urls[0], verify=verify, asyncio=False)
+            self._client = Client(self.urls[0], asyncio=False, **self._trust())
         return self._client
 
     def _listening(self) -> Any:
@@ -146,6 +144,20 @@ class ServingThread:
         except ImportError as error:
             raise DefinitionError(f"serving needs uvicorn: pip install 'jina-asgi[gunicorn]' ({error})") from error
         return UvicornFront(self._app, self._settings, ports, self._grace)
+
+    def _trust(self) -> dict[str, Any]:
+        """What a Client of this server needs to trust it: the certificate that it has, whatever that calls it."""
+        certificate = self._settings.ssl_certfile
+        if certificate is None:
+            return {}
+        context = _trusting(certificate)
+        if self._settings.protocols[0] != "grpc":
+            return {"verify": context}
+        name = _name(context)
+        return {
+            "verify": certificate,
+            "grpc_channel_options": {} if name is None else {"grpc.ssl_target_name_override": name},
+        }
 
     def _run(self) -> None:
         try:
@@ -194,3 +206,13 @@ def _trusting(certificate: str) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+def _name(context: ssl.SSLContext) -> str | None:
+    """What a certificate that signs itself says that its server is called; None: another has signed it."""
+    for certificate in context.get_ca_certs():
+        names: Any = certificate.get("subjectAltName", ())
+        subject: Any = certificate.get("subject", ())
+        common = [value for part in subject for key, value in part if key == "commonName"]
+        return next((str(value) for kind, value in names if kind == "DNS"), common[0] if common else None)
+    return None

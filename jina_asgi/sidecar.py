@@ -36,7 +36,9 @@ class Sidecar:
         try:
             from jina_asgi.protocols.grpc.server import GrpcServer  # with grpcio and protobuf, an extra
         except ImportError as error:
-            raise DefinitionError(f"grpc={settings.bind!r} needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})") from error
+            raise DefinitionError(
+                f"grpc={settings.bind!r} needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})"
+            ) from error
         self._settings = settings
         self._server = GrpcServer(settings, options, home, known, versions)
         self._users = 0

@@ -71,7 +71,9 @@ class GrpcSettings(Settings):
     ssl_clients: str | None = Field(None, description="in PEM, who signs certificates of clients; these need one then")
     insecure_bind: bool = Field(False, description="listen beyond this machine, without TLS and without `auth`")
     compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of answers")
-    shared: bool = Field(True, description="the workers of one server all listen there, on Linux; False: this one alone")
+    shared: bool = Field(
+        True, description="the workers of one server all listen there, on Linux; False: this one alone"
+    )
     options: dict[str, Any] = Field({}, description="gRPC's own for the server, over those that are set here")
 
     @field_validator("bind")

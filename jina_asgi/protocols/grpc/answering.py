@@ -172,4 +172,3 @@ def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
 def _close(ticket: Ticket | None) -> None:
     if ticket is not None:
         ticket.close()
-

@@ -84,9 +84,7 @@ class Services:
     async def _process_data(self, raw: bytes, context: Any) -> bytes:
         return await self._answered(self._answering.join, raw, context)
 
-    async def _answered(
-        self, answer: Callable[[bytes, Asker], Awaitable[Answered]], raw: bytes, context: Any
-    ) -> bytes:
+    async def _answered(self, answer: Callable[[bytes, Asker], Awaitable[Answered]], raw: bytes, context: Any) -> bytes:
         try:
             answered = await answer(raw, Asker(headers_of(context), deadline_of(context)))
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there

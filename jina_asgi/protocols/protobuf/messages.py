@@ -31,7 +31,9 @@ def _message(name: str) -> Any:  # its fields are known at run time only
 
 _fill(POOL)
 
-Empty, Struct, Timestamp = map(_message, ("google.protobuf.Empty", "google.protobuf.Struct", "google.protobuf.Timestamp"))
+Empty, Struct, Timestamp = map(
+    _message, ("google.protobuf.Empty", "google.protobuf.Struct", "google.protobuf.Timestamp")
+)
 Value = _message("google.protobuf.Value")
 
 DenseNdArrayProto, NdArrayProto = map(_message, ("docarray.DenseNdArrayProto", "docarray.NdArrayProto"))

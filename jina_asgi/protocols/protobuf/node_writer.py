@@ -152,7 +152,9 @@ class NodeWriter:
             return _framed(b"\x62", self._mapping(value, field))
         array = tensors.from_tensor(value)
         if array is not None:
-            return _tensor(*tensors.named(array), _tail(kind, field, "ndarray" if kind is np.ndarray else "torch_tensor"))
+            return _tensor(
+                *tensors.named(array), _tail(kind, field, "ndarray" if kind is np.ndarray else "torch_tensor")
+            )
         if field.kind == "docs" and isinstance(value, list):
             return _framed(b"\x42", b"".join(self.documents(value, field.doc)))
         tag = next((_LISTS[base] for base in kind.__mro__ if base in _LISTS), None)
