@@ -280,8 +280,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
 
 def _truths(array: np.ndarray) -> np.ndarray:
     """Booleans of bytes that another has sent: numpy counts on 0 and 1, and does not look."""
-    truths: np.ndarray = array.view(np.uint8) != 0
-    return truths
+    return np.asarray(array.view(np.uint8) != 0)  # of no axes the comparison is no array
 
 
 def from_tensor(value: Any) -> np.ndarray | None:
