@@ -90,8 +90,8 @@ class GRPCSidecar:
         self._lives.append(life)
         return self
 
-    async def __aexit__(self, *raised: Any) -> None:
-        await self._lives.pop().__aexit__(*raised)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._lives.pop().__aexit__(*raised)  # type: ignore[arg-type]  # the three of them, or None
 
 
 def mount(app: Any, path: str, source: AnySource, **options: Any) -> JinaASGI:

@@ -21,7 +21,7 @@ from jina_asgi.protocols.grpc.discovery import DRY_RUN
 from jina_asgi.protocols.grpc.rpc import Known, Lasting, RpcOptions, identify, is_refusal
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestList, SingleDocumentRequest
-from jina_asgi.types import Call, Context, Endpoint, Runner, Ticket, resolve
+from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Step, Ticket, resolve
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -69,12 +69,12 @@ class Answering:
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None:
                 return Answered(raw)
-            ticket = runner.admit(asked.endpoint, size=len(raw))
+            ticket = runner.admit(endpoint.name, size=len(raw))
             call = requests.call(asked, endpoint, context, self.options.limits)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
-            return Answered(requests.answer(message, result).SerializeToString(), ticket=ticket)
+            return Answered(requests.answer(message, _routed(result)).SerializeToString(), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -99,11 +99,11 @@ class Answering:
             runner, endpoint, context = await self._found(parts[0], asker)
             if endpoint is None:
                 return Answered(first.SerializeToString())
-            ticket = runner.admit(parts[0].endpoint, size=len(raw))
+            ticket = runner.admit(endpoint.name, size=len(raw))
             calls = [requests.call(part, endpoint, context, self.options.limits) for part in parts]
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
-            return Answered(requests.answer(first, result).SerializeToString(), ticket=ticket)
+            return Answered(requests.answer(first, _routed(result)).SerializeToString(), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -126,13 +126,13 @@ class Answering:
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None or endpoint.kind != "stream":
                 raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
-            ticket = runner.admit(asked.endpoint, size=len(raw))
+            ticket = runner.admit(endpoint.name, size=len(raw))
             call = requests.call(asked, endpoint, context, self.options.limits)
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     begun = True
                     yield Answered(requests.document(message, docs).SerializeToString())
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+        except Exception as error:
             if is_refusal(error) and not begun:
                 raise
             yield self._failed(message, error)
@@ -167,6 +167,16 @@ def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
     docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
     first = calls[0]
     return Call(first.endpoint, docs, first.parameters, first.context, sources, first.target_executor)
+
+
+def _routed(result: Result) -> Result:
+    """A result whose trail begins with the gateway, as Jina's routes do: that is a Flow, or what is around a Deployment."""
+    trail = result.trail
+    if not trail:
+        return result
+    whole = trail[-1]
+    gateway = Step("gateway", whole.start, whole.end)
+    return Result(result.docs, result.results, (gateway, *(trail[:-1] or trail)))
 
 
 def _close(ticket: Ticket | None) -> None:

@@ -217,12 +217,22 @@ class GrpcAnswer(Answer):
             What its status says.
         """
         requests.raise_for(message)
-        values = message.routes
-        routes = tuple({"executor": route.executor} for route in values)
-        return cls([], PROTOBUF, requests._p(message), {"request_id": message.header.request_id}, routes, message)
+        routes = tuple(map(_route, message.routes))
+        header = {"request_id": message.header.request_id}
+        return cls([], PROTOBUF, requests.parameters_of(message), header, routes, message)
 
     def docs(self, codec: Codec) -> Docs:
         return requests.answered(self.message, codec).docs
 
     def values(self) -> list[Any]:
         return requests.values(self.message)
+
+
+def _route(route: Any) -> dict[str, Any]:
+    """A route as Jina's clients over HTTP see it."""
+    return {
+        "executor": route.executor,
+        "startTime": route.start_time.ToJsonString(),
+        "endTime": route.end_time.ToJsonString(),
+        "status": {"code": "ERROR" if route.status.code else "SUCCESS", "description": route.status.description},
+    }

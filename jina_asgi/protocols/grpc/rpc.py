@@ -78,7 +78,7 @@ def is_refusal(error: BaseException) -> bool:
 
 async def refuse(context: Any, error: Exception, *, expose: bool) -> NoReturn:
     """End an RPC with the code of an error; what is not the client's fault is logged."""
-    status, body, headers = problem(error, expose=expose)
+    status, body, _ = problem(error, expose=expose)
     detail = body["detail"]
     told = body["error"]
     trailers = [("jina-asgi-error", told["type"]), ("jina-asgi-error-id", told["id"])]
