@@ -15,7 +15,10 @@ from jina_asgi.errors import InvalidDocs, TooLarge
 from jina_asgi.protocols.protobuf.node_writer import NodeWriter
 from jina_asgi.protocols.protobuf.scan import Scanner
 from jina_asgi.settings import Limits
+from jina_asgi.types import Schema
 
+#: A document of no class, which keeps whatever fields there are.
+_ANY = Schema("Any", {"Any": ()}, {"additionalProperties": True})
 _UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 
@@ -25,6 +28,11 @@ def wire(codec: Codec) -> DocsWire:
         codec.cached_wire = DocsWire(codec)
     found: DocsWire = codec.cached_wire
     return found
+
+
+def any_rows(raw: bytes, limits: Limits) -> list[dict[str, Any]]:
+    """The documents of a DocListProto as dicts of all that they hold; raises as `DocsWire.read` does."""
+    return Scanner(_ANY).rows(raw, limits.docs)
 
 
 class DocsWire:
@@ -56,7 +64,7 @@ class DocsWire:
             InvalidDocs: a value has no place in one, such as an integer over 32 bits.
         """
         try:
-            return b"".join(self._writer.documents(docs, self._name))  # type: ignore[arg-type]  # arrays are buffers
+            return b"".join(self._writer.documents(docs, self._name))
         except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
 

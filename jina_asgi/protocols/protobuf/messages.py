@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, struct_pb2, timestamp_pb2
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 #: The description of every message and service here; gRPC's reflection answers from it.

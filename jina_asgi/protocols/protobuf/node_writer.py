@@ -20,7 +20,7 @@ from jina_asgi import tensors
 from jina_asgi.types import Field, Schema
 from jina_asgi.writers import Writer
 
-Buffer = bytes | np.ndarray
+Buffer = Any  # bytes or an array; what a buffer is has a type from Python 3.12 on
 #: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.
 Column = tuple[list[Iterable[Buffer]], list[int] | int]
 _ANY = Field("", "json")
@@ -131,7 +131,7 @@ class NodeWriter:
             return b""
         if isinstance(value, str):
             text = str.encode(value)
-            return b"\x0a" + _varint(len(text)) + text + _tail(kind, field)
+            return b"\x0a" + varint(len(text)) + text + _tail(kind, field)
         if isinstance(value, bool):
             return b"\x20\x01" if value else b"\x20\x00"
         if isinstance(value, int):
@@ -139,30 +139,30 @@ class NodeWriter:
         if isinstance(value, float):
             return b"\x19" + _float(value)
         if isinstance(value, bytes | bytearray | memoryview):
-            return b"\x2a" + _varint(len(value)) + bytes(value) + _tail(kind, field)
+            return b"\x2a" + varint(len(value)) + bytes(value) + _tail(kind, field)
         return self._composed(value, kind, field)
 
     def _composed(self, value: Any, kind: type, field: Field) -> bytes:
         """A NodeProto of what holds other values."""
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
-            return _framed(b"\x3a", self.document(value, self._names.get(kind, field.doc)))
+            return framed(b"\x3a", self.document(value, self._names.get(kind, field.doc)))
         if isinstance(value, dict):
             if field.kind == "doc":
-                return _framed(b"\x3a", self.document(value, field.doc))
-            return _framed(b"\x62", self._mapping(value, field))
+                return framed(b"\x3a", self.document(value, field.doc))
+            return framed(b"\x62", self._mapping(value, field))
         array = tensors.from_tensor(value)
         if array is not None:
             return _tensor(
                 *tensors.named(array), _tail(kind, field, "ndarray" if kind is np.ndarray else "torch_tensor")
             )
         if field.kind == "docs" and isinstance(value, list):
-            return _framed(b"\x42", b"".join(self.documents(value, field.doc)))
+            return framed(b"\x42", b"".join(self.documents(value, field.doc)))
         tag = next((_LISTS[base] for base in kind.__mro__ if base in _LISTS), None)
         if tag is None:
             return self._other(value, field)
         plans = field.items if field.kind == "tuple" and len(field.items) == len(value) else repeat(_item(field))
         nodes = [self.value(item, plan) for item, plan in zip(value, plans, strict=False)]
-        return _framed(tag, b"".join([b"\x0a" + _varint(len(node)) + node for node in nodes]))
+        return framed(tag, b"".join([b"\x0a" + varint(len(node)) + node for node in nodes]))
 
     def _mapping(self, value: Mapping[Any, Any], field: Field) -> bytes:
         """The entries of a DictOfAnyProto."""
@@ -171,8 +171,8 @@ class NodeWriter:
         for key, inner in value.items():
             text = key if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))  # as in JSON
             name, node = text.encode(), self.value(inner, item)
-            entry = _framed(b"\x0a", name) + _framed(b"\x12", node)
-            entries.append(_framed(b"\x0a", entry))
+            entry = framed(b"\x0a", name) + framed(b"\x12", node)
+            entries.append(framed(b"\x0a", entry))
         return b"".join(entries)
 
     def _other(self, value: Any, field: Field) -> bytes:
@@ -189,13 +189,13 @@ class _Heads(dict[int, bytes]):
 
     def __init__(self, key: str, tag: bytes, tail: int) -> None:
         super().__init__()
-        self._key, self._tag, self._tail = _framed(b"\x0a", key.encode()) + b"\x12", tag, tail
+        self._key, self._tag, self._tail = framed(b"\x0a", key.encode()) + b"\x12", tag, tail
 
     def __missing__(self, length: int) -> bytes:
-        value = self._tag + _varint(length) if self._tag else b""
+        value = self._tag + varint(length) if self._tag else b""
         node = len(value) + length + self._tail
-        head = self._key + _varint(node) + value
-        made = b"\x0a" + _varint(len(head) + length + self._tail) + head
+        head = self._key + varint(node) + value
+        made = b"\x0a" + varint(len(head) + length + self._tail) + head
         if len(self) < _MAX_HEADS:
             self[length] = made
         return made
@@ -205,7 +205,7 @@ class _Lengths(dict[int, bytes]):
     """What stands before each document of a list."""
 
     def __missing__(self, length: int) -> bytes:
-        made = b"\x0a" + _varint(length)
+        made = b"\x0a" + varint(length)
         if len(self) < _MAX_HEADS:
             self[length] = made
         return made
@@ -214,7 +214,7 @@ class _Lengths(dict[int, bytes]):
 _LIST = _Lengths()
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     if number < 128:
         return _SMALL[number]
     made = bytearray()
@@ -231,11 +231,12 @@ _SMALL = [bytes([number]) for number in range(128)]
 def _integer(number: int) -> bytes:
     if not -_INT32 <= number < _INT32:
         raise ValueError(f"Jina's protobuf has integers of 32 bits, got {number}; send it as a float or as text")
-    return _varint(number & 0xFFFF_FFFF_FFFF_FFFF)
+    return varint(number & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def _framed(tag: bytes, content: bytes) -> bytes:
-    return tag + _varint(len(content)) + content
+def framed(tag: bytes, content: bytes) -> bytes:
+    """A message, a text or bytes within another message."""
+    return tag + varint(len(content)) + content
 
 
 def _item(field: Field) -> Field:
@@ -246,19 +247,19 @@ def _item(field: Field) -> Field:
 def _tail(kind: type, field: Field, default: str | None = None) -> bytes:
     """docarray's name for a value's type, where it has one."""
     name = getattr(kind, "_proto_type_name", None) or field.tag or default
-    return _framed(b"\x6a", name.encode()) if name else b""
+    return framed(b"\x6a", name.encode()) if name else b""
 
 
 def _around(name: str, shape: tuple[int, ...], size: int) -> tuple[bytes, bytes]:
     """What stands before and after the buffer of a tensor."""
-    dtype = _framed(b"\x1a", name.encode())
-    after = (_framed(b"\x12", b"".join(map(_varint, shape))) if shape else b"") + dtype
-    before = b"\x0a" + _varint(size) if size else b""
+    dtype = framed(b"\x1a", name.encode())
+    after = (framed(b"\x12", b"".join(map(varint, shape))) if shape else b"") + dtype
+    before = b"\x0a" + varint(size) if size else b""
     dense = len(before) + size + len(after)
-    before = b"\x0a" + _varint(dense) + before
-    return b"\x32" + _varint(len(before) + size + len(after)) + before, after
+    before = b"\x0a" + varint(dense) + before
+    return b"\x32" + varint(len(before) + size + len(after)) + before, after
 
 
-def _tensor(name: str, array: np.ndarray, tail: bytes) -> bytes:
+def _tensor(name: str, array: Any, tail: bytes) -> bytes:
     before, after = _around(name, array.shape, array.nbytes)
-    return b"".join([before, array, after, tail])  # type: ignore[list-item]  # an array is a buffer
+    return b"".join([before, array, after, tail])

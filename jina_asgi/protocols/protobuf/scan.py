@@ -128,7 +128,7 @@ def too_many(limit: int) -> TooLarge:
 
 def broken(error: Exception) -> InvalidRequest:
     """Bytes that are no protobuf, or not of this message."""
-    return InvalidRequest(f"the docs are not protobuf: {error or 'they end within a value'}")
+    return InvalidRequest(f"the docs are not protobuf: {str(error) or 'they end within a value'}")
 
 
 def lying(error: Exception, index: int) -> InvalidDocs:

@@ -1,0 +1,301 @@
+"""Jina's requests and answers as calls and results, both ways; pure, and the same over gRPC, HTTP and WebSocket.
+
+An error is told within an answer: `status` has a safe sentence, and in `exception.args`, after that sentence, the JSON
+that HTTP would answer, by which our own clients know it again.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import orjson
+from google.protobuf.message import DecodeError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from jina_asgi.codecs import Codec, codec
+from jina_asgi.endpoints import normalised
+from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
+from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.protobuf.documents import any_rows, wire
+from jina_asgi.protocols.protobuf.messages import (
+    ERROR,
+    DataRequest,
+    DataRequestList,
+    HeaderProto,
+    RouteProto,
+    SingleDocumentRequest,
+    StatusProto,
+    Struct,
+)
+from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.settings import Limits
+from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
+
+M = TypeVar("M")
+#: Up to here a float names every integer.
+_WHOLE = 2.0**53
+_MAX_TOLD = 3
+_UNBOUNDED = Limits(docs=2**63)
+
+
+class Asked(NamedTuple):
+    """What a request says. `docs` is a DocListProto's bytes, not yet read; `request_id` is "" where none came."""
+
+    endpoint: str
+    request_id: str
+    parameters: dict[str, Any]
+    target_executor: str
+    docs: bytes
+
+
+class Answer(NamedTuple):
+    """What an answer says: `results` are Jina's `__results__`, `trail` its routes."""
+
+    docs: Docs
+    parameters: dict[str, Any]
+    results: dict[str, Any]
+    trail: tuple[Step, ...]
+    request_id: str
+
+
+def read(raw: bytes) -> Any:
+    """A DataRequest of bytes.
+
+    Raises:
+        InvalidRequest: they are none.
+    """
+    try:
+        return DataRequest.FromString(raw)
+    except DecodeError as error:
+        raise InvalidRequest(f"not a DataRequestProto: {error}") from None
+
+
+def asked(message: Any) -> Asked:
+    """What a DataRequest, or a SingleDocumentRequest, asks for."""
+    header = message.header
+    endpoint = normalised(header.exec_endpoint) or "/default"
+    return Asked(endpoint, header.request_id, parameters_of(message), header.target_executor, _docs_of(message))
+
+
+def merged(messages: Any) -> list[Asked]:
+    """What each request of a DataRequestList asks for: those of several nodes that meet at a join."""
+    assert isinstance(messages, DataRequestList)
+    return [asked(message) for message in messages.requests]
+
+
+def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
+    """The call of an endpoint that a request means.
+
+    Raises:
+        InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
+    """
+    reader = codec(endpoint.input)
+    docs = reader.docs(wire(reader).read(asked.docs, limits))
+    return Call(endpoint.name, docs, asked.parameters, context, (), asked.target_executor)
+
+
+def answer(message: Any, result: Result) -> Any:
+    """The answer to a DataRequest: its header, parameters and routes, and what the result adds to them.
+
+    Raises:
+        ExecutorError: a value among the docs or the results has no place in one.
+    """
+    made = response(result, parameters_of(message), message.routes)
+    made.header.CopyFrom(message.header)
+    made.header.ClearField("status")
+    return made
+
+
+def response(result: Result, parameters: Mapping[str, Any], routes: Iterable[Any] = ()) -> Any:
+    """A DataRequest of a result and the request's parameters and routes; raises as `answer` does."""
+    given = {**parameters, "__results__": result.results} if result.results else parameters
+    try:
+        made = DataRequest(parameters=_struct(given), routes=[*routes, *map(_route, result.trail)])
+        made.data.docs = wire(result.docs.codec).write(result.docs.typed)
+    except JinaASGIError as error:
+        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+    return made
+
+
+def document(message: Any, docs: Docs) -> Any:
+    """One step of the answer to a SingleDocumentRequest.
+
+    Raises:
+        ExecutorError: as `answer`.
+    """
+    made = SingleDocumentRequest(header=message.header)
+    try:
+        made.document = wire(docs.codec).write_doc(docs.typed[0])
+    except JinaASGIError as error:
+        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+    return made
+
+
+def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
+    """The answer that tells of an error: the request itself, its docs among it, with a status.
+
+    Args:
+        message: the DataRequest or SingleDocumentRequest.
+        expose: also tell an Executor's own message, its exception's name and the stack.
+    """
+    made: Any = type(message)()
+    made.CopyFrom(message)
+    made.header.status.CopyFrom(status_of(error, expose=expose))
+    return made  # type: ignore[no-any-return]  # of the same class
+
+
+def status_of(error: BaseException, *, expose: bool = False) -> Any:
+    """The StatusProto of an error."""
+    status, body, headers = problem(error, expose=expose)
+    sentence = _sentence(body["detail"])
+    wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
+    told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
+    made = StatusProto(code=ERROR, description=sentence)
+    made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
+    made.exception.args.extend([sentence, orjson.dumps(told, default=repr).decode()])
+    made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
+    if expose:
+        made.exception.stacks.extend(traceback.format_exception(error))
+    return made
+
+
+def request(
+    endpoint: str, docs: Docs | None, parameters: Mapping[str, Any], *, request_id: str, target_executor: str = ""
+) -> Any:
+    """The DataRequest that asks for a call.
+
+    Raises:
+        InvalidDocs: a value among the docs has no place in it. InvalidRequest: nor has a parameter.
+    """
+    made = DataRequest(header=_header(endpoint, request_id, target_executor), parameters=_struct(parameters))
+    if docs is not None:
+        made.data.docs = wire(docs.codec).write(docs.typed)
+    return made
+
+
+def single(endpoint: str, docs: Docs, parameters: Mapping[str, Any], *, request_id: str) -> Any:
+    """The SingleDocumentRequest that asks for a stream; raises as `request` does."""
+    made = SingleDocumentRequest(header=_header(endpoint, request_id, ""), parameters=_struct(parameters))
+    made.document = wire(docs.codec).write_doc(docs.typed[0])
+    return made
+
+
+def answered(message: Any, codec: Codec) -> Answer:
+    """What an answer says.
+
+    Raises:
+        JinaASGIError: what its status says; InvalidDocs where its docs are not of the schema.
+    """
+    raise_for(message)
+    parameters = parameters_of(message)
+    found = parameters.get("__results__")
+    docs = codec.docs(wire(codec).read(_docs_of(message), _UNBOUNDED))
+    trail = tuple(map(_step, message.routes))
+    return Answer(docs, parameters, found if isinstance(found, dict) else {}, trail, message.header.request_id)
+
+
+def values(message: Any) -> list[dict[str, Any]]:
+    """The docs of an answer as dicts, where their class is not known; raises as `answered` does."""
+    raise_for(message)
+    return any_rows(_docs_of(message), _UNBOUNDED)
+
+
+def raise_for(message: Any) -> None:
+    """Raise what the status of an answer says, if that is an error.
+
+    Raises:
+        JinaASGIError: that error; of a server that is not ours, an ExecutorError with its description.
+    """
+    status = message.header.status
+    if status.code != ERROR:
+        return
+    exception = status.exception
+    try:
+        told = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
+    except orjson.JSONDecodeError:
+        told = None
+    if isinstance(told, dict) and isinstance(told.get("status"), int) and isinstance(told.get("error"), dict):
+        wait = told.get("retry_after", 1.0)
+        raise told_as(told["status"], told, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
+    raise ExecutorError(status.description, executor=exception.executor, raised=exception.name)
+
+
+def parameters_of(message: Any) -> dict[str, Any]:
+    """The parameters of a message; a number without a fraction is an int."""
+    return _mapping(message.parameters) if message.HasField("parameters") else {}
+
+
+def _docs_of(message: Any) -> bytes:
+    if isinstance(message, SingleDocumentRequest):
+        return framed(b"\x0a", message.document)
+    data = message.data
+    found: bytes = data.docs_bytes if data.WhichOneof("documents") == "docs_bytes" else data.docs
+    return found
+
+
+def _mapping(struct: Any) -> dict[str, Any]:
+    return {key: _value(value) for key, value in struct.fields.items()}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= _WHOLE else number
+    if kind == "struct_value":
+        return _mapping(value.struct_value)
+    if kind == "list_value":
+        return [_value(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _struct(parameters: Mapping[str, Any]) -> Any:
+    made = Struct()
+    if parameters:
+        try:
+            made.update(to_jsonable_python(dict(parameters), fallback=_number))
+        except (ValueError, TypeError, PydanticSerializationError) as error:
+            raise InvalidRequest(f"the parameters have no place in Jina's protobuf: {error}") from None
+    return made
+
+
+def _number(value: Any) -> Any:
+    """Numbers and arrays of numpy's, among parameters and results."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} is no JSON")
+
+
+def _header(endpoint: str, request_id: str, target_executor: str) -> Any:
+    header = HeaderProto(request_id=request_id, exec_endpoint=endpoint)
+    if target_executor:
+        header.target_executor = target_executor
+    return header
+
+
+def _route(step: Step) -> Any:
+    route = RouteProto(executor=step.name)
+    for stamp, moment in ((route.start_time, step.start), (route.end_time, step.end)):
+        stamp.seconds, stamp.nanos = int(moment), int(moment % 1 * 1e9)
+    if step.error is not None:
+        route.status.code, route.status.exception.name = ERROR, step.error
+    return route
+
+
+def _step(route: Any) -> Step:
+    start, end = (stamp.seconds + stamp.nanos / 1e9 for stamp in (route.start_time, route.end_time))
+    failed = route.status.code == ERROR
+    return Step(route.executor, start, end, (route.status.exception.name or "error") if failed else None)
+
+
+def _sentence(detail: Any) -> str:
+    """What a client is told of an error, as one sentence: the first of FastAPI's list, where it is one."""
+    if not isinstance(detail, list):
+        return str(detail)
+    told = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_TOLD]]
+    more = f" (and {len(detail) - _MAX_TOLD} more)" if len(detail) > _MAX_TOLD else ""
+    return "; ".join(told) + more
