@@ -15,6 +15,9 @@ except ImportError:
     from jina_asgi import Deployment, Executor, Flow, requests
 
 
+RUNS: list[int] = []
+
+
 class Text(BaseDoc):
     text: str = ""
 
@@ -79,6 +82,15 @@ class Model(Executor):
     def answer_dict(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
         return {"n": len(docs)}  # type: ignore[return-value]
 
+    @requests(on="/poison")
+    def poison(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
+        RUNS.append(1)
+        raise ValueError("poison")
+
+    @requests(on="/runs")
+    def runs(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
+        return DocList[Text]([Text(text=str(len(RUNS)))])
+
     @requests(on="/count")
     async def count(self, doc: Text, **kwargs) -> Text:
         for index in range(3):
@@ -87,9 +99,10 @@ class Model(Executor):
 
 if __name__ == "__main__":
     kind, port = sys.argv[1], int(sys.argv[2])
-    served = Deployment(uses=Model, name="model", port=port, host="127.0.0.1")
+    ours = {"reflection": True} if Deployment.__module__.startswith("jina_asgi") else {}
+    served = Deployment(uses=Model, name="model", port=port, host="127.0.0.1", **ours)
     if kind == "flow":
-        served = Flow(port=port, host="127.0.0.1").add(uses=Model, name="model")
+        served = Flow(port=port, host="127.0.0.1", **ours).add(uses=Model, name="model")
     with served:
         print("serving", flush=True)
         sys.stdin.read()
