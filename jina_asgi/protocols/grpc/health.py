@@ -27,7 +27,7 @@ class Health:
 
     def __init__(self, life: Lasting, services: Collection[str]) -> None:
         self._life, self._services = life, frozenset(("", *services))
-        self._told = asyncio.Event()
+        self._told, self._ending = asyncio.Event(), False
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The methods by their full names."""
@@ -36,8 +36,13 @@ class Health:
             f"/{SERVICE}/Watch": grpc.unary_stream_rpc_method_handler(self._watch),
         }
 
-    def changed(self) -> None:
-        """Serving begins, or ends: who watches is told at once."""
+    def begin(self) -> None:
+        """Serving begins, on this loop."""
+        self._told, self._ending = asyncio.Event(), False
+
+    def end(self) -> None:
+        """Serving ends: who watches is told at once, and watches no more."""
+        self._ending = True
         self._told.set()
 
     async def _check(self, raw: bytes, context: Any) -> bytes:
@@ -55,12 +60,11 @@ class Health:
             if status != told:
                 told = status
                 await context.write(HealthResponse(status=status).SerializeToString())
-            if self._life.leaving:
+            if self._ending:
                 return
             await self._next_look()
 
     async def _next_look(self) -> None:
-        self._told.clear()
         try:
             async with asyncio.timeout(_LOOK):
                 await self._told.wait()
@@ -68,7 +72,7 @@ class Health:
             return
 
     def _status(self) -> int:
-        return SERVING if self._life.ready else NOT_SERVING
+        return SERVING if self._life.ready and not self._ending else NOT_SERVING
 
 
 async def _service(raw: bytes, context: Any) -> str:

@@ -82,6 +82,7 @@ class GrpcServer:
         )
         server.add_generic_rpc_handlers((_Methods(self._handlers()),))
         self.port = self._listen(server)
+        self._health.begin()
         await server.start()
         self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
         self._life.follow(self._told)
@@ -106,10 +107,6 @@ class GrpcServer:
             ) from error
         return None if where.path else int(port)
 
-    def serving(self) -> None:
-        """What was loading has loaded: who watches is told."""
-        self._health.changed()
-
     def _told(self) -> None:
         """From any thread: serving is about to end."""
         loop = self._loop
@@ -119,7 +116,7 @@ class GrpcServer:
 
     def _drain(self) -> None:
         """No new requests; what is open is answered."""
-        self._health.changed()
+        self._health.end()
         self._services.drain()
         if self._server is not None and self._stopping is None:
             self._stopping = asyncio.create_task(self._server.stop(_LONG))
@@ -130,7 +127,7 @@ class GrpcServer:
         if server is None:
             return
         self._life.unfollow(self._told)
-        self._health.changed()
+        self._health.end()
         self._services.drain()
         await server.stop(grace)
         if self._stopping is not None:
