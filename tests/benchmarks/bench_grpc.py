@@ -67,7 +67,7 @@ async def asked(port: int, method: str, raw: bytes, callers: int, seconds: float
                     await ask(raw)
                     done += 1
 
-        await (caller_once(ask, raw, stream=stream))
+        await caller_once(ask, raw, stream=stream)
         began = time.perf_counter()
         end = began + seconds
         await asyncio.gather(*(caller() for _ in range(callers)))
@@ -81,6 +81,12 @@ async def caller_once(ask, raw: bytes, *, stream: bool) -> None:
             pass
     else:
         await ask(raw)
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has computed for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def started(python: Path | str, kind: str, port: int) -> subprocess.Popen:
@@ -118,13 +124,21 @@ def main() -> None:
     try:
         for name, (method, raw, callers, stream) in loads.items():
             rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+            costs: dict[str, list[float]] = {kind: [] for kind in kinds}
             for _ in range(options.rounds):
-                for kind in kinds:
-                    rates[kind].append(asyncio.run(asked(ports[kind], method, raw, callers, options.seconds, stream=stream)))
+                for kind, process in zip(kinds, running, strict=True):
+                    before = processor_time(process.pid)
+                    rates[kind].append(
+                        asyncio.run(asked(ports[kind], method, raw, callers, options.seconds, stream=stream))
+                    )
+                    spent = processor_time(process.pid) - before
+                    costs[kind].append(spent / (rates[kind][-1] * options.seconds))
             middle = {kind: statistics.median(found) for kind, found in rates.items()}
             told = ", ".join(f"{kind} {rate:.0f}/s" for kind, rate in middle.items())
             against = f"; {middle['ours'] / middle['jina']:.1f} x Jina" if "jina" in middle else ""
-            print(f"{name}: {told}: {middle['ours'] / middle['bare']:.2f} of bare{against}", flush=True)
+            cost = statistics.median(costs["bare"]) / statistics.median(costs["ours"])
+            ratio = f"{middle['ours'] / middle['bare']:.2f} of bare ({cost:.2f} by the server's processor time)"
+            print(f"{name}: {told}: {ratio}{against}", flush=True)
     finally:
         for process in running:
             os.killpg(process.pid, 9)

@@ -38,7 +38,13 @@ def whole(client):
     sent.inners = DocList[Inner]([Inner(vector=[[1.0], [2.0]])])
     [got] = client.post("/whole", DocList[Whole]([sent]), return_type=DocList[Whole])
     plain = [got.name, got.count, got.share, got.is_so, got.blob.hex(), got.words]
-    return [*plain, got.inner.vector.tolist(), got.inners[0].vector.tolist(), got.inners[0].vector.shape, got.id == sent.id]
+    return [
+        *plain,
+        got.inner.vector.tolist(),
+        got.inners[0].vector.tolist(),
+        got.inners[0].vector.shape,
+        got.id == sent.id,
+    ]
 
 
 def callbacks(client):
