@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +19,12 @@ from jina_asgi import Context, DefinitionError, Deployment, Executor, GRPCSideca
 from jina_asgi.codecs import codec
 from jina_asgi.errors import NotReady, TooLarge
 from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.protocols.grpc.channels import Channels, Dialling
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.grpc.messages import HealthRequest, HealthResponse, ReflectionRequest, ReflectionResponse
+from jina_asgi.protocols.grpc.remote import GrpcRemote
 from jina_asgi.protocols.protobuf.messages import DataRequest, JinaInfoProto
+from jina_asgi.testing import client
 from jina_asgi.types import Call
 from tests.serving import free_port
 
@@ -252,3 +257,72 @@ async def test_where_nobody_is_another_server_is_asked_and_none_is_no_answer() -
     with pytest.raises(NotReady, match="cannot connect"):
         async with GrpcRunner([gone]).lifespan():
             pass
+
+
+def certificate(folder: Path, name: str) -> tuple[str, str]:
+    """A certificate for localhost, which signs itself, and its key."""
+    key, made = folder / f"{name}.key", folder / f"{name}.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    return str(made), str(key)
+
+
+async def test_tls_is_spoken_to_who_trusts_it_and_to_clients_that_show_a_certificate(tmp_path: Path) -> None:
+    made, key = certificate(tmp_path, "server")
+    other, _ = certificate(tmp_path, "other")
+    shown = certificate(tmp_path, "client")
+    tls = {"ssl_certfile": made, "ssl_keyfile": key}
+
+    async def answers(sidecar: GRPCSidecar, **dialled: Any) -> bool:
+        channels = Channels([f"127.0.0.1:{sidecar.port}"], Dialling.of(**dialled))
+        try:
+            async with asyncio.timeout(5):
+                return await GrpcRemote(channels).ready()
+        except (NotReady, TimeoutError):
+            return False
+        finally:
+            await channels.close()
+
+    async with GRPCSidecar(Deployment(Model), **tls) as sidecar:
+        assert await answers(sidecar, tls=True, roots=made)
+        assert not await answers(sidecar, tls=True, roots=other)
+        assert not await answers(sidecar)
+    async with GRPCSidecar(Deployment(Model), **tls, ssl_clients=shown[0]) as sidecar:
+        assert await answers(sidecar, tls=True, roots=made, certificate=shown)
+        assert not await answers(sidecar, tls=True, roots=made)
+
+
+def test_a_deployment_with_a_certificate_of_its_own_is_trusted_by_its_own_client(tmp_path: Path) -> None:
+    made, key = certificate(tmp_path, "whoever")
+    with Deployment(Model, ssl_certfile=made, ssl_keyfile=key) as served:
+        assert ["HI"] == [doc.text for doc in served.post("/upper", [Text(text="hi")])]
+
+
+async def test_requests_of_grpc_and_of_http_are_one_batch() -> None:
+    sizes: list[int] = []
+    running, go = threading.Event(), threading.Event()
+
+    class Batched(Executor):
+        @requests(on="/upper")
+        def upper(self, docs: DocList[Text]) -> DocList[Text]:
+            sizes.append(len(docs))
+            running.set()
+            go.wait(10)
+            return docs
+
+    deployment, port = Deployment(Batched, uses_dynamic_batching={"/upper": {"preferred_batch_size": 2}}), free_port()
+    asgi = JinaASGI(deployment, grpc=f"127.0.0.1:{port}", wait_ready=True)
+    async with client(asgi) as http, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(POST)
+        first = ask(request("/upper"))
+        await asyncio.to_thread(running.wait, 10)
+        second = ask(request("/upper"))
+        third = asyncio.ensure_future(http.post("/upper", json={"data": [{"text": "b"}]}))
+        while deployment.runner.in_flight < 3:
+            await asyncio.sleep(0.01)
+        go.set()
+        assert 200 == (await third).status_code
+        assert await first
+        assert await second
+    assert [1, 2] == sizes

@@ -110,7 +110,8 @@ class Services:
 
     async def _endpoint_discovery(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
-            return discovery.described(await self._answering.known.loaded()).SerializeToString()
+            told = discovery.described(await self._answering.known.loaded())
+            return bytes(told.SerializeToString())
 
         return await self._told(found, "/-/endpoints", context)
 
