@@ -8,7 +8,7 @@ import warnings
 warnings.filterwarnings("ignore")
 
 from docarray import DocList
-from grpc_serves import Inner, Options, Text, Whole
+from grpc_serves import Inner, Options, Text, Whole  # type: ignore[import-not-found]  # run from this folder
 
 try:
     from jina import Client

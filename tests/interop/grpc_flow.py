@@ -6,8 +6,8 @@ import warnings
 warnings.filterwarnings("ignore")
 
 from docarray import DocList
-from grpc_asks import TEXTS, TWO, tell, texts, whole
-from grpc_serves import Text
+from grpc_asks import TEXTS, TWO, tell, texts, whole  # type: ignore[import-not-found]  # run from this folder
+from grpc_serves import Text  # type: ignore[import-not-found]  # as above
 from jina import Executor, Flow, requests
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from typing import Any
 
 warnings.filterwarnings("ignore")
 
@@ -64,7 +65,8 @@ class Model(Executor):
     @requests(on="/whole")
     def whole(self, docs: DocList[Whole], **kwargs) -> DocList[Whole]:
         for doc in docs:
-            doc.inner.vector = doc.inner.vector * 2
+            doubled: Any = doc.inner.vector * 2
+            doc.inner.vector = doubled
             doc.count += 1
         return docs
 

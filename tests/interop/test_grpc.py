@@ -68,7 +68,7 @@ OF_OURS = {"go on": ["fine", "good"], "all in one": ["250"], "no stream": "BadCl
 @contextmanager
 def running(python: str | Path, script: str, *words: str) -> Iterator[None]:
     """A program that serves until its input ends."""
-    own = {} if python == sys.executable else {"env": environment()}
+    own: dict[str, Any] = {} if python == sys.executable else {"env": environment()}
     process = subprocess.Popen(
         [str(python), str(HERE / script), *words],
         stdin=subprocess.PIPE,
@@ -120,7 +120,7 @@ def ask(jina_python: Path) -> Callable[..., dict[str, Any]]:
 
     def asked(port: int, *, by_jina: bool) -> dict[str, Any]:
         command = [str(jina_python if by_jina else sys.executable), str(HERE / "grpc_asks.py"), str(port)]
-        own = {"env": environment()} if by_jina else {}
+        own: dict[str, Any] = {"env": environment()} if by_jina else {}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **own)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith('["'))

@@ -186,7 +186,7 @@ class GrpcRemote:
             raise ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect") from error
 
     def _told(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
-        said = dict(trailers or ())
+        said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either
         message = details or code.name
         named = said.get("jina-asgi-error")
         if isinstance(named, str):
