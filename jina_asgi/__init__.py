@@ -25,7 +25,7 @@ from jina_asgi.executor import Executor, requests
 from jina_asgi.executor_yaml import Yaml as _Yaml
 from jina_asgi.flow import Flow
 from jina_asgi.monitoring import monitor
-from jina_asgi.plugin import JinaASGI, mount
+from jina_asgi.plugin import GRPCSidecar, JinaASGI, mount
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context
 
@@ -43,6 +43,7 @@ __all__ = [
     "ExecutorError",
     "ExecutorInputError",
     "Flow",
+    "GRPCSidecar",
     "InvalidDocs",
     "InvalidRequest",
     "JinaASGI",

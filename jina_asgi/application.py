@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.protocols.websocket import WebSocketApp
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import AppSettings
+from jina_asgi.sidecar import Sidecar
 from jina_asgi.source import Source
 from jina_asgi.types import Endpoint, Runner
 
@@ -34,6 +35,8 @@ class Application:
         self.home = self._table.home
         self._management = self._table.management
         self.websocket = WebSocketApp(lambda: self._table.served.apps, self.home, self.options)
+        #: What answers over gRPC, where that was asked for.
+        self.sidecar = None if options.grpc is None else Sidecar(options.grpc, options, self.home, self._table)
         self._app: ASGIApp = self._route
         if self.options.cors:
             origins = ["*"] if self.options.cors is True else self.options.cors
@@ -55,9 +58,19 @@ class Application:
         else:
             raise RuntimeError(f"it answers http, websocket and lifespan, and knows no {scope['type']!r}")
 
-    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
-        """The life of what is mounted here, for a host that composes lifespans itself."""
-        return self.home.lifespan(wait_ready=self.options.wait_ready)
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """The life of what is mounted here, for a host that composes lifespans itself.
+
+        Raises:
+            PortAlreadyUsed: somebody else listens where gRPC was to be answered.
+            ExecutorError: with `wait_ready`, the Executor failed to load.
+        """
+        async with AsyncExitStack() as stack:
+            if self.sidecar is not None:
+                await stack.enter_async_context(self.sidecar.lifespan())
+            await stack.enter_async_context(self.home.lifespan(wait_ready=self.options.wait_ready))
+            yield
 
     @property
     def endpoints(self) -> Mapping[str, EndpointApp]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jina_asgi._graph import Graph
 from jina_asgi.batching import batching_of
+from jina_asgi.clients.address import Address, address_of
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind
 from jina_asgi.runners.admission import Admission
@@ -45,23 +46,39 @@ def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -
 
 def _elsewhere(settings: DeploymentSettings) -> Runner:
     """breaker → the server at the address, or those at several, in turn."""
+    places = [address_of(url, None, settings.protocols[0], tls=settings.tls) for url in settings.urls]
+    protocols = {place.protocol for place in places}
+    if protocols == {"grpc"}:
+        return BreakerRunner(_elsewhere_by_grpc(places, settings), ", ".join(settings.urls))
+    if protocols != {"http"}:
+        raise DefinitionError(
+            f"{settings.name} is external at {', '.join(settings.urls)}: expected grpc or http, and one of them for all"
+        )
     from jina_asgi.protocols.http_client import HttpRunner  # with httpx
 
-    runners = list[Runner]()
-    for url in settings.urls:
-        scheme, _, rest = url.partition("://")
-        if scheme not in ("http", "https"):
-            raise DefinitionError(
-                f"{settings.name} is external at {url!r}, and {scheme} is not there yet; give protocol='http', or a host"
-                f" such as 'http://{rest}'"
-            )
-        secure = scheme == "https" or settings.tls
-        runner = HttpRunner(f"http{'s' if secure else ''}://{rest}", grace=settings.grace)
-        runners.append(BreakerRunner(runner, url))
+    runners: list[Runner] = [BreakerRunner(HttpRunner(place.url, grace=settings.grace), place.url) for place in places]
     if len(runners) == 1:
         return runners[0]
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     return ShardRunner(settings.name, runners, lambda _: False, no_reduce=True, admission=admission)
+
+
+def _elsewhere_by_grpc(places: Sequence[Address], settings: DeploymentSettings) -> Runner:
+    try:
+        from jina_asgi.protocols.grpc.channels import Dialling  # with grpcio, an extra
+        from jina_asgi.protocols.grpc.client import GrpcRunner
+    except ImportError as error:
+        raise DefinitionError(
+            f"{settings.name} is external over gRPC, which needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})"
+        ) from error
+    dialling = Dialling.of(
+        tls=any(place.tls for place in places),
+        roots=settings.verify or True,
+        options=settings.grpc_channel_options,
+        compression=settings.compression,
+    )
+    targets = [place.target for place in places]
+    return GrpcRunner(targets, dialling=dialling, metadata=settings.grpc_metadata, grace=settings.grace)
 
 
 def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Runner:

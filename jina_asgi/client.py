@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from jina_asgi.clients.address import address_of
@@ -11,8 +12,6 @@ from jina_asgi.settings import ClientSettings
 if TYPE_CHECKING:
     from jina_asgi.clients.asynchronous import AsyncClient
     from jina_asgi.clients.sync import SyncClient
-
-_INSTEAD = {"grpc": "pip install 'jina-asgi[grpc]' will bring gRPC, which is not there yet"}
 
 
 @overload
@@ -67,14 +66,14 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
         options: those of `ClientSettings`: `headers`, `verify`, `proxy`, and Jina's that change nothing here.
 
     Raises:
-        NotSupportedError: a protocol that is not there yet.
+        NotSupportedError: the extra is missing that the protocol needs.
         DefinitionError: an address, or an option, that is none.
     """
     address = address_of(host, port, "http" if app is not None else protocol, tls=tls)
-    if address.protocol in _INSTEAD:
+    if address.protocol == "grpc" and find_spec("grpc") is None:
         raise NotSupportedError(
-            f"Client(protocol={address.protocol!r}): {_INSTEAD[address.protocol]}; pass protocol='http', or a host such"
-            " as 'http://127.0.0.1:8000'"
+            "Client(protocol='grpc') needs the extra grpc: pip install 'jina-asgi[grpc]'; or pass protocol='http', or a"
+            " host such as 'http://127.0.0.1:8000'"
         )
     settings = ClientSettings.of(options)
     if asyncio:

@@ -116,7 +116,7 @@ class Management:
         deployment = {"state": self._home.state, **figures}
         with suppress(NotReady):
             deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
-        await send_json(send, 200, {"versions": _versions(), "deployments": {self._source.name: deployment}})
+        await send_json(send, 200, {"versions": versions(), "deployments": {self._source.name: deployment}})
 
     async def _described(self, scope: Scope, send: Send) -> None:
         """The endpoints as a Runner on the other side of the wire has them."""
@@ -125,7 +125,7 @@ class Management:
 
     async def _status(self, scope: Scope, send: Send) -> None:
         """Jina's shape; versions only, never the environment."""
-        await send_json(send, 200, {"jina": {"jina": _versions()["jina-asgi"], **_versions()}, "envs": {}})
+        await send_json(send, 200, {"jina": {"jina": versions()["jina-asgi"], **versions()}, "envs": {}})
 
     async def _dry_run(self, scope: Scope, send: Send) -> None:
         self._home.start()
@@ -158,7 +158,8 @@ def without_body(send: Send) -> Send:
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this library, and of what it stands on."""
     return {name: _version(name) for name in _PACKAGES} | {
         "python": platform.python_version(),
         "platform": platform.system(),

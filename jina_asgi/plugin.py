@@ -1,11 +1,11 @@
-"""JinaASGI, the ASGI application that users make, and `mount`, which puts one into an app that exists already."""
+"""What users make of a source: JinaASGI, the ASGI application; GRPCSidecar, gRPC alone; `mount`, into an app that exists."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from os import PathLike
-from typing import Any, overload
+from typing import Any, Self, overload
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from starlette.routing import Mount, Route
@@ -16,7 +16,7 @@ from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.protocols.wsgi import WsgiApp
-from jina_asgi.settings import AppSettings
+from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.source import Source
 from jina_asgi.sources import source_of
 
@@ -40,7 +40,7 @@ class JinaASGI(Application):
     Args:
         source: what answers.
         options: those of `AppSettings`: `auth`, `limits`, `cors`, `startup_wait`, `wait_ready`, `expose_errors`,
-            `title`, `description`, `version`.
+            `title`, `description`, `version`, `grpc`.
 
     Raises:
         DefinitionError: a source that is none; an option that does not exist (it names the nearest) or does not fit.
@@ -60,6 +60,59 @@ class JinaASGI(Application):
     def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
         """ASGI 3, or with two arguments WSGI."""
         return self.wsgi(scope, receive) if send is None else super().__call__(scope, receive, send)
+
+
+class GRPCSidecar:
+    """A Deployment or a Flow (or an Executor class) answered over gRPC alone, in Jina's protocol, while `async with` lasts.
+
+        async with GRPCSidecar(Deployment(uses=Model), "127.0.0.1:50051") as sidecar:
+            ...
+
+    Beside HTTP use `JinaASGI(source, grpc="127.0.0.1:50051")`. Both listen in the process that enters their lifespan.
+
+    Args:
+        source: what answers.
+        bind: "host:port" (0: a free one), or "unix:/path".
+        options: those of `JinaASGI`, and those of gRPC: `reflection`, `ssl_certfile`, `ssl_keyfile`, `ssl_clients`,
+            `insecure_bind`, `compression`, `options`.
+
+    Raises:
+        DefinitionError: a source, an address or an option that is none; the extra `grpc` is missing.
+    """
+
+    def __init__(self, source: AnySource, bind: str = "127.0.0.1:0", **options: Any) -> None:
+        own = {name: options.pop(name) for name in list(options) if name in GrpcSettings.model_fields}
+        settings = AppSettings.of({"wait_ready": True, **options, "grpc": {**own, "bind": bind}})
+        self._application = Application(as_source(source), settings)
+        self._lives: list[AbstractAsyncContextManager[None]] = []
+
+    @property
+    def port(self) -> int | None:
+        """Where it listens; None for a Unix socket, and before it does."""
+        sidecar = self._application.sidecar
+        return None if sidecar is None else sidecar.port
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer."""
+        return self._application.home.ready
+
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
+        """Loads and answers on entering; finishes what runs on leaving. For a host that composes lifespans itself.
+
+        Raises:
+            PortAlreadyUsed: somebody else listens there. ExecutorError: the Executor failed to load.
+        """
+        return self._application.lifespan()
+
+    async def __aenter__(self) -> Self:
+        life = self.lifespan()
+        await life.__aenter__()
+        self._lives.append(life)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._lives.pop().__aexit__(*raised)  # type: ignore[arg-type]  # the three of them, or None
 
 
 def mount(app: Any, path: str, source: AnySource, **options: Any) -> JinaASGI:

@@ -6,6 +6,7 @@ served from the plan and from the small facts (`TensorType`, `Container`) collec
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
 import typing
@@ -60,6 +61,28 @@ with warnings.catch_warnings():
         embedding: AnyTensor | None = None
         tags: dict[str, Any] = {}
         scores: dict[str, Any] | None = None
+
+
+def legacy_schema_of_jina() -> dict[str, Any]:
+    """The JSON Schema of Jina's own class of such documents, to the letter: its gateways know them by that alone.
+
+    As pydantic 2.9 writes it there.
+    """
+    from docarray.documents.legacy import LegacyDocument as Legacy  # with every document class of docarray's
+
+    own, jinas = "LegacyDocument", "LegacyDocumentJina"
+    properties = schema_of(LegacyDocument).json_schema["$defs"][own]["properties"]
+    described = (inspect.getdoc(Legacy) or "").replace(f"the {own}.", f"the {jinas}.")
+    told = {"title": jinas, "type": "object", "properties": _said_as_jina(properties), "description": described}
+    return {"$defs": {jinas: told}, "$ref": f"#/$defs/{jinas}"}
+
+
+def _said_as_jina(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {key: _said_as_jina(value) for key, value in schema.items() if key != "additionalProperties"}
+    if isinstance(schema, list):
+        return [_said_as_jina(item) for item in schema]
+    return "#/$defs/LegacyDocumentJina" if schema == "#/$defs/LegacyDocument" else schema
 
 
 def is_document(annotation: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A Deployment or a Flow served by uvicorn in a thread of this process: Jina's `with flow:` and `flow.block()`."""
+"""A Deployment or a Flow served in a thread of this process: Jina's `with flow:` and `flow.block()`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from jina_asgi.errors import DefinitionError
-from jina_asgi.excepts import NotSupportedError
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
 
 if TYPE_CHECKING:
     from jina_asgi.clients.sync import SyncClient
-    from jina_asgi.uvicorn_thread import UvicornThread, Waitable
+    from jina_asgi.serving_thread import ServingThread, Waitable
 
 
 class Served(Source):
@@ -24,7 +22,7 @@ class Served(Source):
 
     def __init__(self) -> None:
         super().__init__()
-        self._server: UvicornThread | None = None
+        self._server: ServingThread | None = None
 
     @property
     @abstractmethod
@@ -40,25 +38,21 @@ class Served(Source):
         """Load, and answer on a port from now on, in a thread; returns when it does.
 
         Raises:
-            NotSupportedError: the protocol is not there yet; name "http" or "websocket".
+            DefinitionError: an extra is missing that a protocol needs.
             PortAlreadyUsed: somebody else listens there. Whatever loading raises.
         """
         if self._server is not None:
-            raise RuntimeError(f"{self.name} is served already, at {self._server.url}")
-        if "grpc" in self.serving.protocols:
-            raise NotSupportedError(
-                f"{self.name} was to be served by 'grpc': gRPC is not there yet; give protocol='http' or 'websocket'"
-            )
-        try:
-            from jina_asgi.uvicorn_thread import UvicornThread  # with uvicorn and httpx
-        except ImportError as error:
-            raise DefinitionError(f"serving needs uvicorn: pip install 'jina-asgi[gunicorn]' ({error})") from error
-        server = UvicornThread(self, self.serving, self.grace)
+            raise RuntimeError(f"{self.name} is served already, at {self._server.urls[0]}")
+        from jina_asgi.serving_thread import ServingThread  # with httpx
+
+        server = ServingThread(self, self.serving, self.grace)
         server.start()
         self._server = server
         if not self.serving.quiet:
             where = ", ".join(self._server.urls)  # which may have been chosen just now
-            print(f"{self.name} answers at {where} (its documentation: {self._server.url}/docs)", flush=True)  # noqa: T201  # as Jina does
+            page = self._server.documentation
+            shown = "" if page is None else f" (its documentation: {page})"
+            print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
         return self
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from jina_asgi import Client, Deployment, JinaASGI, mount
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.responses import Header, Response, Status
 from jina_asgi.errors import DefinitionError, ExecutorInputError, NotReady, ReplicaDied, UnknownEndpoint
-from jina_asgi.excepts import BadClient, BadClientCallback, BadClientInput, BadServer, NotSupportedError
+from jina_asgi.excepts import BadClient, BadClientCallback, BadClientInput, BadServer
 from jina_asgi.testing.executors import NoDefault
 from tests.client_doubles import Failing, Model, Options, Text
 from tests.serving import Serving, free_port
@@ -387,13 +387,10 @@ def test_a_closed_client_opens_again(client: Any) -> None:
     client.close()
 
 
-@pytest.mark.parametrize("protocol", ["grpc", None])
-def test_a_protocol_that_is_not_there_yet_is_never_silently_another(protocol: str | None) -> None:
-    options: dict[str, Any] = {} if protocol is None else {"protocol": protocol}
-    with pytest.raises(NotSupportedError, match=r"pass protocol='http'"):
-        Client(port=1, **options)
-    with pytest.raises(NotSupportedError, match="jina-asgi\\[grpc\\]"):
-        Client("grpc://models:1", protocol="http")
+def test_grpc_is_the_default_and_a_scheme_goes_before_it() -> None:
+    assert "grpc" == Client(port=1).address.protocol
+    assert "grpc" == Client("grpc://models:1", protocol="http").address.protocol
+    assert "http" == Client("http://models:1").address.protocol
 
 
 def test_an_option_that_is_none_is_named_with_the_nearest() -> None:

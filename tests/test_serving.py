@@ -18,7 +18,7 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Client, DefinitionError, Deployment, Executor, Flow, requests
-from jina_asgi.excepts import NotSupportedError, PortAlreadyUsed
+from jina_asgi.excepts import PortAlreadyUsed
 from tests.cli.conftest import environment
 from tests.serving import bound, free_port
 
@@ -95,10 +95,22 @@ def test_each_protocol_has_its_port_and_all_of_them_answer() -> None:
         client.close()
 
 
-@pytest.mark.parametrize("protocol", ["grpc", ["grpc", "http"]])
-def test_what_is_not_there_yet_is_refused(protocol: Any) -> None:
-    with pytest.raises(NotSupportedError, match="give protocol='http'"):
-        Deployment(Parrot, protocol=protocol).start()
+@pytest.mark.parametrize("protocol", ["grpc", ["grpc", "http"], ["websocket", "grpc"]], ids=str)
+def test_it_is_served_over_grpc_alone_and_beside_others(protocol: Any) -> None:
+    with Deployment(Parrot, protocol=protocol) as served:
+        assert ["HI"] == shout(served)
+        assert served.is_flow_ready()
+        for spoken, port in zip(served.serving.protocols, served.ports, strict=True):
+            if spoken != "websocket":
+                with Client(port=port, protocol=spoken) as asked:
+                    assert ["HI"] == [doc.text for doc in asked.post("/shout", [Text(text="hi")])]
+
+
+def test_a_port_of_grpc_that_is_in_use_is_refused() -> None:
+    with bound() as taken:
+        taken.listen()
+        with pytest.raises(PortAlreadyUsed, match="in use"):
+            Deployment(Parrot, port=taken.getsockname()[1]).start()
 
 
 def test_what_an_executor_raises_is_raised_by_start() -> None:

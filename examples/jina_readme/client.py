@@ -4,7 +4,7 @@ from docarray import DocList
 from executor import Generation, Prompt
 from jina import Client
 
-client = Client(port=12345, protocol="http")
+client = Client(port=12345)
 prompt = Prompt(text="A lighthouse at night,")
 answers = client.post(on="/", inputs=[prompt], return_type=DocList[Generation])
 print(answers[0].text)

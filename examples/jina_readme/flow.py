@@ -5,8 +5,6 @@ from jina import Flow
 from text_to_image import TextToImage
 
 if __name__ == "__main__":
-    flow = (
-        Flow(port=12345, protocol="http").add(uses=StableLM, timeout_ready=-1).add(uses=TextToImage, timeout_ready=-1)
-    )
+    flow = Flow(port=12345).add(uses=StableLM, timeout_ready=-1).add(uses=TextToImage, timeout_ready=-1)
     with flow:
         flow.block()

@@ -6,7 +6,7 @@ from executor import Prompt
 from jina import Client
 from PIL import Image
 
-client = Client(port=12345, protocol="http")
+client = Client(port=12345)
 prompt = Prompt(text="A lighthouse at night,")
 pictures = client.post(on="/", inputs=[prompt], return_type=DocList[ImageDoc])
 Image.fromarray(pictures[0].tensor).save("lighthouse.png")

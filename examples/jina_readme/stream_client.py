@@ -7,7 +7,7 @@ from streaming import Piece, Question
 
 
 async def main():
-    client = Client(port=12345, protocol="http", asyncio=True)
+    client = Client(port=12345, asyncio=True)
     question = Question(prompt="The capital of France is", max_tokens=8)
     async for piece in client.stream_doc(on="/stream", inputs=question, return_type=Piece):
         print(repr(piece.generated_text))

@@ -36,5 +36,5 @@ class TokenStreamer(Executor):
 
 
 if __name__ == "__main__":
-    with Deployment(uses=TokenStreamer, port=12345, protocol="http") as dep:
+    with Deployment(uses=TokenStreamer, port=12345) as dep:
         dep.block()

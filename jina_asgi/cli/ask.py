@@ -1,4 +1,4 @@
-"""`jina-asgi ping` and `jina-asgi client`: ask a server, ours or a real Jina's, over HTTP."""
+"""`jina-asgi ping` and `jina-asgi client`: ask a server, ours or a real Jina's: over gRPC, or as the host's scheme says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import orjson
 from pydantic import create_model
 
 from jina_asgi.client import Client
-from jina_asgi.clients.address import address_of
+from jina_asgi.clients.address import Address, address_of
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
 
@@ -34,15 +34,20 @@ _PAUSE = 1.0  # seconds between two attempts, as Jina has it
 def ping(target: str, host: str, timeout: int, attempts: int, min_successful_attempts: int) -> int:
     """Ask whether an Executor, a gateway or a whole Flow at HOST[:PORT] can answer; exits with 1 where it cannot.
 
+    Over gRPC; a scheme, as in http://HOST:PORT, says otherwise.
+
     \b
     jina-asgi ping executor 127.0.0.1:8080
     jina-asgi ping flow http://models:8000/search --attempts 5 --min-successful-attempts 3
     """
-    url = _url(host)
+    address = address_of(host, None, "grpc")
+    if address.protocol == "websocket":
+        raise NotSupportedError(f"{host}: a WebSocket is not pinged; name its HTTP port, http://host:port")
+    url = address.url if address.protocol == "http" else f"grpc://{address.target}"
     good = 0
     for attempt in range(attempts):
         began = time.perf_counter()
-        problem = _problem(url, target, timeout / 1000)
+        problem = _problem(address, target, timeout / 1000)
         good += not problem
         word = problem or f"ready in {(time.perf_counter() - began) * 1000:.1f} ms"
         click.echo(f"{target} at {url}: {word} ({attempt + 1} of {attempts})")
@@ -54,15 +59,17 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
     return 1
 
 
-def _url(host: str) -> str:
-    address = address_of(host, None, "http")
-    if address.protocol != "http":
-        raise NotSupportedError(f"{host}: {address.protocol} is not there yet; name its HTTP port, http://host:port")
-    return address.url
-
-
-def _problem(url: str, target: str, timeout: float) -> str:
+def _problem(address: Address, target: str, timeout: float) -> str:
     """Why the server cannot answer; nothing where it can."""
+    if address.protocol == "grpc":
+        try:
+            from jina_asgi.protocols.grpc import ping  # with grpcio, an extra
+        except ImportError as error:
+            raise NotSupportedError(
+                f"gRPC needs the extra grpc: pip install 'jina-asgi[grpc]'; for HTTP name the scheme, http://... ({error})"
+            ) from error
+        return ping.problem(address.target, whole=target == "flow", timeout=timeout, tls=address.tls)
+    url = address.url
     try:
         with httpx.Client(timeout=timeout, trust_env=False) as http:
             if target == "flow":
@@ -101,6 +108,8 @@ def client(
 ) -> None:
     """Ask an endpoint of the server at HOST, and print what it answers, one document a line.
 
+    Over gRPC; a scheme, as in http://HOST:PORT, says otherwise.
+
     \b
     jina-asgi client localhost:12345 --on /encode --data '{"text": "hi"}'
     cat docs.jsonl | jina-asgi client http://localhost:8000/lm --on /encode --data -
@@ -109,7 +118,7 @@ def client(
     given = _object("--parameters", parameters) if parameters is not None else None
     headers = dict(_header(text) for text in header)
     options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    with Client(host, protocol="http", headers=headers) as asked:
+    with Client(host, headers=headers) as asked:
         if stream:
             if [len(docs) for docs in requests] != [1]:
                 raise DefinitionError(f"--stream takes one document as --data, got {sum(map(len, requests))}")

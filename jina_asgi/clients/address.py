@@ -30,6 +30,11 @@ class Address:
     prefix: str = ""
 
     @property
+    def target(self) -> str:
+        """The server as gRPC writes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The prefix of the endpoints as a URL of HTTP."""
         host = f"[{self.host}]" if ":" in self.host else self.host

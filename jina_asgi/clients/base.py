@@ -41,8 +41,7 @@ class BaseClient:
             if found is None:
                 for other in [other for other in self._connections if other.is_closed()]:
                     del self._connections[other]
-                over = self.address.protocol
-                found = Connection(self.address.url, self._settings, self._app, over=over)
+                found = Connection(self.address, self._settings, self._app)
                 self._connections[loop] = found
             return found
 

@@ -8,12 +8,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import httpx
 from pydantic import BaseModel
 
 from jina_asgi.clients._retries import may_repeat
+from jina_asgi.clients.address import Address
 from jina_asgi.clients.posts import Question
 from jina_asgi.clients.responses import NOTHING, Header, Response, Status, codec_of, raised, status_of
 from jina_asgi.codecs import Codec, codec
@@ -22,6 +23,7 @@ from jina_asgi.excepts import BadClientInput
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.in_process import ASGITransport
 from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
+from jina_asgi.protocols.remote_runner import Far
 from jina_asgi.settings import ClientSettings
 from jina_asgi.types import EMPTY, Endpoint, resolve
 
@@ -31,32 +33,16 @@ class Connection:
 
     def __init__(
         self,
-        url: str,
+        address: Address,
         settings: ClientSettings,
         app: Any = None,
         *,
-        over: str = "http",
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._http = httpx.AsyncClient(
-            transport=None if app is None else ASGITransport(app),
-            timeout=TIMEOUT,
-            limits=LIMITS,
-            headers=settings.headers,
-            verify=settings.verify,
-            trust_env=settings.proxy,
-        )
-        self._remote, self._draw = self._remote_at(url, settings, over), draw
+        self._remote, self._http = _Connected.to(address, settings, app)
+        self._draw = draw
         self._served: Served | None = None
         self._describing = asyncio.Lock()
-
-    def _remote_at(self, url: str, settings: ClientSettings, over: str) -> Remote:
-        if over == "http":
-            return Remote(self._http, url)
-        from jina_asgi.protocols.websocket_remote import SocketRemote  # where it is asked for
-        from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
-
-        return SocketRemote(self._http, url, dialler(verify=settings.verify, proxy=settings.proxy))
 
     async def ask(self, docs: list[BaseModel], question: Question) -> Response:
         """One request, as often as its retries say; an error is in the response.
@@ -102,9 +88,9 @@ class Connection:
             if question.parameters and endpoint.name in served.by_get:
                 raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
             asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question))
-            async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as values:
-                async for value in values:
-                    yield question.returns.read_doc(value)
+            async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as steps:
+                async for answer in steps:
+                    yield question.returns.read(answer)[0]
         except JinaASGIError as error:
             raise raised(_failed(question, [doc], identity, error, writer)) from error
 
@@ -118,7 +104,8 @@ class Connection:
     async def close(self) -> None:
         """Close what is connected."""
         await self._remote.close()
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
     async def _known(self, headers: Mapping[str, str]) -> Served:
         """What the server serves, asked for once."""
@@ -134,6 +121,43 @@ class Connection:
             known = ", ".join(served.endpoints) or "none"
             raise UnknownEndpoint(f"{self._remote.name} has neither it nor '/default'; it has {known}")
         return endpoint
+
+
+class _Connected(NamedTuple):
+    """What a Client's calls are sent to, and what has to be closed after it."""
+
+    remote: Far
+    http: httpx.AsyncClient | None = None
+
+    @classmethod
+    def to(cls, address: Address, settings: ClientSettings, app: Any) -> Self:
+        """A server's address, or an application in this process."""
+        if address.protocol == "grpc":
+            from jina_asgi.protocols.grpc.channels import Channels, Dialling  # with grpcio, an extra
+            from jina_asgi.protocols.grpc.remote import GrpcRemote
+
+            dialling = Dialling.of(
+                tls=address.tls,
+                roots=settings.verify,
+                certificate=settings.cert,
+                options=settings.grpc_channel_options,
+                compression=settings.compression,
+            )
+            return cls(GrpcRemote(Channels([address.target], dialling), settings.headers))
+        http = httpx.AsyncClient(
+            transport=None if app is None else ASGITransport(app),
+            timeout=TIMEOUT,
+            limits=LIMITS,
+            headers=settings.headers,
+            verify=settings.verify,
+            trust_env=settings.proxy,
+        )
+        if address.protocol == "http":
+            return cls(Remote(http, address.url), http)
+        from jina_asgi.protocols.websocket_remote import SocketRemote  # where it is asked for
+        from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
+
+        return cls(SocketRemote(http, address.url, dialler(verify=settings.verify, proxy=settings.proxy)), http)
 
 
 def _deadline(question: Question) -> float | None:

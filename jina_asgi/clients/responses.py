@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
-from jina_asgi.protocols.bodies import MSGPACK
+from jina_asgi.protocols.bodies import JSON
 from jina_asgi.protocols.remote import Answer
 from jina_asgi.types import Schema
 
@@ -172,10 +172,6 @@ class ReturnType:
             wanted = "msgpack" if self.codec is None else self.codec.schema.name
             raise BadClient(f"the answer does not fit return_type ({wanted}): {why}") from error
 
-    def read_doc(self, value: Any) -> Any:
-        """One document of a stream; raises as `read`."""
-        return self.read(Answer([value], "application/json", {}, {}))[0]
-
     def parts(self, docs: Any) -> Sequence[Any]:
         """The docs of one answer, as `listed` takes those of several."""
         found: Sequence[Any] = docs
@@ -205,7 +201,7 @@ class ArrayType(ReturnType):
             BadClient: its documents have no tensor, or several, or tensors of several shapes.
         """
         try:
-            of = np.ndarray if answer.media == MSGPACK else list  # what a tensor is read as
+            of = list if answer.media == JSON else np.ndarray  # what a tensor is read as
             columns = answer.columns if answer.columns is not None else _columns(answer.values())
             found = {name: array for name, column in columns.items() if (array := _array(column, of)) is not None}
         except (InvalidDocs, ValueError) as error:

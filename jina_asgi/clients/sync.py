@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from functools import partialmethod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
@@ -17,6 +17,9 @@ from jina_asgi.clients.posts import Callback, Handling, Question
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import answers
 from jina_asgi.loop_thread import LoopThread, loop_thread
+
+if TYPE_CHECKING:
+    from jina_asgi.clients.asynchronous import AsyncClient
 
 _END: Any = object()
 
@@ -171,6 +174,12 @@ class SyncClient(BaseClient):
         return thread.run(connection.ready(dict(options.get("headers") or {})))
 
     dry_run = is_flow_ready
+
+    def asynchronous(self) -> AsyncClient:
+        """An asynchronous Client of the same server."""
+        from jina_asgi.clients.asynchronous import AsyncClient
+
+        return AsyncClient(self.address, self._settings, prefetch=self._prefetch, app=self._app)
 
     def _there(self) -> tuple[LoopThread, Connection]:
         """The loop that requests run on, and the connection there; both anew in a process that was forked."""

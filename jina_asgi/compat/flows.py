@@ -6,7 +6,6 @@ from asyncio import to_thread
 from typing import Any, Self
 
 from jina_asgi import flow
-from jina_asgi.client import Client
 from jina_asgi.clients.asynchronous import AsyncClient
 
 
@@ -32,9 +31,9 @@ class AsyncFlow(Flow):
         Raises:
             RuntimeError: none does.
         """
-        url = super().client.address.url
-        if self._asking is None or self._asking.address.url != url:
-            self._asking = Client(url, asyncio=True, verify=self.serving.ssl_certfile or True)
+        asked = super().client
+        if self._asking is None or self._asking.address != asked.address:
+            self._asking = asked.asynchronous()
         return self._asking
 
     async def is_flow_ready(self, **options: Any) -> bool:  # type: ignore[override]  # as the Client's own

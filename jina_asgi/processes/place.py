@@ -43,15 +43,15 @@ class Instance:
     started: int | None = None
 
 
-def instance() -> Instance:
+def instance(*, named: bool = True) -> Instance:
     """The server instance that this process belongs to.
 
-    In this order: the one that `JINA_ASGI_POOL` names; gunicorn's arbiter; the process that started this one by
+    In this order: with `named`, the one that `JINA_ASGI_POOL` names; gunicorn's arbiter; the process that started this one by
     multiprocessing (uvicorn, hypercorn and granian with several workers); this process.
     """
-    named = os.environ.get("JINA_ASGI_POOL")
-    if named:
-        return Instance(f"pool-{named}")
+    name = os.environ.get("JINA_ASGI_POOL")
+    if named and name:
+        return Instance(f"pool-{name}")
     parent = multiprocessing.parent_process()
     pid = _arbiter() or (parent.pid if parent is not None else None) or os.getpid()
     start = started(pid)

@@ -1,66 +1,29 @@
 """HTTP's asking half: a Runner whose work is done by a server at a URL.
 
-The server may be any of this library's applications, at the root or behind a prefix, or a real Jina. It gives its own
-places in the queue and keeps its own deadlines; here a call is sent, and ended where its caller ends.
+The server may be any of this library's applications, at the root or behind a prefix, or a real Jina.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import httpx
 
-from jina_asgi._wire_heads import agreed
-from jina_asgi.codecs import codec
-from jina_asgi.errors import DefinitionError, InvalidDocs, NotReady, ProtocolError, UnknownEndpoint
-from jina_asgi.protocols.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Asked, Remote, Served
-from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
-
-#: Headers of a caller that are about its own connection or body, or that are secrets between it and us.
-_KEPT_BACK = frozenset(
-    "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect host"
-    " keep-alive proxy-authorization proxy-connection te trailer transfer-encoding upgrade x-request-timeout".split()
-)
+from jina_asgi.errors import DefinitionError
+from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Remote
+from jina_asgi.protocols.remote_runner import RemoteRunner
+from jina_asgi.types import Endpoint
 
 
-class _Place:
-    """A ticket that holds nothing: the server gives places when a call arrives there."""
-
-    def close(self) -> None:
-        return
-
-
-_PLACE = _Place()
-
-
-class _Open:
-    """One open call: the task that waits in it now, or the steps of a stream that nobody waits in."""
-
-    __slots__ = ("steps", "stopped", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[Any] | None = None
-        self.steps: AsyncGenerator[Any, None] | None = None
-        self.stopped = False
-
-
-class HttpRunner:
-    """The endpoints of a server, as a Runner.
-
-    They come from the server, without classes, so that typed docs are dicts. A caller's headers go along, without its
-    credentials: those for the server belong to `http`.
+class HttpRunner(RemoteRunner):
+    """The endpoints of a server, as a Runner; credentials for the server belong to `http`.
 
     Args:
         url: the prefix of the server's endpoints, such as "http://models:8000/lm".
         http: the client to ask with, open and closed by whoever made it.
         transport: what the client that is otherwise made for each lifespan sends through.
-        endpoints: the server's endpoints with their classes; they are then known before the lifespan starts.
-        grace: how long leaving the lifespan waits for open calls, in seconds.
-        startup_timeout: how long entering it waits for the server's description, in seconds.
+        endpoints, grace, startup_timeout: as of `RemoteRunner`.
 
     Raises:
         DefinitionError: a URL that is none of HTTP's.
@@ -78,88 +41,16 @@ class HttpRunner:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise DefinitionError(f"{type(self).__name__}({url!r}): expected a URL such as 'http://models:8000/lm'")
+        super().__init__(url, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
         self._url, self._http, self._transport = url, http, transport
-        self._given, self._endpoints = endpoints, endpoints
-        self._grace, self._startup_timeout = grace, startup_timeout
-        self._remote: Remote | None = None
-        self._served = Served({}, ours=True)
-        self._open: set[_Open] = set()
-        self._leaving = False
-        self._idle: asyncio.Event | None = None
-
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """The endpoints of the server.
-
-        Raises:
-            NotReady: never connected, and none were given.
-        """
-        if self._endpoints is None:
-            raise NotReady(f"the endpoints of {self._url} are known once the lifespan has started")
-        return self._endpoints
-
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        self._asking()
-        return _PLACE
-
-    async def call(self, call: Call, /) -> Result:
-        remote, endpoint, asked = self._find(call)
-        if endpoint.kind == "stream":
-            raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
-        opened = _Open()
-        with self._opened(opened), self._waiting(opened, call):
-            answer = await remote.ask(asked, media=MSGPACK if self._served.ours else JSON)
-        results = answer.parameters.get("__results__")
-        return Result(answer.docs(codec(endpoint.output)), results if isinstance(results, dict) else {})
-
-    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        remote, endpoint, asked = self._find(call)
-        reader, opened = codec(endpoint.output), _Open()
-        if endpoint.kind != "stream":
-            for doc in (await self.call(call)).docs.typed:
-                yield reader.docs([doc])
-            return
-        opened.steps = remote.events(asked, get=endpoint.name in self._served.by_get)
-        with self._opened(opened):
-            try:
-                while True:
-                    with self._waiting(opened, call):
-                        value = await anext(opened.steps, None)
-                    if value is None:
-                        break
-                    yield reader.docs(reader.read([value]))
-            except GeneratorExit:
-                call.context.cancelled = True
-                raise
-            finally:
-                await opened.steps.aclose()
-            if opened.stopped:
-                raise self._stopped()
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        if self._remote is not None:
-            raise NotReady(f"a lifespan of this Runner of {self._url} is open already")
-        async with self._client() as http, self._reached(http) as remote:
-            try:
-                async with asyncio.timeout(self._startup_timeout):
-                    self._served = await remote.served()
-            except TimeoutError as error:
-                raise NotReady(f"{remote.name} did not say within {self._startup_timeout} s what it serves") from error
-            self._endpoints = self._agreed()
-            self._remote, self._leaving = remote, False
-            try:
-                yield
-            finally:
-                self._leaving = True
-                try:
-                    await self._finish()
-                finally:
-                    self._remote = None
+    async def _reached(self) -> AsyncIterator[Remote]:
+        async with self._client() as http, self._through(http) as remote:
+            yield remote
 
     @asynccontextmanager
-    async def _reached(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
-        """What calls are sent to."""
+    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
         yield Remote(http, self._url)
 
     @asynccontextmanager
@@ -169,85 +60,3 @@ class HttpRunner:
             return
         async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT, limits=LIMITS) as http:
             yield http
-
-    def _agreed(self) -> Mapping[str, Endpoint]:
-        if self._served.ours or self._given is None:
-            return agreed(self._given, self._served.endpoints)
-        missing = sorted(self._given.keys() - self._served.endpoints.keys())
-        if missing:
-            raise ProtocolError(f"{self._url} does not serve what was given: {', '.join(missing)}")
-        return self._given
-
-    def _asking(self) -> Remote:
-        if self._remote is None or self._leaving:
-            state = "stopped" if self._remote is None else "draining"
-            raise NotReady(f"the Runner of {self._url} is {state}; calls run only within its lifespan")
-        return self._remote
-
-    def _find(self, call: Call) -> tuple[Remote, Endpoint, Asked]:
-        """Where a call goes, which endpoint it asks, and what is sent there."""
-        remote = self._asking()
-        endpoint = resolve(self.endpoints, call.endpoint)
-        if endpoint is None:
-            raise UnknownEndpoint(f"{remote.name} has no endpoint {call.endpoint!r} and no '/default'")
-        context = call.context
-        asked = Asked(
-            endpoint=endpoint.name,
-            docs=call.docs,
-            parameters=call.parameters,
-            header={"request_id": context.request_id} if context.request_id else {},
-            headers={key: value for key, value in context.headers.items() if key not in _KEPT_BACK},
-            deadline=context.deadline,
-        )
-        return remote, endpoint, asked
-
-    @contextmanager
-    def _opened(self, opened: _Open) -> Iterator[None]:
-        self._open.add(opened)
-        try:
-            yield
-        finally:
-            self._ended(opened)
-
-    def _ended(self, opened: _Open) -> None:
-        self._open.discard(opened)
-        if not self._open and self._idle is not None:
-            self._idle.set()
-
-    @contextmanager
-    def _waiting(self, opened: _Open, call: Call) -> Iterator[None]:
-        """While a task waits for the server: cancelling it is its caller's word, or that of our own end."""
-        task = opened.task = asyncio.current_task()
-        try:
-            yield
-        except asyncio.CancelledError:
-            call.context.cancelled = True
-            if not opened.stopped or task is None:
-                raise
-            task.uncancel()
-            raise self._stopped() from None
-        finally:
-            opened.task = None
-
-    def _stopped(self) -> NotReady:
-        return NotReady(f"draining: the Runner of {self._url} stopped before the call ended")
-
-    async def _finish(self) -> None:
-        """Let open calls end within the grace period, then end them; being cancelled ends that period."""
-        if not self._open:
-            return
-        idle = self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout(self._grace):
-                await idle.wait()
-        except TimeoutError:
-            pass
-        finally:
-            for opened in list(self._open):
-                opened.stopped = True
-                if opened.task is not None:
-                    opened.task.cancel()
-                elif opened.steps is not None:  # between two steps, its reader away
-                    await opened.steps.aclose()
-                    self._ended(opened)
-            await idle.wait()

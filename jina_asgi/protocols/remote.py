@@ -202,8 +202,8 @@ class Remote:
             raise told(response.status_code, response.headers, response.content)
         return self._answer(response)
 
-    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Any, None]:
-        """One stream: the JSON value of each document. `get` asks as Jina's streams are asked: by a bare document.
+    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+        """One stream, an answer of one document after another. `get` asks as Jina's streams are asked: by a bare document.
 
         Closing it early closes the response, which tells the server that its client left.
 
@@ -220,7 +220,7 @@ class Remote:
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
                     raise told_as(500, body)
                 if event.name == "update":
-                    yield event.data
+                    yield Answer([event.data], JSON, EMPTY, EMPTY)
         if event is None:
             raise ReplicaDied(f"the stream of {asked.endpoint} from {self.name} broke off")
 

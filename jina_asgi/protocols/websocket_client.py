@@ -49,6 +49,6 @@ class WebSocketRunner(HttpRunner):
         self._dial = dial
 
     @asynccontextmanager
-    async def _reached(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
+    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
         async with SocketRemote(http, self._url, self._dial) as remote:
             yield remote

@@ -81,7 +81,7 @@ class SocketRemote(Remote):
             raise ProtocolError(f"{self.name} ended a call of {asked.endpoint} without an answer")
         return Answer(event["data"], JSON, event.get("parameters") or {}, event.get("header") or {})
 
-    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Any, None]:
+    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
         """One stream, as over HTTP. Closing it early returns when the server says that its work has ended."""
         async with aclosing(self._said(asked)) as steps:
             while True:
@@ -89,7 +89,7 @@ class SocketRemote(Remote):
                     event = await anext(steps, None)
                 if event is None:
                     return
-                yield event["data"]
+                yield Answer([event["data"]], JSON, EMPTY, EMPTY)
 
     async def _said(self, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
         link = await self._take(asked, streams=True)

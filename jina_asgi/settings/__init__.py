@@ -5,6 +5,7 @@ from jina_asgi.settings.base import MIB
 from jina_asgi.settings.batching import TOLD, BatchingSettings
 from jina_asgi.settings.client import ClientSettings
 from jina_asgi.settings.deployment import DeploymentSettings, FlowSettings
+from jina_asgi.settings.grpc import Bind, GrpcSettings
 from jina_asgi.settings.serving import ServingSettings
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "AppSettings",
     "Auth",
     "BatchingSettings",
+    "Bind",
     "ClientSettings",
     "DeploymentSettings",
     "FlowSettings",
+    "GrpcSettings",
     "Limits",
     "ServingSettings",
 ]

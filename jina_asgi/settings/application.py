@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import MIB, Settings
+from jina_asgi.settings.grpc import GrpcSettings
 
 Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
 
@@ -23,7 +24,7 @@ class Limits:
         docs: documents in a request.
         depth: how deep JSON may nest.
         stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
-        socket_calls: calls that are open at once on one WebSocket.
+        socket_calls: calls that are open at once on one WebSocket, or in one stream of gRPC's.
 
     Raises:
         DefinitionError: a limit that is no number above zero.
@@ -44,6 +45,12 @@ class Limits:
                 raise DefinitionError(f"Limits({field.name}={value!r}): expected a {kind} above zero")
 
 
+def _grpc(given: Any) -> Any:
+    if isinstance(given, str):
+        return GrpcSettings.of({"bind": given})
+    return GrpcSettings.of(given) if isinstance(given, Mapping) else given
+
+
 class AppSettings(Settings):
     """The options of a JinaASGI.
 
@@ -58,6 +65,7 @@ class AppSettings(Settings):
         wait_ready: startup waits until everything has loaded, and fails where loading does.
         expose_errors: tell clients an Executor's own exceptions (for development).
         title, description, version: for the OpenAPI document.
+        grpc: where gRPC is answered too, "host:port" or "unix:/path"; or the options of `GrpcSettings`, `bind` among them.
     """
 
     owner = "JinaASGI"
@@ -71,3 +79,4 @@ class AppSettings(Settings):
     title: str = "jina_asgi"
     description: str = ""
     version: str = "1"
+    grpc: Annotated[GrpcSettings | None, BeforeValidator(_grpc)] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,7 +16,15 @@ class ClientSettings(Settings):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     headers: dict[str, str] = Field({}, description="sent with every request")
-    verify: Any = Field(True, description="how a server's certificate is checked, as httpx takes it: an SSLContext")
+    verify: Any = Field(
+        True,
+        description="how a server's certificate is checked: as httpx takes it, an SSLContext; over gRPC a file in PEM",
+    )
+    cert: tuple[str, str] | None = Field(
+        None, description="over gRPC: a certificate of the client's and its key, in PEM"
+    )
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of gRPC's messages")
+    grpc_channel_options: dict[str, Any] = Field({}, description="gRPC's own for the client")
     proxy: bool = Field(False, description="go through the proxy that the environment names")
     reuse_session: bool = Field(False, description="Jina's; connections are always kept until close()")
     suppress_root_logging: bool = Field(False, description="Jina's; the root logger is never touched here")

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from jina_asgi.settings.application import AppSettings
 from jina_asgi.settings.base import Settings
+from jina_asgi.settings.grpc import Bind, GrpcSettings
 
 Spoken = Literal["grpc", "http", "websocket"]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -25,6 +26,9 @@ class ServingSettings(Settings):
     ssl_certfile: str | None = Field(None, description="a certificate, in PEM")
     ssl_keyfile: str | None = Field(None, description="its key, in PEM")
     uvicorn_kwargs: dict[str, Any] = Field({}, description="for uvicorn.Config")
+    reflection: bool = Field(False, description="gRPC tells which services it has; a Jina Flow asks its external nodes")
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of gRPC's messages")
+    grpc_server_options: dict[str, Any] = Field({}, description="gRPC's own for the server")
     quiet: bool = Field(False, description="print no address when it is served")
 
     @field_validator("protocol")
@@ -79,6 +83,21 @@ class ServingSettings(Settings):
     @property
     def application(self) -> AppSettings:
         """The options of the application that is served."""
-        return AppSettings.of(
-            {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
+        said = {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
+        return AppSettings.of({**said, "grpc": self._grpc})
+
+    @property
+    def _grpc(self) -> GrpcSettings | None:
+        if "grpc" not in self.protocols:
+            return None
+        where = Bind(host=self.address, port=self.ports[self.protocols.index("grpc")])
+        return GrpcSettings(
+            bind=where.target,
+            reflection=self.reflection,
+            ssl_certfile=self.ssl_certfile,
+            ssl_keyfile=self.ssl_keyfile,
+            compression=self.compression,
+            options=self.grpc_server_options,
+            insecure_bind=True,  # `host` was said
+            shared=False,
         )

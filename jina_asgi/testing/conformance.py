@@ -128,7 +128,7 @@ async def parameters_and_context_arrive(make: MakeRunner) -> None:
         context = Context("abc", headers={"x-caller": "me"}, deadline=time.monotonic() + 60)
         result = await runner.call("/parameters", [], {"n": 3.0, "f": 0.5, "deep": [{"m": 2.0}]}, context)
         facts = [doc.text for doc in result.docs.typed]
-        assert facts == ["{'n': 3, 'f': 0.5, 'deep': [{'m': 2}]}", "abc", "{'x-caller': 'me'}", "True"]
+        assert facts == ["{'deep': [{'m': 2}], 'f': 0.5, 'n': 3}", "abc", "{'x-caller': 'me'}", "True"]
 
 
 @_check

@@ -100,7 +100,8 @@ class Probe(Executor):
     async def parameters(self, docs: DocList[Text], parameters: dict[str, Any], context: Context) -> DocList[Text]:
         own = "x-request-timeout"  # HTTP's own word for the deadline
         headers = {key: value for key, value in context.headers.items() if key.startswith("x-") and key != own}
-        facts = [repr(parameters), context.request_id, repr(headers), str(context.deadline is not None)]
+        told = dict(sorted(parameters.items()))  # protobuf keeps no order of keys
+        facts = [repr(told), context.request_id, repr(headers), str(context.deadline is not None)]
         return DocList[Text](Text(text=fact) for fact in facts)
 
     @requests(on="/wait")

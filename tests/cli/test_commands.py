@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml
 
-from jina_asgi import JinaASGI
+from jina_asgi import Deployment, Executor, JinaASGI, requests
 from tests.cli.conftest import Command, Served, Typed, environment, serving
 from tests.serving import Serving, free_port
 
@@ -65,13 +65,29 @@ def test_check_of_what_cannot_be_read_exits_with_2(typed: Typed) -> None:
 
 @pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
 def test_ping_says_that_a_server_is_ready(command: Command, served: Served, target: str) -> None:
-    done = command("ping", target, served.url.removeprefix("http://"))
+    done = command("ping", target, served.url)
     assert 0 == done.returncode, done.stderr
     assert f"{target} at {served.url}: ready in" in done.stdout
 
 
+class Silent(Executor):
+    @requests
+    def answer(self, docs, **kwargs):
+        return docs
+
+
+@pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
+def test_ping_asks_over_grpc_where_no_scheme_is_named(command: Command, target: str) -> None:
+    with Deployment(Silent) as served:
+        there = command("ping", target, f"127.0.0.1:{served.port}")
+    gone = command("ping", target, f"127.0.0.1:{served.port}")
+    assert (0, 1) == (there.returncode, gone.returncode)
+    assert "ready in" in there.stdout
+    assert "UNAVAILABLE" in gone.stdout
+
+
 def test_ping_exits_with_1_after_its_attempts(command: Command) -> None:
-    done = command("ping", "executor", f"127.0.0.1:{free_port()}", "--attempts", "2", "--timeout", "500")
+    done = command("ping", "executor", f"http://127.0.0.1:{free_port()}", "--attempts", "2", "--timeout", "500")
     assert 1 == done.returncode
     assert "ConnectError" in done.stdout
     assert "(2 of 2)" in done.stdout
@@ -132,7 +148,7 @@ def test_client_says_what_went_wrong(typed: Typed, arguments: list[str], code: i
 
 
 def test_client_of_nobody_exits_with_1(typed: Typed) -> None:
-    assert 1 == typed("client", f"127.0.0.1:{free_port()}", "--on", "/shout", "--data", "{}")[0]
+    assert 1 == typed("client", f"http://127.0.0.1:{free_port()}", "--on", "/shout", "--data", "{}")[0]
 
 
 @pytest.mark.parametrize("kind", ["app", "deployment", "flow"])

@@ -54,11 +54,10 @@ def test_a_port_may_be_chosen_once(folder: Path, command: Command) -> None:
         assert f"error: port {port} of 127.0.0.1 is in use; choose another, or none for a free one\n" == done.stderr
 
 
-def test_grpc_is_refused_by_name(command: Command) -> None:
-    done = command("deployment", "--uses", "model.Parrot")
-    assert 1 == done.returncode
-    assert "gRPC is not there yet; give protocol='http'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_grpc_is_spoken_unless_another_protocol_is_named(folder: Path, command: Command) -> None:
+    with started(folder, "deployment", "--uses", "model.Parrot") as served:
+        where = served.line(r"answers at (grpc\S+)")[1]
+        assert 0 == command("ping", "flow", where).returncode
 
 
 @pytest.mark.parametrize(

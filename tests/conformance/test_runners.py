@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jina_asgi import Deployment, Executor, Flow, JinaASGI, ReplicaPool
+from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool
+from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.http_client import HttpRunner
 from jina_asgi.protocols.in_process_socket import app_dialler
 from jina_asgi.protocols.pipe import pipe_pair
@@ -154,6 +155,16 @@ def over_a_websocket(uses: type[Executor], /, *, grace: float = 30.0, **options:
     return Served(asked, asgi.lifespan, lambda: serving(asgi, port=port))
 
 
+def over_grpc(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
+    deployment, where = Deployment(uses, grace=grace, **options), f"127.0.0.1:{free_port()}"
+    sidecar = GRPCSidecar(deployment, where, expose_errors=True)
+    asked = GrpcRunner([where], endpoints=deployment.endpoints, grace=grace)
+    return Served(asked, sidecar.lifespan)
+
+
+#: HTTP/2 says that a call was cancelled, and not when its server has ended it.
+over_grpc.confirms_closing = False  # type: ignore[attr-defined]  # a check reads it
+
 RUNNERS = [
     local,
     over_a_pipe,
@@ -171,6 +182,7 @@ RUNNERS = [
     over_a_socket,
     over_a_websocket_in_process,
     over_a_websocket,
+    over_grpc,
 ]
 
 

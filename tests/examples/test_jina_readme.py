@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
+from jina_asgi import Client
 from tests.serving import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.processes]
@@ -37,6 +38,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {LANGUAGE: str(default_folder()), IMAGE: str(save_tiny(tmp_path_factory.mktemp("tiny-diffusion")))}
 
 
+class Text(BaseModel):
+    text: str
+
+
+class Question(BaseModel):
+    prompt: str
+    max_tokens: int
+
+
 class Example:
     """A copy of the folder, with a port of its own."""
 
@@ -50,15 +60,19 @@ class Example:
                 (folder / file.name).write_text(text)
 
     @contextmanager
-    def serving(self, *words: str) -> Iterator[httpx.Client]:
-        """Serve as the README says, until SIGTERM; gives what asks it over HTTP."""
+    def serving(self, *words: str) -> Iterator[Any]:
+        """Serve as the README says, until SIGTERM; gives what asks it: a Client, or of HTTP's an httpx one."""
         with subprocess.Popen(
             self._command(*words), cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE
         ) as server:
             assert server.stdout is not None
             try:
                 line = server.stdout.readline().decode()
-                assert f"answers at http://127.0.0.1:{self.port}" in line
+                assert f"://127.0.0.1:{self.port}" in line
+                if "answers at grpc://" in line:
+                    with Client(port=int(self.port)) as client:
+                        yield client
+                    return
                 with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False) as http:
                     yield http
             finally:
@@ -91,36 +105,34 @@ def example(tmp_path: Path, models: dict[str, str]) -> Example:
 
 @pytest.mark.parametrize("words", [("deployment.py",), ("serve.py", "deployment.yml")], ids=" ".join)
 def test_the_language_model_answers_a_client_and_http(example: Example, words: tuple[str, ...]) -> None:
-    with example.serving(*words) as http:
+    with example.serving(*words) as client:
         said = example.run("client.py")
-        answer = http.post("/default", json={"data": [{"text": "One, two,"}, {"text": "Red, green,"}]}).json()
+        answers = client.post("/default", [Text(text="One, two,"), Text(text="Red, green,")])
     assert said.startswith("A lighthouse at night,")
     assert len(said) > 30
-    assert [doc["prompt"] for doc in answer["data"]] == ["One, two,", "Red, green,"]
-    assert all(doc["text"].startswith(doc["prompt"]) and doc["text"] != doc["prompt"] for doc in answer["data"])
+    assert [doc.prompt for doc in answers] == ["One, two,", "Red, green,"]
+    assert all(doc.text.startswith(doc.prompt) and doc.text != doc.prompt for doc in answers)
 
 
 @pytest.mark.parametrize("words", [("flow.py",), ("serve.py", "flow.yml")], ids=" ".join)
 def test_the_flow_makes_a_picture_of_a_text(example: Example, words: tuple[str, ...]) -> None:
     from PIL import Image
 
-    with example.serving(*words) as http:
+    with example.serving(*words) as client:
         example.run("flow_client.py")
-        answer = http.post("/default", json={"data": [{"text": "A ship"}]}).json()
+        [answer] = client.post("/default", [Text(text="A ship")])
     written = Image.open(io.BytesIO((example.folder / "lighthouse.png").read_bytes()))
     assert written.size == (64, 64)
-    assert np.shape(answer["data"][0]["tensor"]) == (64, 64, 3)
+    assert np.shape(answer.tensor) == (64, 64, 3)
 
 
 def test_the_answer_grows_token_by_token(example: Example) -> None:
-    with example.serving("streaming.py") as http:
+    with example.serving("streaming.py") as client:
         lines = example.run("stream_client.py").splitlines()
-        body = {"data": {"prompt": "The capital of France is", "max_tokens": 3}}
-        events = http.post("/stream", json=body).text
+        steps = list(client.stream_doc("/stream", Question(prompt="The capital of France is", max_tokens=3)))
     assert len(lines) == 8
     assert "Paris" in lines[-1]
-    found = [json.loads(line.removeprefix("data: ")) for line in events.splitlines() if line.startswith("data: {")]
-    assert [repr(doc["generated_text"]) for doc in found] == lines[:3]
+    assert [repr(doc.generated_text) for doc in steps] == lines[:3]
 
 
 def test_two_replicas_have_a_device_each_and_take_batches_of_requests(example: Example) -> None:

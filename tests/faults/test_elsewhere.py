@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from docarray import BaseDoc, DocList
@@ -68,6 +69,6 @@ async def test_callers_that_cannot_wait_do_not_shut_a_server_off_for_the_others(
 
 async def test_a_server_elsewhere_gets_what_a_filter_lets_through() -> None:
     async with serving(JinaASGI(Shout), lifespan="on") as port:
-        options = {"external": True, "host": "http://127.0.0.1", "port": port, "protocol": "http"}
+        options: dict[str, Any] = {"external": True, "host": "http://127.0.0.1", "port": port, "protocol": "http"}
         async with Flow().add(name="there", when={"text": {"$eq": "hi"}}, **options) as flow:
             assert ["HI"] == [doc["text"] for doc in await flow.call("/shout", [{"text": "hi"}, {"text": "no"}])]

@@ -1,24 +1,18 @@
-"""A uvicorn in a thread of this process, which serves one source until it is told to stop."""
+"""A thread of this process that serves one source, with its life around it, until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import errno
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
-
-import uvicorn
 
 from jina_asgi.application import Application
 from jina_asgi.client import Client
 from jina_asgi.clients.sync import SyncClient
 from jina_asgi.errors import DefinitionError
-from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
 
@@ -29,8 +23,8 @@ class Waitable(Protocol):
     def wait(self) -> Any: ...
 
 
-class UvicornThread:
-    """One uvicorn in a thread, with a source's life around it; started and stopped once each.
+class ServingThread:
+    """One thread, with a source's life in it; started and stopped once each.
 
     Raises:
         PortAlreadyUsed: somebody else listens there.
@@ -39,18 +33,23 @@ class UvicornThread:
     def __init__(self, source: Source, settings: ServingSettings, grace: float) -> None:
         self._source, self._settings, self._grace = source, settings, grace
         self._app = Application(source, settings.application)
-        self._sockets = _listening(settings.address, settings.ports)
-        #: One for each protocol; the same application answers at all of them.
-        self.ports: list[int] = [listening.getsockname()[1] for listening in self._sockets]
+        self._web = self._listening()
         self.ended = threading.Event()
         self._answers = threading.Event()
         self._error: BaseException | None = None
-        self._running: uvicorn.Server | None = None
         self._thread = threading.Thread(target=self._run, name=f"jina-asgi-{source.name}", daemon=True)
         self._client: SyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
         self._stopping, self._lock = threading.Event(), threading.Lock()
+
+    @property
+    def ports(self) -> list[int]:
+        """One for each protocol."""
+        left = iter(() if self._web is None else self._web.ports)
+        grpc = 0 if self._app.sidecar is None else self._app.sidecar.port or 0
+        return [grpc if protocol == "grpc" else next(left) for protocol in self._settings.protocols]
 
     @property
     def port(self) -> int:
@@ -58,15 +57,16 @@ class UvicornThread:
         return self.ports[0]
 
     @property
-    def url(self) -> str:
-        """Where HTTP is answered: it is at every port, and expected at its own."""
-        spoken = self._settings.protocols
-        return self._url("http", self.ports[spoken.index("http") if "http" in spoken else 0])
+    def documentation(self) -> str | None:
+        """Where the OpenAPI document is shown: HTTP is answered at every port but gRPC's, and expected at its own."""
+        at = dict(zip(self._settings.protocols, self.ports, strict=True))
+        port = at.get("http", at.get("websocket"))
+        return None if port is None else self._url("http", port) + "/docs"
 
     @property
     def urls(self) -> list[str]:
         """Where each protocol is spoken."""
-        schemes = ["ws" if protocol == "websocket" else "http" for protocol in self._settings.protocols]
+        schemes = ["ws" if protocol == "websocket" else protocol for protocol in self._settings.protocols]
         return [self._url(scheme, port) for scheme, port in zip(schemes, self.ports, strict=True)]
 
     def _url(self, scheme: str, port: int) -> str:
@@ -114,9 +114,11 @@ class UvicornThread:
         self._thread.join()
 
     def _end(self) -> None:
-        """On the server's own loop: let uvicorn finish, or give up what is still loading."""
-        if self._answers.is_set() and self._running is not None:
-            self._running.should_exit = True
+        """On the server's own loop: let it finish, or give up what is still loading."""
+        if self._answers.is_set():
+            self._over.set()
+            if self._web is not None:
+                self._web.end()
         elif self._task is not None:
             self._task.cancel()
 
@@ -124,16 +126,44 @@ class UvicornThread:
     def client(self) -> SyncClient:
         """A Client of it; one for all who ask."""
         if self._client is None:
-            certificate = self._settings.ssl_certfile
-            verify = True if certificate is None else _trusting(certificate)
-            self._client = Client(self.urls[0], verify=verify, asyncio=False)
+            self._client = Client(self.urls[0], asyncio=False, **self._trust())
         return self._client
+
+    def _listening(self) -> Any:
+        """What serves HTTP and WebSockets, listening already; None where neither is spoken.
+
+        Raises:
+            DefinitionError: uvicorn is missing, or cannot be served with these settings.
+        """
+        spoken = zip(self._settings.protocols, self._settings.ports, strict=True)
+        ports = [port for protocol, port in spoken if protocol != "grpc"]
+        if not ports:
+            return None
+        try:
+            from jina_asgi.uvicorn_front import UvicornFront  # with uvicorn
+        except ImportError as error:
+            raise DefinitionError(f"serving needs uvicorn: pip install 'jina-asgi[gunicorn]' ({error})") from error
+        return UvicornFront(self._app, self._settings, ports, self._grace)
+
+    def _trust(self) -> dict[str, Any]:
+        """What a Client of this server needs to trust it: the certificate that it has, whatever that calls it."""
+        certificate = self._settings.ssl_certfile
+        if certificate is None:
+            return {}
+        context = _trusting(certificate)
+        if self._settings.protocols[0] != "grpc":
+            return {"verify": context}
+        name = _name(context)
+        return {
+            "verify": certificate,
+            "grpc_channel_options": {} if name is None else {"grpc.ssl_target_name_override": name},
+        }
 
     def _run(self) -> None:
         try:
-            config = self._config()
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(self._serve(config))
+            factory = None if self._web is None else self._web.loop_factory()
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(self._serve())
         except asyncio.CancelledError:
             pass  # `stop` did this
         except SystemExit:  # uvicorn's own way to say it, which would end a program that is not its own
@@ -141,57 +171,28 @@ class UvicornThread:
         except BaseException as error:  # noqa: BLE001  # raised where it was started
             self._error = error
         finally:
-            for listening in self._sockets:
-                listening.close()
+            if self._web is not None:
+                self._web.close()
             self.ended.set()
             self._answers.set()
 
-    async def _serve(self, config: uvicorn.Config) -> None:
+    async def _serve(self) -> None:
         with self._lock:
             self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         try:
             if self._stopping.is_set():
                 return
-            async with self._source.lifespan():
-                self._running = _Server(config, self._answers.set)
-                await self._running.serve(sockets=self._sockets)
+            async with AsyncExitStack() as lives:
+                for life in (self._source.lifespan(), self._app.lifespan()):
+                    await lives.enter_async_context(life)
+                if self._web is not None:
+                    await self._web.serve(self._answers.set)
+                else:
+                    self._answers.set()
+                    await self._over.wait()
         finally:
             with self._lock:
                 self._loop = None
-
-    def _config(self) -> uvicorn.Config:
-        settings = self._settings
-        options = {
-            "lifespan": "on",
-            "log_level": "warning",
-            "timeout_graceful_shutdown": max(1, round(self._grace)),
-            "ssl_certfile": settings.ssl_certfile,
-            "ssl_keyfile": settings.ssl_keyfile,
-            **settings.uvicorn_kwargs,
-        }
-        try:
-            config = uvicorn.Config(self._app, **options)
-        except TypeError as error:
-            raise DefinitionError(f"uvicorn_kwargs={settings.uvicorn_kwargs}: {error}") from error
-        try:
-            config.load()
-        except (OSError, ValueError) as error:  # of a certificate
-            files = f"{settings.ssl_certfile}, {settings.ssl_keyfile}"
-            raise DefinitionError(f"cannot serve with the certificate and key {files}: {error}") from error
-        return config
-
-
-class _Server(uvicorn.Server):
-    """Says when it answers."""
-
-    def __init__(self, config: uvicorn.Config, answers: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._answers = answers
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        if not self.should_exit:
-            self._answers()
 
 
 def _then(event: Waitable, over: threading.Event) -> None:
@@ -207,19 +208,11 @@ def _trusting(certificate: str) -> ssl.SSLContext:
     return context
 
 
-def _listening(host: str, ports: Sequence[int]) -> list[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with ExitStack() as opened:
-        found = list[socket.socket]()
-        for port in ports:
-            try:
-                listening = socket.create_server((host, port), family=family, backlog=2048)
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise PortAlreadyUsed(
-                        f"port {port} of {host} is in use; choose another, or none for a free one"
-                    ) from error
-                raise DefinitionError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-            found.append(opened.enter_context(listening))
-        opened.pop_all()
-    return found
+def _name(context: ssl.SSLContext) -> str | None:
+    """What a certificate that signs itself says that its server is called; None: another has signed it."""
+    for certificate in context.get_ca_certs():
+        names: Any = certificate.get("subjectAltName", ())
+        subject: Any = certificate.get("subject", ())
+        common = [value for part in subject for key, value in part if key == "commonName"]
+        return next((str(value) for kind, value in names if kind == "DNS"), common[0] if common else None)
+    return None

@@ -1,0 +1,184 @@
+"""Jina's requests answered by a Runner: one, a list of them that meet at a join, and a stream.
+
+What an Executor raised is told in the answer, with the request's own docs, and its RPC goes well; see `rpc` for what ends
+one instead. Bytes come in and go out: what is no message at all is answered too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from jina_asgi.codecs import Codec, codec
+from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
+from jina_asgi.protocols.grpc.discovery import DRY_RUN
+from jina_asgi.protocols.grpc.rpc import Known, Lasting, RpcOptions, identify, is_refusal
+from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestList, SingleDocumentRequest
+from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Step, Ticket, resolve
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Asker(NamedTuple):
+    """Who makes the requests of one RPC: the metadata as headers, and the moment until which an answer is awaited."""
+
+    headers: Mapping[str, str]
+    deadline: float | None
+
+
+class Answered(NamedTuple):
+    """An answer, and whether it tells of an error."""
+
+    raw: bytes
+    failed: bool = False
+    ticket: Ticket | None = None
+
+
+class Answering:
+    """What the services of one server have in common.
+
+    Args:
+        life: where the Runner lives.
+        known: its endpoints.
+        options: those of the application.
+    """
+
+    def __init__(self, life: Lasting, known: Known, options: RpcOptions) -> None:
+        self.life, self.known, self.options = life, known, options
+
+    async def answer(self, raw: bytes, asker: Asker) -> Answered:
+        """Answer one request; the ticket is to be closed when the answer is out.
+
+        Raises:
+            What `rpc.REFUSALS` names: nothing ran.
+        """
+        try:
+            message = DataRequest.FromString(raw)
+        except DecodeError as error:
+            return self._failed(DataRequest(), InvalidRequest(f"not a DataRequestProto: {error}"))
+        ticket: Ticket | None = None
+        try:
+            asked = requests.asked(message)
+            runner, endpoint, context = await self._found(asked, asker)
+            if endpoint is None:
+                return Answered(raw)
+            ticket = runner.admit(endpoint.name, size=len(raw))
+            call = requests.call(asked, endpoint, context, self.options.limits)
+            if endpoint.kind == "stream":
+                raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
+            result = await runner.call(call)
+            return Answered(requests.answer(message, _routed(result)).SerializeToString(), ticket=ticket)
+        except Exception as error:
+            if is_refusal(error):
+                _close(ticket)
+                raise
+            return self._failed(message, error, ticket)
+        except BaseException:
+            _close(ticket)
+            raise
+
+    async def join(self, raw: bytes, asker: Asker) -> Answered:
+        """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
+        try:
+            messages = DataRequestList.FromString(raw)
+        except DecodeError as error:
+            return self._failed(DataRequest(), InvalidRequest(f"not a DataRequestListProto: {error}"))
+        if len(messages.requests) < 2:
+            return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", asker)
+        first = messages.requests[0]
+        ticket: Ticket | None = None
+        try:
+            parts = requests.merged(messages)
+            runner, endpoint, context = await self._found(parts[0], asker)
+            if endpoint is None:
+                return Answered(first.SerializeToString())
+            ticket = runner.admit(endpoint.name, size=len(raw))
+            calls = [requests.call(part, endpoint, context, self.options.limits) for part in parts]
+            names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
+            result = await runner.call(_joined(calls, names, endpoint))
+            return Answered(requests.answer(first, _routed(result)).SerializeToString(), ticket=ticket)
+        except Exception as error:
+            if is_refusal(error):
+                _close(ticket)
+                raise
+            return self._failed(first, error, ticket)
+        except BaseException:
+            _close(ticket)
+            raise
+
+    async def stream(self, raw: bytes, asker: Asker) -> AsyncGenerator[Answered, None]:
+        """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
+        try:
+            message = SingleDocumentRequest.FromString(raw)
+        except DecodeError as error:
+            yield self._failed(SingleDocumentRequest(), InvalidRequest(f"not a SingleDocumentRequestProto: {error}"))
+            return
+        begun, ticket = False, None
+        try:
+            asked = requests.asked(message)
+            runner, endpoint, context = await self._found(asked, asker)
+            if endpoint is None or endpoint.kind != "stream":
+                raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
+            ticket = runner.admit(endpoint.name, size=len(raw))
+            call = requests.call(asked, endpoint, context, self.options.limits)
+            async with aclosing(runner.stream(call)) as steps:
+                async for docs in steps:
+                    begun = True
+                    yield Answered(requests.document(message, docs).SerializeToString())
+        except Exception as error:
+            if is_refusal(error) and not begun:
+                raise
+            yield self._failed(message, error)
+        finally:
+            _close(ticket)
+
+    async def _found(self, asked: requests.Asked, asker: Asker) -> tuple[Runner, Endpoint | None, Context]:
+        """The Runner, the endpoint that answers (None: none does), and the context of a call.
+
+        Raises:
+            What refuses it, or DeadlineExceeded.
+        """
+        identity = await identify(self.options.auth, asker.headers, asked.endpoint)
+        runner = await self.life.runner()
+        if asker.deadline is not None and time.monotonic() >= asker.deadline:
+            raise DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
+        known = _REQUEST_ID.fullmatch(asked.request_id)
+        identifier = asked.request_id if known else os.urandom(16).hex()
+        context = Context(identifier, headers=asker.headers, deadline=asker.deadline, identity=identity)
+        endpoint = None if asked.endpoint == DRY_RUN else resolve(runner.endpoints, asked.endpoint)
+        return runner, endpoint, context
+
+    def _failed(self, message: Any, error: Exception, ticket: Ticket | None = None) -> Answered:
+        told = requests.failed(message, error, expose=self.options.expose_errors)
+        return Answered(told.SerializeToString(), True, ticket)
+
+
+def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
+    """One call of those of several nodes: their docs one after another, and each node's own as its sources."""
+    reader: Codec = codec(endpoint.input)
+    sources = tuple((name, call.docs) for name, call in zip(names, calls, strict=True))
+    docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
+    first = calls[0]
+    return Call(first.endpoint, docs, first.parameters, first.context, sources, first.target_executor)
+
+
+def _routed(result: Result) -> Result:
+    """A result whose trail begins with the gateway, as Jina's routes do: that is a Flow, or what is around a Deployment."""
+    trail = result.trail
+    if not trail:
+        return result
+    whole = trail[-1]
+    gateway = Step("gateway", whole.start, whole.end)
+    return Result(result.docs, result.results, (gateway, *(trail[:-1] or trail)))
+
+
+def _close(ticket: Ticket | None) -> None:
+    if ticket is not None:
+        ticket.close()

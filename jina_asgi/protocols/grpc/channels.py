@@ -1,0 +1,178 @@
+"""The connections to one server, or to several that answer alike: each call goes to the next one that is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from jina_asgi.errors import DefinitionError, NotReady
+from jina_asgi.types import EMPTY
+
+#: As Jina's clients ping: a server that is gone is found within a quarter of a minute.
+OPTIONS = {
+    "grpc.keepalive_time_ms": 9_999,
+    "grpc.keepalive_timeout_ms": 4_999,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.max_pings_without_data": 0,
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+}
+_PATIENCE = 10.0  # seconds that connecting may take
+_READY, _IDLE, _CONNECTING = (
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.IDLE,
+    grpc.ChannelConnectivity.CONNECTING,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialling:
+    """How servers are connected to.
+
+    Attributes:
+        credentials: of gRPC's channels; None: without TLS.
+        options: gRPC's own, over those that are set here.
+        compression: of requests.
+    """
+
+    credentials: Any = None
+    options: Mapping[str, Any] = EMPTY
+    compression: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        tls: bool = False,
+        roots: Any = True,
+        certificate: tuple[str, str] | None = None,
+        options: Mapping[str, Any] = EMPTY,
+        compression: str | None = None,
+    ) -> Self:
+        """As these options say it.
+
+        Args:
+            tls: encrypt.
+            roots: a file in PEM, of who signs a server's certificate; True: those that gRPC comes with.
+            certificate: of the client, and its key: files in PEM.
+            options, compression: as of gRPC.
+
+        Raises:
+            DefinitionError: a file cannot be read; `roots` is none.
+        """
+        compressed = None if compression is None else grpc.Compression[compression]
+        if not tls:
+            return cls(options=options, compression=compressed)
+        if not isinstance(roots, str | PathLike) and roots is not True:
+            raise DefinitionError(
+                f"verify={roots!r}: over gRPC expected True, or a file in PEM of who signs the server's certificate"
+            )
+        try:
+            signers = None if roots is True else Path(roots).read_bytes()
+            chain, key = (None, None) if certificate is None else (Path(file).read_bytes() for file in certificate)
+        except OSError as error:
+            raise DefinitionError(f"cannot read {error.filename}: {error.strerror}") from error
+        return cls(
+            credentials=grpc.ssl_channel_credentials(signers, key, chain), options=options, compression=compressed
+        )
+
+    def channel(self, target: str) -> grpc.aio.Channel:
+        """A channel to a target; it connects when it is used."""
+        options = list({**OPTIONS, **self.options}.items())
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(target, options, self.compression)
+        return grpc.aio.secure_channel(target, self.credentials, options, self.compression)
+
+
+class Line:
+    """One channel, and the methods that have been asked on it."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self._unary: dict[str, Any] = {}
+        self._stream: dict[str, Any] = {}
+
+    def unary(self, method: str) -> Any:
+        """What asks a method that answers once; of bytes."""
+        found = self._unary.get(method)
+        if found is None:
+            found = self._unary[method] = self.channel.unary_unary(method)
+        return found
+
+    def stream(self, method: str) -> Any:
+        """What asks a method that answers many times."""
+        found = self._stream.get(method)
+        if found is None:
+            found = self._stream[method] = self.channel.unary_stream(method)
+        return found
+
+
+class Channels:
+    """Lines to servers that answer alike, on one event loop.
+
+    Args:
+        targets: "host:port" or "unix:/path" of each.
+        dialling: how they are connected to.
+    """
+
+    def __init__(self, targets: Sequence[str], dialling: Dialling) -> None:
+        self._targets, self._dialling = tuple(targets), dialling
+        self._lines: dict[str, Line] = {}  # made on the loop that uses them
+        self._turn = 0
+        self._closing: set[asyncio.Task[None]] = set()
+        self.name = ", ".join(targets)
+
+    async def line(self) -> Line:
+        """The next line that is connected.
+
+        Raises:
+            NotReady: no server is there.
+        """
+        self._turn += 1
+        for step in range(len(self._targets)):
+            target = self._targets[(self._turn + step) % len(self._targets)]
+            line = self._lines.get(target)
+            if line is not None and line.channel.get_state() is _READY:
+                return line
+            if await self._connected(target):
+                return self._lines[target]
+        raise NotReady(f"cannot connect to {self.name}")
+
+    async def close(self) -> None:
+        """Close them; what is open on them is cancelled."""
+        await asyncio.gather(*(line.channel.close() for line in self._lines.values()), *self._closing)
+
+    async def _connected(self, target: str) -> bool:
+        line = self._lines.get(target)
+        if line is None:
+            line = self._lines[target] = Line(self._dialling.channel(target))
+        state = line.channel.get_state(try_to_connect=True)
+        if state not in (_READY, _IDLE, _CONNECTING):  # it would wait before it tries again
+            line = self._anew(target, line)
+            state = line.channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while state in (_IDLE, _CONNECTING):
+                    await line.channel.wait_for_state_change(state)
+                    state = line.channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return state is _READY
+
+    def _anew(self, target: str, line: Line) -> Line:
+        """Another line in place of one that could not connect; what is left on that has failed."""
+        closing = asyncio.create_task(line.channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        made = self._lines[target] = Line(self._dialling.channel(target))
+        return made

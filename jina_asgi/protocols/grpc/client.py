@@ -1,0 +1,44 @@
+"""gRPC's asking half: a Runner whose work is done by a server of Jina's protocol, ours or a real Jina's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from jina_asgi.protocols.grpc.channels import Channels, Dialling
+from jina_asgi.protocols.grpc.remote import GrpcRemote
+from jina_asgi.protocols.remote_runner import RemoteRunner
+from jina_asgi.types import EMPTY, Endpoint
+
+
+class GrpcRunner(RemoteRunner):
+    """The endpoints of a server, as a Runner.
+
+    Args:
+        targets: "host:port" or "unix:/path" of the server, or of several that answer alike: each call goes to the
+            next one, and past those that are not there.
+        dialling: how they are connected to.
+        metadata: sent with every call.
+        endpoints, grace, startup_timeout: as of `RemoteRunner`.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        dialling: Dialling | None = None,
+        metadata: Mapping[str, str] = EMPTY,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        grace: float = 30.0,
+        startup_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(", ".join(targets), endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
+        self._targets, self._dialling, self._metadata = tuple(targets), dialling or Dialling(), metadata
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[GrpcRemote]:
+        remote = GrpcRemote(Channels(self._targets, self._dialling), self._metadata)
+        try:
+            yield remote
+        finally:
+            await remote.close()

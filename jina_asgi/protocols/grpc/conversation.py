@@ -1,0 +1,124 @@
+"""One stream of requests, and the stream of their answers: as they come, or in order; a few at once, and not too many bytes.
+
+A request that is refused waits while others of its stream are being answered: the client is slowed down. With nothing
+else open it ends the stream, after every answer before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import grpc
+
+from jina_asgi.errors import NotReady, Overloaded
+from jina_asgi.protocols.grpc.answering import Answered, Answering, Asker
+
+_BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
+
+
+class Conversation:
+    """What is open of one stream.
+
+    Args:
+        context: the RPC's.
+        answering: what answers.
+        asker: who asks.
+        ahead: how many requests are open at once.
+        in_order: whether answers keep the order of their requests.
+    """
+
+    def __init__(self, context: Any, answering: Answering, asker: Asker, *, ahead: int, in_order: bool) -> None:
+        self._context, self._answering, self._asker = context, answering, asker
+        self._ahead, self._in_order = ahead, in_order
+        self._open: deque[asyncio.Task[None]] = deque()
+        self._bytes = self._refused = 0
+        self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._ending: Exception | None = None
+
+    async def run(self) -> None:
+        """Answer until the client ends.
+
+        Raises:
+            What ended it before: `rpc.REFUSALS`.
+        """
+        self._reader = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait([self._reader])
+            if not self._reader.cancelled():
+                self._reader.result()
+            while self._open:
+                await asyncio.wait([self._open[0]])
+        finally:
+            await self._stop()
+        if self._ending is not None:
+            raise self._ending
+
+    def end(self, why: Exception) -> None:
+        """Read no more; what is open is answered, then the stream ends."""
+        if self._ending is None:
+            self._ending = why
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self) -> None:
+        while self._ending is None:
+            while len(self._open) >= self._ahead or self._bytes >= _BYTES:
+                self._changed.clear()
+                await self._changed.wait()
+            raw = await self._context.read()
+            if raw is grpc.aio.EOF:
+                return
+            self._bytes += len(raw)
+            before = self._open[-1] if self._in_order and self._open else None
+            task = asyncio.create_task(self._answer(raw, before))
+            self._open.append(task)
+            task.add_done_callback(self._ended)
+
+    async def _answer(self, raw: bytes, before: asyncio.Task[None] | None) -> None:
+        try:
+            answered = await self._answered(raw)
+            try:
+                if before is not None and not before.done():
+                    await asyncio.wait([before])
+                async with self._writing:
+                    await self._context.write(answered.raw)
+            finally:
+                if answered.ticket is not None:
+                    answered.ticket.close()
+        except Exception as error:  # noqa: BLE001  # it ends the stream, once what is open has ended
+            self.end(error)
+        finally:
+            self._bytes -= len(raw)
+
+    async def _answered(self, raw: bytes) -> Answered:
+        while True:
+            try:
+                return await self._answering.answer(raw, self._asker)
+            except Overloaded:
+                self._refused += 1
+                try:
+                    if self._refused == len(self._open):
+                        raise
+                    others = [task for task in self._open if task is not asyncio.current_task()]
+                    await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    self._refused -= 1
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.remove(task)
+        self._changed.set()
+
+    async def _stop(self) -> None:
+        left = [*self._open, *([self._reader] if self._reader is not None else [])]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def draining() -> NotReady:
+    """What ends a stream whose server stops."""
+    return NotReady("draining; try again later")

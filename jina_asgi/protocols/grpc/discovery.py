@@ -1,0 +1,100 @@
+"""Endpoints as Jina tells them of an Executor, and as it is told them: names, JSON Schemas of documents and parameters, and what kind each is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from jina_asgi.protocols.protobuf.messages import EndpointsProto
+from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
+
+#: What a Jina gateway asks its Executors to see whether they are there; it reaches no method of the user's.
+DRY_RUN = "/_jina_dry_run_"
+#: The endpoints as our own clients are told them: JSON, exact where Jina's discovery is not.
+ENDPOINTS = "/jina_asgi.Endpoints/describe"
+
+
+def described(endpoints: Mapping[str, Endpoint]) -> Any:
+    """The EndpointsProto of some endpoints.
+
+    A Jina gateway makes classes of the schemas, and compares them with those of an Executor's neighbours, also of what it
+    asks to see whether an Executor is there.
+    """
+    schemas = {name: _schemas(endpoint) for name, endpoint in endpoints.items()}
+    schemas[DRY_RUN.strip("/")] = _told(_legacy(), _legacy(), "batch", None)
+    told = EndpointsProto(endpoints=list(schemas))
+    told.schemas.update(schemas)
+    return told
+
+
+def endpoints_of(told: Any) -> dict[str, Endpoint]:
+    """The endpoints that an EndpointsProto tells: of an Executor, or as a Flow's gateway puts it.
+
+    It says how documents look as JSON, and not their types on the wire: every field is any value, and nothing is
+    checked here. The server does that.
+    """
+    schemas = MessageToDict(told.schemas)
+    names = [name for name in told.endpoints if name.strip("/") != DRY_RUN.strip("/")]
+    return {name: _endpoint(name, _mapping(schemas.get(name))) for name in names if name.startswith("/")}
+
+
+def _endpoint(name: str, said: Mapping[str, Any]) -> Endpoint:
+    kind: EndpointKind = "batch"
+    if said.get("is_generator"):
+        kind = "stream"
+    elif said.get("is_singleton_doc"):
+        kind = "single"
+    stem = name.strip("/").replace("/", "_")
+    return Endpoint(
+        name=name,
+        kind=kind,
+        input=_plan(f"{stem}_input", _mapping(said.get("input"))),
+        output=_plan(f"{stem}_output", _mapping(said.get("output"))),
+    )
+
+
+def _plan(stem: str, said: Mapping[str, Any]) -> Schema:
+    """The plan of documents of a JSON Schema, or of `{"name": ..., "model": <schema>}`."""
+    schema = _mapping(said.get("model")) or said
+    properties = _mapping(schema.get("properties"))
+    if not properties:
+        return Schema(stem, {stem: ()}, {"type": "object", "title": stem, "additionalProperties": True})
+    name = str(said.get("name") or schema.get("title") or stem)
+    fields = tuple(Field(key, "json", nullable=True, required=False) for key in properties)
+    return Schema(name, {name: fields}, dict(schema))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _schemas(endpoint: Endpoint) -> dict[str, Any]:
+    return _told(_document(endpoint.input), _document(endpoint.output), endpoint.kind, endpoint.parameters)
+
+
+def _told(
+    takes: dict[str, Any], gives: dict[str, Any], kind: EndpointKind, parameters: ParametersSchema | None
+) -> dict[str, Any]:
+    model = None if parameters is None else dict(parameters.json_schema)
+    return {
+        "input": takes,
+        "output": gives,
+        "is_generator": kind == "stream",
+        "is_singleton_doc": kind != "batch",
+        "parameters": {"name": None if parameters is None else parameters.name, "model": model},
+    }
+
+
+def _document(schema: Schema) -> dict[str, Any]:
+    return _legacy() if schema.name == "LegacyDocument" else {"name": schema.name, "model": dict(schema.json_schema)}
+
+
+@functools.cache
+def _legacy() -> dict[str, Any]:
+    """Documents without a type, as Jina's gateways know them."""
+    from jina_asgi.schemas import legacy_schema_of_jina  # docarray, with the first who asks
+
+    return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}

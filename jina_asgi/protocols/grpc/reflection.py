@@ -1,0 +1,85 @@
+"""gRPC's reflection, where it is turned on: which services there are, and the descriptions of their messages.
+
+A Jina Flow asks an external Executor for its services before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from jina_asgi.protocols.grpc.messages import POOL, ReflectionRequest, ReflectionResponse
+from jina_asgi.protocols.grpc.rpc import RpcOptions, headers_of, identify, refuse
+from jina_asgi.protocols.protobuf import messages
+
+_NAME = "grpc.reflection.{}.ServerReflection"
+_NOT_FOUND, _UNIMPLEMENTED = 5, 12
+
+
+class Reflection:
+    """What reflection tells of some services, in both versions of the protocol."""
+
+    def __init__(self, services: Sequence[str], options: RpcOptions) -> None:
+        self._services = sorted([*services, *map(_NAME.format, ReflectionRequest)])
+        self._options = options
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """The methods by their full names."""
+        return {
+            f"/{_NAME.format(version)}/ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(self._of(version))
+            for version in ReflectionRequest
+        }
+
+    def _of(self, version: str) -> Any:
+        async def tell(_: Any, context: Any) -> None:
+            try:
+                await identify(self._options.auth, headers_of(context), "/-/endpoints")
+            except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+                await refuse(context, error, expose=self._options.expose_errors)
+            while (raw := await context.read()) is not grpc.aio.EOF:
+                try:
+                    asked = ReflectionRequest[version].FromString(raw)
+                except DecodeError:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a ServerReflectionRequest")
+                await context.write(self._answer(asked, ReflectionResponse[version]()).SerializeToString())
+
+        return tell
+
+    def _answer(self, asked: Any, answer: Any) -> Any:
+        answer.valid_host = asked.host
+        answer.original_request.CopyFrom(asked)
+        kind = asked.WhichOneof("message_request")
+        if kind == "list_services":
+            for name in self._services:
+                answer.list_services_response.service.add(name=name)
+        elif kind in ("file_by_filename", "file_containing_symbol"):
+            files = _files(kind, getattr(asked, kind))
+            if files:
+                answer.file_descriptor_response.file_descriptor_proto.extend(files)
+            else:
+                answer.error_response.error_code = _NOT_FOUND
+                answer.error_response.error_message = f"no {kind.rpartition('_')[2]} of that name"
+        else:
+            answer.error_response.error_code = _UNIMPLEMENTED
+            answer.error_response.error_message = "there are no extensions here"
+        return answer
+
+
+def _files(kind: str, name: str) -> list[bytes]:
+    """The description that is asked for, and those that it needs."""
+    for pool in (messages.POOL, POOL):
+        try:
+            find = pool.FindFileByName if kind == "file_by_filename" else pool.FindFileContainingSymbol
+            pending, found = [find(name)], {}
+        except KeyError:
+            continue
+        while pending:
+            file = pending.pop()
+            if file.name not in found:
+                found[file.name] = bytes(file.serialized_pb)
+                pending += file.dependencies
+        return list(found.values())
+    return []

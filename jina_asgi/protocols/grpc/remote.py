@@ -1,0 +1,238 @@
+"""A server asked in Jina's protocol: its endpoints, one answer, one stream. Ours, or a real Jina's: a Flow, a Deployment.
+
+What `protocols.remote.Remote` is over HTTP. A call is sent once: what fails on its way may have run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import orjson
+from google.protobuf.message import DecodeError
+
+from jina_asgi._wire_heads import endpoint_of, error_named
+from jina_asgi.codecs import Codec
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    ExecutorError,
+    InvalidRequest,
+    JinaASGIError,
+    NotReady,
+    ProtocolError,
+    ReplicaDied,
+    TooLarge,
+    Unauthenticated,
+    UnknownEndpoint,
+)
+from jina_asgi.protocols.bodies import PROTOBUF
+from jina_asgi.protocols.grpc.channels import Channels, Line
+from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
+from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.messages import (
+    SUCCESS,
+    DataRequest,
+    EndpointsProto,
+    SingleDocumentRequest,
+    StatusProto,
+)
+from jina_asgi.protocols.remote import Answer, Asked, Served, until
+from jina_asgi.types import EMPTY, Docs
+
+_POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
+_STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
+_DISCOVER = "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery"
+_DRY_RUN = "/jina.JinaGatewayDryRunRPC/dry_run"
+_BY_CODE: Mapping[Any, type[JinaASGIError]] = {
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: TooLarge,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNIMPLEMENTED: UnknownEndpoint,
+    grpc.StatusCode.NOT_FOUND: UnknownEndpoint,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.CANCELLED: ReplicaDied,
+}
+
+
+class GrpcRemote:
+    """A server, or several that answer alike, each call to the next one.
+
+    Args:
+        channels: the connections, which are the caller's to close.
+        metadata: sent with every call.
+    """
+
+    def __init__(self, channels: Channels, metadata: Mapping[str, str] = EMPTY) -> None:
+        self._channels, self._metadata = channels, metadata
+        self.name = channels.name
+
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
+        """What the server answers: its own description, else what it tells Jina's gateways.
+
+        Raises:
+            NotReady: nobody is there, or the server is loading. ProtocolError: it is no server of endpoints.
+        """
+        line = await self._channels.line()
+        try:
+            described = orjson.loads(await self._unary(line, ENDPOINTS, b"", headers, None))
+            return Served({found.name: found for found in map(endpoint_of, described)}, ours=True)
+        except UnknownEndpoint:
+            pass  # not one of ours
+        try:
+            told = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
+        except (UnknownEndpoint, DecodeError) as error:
+            raise ProtocolError(f"{self.name} answers gRPC, but is no server of Jina's protocol: {error}") from error
+        return Served(endpoints_of(told), ours=False)
+
+    async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
+        """Whether the server says that it can answer."""
+        line = await self._channels.line()
+        try:
+            status = StatusProto.FromString(await self._unary(line, _DRY_RUN, b"", headers, None))
+        except UnknownEndpoint:  # an Executor of Jina's has no such method, and serves when it answers
+            return bool((await self.served(headers)).endpoints)
+        return bool(status.code == SUCCESS)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._channels.close()
+
+    async def ask(self, asked: Asked, *, media: str = "") -> Answer:
+        """One call; in protobuf whatever `media` says.
+
+        Raises:
+            Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
+            broke, DeadlineExceeded, ProtocolError.
+        """
+        header = asked.header
+        message = requests.request(
+            header.get("exec_endpoint") or asked.endpoint,
+            asked.docs,
+            asked.parameters,
+            request_id=header.get("request_id", ""),
+            target_executor=header.get("target_executor", ""),
+        )
+        raw = message.SerializeToString()
+        line = await self._line(asked)
+        answer = self._read(DataRequest, await self._unary(line, _POST, raw, asked.headers, asked.deadline))
+        return GrpcAnswer.of(answer)
+
+    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+        """One stream, an answer of one document after another; closing it early cancels it. Raises as `ask`."""
+        header = asked.header
+        message = requests.single(
+            header.get("exec_endpoint") or asked.endpoint,
+            asked.docs,
+            asked.parameters,
+            request_id=header.get("request_id", ""),
+        )
+        line = await self._line(asked)
+        call = line.stream(_STREAM)(message.SerializeToString(), **self._options(asked.headers, asked.deadline))
+        try:
+            while True:
+                with self._surfaced():
+                    raw = await call.read()
+                if raw is grpc.aio.EOF:
+                    break
+                yield GrpcAnswer.of(self._read(SingleDocumentRequest, raw))
+            with self._surfaced():
+                await self._ended(call)
+        finally:
+            call.cancel()
+
+    async def _ended(self, call: Any) -> None:
+        code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            raise self._told(code, await call.details(), await call.trailing_metadata())
+
+    async def _line(self, asked: Asked) -> Line:
+        async with until(asked):
+            return await self._channels.line()
+
+    async def _unary(
+        self, line: Line, method: str, raw: bytes, headers: Mapping[str, str], deadline: float | None
+    ) -> bytes:
+        with self._surfaced():
+            answer: bytes = await line.unary(method)(raw, **self._options(headers, deadline))
+        return answer
+
+    def _options(self, headers: Mapping[str, str], deadline: float | None) -> dict[str, Any]:
+        given = {**self._metadata, **headers}
+        return {
+            "metadata": tuple(given.items()) if given else None,
+            "timeout": None if deadline is None else max(0.0, deadline - time.monotonic()),
+        }
+
+    def _read(self, kind: Any, raw: bytes) -> Any:
+        try:
+            return kind.FromString(raw)
+        except DecodeError as error:
+            raise ProtocolError(f"{self.name} answered what is no message of Jina's: {error}") from error
+
+    @contextmanager
+    def _surfaced(self) -> Iterator[None]:
+        """What goes wrong between here and the server, as ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise self._told(error.code(), error.details(), error.trailing_metadata()) from error
+        except grpc.aio.UsageError as error:
+            raise ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect") from error
+
+    def _told(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
+        said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either
+        message = details or code.name
+        named = said.get("jina-asgi-error")
+        if isinstance(named, str):
+            wait = said.get("retry-after-ms", "")
+            facts = {"retry_after": int(wait) / 1000} if wait.isdecimal() else {}
+            found = error_named(named, message, facts)
+            if found is not None:
+                return found
+        if code is grpc.StatusCode.UNAVAILABLE:
+            if message.startswith(("failed to connect", "connections to all")):
+                return NotReady(f"cannot connect to {self.name}: {message}")
+            return ReplicaDied(f"the connection to {self.name} broke ({message}); the call may have taken effect")
+        kind = _BY_CODE.get(code, ExecutorError)
+        return kind(f"{self.name}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcAnswer(Answer):
+    """An answer whose docs are still protobuf."""
+
+    message: Any = None
+
+    @classmethod
+    def of(cls, message: Any) -> GrpcAnswer:
+        """The answer that a message is.
+
+        Raises:
+            What its status says.
+        """
+        requests.raise_for(message)
+        routes = tuple(map(_route, message.routes))
+        header = {"request_id": message.header.request_id}
+        return cls([], PROTOBUF, requests.parameters_of(message), header, routes, message=message)
+
+    def docs(self, codec: Codec) -> Docs:
+        return requests.answered(self.message, codec).docs
+
+    def values(self) -> list[Any]:
+        return requests.values(self.message)
+
+
+def _route(route: Any) -> dict[str, Any]:
+    """A route as Jina's clients over HTTP see it."""
+    return {
+        "executor": route.executor,
+        "startTime": route.start_time.ToJsonString(),
+        "endTime": route.end_time.ToJsonString(),
+        "status": {"code": "ERROR" if route.status.code else "SUCCESS", "description": route.status.description},
+    }

@@ -1,0 +1,159 @@
+"""A grpc.aio server at one address: opened before anything loads, drained and closed when its application ends.
+
+It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.protocols.grpc.answering import Answering
+from jina_asgi.protocols.grpc.health import Health
+from jina_asgi.protocols.grpc.reflection import Reflection
+from jina_asgi.protocols.grpc.rpc import Known, Lasting, RpcOptions
+from jina_asgi.protocols.grpc.services import SERVICES, Services
+from jina_asgi.settings import GrpcSettings
+
+#: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
+_OPTIONS = {
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.min_ping_interval_without_data_ms": 5_000,
+    "grpc.http2.min_recv_ping_interval_without_data_ms": 5_000,
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.http2.max_ping_strikes": 2,
+    "grpc.max_send_message_length": -1,
+    "grpc.max_metadata_size": 16_384,
+}
+
+
+class GrpcServer:
+    """The services of one application, at one address.
+
+    Args:
+        settings: where, and how.
+        options: those of the application: `auth`, `limits`, `expose_errors`.
+        life: where the Runner lives.
+        known: its endpoints.
+        versions: of this library and what it stands on.
+    """
+
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        options: RpcOptions,
+        life: Lasting,
+        known: Known,
+        versions: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._settings, self._options, self._life = settings, options, life
+        self._services = Services(Answering(life, known, options), versions)
+        self._health = Health(life, SERVICES)
+        self._server: grpc.aio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        #: Where it listens; None for a Unix socket, and before it does.
+        self.port: int | None = None
+
+    async def open(self, *, shares_port: bool = False) -> None:
+        """Listen, and answer from now on; calls wait for what loads.
+
+        Args:
+            shares_port: other workers of this server listen there too.
+
+        Raises:
+            PortAlreadyUsed: somebody else listens there.
+            DefinitionError: the address, a certificate or an option is none.
+        """
+        settings = self._settings
+        limits = {"grpc.max_receive_message_length": self._options.limits.body, "grpc.so_reuseport": int(shares_port)}
+        compression = None if settings.compression is None else grpc.Compression[settings.compression]
+        server = grpc.aio.server(
+            options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
+        )
+        server.add_generic_rpc_handlers((_Methods(self._handlers()),))
+        self.port = self._listen(server)
+        self._health.begin()
+        await server.start()
+        self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
+        self._life.follow(self._told)
+
+    def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        told = (*SERVICES, "grpc.health.v1.Health")
+        reflection = Reflection(told, self._options).handlers() if self._settings.reflection else {}
+        return {**self._services.handlers(), **self._health.handlers(), **reflection}
+
+    def _listen(self, server: grpc.aio.Server) -> int | None:
+        settings, where = self._settings, self._settings.where
+        try:
+            if settings.ssl_certfile is None:
+                port = server.add_insecure_port(where.target)
+            else:
+                port = server.add_secure_port(where.target, _credentials(settings))
+        except RuntimeError as error:  # gRPC's, of anything; its log says which
+            if where.path:
+                raise DefinitionError(f"cannot listen on {where.target}: {error}") from error
+            raise PortAlreadyUsed(
+                f"port {where.port} of {where.host} is in use, or that address is not of this machine; choose another"
+            ) from error
+        return None if where.path else int(port)
+
+    def _told(self) -> None:
+        """From any thread: serving is about to end."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # that loop is closed, and this server with it
+                loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        """No new requests; what is open is answered."""
+        self._health.end()
+        self._services.drain()
+        if self._server is not None and self._stopping is None:
+            self._stopping = asyncio.create_task(self._server.stop(_LONG))
+
+    async def close(self, grace: float) -> None:
+        """Stop; what is still open after `grace` seconds is cancelled."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._life.unfollow(self._told)
+        self._health.end()
+        self._services.drain()
+        await server.stop(grace)
+        if self._stopping is not None:
+            await self._stopping
+        self._loop = None
+
+
+_LONG = 3600.0  # seconds: whoever began to end will say when it is enough
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
+    """Every method by its full name."""
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
+        return self._handlers.get(handler_call_details.method)
+
+
+def _credentials(settings: GrpcSettings) -> Any:
+    try:
+        certificate, key = Path(settings.ssl_certfile or "").read_bytes(), Path(settings.ssl_keyfile or "").read_bytes()
+        clients = None if settings.ssl_clients is None else Path(settings.ssl_clients).read_bytes()
+        return grpc.ssl_server_credentials(((key, certificate),), clients, clients is not None)
+    except (OSError, ValueError) as error:
+        raise DefinitionError(
+            f"cannot serve with the certificate and key {settings.ssl_certfile}, {settings.ssl_keyfile}: {error}"
+        ) from error

@@ -1,0 +1,151 @@
+"""Jina's services as gRPC's handlers: which method is answered by what."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import orjson
+
+from jina_asgi._wire_heads import describe
+from jina_asgi.protocols.grpc import discovery
+from jina_asgi.protocols.grpc.answering import Answered, Answering, Asker
+from jina_asgi.protocols.grpc.conversation import Conversation, draining
+from jina_asgi.protocols.grpc.rpc import deadline_of, headers_of, identify, is_refusal, refuse
+from jina_asgi.protocols.protobuf.messages import ERROR, JinaInfoProto, StatusProto
+
+#: The services whose health is told, and that reflection lists.
+SERVICES = (
+    "jina.JinaRPC",
+    "jina.JinaSingleDataRequestRPC",
+    "jina.JinaSingleDocumentRequestRPC",
+    "jina.JinaDataRequestRPC",
+    "jina.JinaDiscoverEndpointsRPC",
+    "jina.JinaGatewayDryRunRPC",
+    "jina.JinaInfoRPC",
+)
+_IS_ERROR = (("is-error", "true"),)
+
+
+class Services:
+    """The methods of one server; `open` has the conversations that go on, for whoever stops them."""
+
+    def __init__(self, answering: Answering, versions: Callable[[], Mapping[str, str]]) -> None:
+        self._answering, self._versions = answering, versions
+        self._options, self._life = answering.options, answering.life
+        self._open: set[Conversation] = set()
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """Every method by its full name; requests and answers are bytes."""
+        unary = grpc.unary_unary_rpc_method_handler
+        return {
+            "/jina.JinaRPC/Call": grpc.stream_stream_rpc_method_handler(self._call),
+            "/jina.JinaSingleDataRequestRPC/process_single_data": unary(self._process_single_data),
+            "/jina.JinaSingleDocumentRequestRPC/stream_doc": grpc.unary_stream_rpc_method_handler(self._stream_doc),
+            "/jina.JinaDataRequestRPC/process_data": unary(self._process_data),
+            "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery": unary(self._endpoint_discovery),
+            "/jina.JinaGatewayDryRunRPC/dry_run": unary(self._dry_run),
+            "/jina.JinaInfoRPC/_status": unary(self._status),
+            discovery.ENDPOINTS: unary(self._describe),
+        }
+
+    def drain(self) -> None:
+        """Conversations read no more, and end when what is open has been answered."""
+        for conversation in list(self._open):
+            conversation.end(draining())
+
+    async def _call(self, requests: Any, context: Any) -> None:
+        limits = self._options.limits
+        headers = headers_of(context)
+        wanted = headers.get("__prefetch__", "")
+        ahead = min(int(wanted), limits.socket_calls) if wanted.isdecimal() and int(wanted) else limits.socket_calls
+        conversation = Conversation(
+            context,
+            self._answering,
+            Asker(headers, deadline_of(context)),
+            ahead=ahead,
+            in_order=headers.get("__results_in_order__", "").lower() == "true",
+        )
+        self._open.add(conversation)
+        try:
+            if self._life.leaving:
+                raise draining()
+            await conversation.run()
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await refuse(context, error, expose=self._options.expose_errors)
+        finally:
+            self._open.discard(conversation)
+
+    async def _process_single_data(self, raw: bytes, context: Any) -> bytes:
+        return await self._answered(self._answering.answer, raw, context)
+
+    async def _process_data(self, raw: bytes, context: Any) -> bytes:
+        return await self._answered(self._answering.join, raw, context)
+
+    async def _answered(self, answer: Callable[[bytes, Asker], Awaitable[Answered]], raw: bytes, context: Any) -> bytes:
+        try:
+            answered = await answer(raw, Asker(headers_of(context), deadline_of(context)))
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await refuse(context, error, expose=self._options.expose_errors)
+        if answered.ticket is not None:
+            answered.ticket.close()
+        if answered.failed:
+            context.set_trailing_metadata(_IS_ERROR)
+        return answered.raw
+
+    async def _stream_doc(self, raw: bytes, context: Any) -> None:
+        asker = Asker(headers_of(context), deadline_of(context))
+        try:
+            async with aclosing(self._answering.stream(raw, asker)) as steps:
+                async for answered in steps:
+                    if answered.failed:
+                        context.set_trailing_metadata(_IS_ERROR)
+                    await context.write(answered.raw)
+        except Exception as error:
+            if not is_refusal(error):
+                raise  # the connection is gone, and nobody is told anything
+            await refuse(context, error, expose=self._options.expose_errors)
+
+    async def _endpoint_discovery(self, raw: bytes, context: Any) -> bytes:
+        async def found() -> bytes:
+            told = discovery.described(await self._answering.known.loaded())
+            return bytes(told.SerializeToString())
+
+        return await self._told(found, "/-/endpoints", context)
+
+    async def _describe(self, raw: bytes, context: Any) -> bytes:
+        async def found() -> bytes:
+            endpoints = await self._answering.known.loaded()
+            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=repr)
+
+        return await self._told(found, "/-/endpoints", context)
+
+    async def _dry_run(self, raw: bytes, context: Any) -> bytes:
+        async def found() -> bytes:
+            self._life.start()
+            status = StatusProto()
+            if not self._life.ready:
+                status.code, status.description = ERROR, self._life.reason()
+                status.exception.name = "NotReady"
+                status.exception.args.append(status.description)
+            return bytes(status.SerializeToString())
+
+        return await self._told(found, "/dry_run", context)
+
+    async def _status(self, raw: bytes, context: Any) -> bytes:
+        async def found() -> bytes:
+            """Versions only, never the environment."""
+            versions = dict(self._versions())
+            return bytes(JinaInfoProto(jina={"jina": versions.get("jina-asgi", ""), **versions}).SerializeToString())
+
+        return await self._told(found, "/status", context)
+
+    async def _told(self, found: Callable[[], Awaitable[bytes]], path: str, context: Any) -> bytes:
+        """What is asked about the server itself, once `auth` knows who asks; `path` is where HTTP tells the same."""
+        try:
+            await identify(self._options.auth, headers_of(context), path)
+            return await found()
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await refuse(context, error, expose=self._options.expose_errors)

@@ -1,0 +1,109 @@
+"""How an application is served over gRPC: where, with which certificates, and what it tells about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.settings.base import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Where gRPC is listened on: a host and a port (0: a free one), or the path of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """What "host:port", "[::1]:port" or "unix:/path" names.
+
+        Raises:
+            DefinitionError: it is none of these.
+        """
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            path = f"/{path.lstrip('/')}" if path.startswith("//") else path
+            if not path or "\0" in path:
+                raise DefinitionError(f"grpc={text!r}: expected the path of a socket, as in 'unix:/run/model.sock'")
+            return cls(path=path)
+        try:
+            parts = urlsplit(f"//{text}")
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise DefinitionError(f"grpc={text!r}: {error}") from error
+        if not host or port is None or parts.netloc != text or "@" in text:
+            raise DefinitionError(f"grpc={text!r}: expected 'host:port', such as '127.0.0.1:50051', or 'unix:/path'")
+        return cls(host=host, port=port)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody beyond this machine can connect."""
+        try:
+            return bool(self.path) or self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # a name
+
+    @property
+    def target(self) -> str:
+        """As gRPC writes it."""
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class GrpcSettings(Settings):
+    """The options of gRPC beside those of the application."""
+
+    owner = "grpc"
+
+    bind: str = Field(description="'host:port', or 'unix:/path'")
+    reflection: bool = Field(False, description="tell which services and messages there are; a Jina Flow asks this")
+    ssl_certfile: str | None = Field(None, description="a certificate, in PEM")
+    ssl_keyfile: str | None = Field(None, description="its key, in PEM")
+    ssl_clients: str | None = Field(None, description="in PEM, who signs certificates of clients; these need one then")
+    insecure_bind: bool = Field(False, description="listen beyond this machine, without TLS and without `auth`")
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of answers")
+    shared: bool = Field(
+        True, description="the workers of one server all listen there, on Linux; False: this one alone"
+    )
+    options: dict[str, Any] = Field({}, description="gRPC's own for the server, over those that are set here")
+
+    @field_validator("bind")
+    @classmethod
+    def _binds(cls, bind: str) -> str:
+        Bind.of(bind)
+        return bind
+
+    @model_validator(mode="after")
+    def _secured(self) -> Self:
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            raise ValueError("ssl_certfile and ssl_keyfile go together")
+        if self.ssl_clients is not None and self.ssl_certfile is None:
+            raise ValueError("ssl_clients needs ssl_certfile and ssl_keyfile")
+        return self
+
+    @property
+    def where(self) -> Bind:
+        """Where it listens."""
+        return Bind.of(self.bind)
+
+    def check_open(self, *, has_auth: bool) -> None:
+        """Return where this may be listened on.
+
+        Raises:
+            DefinitionError: anybody could reach it, and nobody is asked who they are.
+        """
+        if self.where.is_local or self.insecure_bind or self.ssl_certfile is not None or has_auth:
+            return
+        raise DefinitionError(
+            f"grpc={self.bind!r} listens beyond this machine, with neither TLS nor `auth`: give ssl_certfile and"
+            " ssl_keyfile, or auth, or say insecure_bind=True"
+        )
