@@ -42,7 +42,7 @@ class Vector(BaseDoc):
 
 
 def message(on: str, docs: Sequence[BaseDoc]) -> bytes:
-    found = codec(schema_of(type(docs[0]))).docs(docs)
+    found = codec(schema_of(type(docs[0]))).docs(list(docs))
     return bytes(requests.request(on, found, {}, request_id="r").SerializeToString())
 
 

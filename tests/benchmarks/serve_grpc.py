@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import sys
 import warnings
+from typing import Any
 
 warnings.filterwarnings("ignore")
 
@@ -19,11 +20,11 @@ class Vector(BaseDoc):
     vector: NdArray
 
 
-def model(library):
+def model(library: Any) -> Any:
     """The Executor, as one of ours or as one of Jina's."""
     requests = library.requests
 
-    class Model(library.Executor):
+    class Model(library.Executor):  # type: ignore[name-defined]  # of either library
         @requests(on="/echo")
         async def echo(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
             return docs
