@@ -50,8 +50,10 @@ class Lanes:
             return bisect_left(self.buckets, cost)
         if self.max_padding == math.inf:
             return 0
-        if self.max_padding == 1 or cost <= 0:
+        if self.max_padding == 1:
             return cost
+        if cost <= 0:
+            return -math.inf  # of what costs nothing, beside anything else all is padding
         return math.floor(math.log(cost) / math.log(self.max_padding))
 
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jina_asgi._batch import BatchKernel
@@ -37,6 +37,7 @@ def run_all(queue: BatchKernel, now: float = 0.0) -> list[list[Item]]:
 costs_of = st.lists(st.floats(0, 1000), min_size=1, max_size=60)
 
 
+@example(costs=[0.0, 1.0], most=1.05)
 @given(costs=costs_of, most=st.sampled_from([1.0, 1.05, 1.15, 2.0]))
 def test_no_batch_pads_more_than_it_may(costs: list[float], most: float) -> None:
     queue = kernel(Lanes(padded=True, max_padding=most), size=8)
