@@ -1,8 +1,9 @@
-"""Request and answer bodies of one endpoint: Jina's JSON, and the same as msgpack with raw tensors.
+"""Request and answer bodies of one endpoint: Jina's JSON, the same as msgpack with raw tensors, and Jina's protobuf.
 
     {"data": doc or [docs], "parameters": {...}, "header": {"request_id": ...}}
 
-In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answer is then in columns too.
+In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answer is then in columns too. In protobuf
+both are a DataRequestProto.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Bodies:
         """The body of a request.
 
         Raises:
-            InvalidRequest: not JSON or msgpack at all. InvalidDocs: not of the schema. TooLarge: too many docs, or
-            nested too deep. UnsupportedMedia: another content type.
+            InvalidRequest: not of the content type at all. InvalidDocs: not of the schema. TooLarge: too many docs, or
+            nested too deep. UnsupportedMedia: another content type, or protobuf without its extra.
         """
         if media == JSON:
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
@@ -71,7 +72,7 @@ class Bodies:
         if media == MSGPACK:
             return self._read_values(unpack(raw), columns=self._has_columns)
         if media == PROTOBUF:
-            raise UnsupportedMedia("protobuf bodies need the extra: pip install 'jina-asgi[grpc]'")
+            return self._read_protobuf(raw)
         raise _unsupported(media)
 
     def read_doc(self, value: dict[str, Any]) -> Request:
@@ -143,6 +144,14 @@ class Bodies:
             return Request(wrapped, parameters or {}, None, columns)
         return Request(wrapped, parameters or {}, head.request_id, columns, head.target_executor or "")
 
+    def _read_protobuf(self, raw: bytes) -> Request:
+        requests = protobuf()
+        asked = requests.asked(requests.read(raw))
+        if asked.request_id:
+            self._header({"request_id": asked.request_id})
+        docs = requests.docs(asked, self.input, self._limits)
+        return Request(docs, asked.parameters, asked.request_id or None, target_executor=asked.target_executor)
+
     def _too_many(self) -> TooLarge:
         return TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
 
@@ -165,6 +174,11 @@ def answer(result: Result, parameters: dict[str, Any], request_id: str, media: s
     if result.results:
         parameters = {**parameters, "__results__": result.results}
     header = {"request_id": request_id, "target_executor": ""}
+    if media == PROTOBUF:
+        message = protobuf().response(result, parameters)
+        message.header.request_id = request_id
+        raw: bytes = message.SerializeToString()
+        return raw
     if media == JSON:
         return writer.dumps({"data": writer.to_json(docs.typed), "parameters": parameters, "header": header})
     data: Any = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
@@ -177,11 +191,28 @@ def exec_endpoint(media: str, raw: bytes) -> str:
     Raises:
         InvalidRequest, UnsupportedMedia: as `Bodies.read`.
     """
+    if media == PROTOBUF:
+        requests = protobuf()
+        found: str = requests.asked(requests.read(raw)).endpoint
+        return found
     if media not in (JSON, MSGPACK):
         raise _unsupported(media)
     body = _loads(raw) if media == JSON else unpack(raw)
     name = body.get("exec_endpoint") if isinstance(body, dict) else None
     return name if isinstance(name, str) else "/default"
+
+
+def protobuf() -> Any:
+    """The module of Jina's requests as protobuf, which needs the extra `grpc`.
+
+    Raises:
+        UnsupportedMedia: the extra is not there.
+    """
+    try:
+        from jina_asgi.protocols.protobuf import requests
+    except ModuleNotFoundError as error:
+        raise UnsupportedMedia("protobuf bodies need the extra: pip install 'jina-asgi[grpc]'") from error
+    return requests
 
 
 def loads_object(raw: bytes) -> dict[str, Any]:
@@ -236,11 +267,11 @@ def _in_branch(entries: list[dict[str, Any]], branch: str) -> list[dict[str, Any
 
 
 def _unsupported(media: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"expected content-type {JSON} or {MSGPACK}, got {media[:64] or 'none'!r}")
+    return UnsupportedMedia(f"expected content-type {JSON}, {MSGPACK} or {PROTOBUF}, got {media[:64] or 'none'!r}")
 
 
 def _invalid(entries: list[dict[str, Any]], message: str = "the body does not match the schema") -> InvalidDocs:
     return InvalidDocs(message, [{**entry, "loc": ["body", *entry["loc"]]} for entry in entries])
 
 
-__all__ = ["JSON", "MSGPACK", "Bodies", "Request", "answer", "exec_endpoint", "loads_object"]
+__all__ = ["JSON", "MSGPACK", "PROTOBUF", "Bodies", "Request", "answer", "exec_endpoint", "loads_object", "protobuf"]

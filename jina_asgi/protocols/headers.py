@@ -11,12 +11,12 @@ import time
 from email.message import Message
 
 from jina_asgi.errors import InvalidRequest, TooLarge, UnsupportedMedia
-from jina_asgi.protocols.bodies import JSON, MSGPACK
+from jina_asgi.protocols.bodies import JSON, MSGPACK, PROTOBUF, protobuf
 
 RawHeaders = dict[bytes, bytes]
 
 #: The media types of answers, as headers spell them.
-CONTENT_TYPES = {JSON: JSON.encode(), MSGPACK: MSGPACK.encode()}
+CONTENT_TYPES = {media: media.encode() for media in (JSON, MSGPACK, PROTOBUF)}
 _MEDIA = {raw: media for media, raw in CONTENT_TYPES.items()}
 _MAX_TIMEOUT = 1e7
 _MAX_DIGITS = 20
@@ -54,7 +54,7 @@ def media_type(headers: RawHeaders) -> str:
 
 @functools.lru_cache(maxsize=64)
 def accepted(accept: bytes, media: str) -> str:
-    """JSON or msgpack, whichever `Accept` asks for more; else what the request itself is in (JSON for a query).
+    """JSON, msgpack or protobuf, whichever `Accept` asks for most; else what the request is in (JSON for a query).
 
     What is not offered here is not refused: HTTP lets a server answer as if `Accept` had not been sent.
     """
@@ -64,9 +64,19 @@ def accepted(accept: bytes, media: str) -> str:
         named = weights.get(name)
         return (weights.get("application/*", weights.get("*/*", 0.0)), False) if named is None else (named, True)
 
-    own = MSGPACK if media == MSGPACK else JSON
-    other = JSON if own == MSGPACK else MSGPACK
-    return other if wish(other) > max(wish(own), (0.0, True)) else own
+    own = media if media in CONTENT_TYPES else JSON
+    best = max((other for other in CONTENT_TYPES if other != own), key=wish)
+    if wish(best) <= max(wish(own), (0.0, True)):
+        return own
+    return best if best != PROTOBUF or _has_protobuf() else own
+
+
+def _has_protobuf() -> bool:
+    try:
+        protobuf()
+    except UnsupportedMedia:
+        return False
+    return True
 
 
 def deadline(headers: RawHeaders) -> float | None:

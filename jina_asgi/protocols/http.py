@@ -26,7 +26,7 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint, loads_object
+from jina_asgi.protocols.bodies import JSON, Bodies, Request, answer, exec_endpoint, loads_object
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
 from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
@@ -37,6 +37,8 @@ from jina_asgi.types import Call, Context, Endpoint, Runner
 logger = logging.getLogger("jina_asgi")
 
 T = TypeVar("T")
+#: What `Accept` says where whatever the request itself is in will do.
+_ANYTHING = frozenset((b"", b"*/*", b"application/json"))
 #: What writing an answer may raise where an Executor's documents hold something that has no such form.
 UNWRITABLE = (InvalidDocs, TypeError, ValueError, ArithmeticError, RecursionError)
 
@@ -153,7 +155,7 @@ class EndpointApp(CallApp):
             return
         result = await runner.call(call)
         accept = headers.get(b"accept", b"")
-        wanted = JSON if media == JSON and b"msgpack" not in accept else accepted(accept, media)
+        wanted = JSON if media == JSON and accept in _ANYTHING else accepted(accept, media)
         try:
             body = answer(result, request.parameters, context.request_id, wanted, columns=request.columns)
         except UNWRITABLE as error:
@@ -218,8 +220,6 @@ class PostApp(CallApp):
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
-        if media not in CONTENT_TYPES:
-            raise UnsupportedMedia(f"expected content-type {JSON} or {MSGPACK}, got {media or 'none'!r}")
         name = normalised(exec_endpoint(media, raw)) or "/default"
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:

@@ -100,7 +100,6 @@ def told(answer: httpx.Response) -> tuple[int, str]:
         "application/jsonp",
         "application/json; charset=utf-16",
         "application/xml",
-        "application/x-protobuf",
     ],
 )
 async def test_json_under_any_other_content_type_is_415(http, path, content_type) -> None:
@@ -120,11 +119,6 @@ async def test_json_may_be_spelt_as_http_allows(http, content_type) -> None:
 async def test_an_encoded_body_is_415_and_never_inflated(http, coding) -> None:
     headers = {"content-type": JSON, "content-encoding": coding}
     assert told(await http.post("/echo", content=HI_JSON, headers=headers)) == (415, "UnsupportedMedia")
-
-
-async def test_protobuf_says_which_extra_it_needs(http) -> None:
-    answer = await http.post("/echo", content=b"", headers={"content-type": "application/x-protobuf"})
-    assert "jina-asgi[grpc]" in answer.json()["detail"]
 
 
 # Bodies that are none.

@@ -32,6 +32,7 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.protocols.protobuf.weight import check_request
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
@@ -66,8 +67,9 @@ def read(raw: bytes) -> Any:
     """A DataRequest of bytes.
 
     Raises:
-        InvalidRequest: they are none.
+        InvalidRequest: they are none. TooLarge: there is too much in it beside docs.
     """
+    check_request(raw)
     try:
         return DataRequest.FromString(raw)
     except DecodeError as error:
@@ -93,9 +95,13 @@ def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> 
     Raises:
         InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
     """
-    reader = codec(endpoint.input)
-    docs = reader.docs(wire(reader).read(asked.docs, limits))
-    return Call(endpoint.name, docs, asked.parameters, context, (), asked.target_executor)
+    given = docs(asked, codec(endpoint.input), limits)
+    return Call(endpoint.name, given, asked.parameters, context, (), asked.target_executor)
+
+
+def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
+    """The docs of a request; raises as `call` does."""
+    return codec.docs(wire(codec).read(asked.docs, limits))
 
 
 def answer(message: Any, result: Result) -> Any:

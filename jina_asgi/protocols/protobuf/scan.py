@@ -15,6 +15,7 @@ from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge
 from jina_asgi.protocols.protobuf import entries, messages
 from jina_asgi.protocols.protobuf.entries import Entry, Odd, varint
 from jina_asgi.protocols.protobuf.node_reader import NodeReader
+from jina_asgi.protocols.protobuf.weight import check_docs
 from jina_asgi.types import Schema
 
 #: Places in a document, and forms of an entry at each, that are remembered.
@@ -33,8 +34,10 @@ class Scanner:
         """The documents of a DocListProto.
 
         Raises:
-            InvalidRequest: the bytes are none. InvalidDocs: a tensor in one lies. TooLarge: more than `limit` documents.
+            InvalidRequest: the bytes are none. InvalidDocs: a tensor in one lies. TooLarge: more than `limit` documents,
+            or too many values.
         """
+        check_docs(raw)
         rows: list[dict[str, Any]] = []
         at, size = 0, len(raw)
         try:

@@ -1,0 +1,101 @@
+"""How many values a message holds, before protobuf makes a message of each: two bytes would become eighty.
+
+Only what is large enough to hold too many is looked at, and only what may be many of them is taken apart.
+"""
+
+from __future__ import annotations
+
+from jina_asgi.errors import InvalidRequest, TooLarge
+
+#: Values that the docs of one request may hold, and bytes of all in a request beside its docs.
+MAX_VALUES, MAX_BESIDE = 2**21, 4 * 2**20
+_DEPTH = 100  # as protobuf's own
+_Kind = dict[int, "_Kind"]
+#: What stands within a message by its field's tag; a document and a dictionary look alike.
+_LIST: _Kind = {}
+_DOC: _Kind = {}
+_DOCS: _Kind = {0x0A: _DOC}
+_NODE: _Kind = {0x3A: _DOC, 0x42: _DOCS, 0x4A: _LIST, 0x52: _LIST, 0x5A: _LIST, 0x62: _DOC}
+_LIST[0x0A] = _NODE
+_DOC[0x0A] = {0x12: _NODE}
+
+
+def check_docs(raw: bytes, limit: int = MAX_VALUES) -> None:
+    """Refuse a DocListProto that holds more values than a request may, counted as its lists and mappings hold them.
+
+    Raises:
+        TooLarge: so it does. InvalidRequest: it nests too deep, or is broken.
+    """
+    if len(raw) // 2 <= limit or raw.count(b"\x0a") + raw.count(b"\x8a") <= limit:
+        return  # a value takes two bytes or more, of which one begins its field
+    try:
+        _count(raw, limit)
+    except IndexError:
+        raise InvalidRequest("the docs are not protobuf: they end within a value") from None
+
+
+def check_request(raw: bytes) -> None:
+    """Refuse a DataRequestProto with too much in it beside its docs; raises as `check_docs` does."""
+    if len(raw) <= MAX_BESIDE:
+        return
+    at, beside = 0, 0
+    try:
+        while at < len(raw):
+            tag, _, after = _field(raw, at)
+            beside += 0 if tag == 0x22 else after - at
+            at = after
+            if beside > MAX_BESIDE:
+                raise TooLarge(f"expected at most {MAX_BESIDE} bytes of parameters, routes and header")
+    except IndexError:
+        raise InvalidRequest("the request is not protobuf: it ends within a field") from None
+
+
+def _count(raw: bytes, limit: int) -> None:
+    count = 0
+    open_messages = [(0, len(raw), _DOCS)]
+    while open_messages:
+        at, end, kind = open_messages.pop()
+        while at < end:
+            tag, start, after = _field(raw, at)
+            within = kind.get(tag)
+            at = after
+            if within is None:
+                continue
+            count += tag == 0x0A
+            if count > limit:
+                raise TooLarge(f"expected at most {limit} values in the docs of one request")
+            if start < after:
+                open_messages += (at, end, kind), (start, after, within)
+                break
+        if len(open_messages) > _DEPTH:
+            raise InvalidRequest("the docs are not protobuf: they nest too deep")
+
+
+def _field(raw: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of a field, and where what it holds begins and ends; raises IndexError past the end."""
+    tag, at = _varint(raw, at)
+    kind = tag & 7
+    if kind == 0:
+        return tag, at, _varint(raw, at)[1]
+    if kind == 2:
+        size, at = _varint(raw, at)
+    elif kind in (1, 5):
+        size = 8 if kind == 1 else 4
+    else:
+        raise InvalidRequest("a message this large may hold no groups")
+    if at + size > len(raw):
+        raise IndexError(at)
+    return tag, at, at + size
+
+
+def _varint(raw: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError(at)
