@@ -235,11 +235,32 @@ async def test_only_so_many_requests_are_open_at_once_and_all_are_answered() -> 
 
 
 async def test_a_request_waits_for_its_place_in_a_full_queue_while_others_of_its_socket_are_answered() -> None:
-    async with served(Deployment(Bytes, max_queue=1)) as port, opened(port) as socket:
-        for number in range(20):
-            await socket.send(request("/upper", str(number), identifier=str(number)))
-        answers = [await answer(socket) for _ in range(20)]
-    assert [0] * 20 == [answered.header.status.code for answered in answers]
+    begun, came, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    class Waiting(Executor):
+        @requests(on="/first")
+        async def first(self, docs: DocList[Text]) -> DocList[Text]:
+            begun.set()
+            await may_end.wait()
+            return docs
+
+        @requests(on="/second")
+        async def second(self, docs: DocList[Text]) -> DocList[Text]:
+            return docs
+
+    async def auth(headers: Mapping[str, str], endpoint: str) -> str:
+        if endpoint == "/second":
+            came.set()  # whoever waits for this goes on once the request has been refused its place
+        return "me"
+
+    async with served(Deployment(Waiting, max_queue=1), auth=auth) as port, opened(port) as socket:
+        await socket.send(request("/first", "a", identifier="first"))
+        await begun.wait()
+        await socket.send(request("/second", "b", identifier="second"))
+        await came.wait()
+        may_end.set()
+        headers = [(await answer(socket)).header for _ in range(2)]
+    assert [("first", 0), ("second", 0)] == [(header.request_id, header.status.code) for header in headers]
 
 
 async def test_a_request_that_others_keep_from_its_place_is_told_when_to_come_back() -> None:
@@ -280,6 +301,24 @@ async def test_a_client_that_leaves_ends_its_calls_also_where_no_more_may_begin(
             await answer(other)
         await other.send(request("/ended", "a", "b"))
         assert 0 == (await answer(other)).header.status.code
+
+
+@pytest.mark.parametrize("path", ["/", "/dry_run"])
+async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send(path: str) -> None:
+    asgi = JinaASGI(Bytes, wait_ready=True)
+    said = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": request("/upper", "a")}])
+
+    async def receive() -> Any:
+        for message in said:
+            return message
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError
+
+    async with asgi.lifespan(), asyncio.timeout(5):
+        await asgi({"type": "websocket", "path": path, "headers": [], "subprotocols": ["bytes"]}, receive, send)
 
 
 # Who may connect, and until when.
