@@ -1,4 +1,4 @@
-"""The JSON WebSocket as an ASGI application: who may open one. What is said on it is in `websocket_socket`.
+"""The WebSockets as an ASGI application: who may open one. What is said is in `websocket_socket`, and in `websocket_binary`.
 
 A handshake is refused by an HTTP response where the server can send one, else by its 403.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols._origin import may_connect
+from jina_asgi.protocols.admission import Lasting
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, authenticate
 from jina_asgi.protocols.problems import problem
-from jina_asgi.protocols.websocket_call import Lasting
 from jina_asgi.protocols.websocket_socket import Socket
 
 logger = logging.getLogger("jina_asgi")
@@ -28,6 +28,8 @@ SUBPROTOCOL = "jina-asgi.json"
 #: In a handshake's `state`: this socket closes by itself once serving ends, when its calls have ended.
 DRAINS = "jina_asgi.drains"
 _JINAS = "bytes"
+#: Where Jina's own clients, which offer that, ask for answers, and whether there would be any.
+_ROOT, _READINESS = "/", "/dry_run"
 _DENIAL = "websocket.http.response"
 
 
@@ -39,7 +41,7 @@ class SocketOptions(HttpOptions, Protocol):
 
 
 class WebSocketApp:
-    """Opens sockets at `PATH`.
+    """Opens sockets at `PATH`, and those of Jina's own clients at the root.
 
     Args:
         find: the application of each endpoint; raises NotReady while they are not known.
@@ -55,22 +57,30 @@ class WebSocketApp:
         if (await receive())["type"] != "websocket.connect":
             return
         offered = scope.get("subprotocols", ())
-        if path == "/" and _JINAS in offered:
+        is_jinas = path in (_ROOT, _READINESS) and _JINAS in offered
+        binary = _binary() if is_jinas else None
+        if is_jinas and binary is None:
             await send({"type": "websocket.accept", "subprotocol": _JINAS})
             reason = "Jina's WebSocket needs the extra grpc: pip install 'jina-asgi[grpc]'"
             await send({"type": "websocket.close", "code": 4406, "reason": reason})
             return
         try:
-            await self._admit(path, scope)
+            await self._admit(path, scope, is_served=is_jinas or path == PATH)
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             await _deny(error, scope, send, expose=self._options.expose_errors)
             return
+        if binary is not None and path == _READINESS:
+            await binary.tell_readiness(receive, send, self._live, self._options)
+            return
         scope.setdefault("state", {})[DRAINS] = True
+        if binary is not None:
+            await binary.answer_requests(scope, receive, send, self._live, self._options)
+            return
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         await Socket(scope, receive, send, self._find, self._live, self._options).run()
 
-    async def _admit(self, path: str, scope: Scope) -> None:
+    async def _admit(self, path: str, scope: Scope, *, is_served: bool) -> None:
         """Return where a socket may be opened.
 
         Raises:
@@ -80,10 +90,19 @@ class WebSocketApp:
             raise HTTPException(403, "this origin may not connect; the option `cors` of JinaASGI allows others")
         if self._options.auth is not None:
             await authenticate(self._options.auth, path, scope)
-        if path != PATH:
+        if not is_served:
             raise UnknownEndpoint("Not Found")
         if self._live.leaving:
             raise NotReady("draining; try again later")
+
+
+def _binary() -> Any:
+    """The module of Jina's binary protocol, which needs protobuf; None where the extra `grpc` is not there."""
+    try:
+        from jina_asgi.protocols import websocket_binary
+    except ModuleNotFoundError:
+        return None
+    return websocket_binary
 
 
 async def _deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:

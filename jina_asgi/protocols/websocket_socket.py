@@ -7,31 +7,19 @@ stream holds up another. Each call ends in one event, "end" or "error"; the sock
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect
 
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols._socket_messages import PING, Asked, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.http import EndpointApp, HttpOptions
 from jina_asgi.protocols.websocket_call import Around, Gone, Lasting, OpenCall
-
-logger = logging.getLogger("jina_asgi")
+from jina_asgi.protocols.websocket_life import Closing, SocketLife
 
 _TURN = 0.001  # seconds of one call's events after which others get their turn
-#: What `send` raises where the client is gone: a server's own kind of OSError, or Starlette's word for it.
-_GONE = (OSError, WebSocketDisconnect)
-
-
-class _Closing(NamedTuple):
-    """Why we close a socket."""
-
-    code: int
-    reason: str
 
 
 class Socket:
@@ -56,39 +44,19 @@ class Socket:
         live: Lasting,
         options: HttpOptions,
     ) -> None:
-        self._receive, self._send, self._limits = receive, send, options.limits
+        self._receive, self._limits = receive, options.limits
+        self._life = SocketLife(send, live)
         self._around = Around(scope, Headers(raw=scope["headers"]), find, live, options)
         self._loop = asyncio.get_running_loop()
         self._writing = asyncio.Lock()
         self._open: dict[Identity, tuple[OpenCall, asyncio.Task[None]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._over = self._lost = self._draining = False
-        self._finished = asyncio.Event()
         self._sent = self._loop.time()
 
     async def run(self) -> None:
         """Answer until the client leaves, breaks a rule of the protocol, or serving ends; then nothing runs any more."""
-        live = self._around.live
-        reading = self._loop.create_task(self._read())
-        finished = self._loop.create_task(self._finished.wait())
-        timer = self._loop.create_task(self._keep_alive())
-        live.follow(self._leave)
-        if live.leaving:
-            self._drain()
-        try:
-            await asyncio.wait([reading, finished], return_when=asyncio.FIRST_COMPLETED)
-            closing = reading.result() if reading.done() else _Closing(1001, "draining")
-        finally:
-            self._over = True
-            live.unfollow(self._leave)
-            await _ended({reading, finished, timer, *self._tasks})
-        if closing is not None and not self._lost:
-            try:
-                await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
-            except _GONE:
-                logger.debug("a WebSocket's client left before it was closed")
+        await self._life.run(self._read(), self._keep_alive())
 
-    async def _read(self) -> _Closing | None:
+    async def _read(self) -> Closing | None:
         """Begin calls and stop them, as the client says; why to close, or None where the client did."""
         while True:
             message = await self._receive()
@@ -96,10 +64,10 @@ class Socket:
                 return None
             text = message.get("text")
             if text is None:
-                return _Closing(1003, "expected JSON as text, got a binary message")
+                return Closing(1003, "expected JSON as text, got a binary message")
             raw = text.encode("utf-8", "surrogatepass")
             if len(raw) > self._limits.body:
-                return _Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
+                return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
             unread = self._take(read(raw))
             if unread is not None:
                 identity = None if unread.id in self._open else unread.id
@@ -126,9 +94,9 @@ class Socket:
         """Why a call is not begun. An id that is taken is not answered by itself: that would end the call that has it."""
         if asked.id in self._open:
             return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
-        if self._draining:
+        if self._life.closing is not None:
             return Unread(asked.id, NotReady("draining; ask again, on another connection"))
-        if len(self._tasks) >= self._limits.socket_calls:
+        if len(self._life.tasks) >= self._limits.socket_calls:
             return Unread(asked.id, Overloaded(f"{self._limits.socket_calls} calls are open on this WebSocket"))
         unread = sum(call.unread for call, _ in self._open.values()) if self._open else 0
         if unread and unread + len(asked.raw) > self._limits.body:
@@ -137,10 +105,7 @@ class Socket:
 
     def _begin(self, asked: Asked) -> None:
         call = OpenCall(asked, self._around, self._write)
-        task = self._loop.create_task(self._serve(asked.id, call))
-        self._open[asked.id] = call, task
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        self._open[asked.id] = call, self._life.begin(self._serve(asked.id, call))
 
     async def _serve(self, identity: Identity, call: OpenCall) -> None:
         """One call, and its last event."""
@@ -153,13 +118,6 @@ class Socket:
         except Gone:
             return
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if self._draining and not self._tasks:
-            self._finished.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a call on a WebSocket ended without a word", exc_info=error)
-
     async def _write(self, call: OpenCall | None, *texts: str) -> None:
         """Send an event (two where they are a call's last), when it is this call's turn.
 
@@ -167,17 +125,13 @@ class Socket:
             Gone: nobody is there to read it.
         """
         async with self._writing:
-            if self._over:
+            if self._life.over:
                 raise Gone
             if call is not None:
                 call.sends = True
             try:
                 for text in texts:
-                    await self._send({"type": "websocket.send", "text": text})
-            except _GONE:
-                self._over = self._lost = True
-                self._finished.set()
-                raise Gone from None
+                    await self._life.send({"type": "websocket.send", "text": text})
             finally:
                 if call is not None:
                     call.sends = False
@@ -200,35 +154,6 @@ class Socket:
                     await self._write(None, PING)
                 except Gone:
                     return
-
-    def _leave(self) -> None:
-        """Serving ends; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._drain)
-        except RuntimeError:
-            pass  # this loop is closed: nothing is open here
-
-    def _drain(self) -> None:
-        self._draining = True
-        if not self._tasks:
-            self._finished.set()
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel some tasks and wait for their end, also where we are cancelled meanwhile: that is raised afterwards."""
-    cancelled: asyncio.CancelledError | None = None
-    for task in tasks:
-        task.cancel()
-    while any(not task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: what a call ends with is told there
-    if cancelled is not None:
-        raise cancelled
 
 
 __all__ = ["Socket"]

@@ -1,4 +1,7 @@
-"""A Client over gRPC: grpc_asks.py PORT. Prints a line of JSON for each thing it asks. Jina's in its environment, ours in ours."""
+"""A Client over gRPC, or another protocol: grpc_asks.py PORT [PROTOCOL]. Prints a line of JSON for each thing it asks.
+
+Jina's in its environment, ours in ours.
+"""
 
 import asyncio
 import json
@@ -68,8 +71,8 @@ def responses(client):
     return [{key: dict(value) for key, value in results.items()}, sorted(set(routes)), len(response.docs)]
 
 
-def main(port):
-    client = Client(port=port, host="127.0.0.1")
+def main(port, protocol):
+    client = Client(port=port, host="127.0.0.1", protocol=protocol)
     many = DocList[Text]([Text(text=str(i)) for i in range(250)])
 
     def post(on, inputs=TWO, **options):
@@ -100,11 +103,11 @@ def main(port):
     tell("not streamed", lambda: sorted(post("/upper", stream=False)))
     tell("generator", lambda: sorted(post("/upper", lambda: (Text(text=c) for c in "xyz"), request_size=2)))
     tell("metadata", lambda: post("/upper", metadata=(("x-mine", "1"),)))
-    asyncio.run(asynchronous(port))
+    asyncio.run(asynchronous(port, protocol))
 
 
-async def asynchronous(port):
-    client = Client(port=port, host="127.0.0.1", asyncio=True)
+async def asynchronous(port, protocol):
+    client = Client(port=port, host="127.0.0.1", protocol=protocol, asyncio=True)
 
     async def inputs():
         for text in "xyz":
@@ -131,4 +134,4 @@ async def asynchronous(port):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), (sys.argv[2:] or ["grpc"])[0])

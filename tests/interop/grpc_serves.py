@@ -1,4 +1,7 @@
-"""One Executor over gRPC until the input ends: grpc_serves.py deployment|flow PORT. In Jina's own environment by Jina, in ours by us."""
+"""One Executor over gRPC or another protocol until the input ends: grpc_serves.py deployment|flow PORT [PROTOCOL].
+
+In Jina's own environment by Jina, in ours by us.
+"""
 
 import sys
 import warnings
@@ -100,11 +103,11 @@ class Model(Executor):
 
 
 if __name__ == "__main__":
-    kind, port = sys.argv[1], int(sys.argv[2])
-    ours = {"reflection": True} if Deployment.__module__.startswith("jina_asgi") else {}
-    served = Deployment(uses=Model, name="model", port=port, host="127.0.0.1", **ours)
+    kind, port, protocol = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["grpc"])[0]
+    ours = {"reflection": True} if protocol == "grpc" and Deployment.__module__.startswith("jina_asgi") else {}
+    served = Deployment(uses=Model, name="model", port=port, host="127.0.0.1", protocol=protocol, **ours)
     if kind == "flow":
-        served = Flow(port=port, host="127.0.0.1", **ours).add(uses=Model, name="model")
+        served = Flow(port=port, host="127.0.0.1", protocol=protocol, **ours).add(uses=Model, name="model")
     with served:
         print("serving", flush=True)
         sys.stdin.read()

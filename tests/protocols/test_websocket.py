@@ -425,13 +425,6 @@ async def test_there_is_no_socket_elsewhere(path: str) -> None:
     assert 404 == refused.value.status
 
 
-async def test_jinas_own_websocket_is_told_which_extra_it_needs() -> None:
-    async with websocket(spoken(), "/", subprotocols=["bytes"]) as socket:
-        with pytest.raises(SocketClosed, match=r"jina-asgi\[grpc\]") as closed:
-            await socket.receive()
-        assert 4406 == closed.value.code
-
-
 # Where it is mounted, and when it ends.
 
 

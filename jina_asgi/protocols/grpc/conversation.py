@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from jina_asgi.errors import NotReady, Overloaded
-from jina_asgi.protocols.grpc.answering import Answered, Answering, Asker
+from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 
@@ -43,7 +43,7 @@ class Conversation:
         """Answer until the client ends.
 
         Raises:
-            What ended it before: `rpc.REFUSALS`.
+            What ended it before: `admission.REFUSALS`.
         """
         self._reader = asyncio.create_task(self._read())
         try:

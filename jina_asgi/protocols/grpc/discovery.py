@@ -8,11 +8,9 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from jina_asgi.protocols.protobuf.messages import EndpointsProto
+from jina_asgi.protocols.protobuf.messages import DRY_RUN, EndpointsProto
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 
-#: What a Jina gateway asks its Executors to see whether they are there; it reaches no method of the user's.
-DRY_RUN = "/_jina_dry_run_"
 #: The endpoints as our own clients are told them: JSON, exact where Jina's discovery is not.
 ENDPOINTS = "/jina_asgi.Endpoints/describe"
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from jina_asgi.protocols.admission import Lasting
 from jina_asgi.protocols.grpc.messages import (
     NOT_SERVING,
     SERVICE_UNKNOWN,
@@ -16,7 +17,6 @@ from jina_asgi.protocols.grpc.messages import (
     HealthRequest,
     HealthResponse,
 )
-from jina_asgi.protocols.grpc.rpc import Lasting
 
 SERVICE = "grpc.health.v1.Health"
 _LOOK = 0.5  # seconds: that a replica died, or came back, tells nobody here; it is looked at while somebody watches

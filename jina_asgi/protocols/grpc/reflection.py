@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from jina_asgi.protocols.admission import RpcOptions, identify
 from jina_asgi.protocols.grpc.messages import POOL, ReflectionRequest, ReflectionResponse
-from jina_asgi.protocols.grpc.rpc import RpcOptions, headers_of, identify, refuse
+from jina_asgi.protocols.grpc.rpc import headers_of, refuse
 from jina_asgi.protocols.protobuf import messages
 
 _NAME = "grpc.reflection.{}.ServerReflection"

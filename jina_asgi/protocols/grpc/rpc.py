@@ -9,71 +9,19 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import grpc
-from starlette.exceptions import HTTPException
 
-from jina_asgi.errors import JinaASGIError, ReplicaDied, TooLarge, Unauthenticated, Unavailable
+from jina_asgi.errors import JinaASGIError, Unavailable
 from jina_asgi.protocols.problems import problem
-from jina_asgi.settings import Auth, Limits
-from jina_asgi.types import Endpoint, Runner
 
-#: What is no answer, but the end of an RPC: nothing was run.
-REFUSALS = (Unavailable, Unauthenticated, TooLarge, HTTPException)
 _BY_STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
-
-
-class Lasting(Protocol):
-    """Where the Runner lives, whether it can answer, and who says when that ends."""
-
-    @property
-    def ready(self) -> bool: ...
-
-    @property
-    def leaving(self) -> bool: ...
-
-    async def runner(self) -> Runner:
-        """The Runner, as this event loop may call it; waits for it a while, then raises NotReady."""
-        ...
-
-    def reason(self) -> str: ...
-
-    def start(self) -> Any: ...
-
-    def follow(self, told: Any) -> None: ...
-
-    def unfollow(self, told: Any) -> None: ...
-
-
-class Known(Protocol):
-    """The endpoints that are served here."""
-
-    async def loaded(self) -> Mapping[str, Endpoint]:
-        """Those that are served now; waits for them as calls do, then raises NotReady."""
-        ...
-
-
-class RpcOptions(Protocol):
-    """What an application decides for all its endpoints."""
-
-    @property
-    def limits(self) -> Limits: ...
-    @property
-    def auth(self) -> Auth | None: ...
-    @property
-    def expose_errors(self) -> bool: ...
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether an error ends the RPC; not what a replica died of: that may have run, and nobody should repeat it."""
-    return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied)
 
 
 async def refuse(context: Any, error: Exception, *, expose: bool) -> NoReturn:
@@ -107,17 +55,3 @@ def deadline_of(context: Any) -> float | None:
     """The moment until which the client waits, on `time.monotonic`'s clock."""
     left = context.time_remaining()
     return None if left is None else time.monotonic() + left
-
-
-async def identify(auth: Auth | None, headers: Mapping[str, str], endpoint: str) -> Any:
-    """Who asks, as the `auth` hook says; None where there is no hook.
-
-    Raises:
-        Unauthenticated: the hook answered None.
-    """
-    if auth is None:
-        return None
-    identity = await auth(headers, endpoint)
-    if identity is None:
-        raise Unauthenticated("not authenticated; send the credentials that this service asks for, as metadata")
-    return identity

@@ -16,11 +16,11 @@ import grpc.aio
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.protocols.grpc.answering import Answering
+from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.health import Health
 from jina_asgi.protocols.grpc.reflection import Reflection
-from jina_asgi.protocols.grpc.rpc import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.services import SERVICES, Services
+from jina_asgi.protocols.protobuf.answering import Answering
 from jina_asgi.settings import GrpcSettings
 
 #: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
@@ -56,7 +56,7 @@ class GrpcServer:
         versions: Callable[[], Mapping[str, str]],
     ) -> None:
         self._settings, self._options, self._life = settings, options, life
-        self._services = Services(Answering(life, known, options), versions)
+        self._services = Services(Answering(life, options), known, versions)
         self._health = Health(life, SERVICES)
         self._server: grpc.aio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -10,11 +10,12 @@ import grpc
 import orjson
 
 from jina_asgi._wire_heads import describe
+from jina_asgi.protocols.admission import Known, identify, is_refusal
 from jina_asgi.protocols.grpc import discovery
-from jina_asgi.protocols.grpc.answering import Answered, Answering, Asker
 from jina_asgi.protocols.grpc.conversation import Conversation, draining
-from jina_asgi.protocols.grpc.rpc import deadline_of, headers_of, identify, is_refusal, refuse
-from jina_asgi.protocols.protobuf.messages import ERROR, JinaInfoProto, StatusProto
+from jina_asgi.protocols.grpc.rpc import deadline_of, headers_of, refuse
+from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
+from jina_asgi.protocols.protobuf.messages import JinaInfoProto
 
 #: The services whose health is told, and that reflection lists.
 SERVICES = (
@@ -32,8 +33,8 @@ _IS_ERROR = (("is-error", "true"),)
 class Services:
     """The methods of one server; `open` has the conversations that go on, for whoever stops them."""
 
-    def __init__(self, answering: Answering, versions: Callable[[], Mapping[str, str]]) -> None:
-        self._answering, self._versions = answering, versions
+    def __init__(self, answering: Answering, known: Known, versions: Callable[[], Mapping[str, str]]) -> None:
+        self._answering, self._known, self._versions = answering, known, versions
         self._options, self._life = answering.options, answering.life
         self._open: set[Conversation] = set()
 
@@ -110,27 +111,20 @@ class Services:
 
     async def _endpoint_discovery(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
-            told = discovery.described(await self._answering.known.loaded())
-            return bytes(told.SerializeToString())
+            return bytes(discovery.described(await self._known.loaded()).SerializeToString())
 
         return await self._told(found, "/-/endpoints", context)
 
     async def _describe(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
-            endpoints = await self._answering.known.loaded()
+            endpoints = await self._known.loaded()
             return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=repr)
 
         return await self._told(found, "/-/endpoints", context)
 
     async def _dry_run(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
-            self._life.start()
-            status = StatusProto()
-            if not self._life.ready:
-                status.code, status.description = ERROR, self._life.reason()
-                status.exception.name = "NotReady"
-                status.exception.args.append(status.description)
-            return bytes(status.SerializeToString())
+            return self._answering.readiness()
 
         return await self._told(found, "/dry_run", context)
 

@@ -50,4 +50,6 @@ EndpointsProto, JinaInfoProto = map(_message, ("jina.EndpointsProto", "jina.Jina
 DataRequest, DataRequestList = map(_message, ("jina_asgi.DataRequest", "jina_asgi.DataRequestList"))
 SingleDocumentRequest = _message("jina_asgi.SingleDocumentRequest")
 
+#: What a Jina gateway asks its Executors to see whether they are there; it reaches no method of the user's.
+DRY_RUN = "/_jina_dry_run_"
 SUCCESS, ERROR = 0, 1  # StatusProto's code

@@ -1,7 +1,7 @@
 """Jina's requests answered by a Runner: one, a list of them that meet at a join, and a stream.
 
-What an Executor raised is told in the answer, with the request's own docs, and its RPC goes well; see `rpc` for what ends
-one instead. Bytes come in and go out: what is no message at all is answered too.
+What an Executor raised is told in the answer, with the request's own docs, and its RPC goes well; see `admission`
+for what is raised instead. Bytes come in and go out: what is no message at all is answered too.
 """
 
 from __future__ import annotations
@@ -17,20 +17,33 @@ from google.protobuf.message import DecodeError
 
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
-from jina_asgi.protocols.grpc.discovery import DRY_RUN
-from jina_asgi.protocols.grpc.rpc import Known, Lasting, RpcOptions, identify, is_refusal
+from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestList, SingleDocumentRequest
+from jina_asgi.protocols.protobuf.messages import (
+    DRY_RUN,
+    ERROR,
+    DataRequest,
+    DataRequestList,
+    SingleDocumentRequest,
+    StatusProto,
+)
 from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Step, Ticket, resolve
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Asker(NamedTuple):
-    """Who makes the requests of one RPC: the metadata as headers, and the moment until which an answer is awaited."""
+    """Who makes the requests of one RPC or socket.
+
+    Attributes:
+        headers: the metadata of an RPC, or the handshake's headers.
+        deadline: the moment until which an answer is awaited.
+        user: who that is where no `auth` hook says it: whom the host's own middleware found.
+    """
 
     headers: Mapping[str, str]
-    deadline: float | None
+    deadline: float | None = None
+    user: Any = None
 
 
 class Answered(NamedTuple):
@@ -46,23 +59,24 @@ class Answering:
 
     Args:
         life: where the Runner lives.
-        known: its endpoints.
         options: those of the application.
     """
 
-    def __init__(self, life: Lasting, known: Known, options: RpcOptions) -> None:
-        self.life, self.known, self.options = life, known, options
+    def __init__(self, life: Lasting, options: RpcOptions) -> None:
+        self.life, self.options = life, options
 
     async def answer(self, raw: bytes, asker: Asker) -> Answered:
         """Answer one request; the ticket is to be closed when the answer is out.
 
         Raises:
-            What `rpc.REFUSALS` names: nothing ran.
+            What `admission.REFUSALS` names: nothing ran.
         """
         try:
-            message = DataRequest.FromString(raw)
-        except DecodeError as error:
-            return self._failed(DataRequest(), InvalidRequest(f"not a DataRequestProto: {error}"))
+            message = requests.read(raw)
+        except InvalidRequest as error:
+            if is_refusal(error):
+                raise
+            return self._failed(DataRequest(), error)
         ticket: Ticket | None = None
         try:
             asked = requests.asked(message)
@@ -83,6 +97,24 @@ class Answering:
         except BaseException:
             _close(ticket)
             raise
+
+    def refused(self, raw: bytes, error: Exception) -> Answered:
+        """The answer that tells of what `answer` raised, for a wire that tells of it in no other way."""
+        try:
+            message = requests.read(raw)
+        except InvalidRequest:  # that is what is told
+            message = DataRequest()
+        return self._failed(message, error)
+
+    def readiness(self) -> bytes:
+        """Whether requests would be answered now, as a StatusProto; begins to load what has not."""
+        self.life.start()
+        status = StatusProto()
+        if not self.life.ready:
+            status.code, status.description = ERROR, self.life.reason()
+            status.exception.name = "NotReady"
+            status.exception.args.append(status.description)
+        return bytes(status.SerializeToString())
 
     async def join(self, raw: bytes, asker: Asker) -> Answered:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
@@ -145,7 +177,8 @@ class Answering:
         Raises:
             What refuses it, or DeadlineExceeded.
         """
-        identity = await identify(self.options.auth, asker.headers, asked.endpoint)
+        auth = self.options.auth
+        identity = await identify(auth, asker.headers, asked.endpoint) if auth else asker.user
         runner = await self.life.runner()
         if asker.deadline is not None and time.monotonic() >= asker.deadline:
             raise DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
