@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from jina_asgi.errors import NotReady, Overloaded
+from jina_asgi.errors import ExecutorError, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
@@ -91,6 +91,11 @@ class Conversation:
                     answered.ticket.close()
         except Exception as error:  # noqa: BLE001  # it ends the stream, once what is open has ended
             self.end(error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self.end(ExecutorError("the call was cancelled by nobody who asked it"))
         finally:
             self._bytes -= len(raw)
 

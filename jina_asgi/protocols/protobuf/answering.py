@@ -13,8 +13,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
-
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
@@ -119,9 +117,11 @@ class Answering:
     async def join(self, raw: bytes, asker: Asker) -> Answered:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
         try:
-            messages = DataRequestList.FromString(raw)
-        except DecodeError as error:
-            return self._failed(DataRequest(), InvalidRequest(f"not a DataRequestListProto: {error}"))
+            messages = requests.read(raw, DataRequestList)
+        except InvalidRequest as error:
+            if is_refusal(error):
+                raise
+            return self._failed(DataRequest(), error)
         if len(messages.requests) < 2:
             return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", asker)
         first = messages.requests[0]
@@ -148,9 +148,11 @@ class Answering:
     async def stream(self, raw: bytes, asker: Asker) -> AsyncGenerator[Answered, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
         try:
-            message = SingleDocumentRequest.FromString(raw)
-        except DecodeError as error:
-            yield self._failed(SingleDocumentRequest(), InvalidRequest(f"not a SingleDocumentRequestProto: {error}"))
+            message = requests.read(raw, SingleDocumentRequest)
+        except InvalidRequest as error:
+            if is_refusal(error):
+                raise
+            yield self._failed(SingleDocumentRequest(), error)
             return
         begun, ticket = False, None
         try:

@@ -38,6 +38,7 @@ class NodeWriter:
         self._values = Writer(schema.models).values
         self._heads: dict[tuple[str, bytes, bytes], _Heads] = {}
         self._around: dict[tuple[Any, ...], tuple[bytes, bytes, int]] = {}
+        self._tails: dict[tuple[type, str | None], bytes] = {}
 
     def documents(self, docs: Sequence[Any], name: str | None) -> list[Buffer]:
         """The buffers of a DocListProto.
@@ -49,6 +50,8 @@ class NodeWriter:
         if not rows:
             return []
         fields = self._fields.get(name or "", {})
+        if len(rows) == 1 and not any(isinstance(value, np.ndarray) for value in rows[0].values()):
+            return self._alone(rows[0], fields)
         names = list(rows[0])
         count = len(names)
         if any(len(row) != count for row in rows):
@@ -68,6 +71,28 @@ class NodeWriter:
                 sizes = size if sizes is None else list(map(add, sizes, size))
         heads = repeat(_LIST[fixed], len(rows)) if sizes is None else [_LIST[fixed + size] for size in sizes]
         return list(chain.from_iterable(zip(heads, *pieces, strict=False)))
+
+    def _alone(self, row: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Buffer]:
+        """The buffers of one document: for so few columns cost more than they save."""
+        found: list[Buffer] = [b""]
+        for key, value in row.items():
+            field = fields.get(key, _ANY)
+            if isinstance(value, str):
+                tag, tail, content = b"\x0a", self._tail_of(type(value), field), str.encode(value)
+            else:
+                tag, tail, content = b"", b"", self.value(value, field)
+            found += self._heads_of(key, tag, tail)[len(content)], content, tail
+        found[0] = _LIST[sum(map(len, found))]
+        return found
+
+    def _tail_of(self, kind: type, field: Field) -> bytes:
+        """`_tail`, made once for each."""
+        tail = self._tails.get((kind, field.tag))
+        if tail is None:
+            if len(self._tails) >= _MAX_HEADS:
+                self._tails.clear()
+            tail = self._tails[kind, field.tag] = _tail(kind, field)
+        return tail
 
     def document(self, doc: Any, name: str | None) -> bytes:
         """A DocProto; raises as `documents` does."""

@@ -6,6 +6,7 @@ that HTTP would answer, by which our own clients know it again.
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -32,7 +33,7 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
-from jina_asgi.protocols.protobuf.weight import check_request
+from jina_asgi.protocols.protobuf.weight import check_request, check_requests
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
@@ -40,6 +41,7 @@ M = TypeVar("M")
 #: Up to here a float names every integer.
 _WHOLE = 2.0**53
 _MAX_TOLD = 3
+_name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 _UNBOUNDED = Limits(docs=2**63)
 
 
@@ -63,23 +65,23 @@ class Answer(NamedTuple):
     request_id: str
 
 
-def read(raw: bytes) -> Any:
-    """A DataRequest of bytes.
+def read(raw: bytes, kind: Any = DataRequest) -> Any:
+    """The DataRequest, DataRequestList or SingleDocumentRequest that bytes are.
 
     Raises:
         InvalidRequest: they are none. TooLarge: there is too much in it beside docs.
     """
-    check_request(raw)
+    (check_requests if kind is DataRequestList else check_request)(raw)
     try:
-        return DataRequest.FromString(raw)
+        return kind.FromString(raw)
     except DecodeError as error:
-        raise InvalidRequest(f"not a DataRequestProto: {error}") from None
+        raise InvalidRequest(f"not a {kind.DESCRIPTOR.name}Proto: {error}") from None
 
 
 def asked(message: Any) -> Asked:
     """What a DataRequest, or a SingleDocumentRequest, asks for."""
     header = message.header
-    endpoint = normalised(header.exec_endpoint) or "/default"
+    endpoint = _name(header.exec_endpoint) or "/default"
     return Asked(endpoint, header.request_id, parameters_of(message), header.target_executor, _docs_of(message))
 
 
@@ -105,15 +107,21 @@ def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
 
 
 def answer(message: Any, result: Result) -> Any:
-    """The answer to a DataRequest: its header, parameters and routes, and what the result adds to them.
+    """A DataRequest made its own answer: its docs are the result's, which also adds to its parameters and routes.
 
     Raises:
-        ExecutorError: a value among the docs or the results has no place in one.
+        ExecutorError: a value among the docs or the results has no place in one; the message is what it was.
     """
-    made = response(result, parameters_of(message), message.routes)
-    made.header.CopyFrom(message.header)
-    made.header.ClearField("status")
-    return made
+    try:
+        docs = wire(result.docs.codec).write(result.docs.typed)
+        if result.results:
+            message.parameters.CopyFrom(_struct({**parameters_of(message), "__results__": result.results}))
+    except JinaASGIError as error:
+        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+    message.data.docs = docs
+    message.routes.extend(map(_route, result.trail))
+    message.header.ClearField("status")
+    return message
 
 
 def response(result: Result, parameters: Mapping[str, Any], routes: Iterable[Any] = ()) -> Any:

@@ -50,6 +50,19 @@ def check_request(raw: bytes) -> None:
         raise InvalidRequest("the request is not protobuf: it ends within a field") from None
 
 
+def check_requests(raw: bytes) -> None:
+    """Refuse a DataRequestListProto of which one request has too much beside its docs; raises as `check_docs` does."""
+    if len(raw) <= MAX_BESIDE:
+        return
+    at = 0
+    try:
+        while at < len(raw):
+            _, start, at = _field(raw, at)
+            check_request(raw[start:at])
+    except IndexError:
+        raise InvalidRequest("the requests are not protobuf: they end within a field") from None
+
+
 def _count(raw: bytes, limit: int) -> None:
     count = 0
     open_messages = [(0, len(raw), _DOCS)]
