@@ -17,7 +17,7 @@ _OUTLIER = 2.0  # times what was expected, at most, that a batch counts
 _LEAST = 0.8  # of the target
 _SPREAD = 0.01  # the variance of loads, over their mean squared, below which nothing is learned about others
 _STEP = 0.05  # of the target, that a batch of late answers lowers the aim
-_SIZES = sorted({round(1.125**power) for power in range(71)})  # 1 to about 4,000
+_SIZES = sorted({round(1.125**power) for power in range(71)} | {2**power for power in range(13)})  # 1 to about 4,000
 
 
 class BatchTimes:

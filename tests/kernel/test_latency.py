@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jina_asgi._latency import BatchTimes, LatencyTarget
@@ -31,6 +31,7 @@ def test_of_loads_that_never_differ_more_takes_as_much_more() -> None:
     assert times.of(16) == pytest.approx(0.08)
 
 
+@example(fixed=0.02, each=0.0015463163582973049)  # 16 is just within: sizes beside it are 3 % slower
 @given(fixed=st.floats(0.001, 0.04), each=st.floats(0.0001, 0.01))
 def test_a_batch_holds_what_keeps_the_target_after_another_like_it(fixed: float, each: float) -> None:
     found = learned(0.1, fixed, each)
