@@ -66,7 +66,7 @@ def test_a_stream_is_asked_for_with_one_document_and_answered_with_one_after_ano
     sent = requests.single("/echo", docs("a"), {"n": 1}, request_id="id")
     asked = requests.asked(SingleDocumentRequest.FromString(sent.SerializeToString()))
     assert ["a"] == [doc.text for doc in requests.call(asked, ECHO, Context(), Limits()).docs.typed]
-    step = requests.document(sent, docs("b"))
+    step = SingleDocumentRequest.FromString(requests.stepped(sent)(docs("b")))
     assert ["b"] == [doc.text for doc in requests.answered(step, CODEC).docs.typed]
     assert "id" == step.header.request_id
 

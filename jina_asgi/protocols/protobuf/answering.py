@@ -162,10 +162,11 @@ class Answering:
                 raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
             ticket = runner.admit(endpoint.name, size=len(raw))
             call = requests.call(asked, endpoint, context, self.options.limits)
+            step = requests.stepped(message)
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     begun = True
-                    yield Answered(requests.document(message, docs).SerializeToString())
+                    yield Answered(step(docs))
         except Exception as error:
             if is_refusal(error) and not begun:
                 raise

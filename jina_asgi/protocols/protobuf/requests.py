@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -135,18 +135,20 @@ def response(result: Result, parameters: Mapping[str, Any], routes: Iterable[Any
     return made
 
 
-def document(message: Any, docs: Docs) -> Any:
-    """One step of the answer to a SingleDocumentRequest.
+def stepped(message: Any) -> Callable[[Docs], bytes]:
+    """What makes each step of the answer to a SingleDocumentRequest: its bytes, of one document.
 
-    Raises:
-        ExecutorError: as `answer`.
+    It raises ExecutorError, as `answer` does.
     """
-    made = SingleDocumentRequest(header=message.header)
-    try:
-        made.document = wire(docs.codec).write_doc(docs.typed[0])
-    except JinaASGIError as error:
-        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
-    return made
+    head: bytes = SingleDocumentRequest(header=message.header).SerializeToString()
+
+    def step(docs: Docs) -> bytes:
+        try:
+            return head + framed(b"\x22", wire(docs.codec).write_doc(docs.typed[0]))
+        except JinaASGIError as error:
+            raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+
+    return step
 
 
 def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
