@@ -21,6 +21,9 @@ from jina_asgi.protocols.websocket_life import GONE, Closing, SocketLife
 logger = logging.getLogger("jina_asgi")
 
 _END = b"\x00"  # no DataRequestProto begins so
+_HEARD = (
+    0.25  # seconds: Jina's Client loses an error if its socket is closed before it has raised it, upon which it leaves
+)
 _BYTES = 1 << 26  # of requests that are open at once, on one socket
 _TEXT = Closing(1003, "expected a DataRequestProto as a binary message, got text")
 
@@ -114,6 +117,8 @@ class BinarySocket:
             self._bytes -= len(raw)
             self._ended.set()
             self._ended.clear()
+        if answered.failed:
+            await asyncio.sleep(_HEARD)
 
     async def _answered(self, raw: bytes) -> Answered:
         """The answer to a request. One that is refused a place waits for it while others of its socket are answered."""
