@@ -218,6 +218,18 @@ async def test_an_error_is_told_in_its_answer_and_others_go_on(raw: bytes, name:
         assert ["A"] == texts(await answer(socket))
 
 
+async def test_a_socket_outlives_an_error_for_a_moment() -> None:
+    """Jina's Client raises it only while the socket is open, and leaves as it does."""
+    async with served() as port, opened(port) as socket:
+        await socket.send(b"no message")
+        await socket.send(END)
+        assert 1 == (await answer(socket)).header.status.code
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await socket.wait_closed()
+        assert (1000, "") == await closed(socket)
+
+
 # Room for everybody.
 
 
