@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,29 +42,8 @@ def environment() -> dict[str, str]:
 def jina_port(request: pytest.FixtureRequest, jina_python: Path) -> Iterator[int]:
     """The port of a real Jina that serves `jina_serves.py`, as a Deployment and as a Flow."""
     port = free_port()
-    command = [str(jina_python), str(HERE / "jina_serves.py"), request.param, str(port)]
-    process = subprocess.Popen(
-        command,
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.strip() == "serving":
-                break
-        else:
-            raise AssertionError(f"Jina did not start: {''.join(said)}")
+    with running(jina_python, "jina_serves.py", request.param, str(port)):
         yield port
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its own way to end may take forever
-        process.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +57,31 @@ def jina_asks(jina_python: Path) -> Callable[[int], str]:
         return done.stdout
 
     return ask
+
+
+@contextmanager
+def running(python: str | Path, script: str, *words: str) -> Iterator[None]:
+    """A program that serves until its input ends."""
+    own: dict[str, Any] = {} if python == sys.executable else {"env": environment()}
+    process = subprocess.Popen(
+        [str(python), str(HERE / script), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        **own,
+    )
+    try:
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.strip() == "serving":
+                break
+        else:
+            raise AssertionError(f"{script} did not start: {''.join(said)}")
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # Jina's own processes too
+        process.communicate()

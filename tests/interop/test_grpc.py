@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +13,10 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Executor, ExecutorError, Flow, requests
-from tests.interop.conftest import environment
+from tests.interop.conftest import HERE, environment, running
 from tests.serving import free_port
 
 pytestmark = pytest.mark.processes
-
-HERE = Path(__file__).parent
 
 
 class Text(BaseDoc):
@@ -63,34 +58,6 @@ ANSWERS: dict[str, Any] = {
 #: server's answer that an endpoint is no stream.
 OF_JINAS_CLIENT = {"go on": ["bad", "fine", "good"], "all in one": "ZeroDivisionError", "no stream": "BadServer"}
 OF_OURS = {"go on": ["fine", "good"], "all in one": ["250"], "no stream": "BadClientInput"}
-
-
-@contextmanager
-def running(python: str | Path, script: str, *words: str) -> Iterator[None]:
-    """A program that serves until its input ends."""
-    own: dict[str, Any] = {} if python == sys.executable else {"env": environment()}
-    process = subprocess.Popen(
-        [str(python), str(HERE / script), *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        **own,
-    )
-    try:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.strip() == "serving":
-                break
-        else:
-            raise AssertionError(f"{script} did not start: {''.join(said)}")
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # Jina's own processes too
-        process.communicate()
 
 
 @pytest.fixture(scope="module", params=["deployment", "flow"])

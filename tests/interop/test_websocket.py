@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import environment
-from tests.interop.test_grpc import HERE, OF_JINAS_CLIENT, expected, running
+from tests.interop.conftest import HERE, environment, running
+from tests.interop.test_grpc import OF_JINAS_CLIENT, expected
 from tests.serving import free_port
 
 pytestmark = pytest.mark.processes
