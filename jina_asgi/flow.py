@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,7 +39,7 @@ from jina_asgi.yaml_document import Document
 
 #: What `add` takes; None joins, and hands on what it is given.
 Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
-Needs = str | Sequence[str] | None
+Needs = str | Sequence[str] | AbstractSet[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Flow(Served):
             raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
         source = self._source(uses, name, no_reduce, reading, options)
         query = None if not when else compiled(when)
-        asked = None if needs is None else (needs,) if isinstance(needs, str) else tuple(needs)
+        asked = _asked(needs)
         no_reduce = no_reduce or (isinstance(source, Deployment) and source.settings.no_reduce)
         node = Node(
             name=name or (source.name if source is not None and _is_named(source) else self._free_name()),
@@ -354,3 +355,14 @@ def _vertex(name: str) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace('"', "#quot;")
+
+
+def _asked(needs: Needs) -> tuple[str, ...] | None:
+    """The names in an add(needs=...)."""
+    if needs is None:
+        return None
+    if isinstance(needs, str):
+        return (needs,)
+    if not isinstance(needs, Sequence | AbstractSet) or not all(isinstance(need, str) for need in needs):
+        raise DefinitionError(f"add(needs={needs!r}): expected the name of a node, or a list of them")
+    return tuple(needs)

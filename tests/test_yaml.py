@@ -300,6 +300,7 @@ def test_mistakes_of_a_deployment_are_told_with_their_places(folder: Path, lines
         ("jtype: Flow\nexecutors: [5]\n", ["2:13: expected a node"]),
         ("jtype: Flow\nexecutors:\n  - {uses: config.yml, name: 5}\n", ["3:24: 'name': expected a name, got 5"]),
         ("jtype: Flow\nexecutors:\n  - {uses: config.yml, needs: 5}\n", ["'needs': expected the name of a node"]),
+        ("jtype: Flow\nexecutors:\n  - {uses: config.yml, needs: [5]}\n", ["'needs': expected the name of a node"]),
         ("jtype: Flow\nexecutors:\n  - {uses: config.yml, needs: nobody}\n", ["3:5: ", "nobody"]),
         ("jtype: Flow\nexecutors:\n  - {uses: config.yml, floating: on}\n", ["'floating': expected true or false"]),
         ("jtype: Flow\nexecutors:\n  - {uses: config.yml, when: 5}\n", ["'when': expected a query"]),

@@ -45,21 +45,21 @@ def address_of(host: str, port: int | None, protocol: str, *, tls: bool = False)
     """The address that `host` names; a scheme in it decides the protocol, as in Jina.
 
     Raises:
-        DefinitionError: a protocol, scheme or port that is none; two ports that differ.
+        DefinitionError: a protocol, scheme, host or port that is none; two ports that differ.
     """
     protocol = str(protocol).lower()
     if protocol not in _PROTOCOLS:
         raise DefinitionError(f"Client(protocol={protocol!r}): expected one of {', '.join(map(repr, _PROTOCOLS))}")
-    parts = urlsplit(host if "://" in host else f"//{host}")
+    try:
+        parts = urlsplit(host if "://" in host else f"//{host}")
+        named = parts.port
+    except ValueError as error:
+        raise DefinitionError(f"Client(host={host.rpartition('@')[2]!r}): {error}") from None
     if parts.scheme:
         if parts.scheme.lower() not in _SCHEMES:
             raise DefinitionError(f"Client(host={host!r}): expected a scheme among {', '.join(_SCHEMES)}")
         protocol, encrypted = _SCHEMES[parts.scheme.lower()]
         tls = tls or encrypted
-    try:
-        named = parts.port
-    except ValueError as error:
-        raise DefinitionError(f"Client(host={host!r}): {error}") from error
     if not parts.hostname or parts.username or parts.query or parts.fragment:
         raise DefinitionError(
             f"Client(host=...): expected 'host', 'host:port' or 'http://host:port/prefix', without a user, a query or a"

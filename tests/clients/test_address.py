@@ -44,6 +44,8 @@ def test_tls_is_asked_for_by_the_option_too() -> None:
         (("ftp://models", None, "http"), "a scheme among"),
         (("models:1", 2, "http"), "two ports"),
         (("models:x", None, "http"), "host='models:x'"),
+        (("http://me:secret@models:x", None, "http"), "host='models:x'"),
+        (("http://[::1", None, "http"), "Invalid IPv6"),
         (("http://me:secret@models", None, "http"), "without a user"),
         (("", None, "http"), "expected 'host'"),
     ],

@@ -17,7 +17,7 @@ from tests.frames_doubles import Double, RawEnd, a_call
 
 
 def test_hostile_frames_raise_nothing_but_protocol_errors() -> None:
-    seen = fuzz(5000, seed=random.randrange(2**32))
+    seen = fuzz(5000, seed=0)
 
     assert seen["frames sent"] == 5000
     assert seen["frames read"] > 100

@@ -1,7 +1,5 @@
 """A little of the fuzzing of readers in every run of the tests; `fuzz_readers.py` does as much as one likes."""
 
-import random
-
 import pytest
 
 from tests.faults.fuzz_readers import TARGETS, fuzz
@@ -10,7 +8,7 @@ from tests.faults.fuzz_readers import TARGETS, fuzz
 @pytest.mark.parametrize("name", TARGETS)
 def test_hostile_texts_raise_nothing_but_errors_of_ours(name: str) -> None:
     """IN-16."""
-    seen = fuzz(name, 500, seed=random.randrange(2**32))
+    seen = fuzz(name, 500, seed=0)
 
     assert seen.total() == 500
     assert seen["read"] > 0  # some still mean something, so what lies behind the reader is reached
