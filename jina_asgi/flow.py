@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jina_asgi._graph import GATEWAY, Graph, Node, nearest
+from jina_asgi._graph_plot import mermaid
 from jina_asgi.assembly import assemble_flow
 from jina_asgi.config import (
     Reading,
@@ -290,20 +291,8 @@ class Flow(Served):
 
     def plot(self) -> str:
         """The graph as Mermaid's text: what floats, and what is chosen by `when`, has a dotted arrow."""
-        lines = ["flowchart LR", f"    {GATEWAY}([{GATEWAY}])", "    answer([answer])"]
-        for name, added in self._added.items():
-            what = type(added.source).__name__ if added.source is not None else "joins"
-            if isinstance(added.source, Deployment):
-                uses = added.source.uses
-                named = uses.get("jtype") if isinstance(uses, Mapping) else uses
-                what = uses.__name__ if isinstance(uses, type) else str(named or added.source.settings.host)
-            lines.append(f'    node_{name}["{name}<br/>{_escaped(what)}"]')
-        for name, node in self._graph.nodes.items():
-            for need in node.needs or ():
-                dotted = name not in self._graph.awaited or self._added[name].when is not None
-                lines.append(f"    {_vertex(need)} {'-.->' if dotted else '-->'} {_vertex(name)}")
-        lines.append(f"    {_vertex(self._graph.end)} --> answer")
-        return "\n".join(lines) + "\n"
+        chosen = {name for name, added in self._added.items() if added.when is not None}
+        return mermaid(self._graph, {name: _what(added.source) for name, added in self._added.items()}, chosen)
 
     def _source(
         self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
@@ -349,12 +338,17 @@ def _is_named(source: Source) -> bool:
     return isinstance(source, Deployment | Flow) and "name" in source.settings.model_fields_set
 
 
-def _vertex(name: str) -> str:
-    return name if name == GATEWAY else f"node_{name}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace('"', "#quot;")
+def _what(source: Source | None) -> str:
+    """A node's work in a word: the name of its class, of its file or of its host."""
+    if source is None:
+        return "joins"
+    if not isinstance(source, Deployment):
+        return type(source).__name__
+    uses = source.uses
+    if isinstance(uses, type):
+        return uses.__name__
+    named = uses.get("jtype") if isinstance(uses, Mapping) else uses
+    return str(named or source.settings.host)
 
 
 def _asked(needs: Needs) -> tuple[str, ...] | None:
