@@ -95,9 +95,13 @@ class CallApp(ABC):
             until = deadline(headers)
             live = self._live.runner()
             runner = await (live if until is None else within(until, live))
-            ticket = runner.admit(self.name, size=length(headers, limit))
+            announced = length(headers, limit)
+            ticket = runner.admit(self.name, size=announced)
             try:
                 raw = await read_body(receive, limit)
+                if len(raw) > announced:  # it had no Content-Length
+                    ticket.close()
+                    ticket = runner.admit(self.name, size=len(raw))
                 if until is not None and time.monotonic() >= until:
                     raise DeadlineExceeded(f"the deadline of this call to {self.name} has passed")
                 sent.watched = self._watch.begin(receive)

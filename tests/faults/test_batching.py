@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -225,6 +226,14 @@ async def test_ba11_bytes_bound_the_queue_too(service: Service) -> None:
     await service.until("/careless", running=1)
     refused = await service.post("/careless", "x" * 20_000)
     assert outcome(refused) == "Overloaded"
+
+    async def unannounced() -> AsyncIterator[bytes]:
+        for part in ('{"data": [{"text": "', "x" * 20_000, '"}]}'):
+            yield part.encode()
+
+    refused = await service.http.post("/careless", content=unannounced(), headers={"content-type": "application/json"})
+    assert outcome(refused) == "Overloaded"
+    assert (await service.figures("/careless"))["queue"]["rejected"] == {"calls": 0, "bytes": 2}
     await service.post("/open")
     assert outcome(await first) == 200
 
