@@ -431,7 +431,7 @@ class Lines:
 async def test_a_flood_of_bytes_without_a_line_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
     monkeypatch.setattr(sys, "stderr", lines)  # where the process writes is what is tested
-    size = 50_000_000
+    size = 10_000_000
     async with ReplicaPool(Worker, replicas=1, name="loud") as pool:
         shouting = asyncio.create_task(pool.call("/shout", Number(value=size)))
         await pid_of(pool)
