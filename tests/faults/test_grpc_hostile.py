@@ -147,7 +147,64 @@ def test_long_names_of_endpoints_are_not_kept() -> None:
 
 
 
+class Slow(Executor):
+    """Begins to answer, and answers when it is told to."""
+
+    begun: asyncio.Event
+    go: asyncio.Event
+
+    @requests(on="/slow")
+    async def slow(self, docs: DocList[Text]) -> DocList[Text]:
+        self.begun.set()
+        await self.go.wait()
+        return docs
 
 
+async def test_a_stream_in_order_does_not_wait_for_itself() -> None:
+    """Its first request finds the queue full and its second finds a place: that may be the place the first waits for."""
+    Slow.begun, Slow.go, last, asked = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    askers = iter("other first second".split())
+
+    async def auth(headers: Mapping[str, str], endpoint: str) -> str:
+        who = next(askers, "first, again")
+        if who == "second":
+            asked.set()
+            await last.wait()
+        elif who == "first":
+            await asked.wait()
+        return who
+
+    async with served(Deployment(Slow, max_queue=1), auth=auth) as channel, asyncio.timeout(20):
+        other = channel.unary_unary(POST)(request("/slow"))
+        await Slow.begun.wait()
+        texts = ["one", "two"]
+        call = channel.stream_stream(CALL)(iter([request("/slow", text) for text in texts]), metadata=IN_ORDER)
+        await asked.wait()  # the first has been refused by now
+        Slow.go.set()
+        assert await other
+        last.set()
+        got = [DataRequest.FromString(raw) async for raw in call]
+    assert [True, True] == [text.encode() in answer.data.docs for text, answer in zip(texts, got, strict=True)]
 
 
+async def test_what_comes_after_a_request_that_is_refused_is_not_told_in_its_place() -> None:
+    """In order the client knows an answer by its place: where one is missing the stream ends."""
+    Slow.begun, Slow.go = asyncio.Event(), asyncio.Event()
+    askers, last = iter("other first second".split()), asyncio.Event()
+
+    async def auth(headers: Mapping[str, str], endpoint: str) -> str | None:
+        if (who := next(askers)) == "first":
+            await last.wait()
+            return None
+        return who
+
+    async with served(Deployment(Slow), auth=auth) as channel, asyncio.timeout(20):
+        Slow.go.set()
+        assert await channel.unary_unary(POST)(request("/slow"))
+        Slow.begun.clear()
+        call = channel.stream_stream(CALL)(iter([request("/slow"), request("/slow", "two")]), metadata=IN_ORDER)
+        await Slow.begun.wait()
+        last.set()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert grpc.StatusCode.UNAUTHENTICATED is caught.value.code()
