@@ -143,6 +143,11 @@ def test_long_names_of_endpoints_are_not_kept() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("wanted", ["9" * 5000, "-1", "0", "x", "3"])
+async def test_how_much_a_client_wants_ahead_is_taken_or_left(wanted: str) -> None:
+    async with served() as channel:
+        call = channel.stream_stream(CALL)(iter([request("/echo")] * 5), metadata=(("__prefetch__", wanted),))
+        assert [0] * 5 == [DataRequest.FromString(raw).header.status.code async for raw in call]
 
 
 
