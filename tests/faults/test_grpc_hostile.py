@@ -150,6 +150,19 @@ async def test_how_much_a_client_wants_ahead_is_taken_or_left(wanted: str) -> No
         assert [0] * 5 == [DataRequest.FromString(raw).header.status.code async for raw in call]
 
 
+@pytest.mark.parametrize("expose", [False, True])
+@pytest.mark.parametrize("name", Odd.raised)
+async def test_whatever_an_executor_raises_is_its_own_error_in_the_answer(name: str, expose: bool) -> None:
+    single = wire.single("/steps", CODEC.docs([Text(text=name)]), {}, request_id="r").SerializeToString()
+    async with served(expose_errors=expose) as channel, asyncio.timeout(10):
+        answers = [DataRequest.FromString(await channel.unary_unary(POST)(request("/raise", name)))]
+        answers += [SingleDocumentRequest.FromString(raw) async for raw in channel.unary_stream(STREAM)(single)][1:]
+    assert 2 == len(answers)
+    for answer in answers:
+        told = answer.header.status
+        assert 1 == told.code
+        assert expose or "ExecutorError" == told.exception.name
+        assert expose == bool(told.exception.stacks)
 
 
 class Slow(Executor):
