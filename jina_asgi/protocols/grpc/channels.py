@@ -95,26 +95,44 @@ class Dialling:
 
 
 class Line:
-    """One channel, and the methods that have been asked on it."""
+    """One channel, the methods that have been asked on it, and what is open there."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self._unary: dict[str, Any] = {}
         self._stream: dict[str, Any] = {}
+        self._open: set[Any] = set()
+        self._idle = asyncio.Event()
 
-    def unary(self, method: str) -> Any:
-        """What asks a method that answers once; of bytes."""
+    def unary(self, method: str, raw: bytes, **options: Any) -> Any:
+        """A call of a method that answers once, of bytes; `options` are those of gRPC's calls."""
         found = self._unary.get(method)
         if found is None:
             found = self._unary[method] = self.channel.unary_unary(method)
-        return found
+        return self._opened(found(raw, **options))
 
-    def stream(self, method: str) -> Any:
-        """What asks a method that answers many times."""
+    def stream(self, method: str, raw: bytes, **options: Any) -> Any:
+        """A call of a method that answers many times, as `unary`."""
         found = self._stream.get(method)
         if found is None:
             found = self._stream[method] = self.channel.unary_stream(method)
-        return found
+        return self._opened(found(raw, **options))
+
+    async def finish(self) -> None:
+        """Close the channel once nothing is open on it: a server that drains still answers what is."""
+        while self._open:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.channel.close()
+
+    def _opened(self, call: Any) -> Any:
+        self._open.add(call)
+        call.add_done_callback(self._ended)
+        return call
+
+    def _ended(self, call: Any) -> None:
+        self._open.discard(call)
+        self._idle.set()
 
 
 class Channels:
@@ -129,7 +147,7 @@ class Channels:
         self._targets, self._dialling = tuple(targets), dialling
         self._lines: dict[str, Line] = {}  # made on the loop that uses them
         self._turn = 0
-        self._closing: set[asyncio.Task[None]] = set()
+        self._left: dict[asyncio.Task[None], Line] = {}
         self.name = ", ".join(targets)
 
     async def line(self) -> Line:
@@ -150,7 +168,11 @@ class Channels:
 
     async def close(self) -> None:
         """Close them; what is open on them is cancelled."""
-        await asyncio.gather(*(line.channel.close() for line in self._lines.values()), *self._closing)
+        lines, left = [*self._lines.values(), *self._left.values()], [*self._left]
+        for finishing in left:
+            finishing.cancel()
+        await asyncio.gather(*(line.channel.close() for line in lines))
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _connected(self, target: str) -> bool:
         line = self._lines.get(target)
@@ -170,9 +192,9 @@ class Channels:
         return state is _READY
 
     def _anew(self, target: str, line: Line) -> Line:
-        """Another line in place of one that could not connect; what is left on that has failed."""
-        closing = asyncio.create_task(line.channel.close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        """Another line in place of one that could not connect; what is open on that ends by itself."""
+        finishing = asyncio.create_task(line.finish())
+        self._left[finishing] = line
+        finishing.add_done_callback(self._left.pop)
         made = self._lines[target] = Line(self._dialling.channel(target))
         return made

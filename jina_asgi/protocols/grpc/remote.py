@@ -5,6 +5,7 @@ What `protocols.remote.Remote` is over HTTP. A call is sent once: what fails on 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ class GrpcRemote:
             request_id=header.get("request_id", ""),
         )
         line = await self._line(asked)
-        call = line.stream(_STREAM)(message.SerializeToString(), **self._options(asked.headers, asked.deadline))
+        call = line.stream(_STREAM, message.SerializeToString(), **self._options(asked.headers, asked.deadline))
         try:
             while True:
                 with self._surfaced():
@@ -159,7 +160,7 @@ class GrpcRemote:
         self, line: Line, method: str, raw: bytes, headers: Mapping[str, str], deadline: float | None
     ) -> bytes:
         with self._surfaced():
-            answer: bytes = await line.unary(method)(raw, **self._options(headers, deadline))
+            answer: bytes = await line.unary(method, raw, **self._options(headers, deadline))
         return answer
 
     def _options(self, headers: Mapping[str, str], deadline: float | None) -> dict[str, Any]:
@@ -183,7 +184,15 @@ class GrpcRemote:
         except grpc.aio.AioRpcError as error:
             raise self._told(error.code(), error.details(), error.trailing_metadata()) from error
         except grpc.aio.UsageError as error:
-            raise ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect") from error
+            raise self._closed() from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise self._closed() from error  # gRPC cancels what is open on a channel that closes
+
+    def _closed(self) -> ReplicaDied:
+        return ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect")
 
     def _told(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
         said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either
