@@ -88,11 +88,60 @@ async def test_a_call_whose_client_is_closed_is_told_so_and_nobody_has_cancelled
             await first
 
 
+def certificate(folder: Path, name: str) -> tuple[str, str]:
+    key, made = folder / f"{name}.key", folder / f"{name}.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(made)], check=True, capture_output=True)
+    return str(made), str(key)
 
 
+async def test_a_file_that_is_no_certificate_or_anothers_key_is_named_and_no_port_is_blamed(tmp_path: Path) -> None:
+    (made, key), (_, other) = certificate(tmp_path, "one"), certificate(tmp_path, "two")
+    (tmp_path / "junk").write_text("junk")
+    junk = str(tmp_path / "junk")
+    wrong = [(junk, key, None), (made, junk, None), (made, other, None), (made, key, junk), (made, str(tmp_path), None)]
+    for certfile, keyfile, clients in wrong:
+        sidecar = GRPCSidecar(Deployment(Model), ssl_certfile=certfile, ssl_keyfile=keyfile, ssl_clients=clients)
+        with pytest.raises(DefinitionError, match="cannot serve with the files"):
+            await sidecar.__aenter__()
 
 
+async def test_a_unix_socket_that_somebody_listens_on_is_not_taken_from_them(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(path)
+        theirs.listen()
+        with pytest.raises(PortAlreadyUsed, match="in use"):
+            await GRPCSidecar(Deployment(Model), f"unix:{path}").__aenter__()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+    async with GRPCSidecar(Deployment(Model), f"unix:{path}"):  # nobody is behind it any more
+        with pytest.raises(PortAlreadyUsed, match="by this process itself"):
+            await GRPCSidecar(Deployment(Model), f"unix:{path}").__aenter__()
+        async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+            assert await channel.unary_unary("/jina.JinaInfoRPC/_status")(b"")
+    assert [] == list(tmp_path.iterdir())
 
 
+async def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(DefinitionError, match="found another file"):
+        await GRPCSidecar(Deployment(Model), f"unix:{tmp_path / 's'}").__aenter__()
+    assert "precious" == (tmp_path / "s").read_text()
 
 
+def test_a_path_that_another_worker_took_over_is_not_removed_by_the_one_before(tmp_path: Path) -> None:
+    def listening() -> tuple[SocketPath, socket.socket]:
+        path, bound = SocketPath(str(tmp_path / "s")), socket.socket(socket.AF_UNIX)
+        bound.bind(path.target.removeprefix("unix:"))
+        bound.listen()
+        path.publish()
+        return path, bound
+
+    (before, one), (after, two) = listening(), listening()
+    before.remove()
+    with one, two, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        two.accept()[0].close()
+    after.remove()
+    assert [] == list(tmp_path.iterdir())
