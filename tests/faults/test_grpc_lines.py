@@ -13,10 +13,13 @@ import grpc
 import pytest
 from docarray import BaseDoc, DocList
 
-from jina_asgi import Client, DefinitionError, Deployment, Executor, GRPCSidecar, requests
+from jina_asgi import Client, Context, DefinitionError, Deployment, Executor, GRPCSidecar, requests
 from jina_asgi.clients.asynchronous import AsyncClient
-from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.codecs import codec
+from jina_asgi.excepts import BadServer, PortAlreadyUsed
+from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.grpc.socket_path import SocketPath
+from jina_asgi.types import Call
 from tests.serving import free_port
 
 pytestmark = pytest.mark.processes
@@ -35,6 +38,13 @@ class Model(Executor):
         self.begun.set()
         await self.go.wait()
         return docs
+
+    @requests(on="/headers")
+    async def headers(self, docs: DocList[Text], context: Context) -> DocList[Text]:
+        ours = {"user-agent", "grpc-accept-encoding", "accept-encoding", "traceparent", "grpc-timeout"}
+        return DocList[Text](
+            [Text(text=" ".join(sorted(f"{k}={v}" for k, v in context.headers.items() if k not in ours)))]
+        )
 
     @requests(on="/echo")
     async def echo(self, docs: DocList[Text]) -> DocList[Text]:
@@ -86,6 +96,31 @@ async def test_a_call_whose_client_is_closed_is_told_so_and_nobody_has_cancelled
         await client.close()
         with pytest.raises(ConnectionError, match="is closed; the call may have taken effect"):
             await first
+
+
+async def test_a_server_that_is_back_is_asked_at_once_however_long_it_was_away() -> None:
+    port = free_port()
+    client = Client(port=port, asyncio=True)
+
+    async def ask() -> list[str]:
+        return [
+            doc.text async for docs in client.post("/echo", [Text(text="a")], return_type=DocList[Text]) for doc in docs
+        ]
+
+    async with asyncio.timeout(30):
+        for _ in range(5):
+            async with GRPCSidecar(Deployment(Model), f"127.0.0.1:{port}"):
+                assert ["a"] == await ask()
+            for _ in range(3):
+                with pytest.raises(ConnectionError):
+                    await ask()
+        await client.close()
+
+
+
+
+
+
 
 
 def certificate(folder: Path, name: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
+    "grpc.use_local_subchannel_pool": 1,  # a channel made anew tries at once, whatever others to that server wait for
 }
 _PATIENCE = 10.0  # seconds that connecting may take
 _READY, _IDLE, _CONNECTING = (
