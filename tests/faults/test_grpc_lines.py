@@ -117,10 +117,42 @@ async def test_a_server_that_is_back_is_asked_at_once_however_long_it_was_away()
         await client.close()
 
 
+async def test_headers_that_grpc_has_no_place_for_are_not_passed_on_and_the_others_are() -> None:
+    async with GRPCSidecar(Deployment(Model)) as sidecar:
+        runner = GrpcRunner([f"127.0.0.1:{sidecar.port}"])
+        async with runner.lifespan():
+            docs = codec(runner.endpoints["/headers"].input).docs([{"text": ""}])
+            given = {
+                "x-a": "1",
+                "trace-bin": "AP8=",
+                "x-name": "é",
+                "x-line": "a\nb",
+                "x!": "2",
+                "bad-bin": "?",
+                "grpc-x": "3",
+            }
+            result = await runner.call(Call("/headers", docs, context=Context(headers=given)))
+    assert "trace-bin=AP8= x-a=1" == result.docs.typed[0]["text"]
 
 
+async def test_a_client_says_which_of_its_headers_grpc_has_no_place_for() -> None:
+    async with GRPCSidecar(Deployment(Model)) as sidecar:
+        client = Client(port=sidecar.port, asyncio=True)
+        answers = client.post(
+            "/headers", [Text()], return_type=DocList[Text], metadata=(("x-bin", b"\0\xff"), ("X-A", "1"))
+        )
+        assert ["x-a=1 x-bin=AP8="] == [doc.text async for docs in answers for doc in docs]
+        with pytest.raises(BadServer, match="'x-name'"):
+            [docs async for docs in client.post("/headers", [Text()], headers={"x-name": "é"})]
+        await client.close()
 
 
+@pytest.mark.parametrize("timeout", [1e9, 1e12, 1e300])
+async def test_a_client_may_have_all_the_time_in_the_world(timeout: float) -> None:
+    async with GRPCSidecar(Deployment(Model)) as sidecar:
+        client = Client(port=sidecar.port, asyncio=True)
+        assert [docs async for docs in client.post("/echo", [Text()], timeout=timeout)]
+        await client.close()
 
 
 def certificate(folder: Path, name: str) -> tuple[str, str]:

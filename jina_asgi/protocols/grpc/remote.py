@@ -32,6 +32,7 @@ from jina_asgi.errors import (
     UnknownEndpoint,
 )
 from jina_asgi.protocols.bodies import PROTOBUF
+from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
 from jina_asgi.protocols.protobuf import requests
@@ -49,6 +50,7 @@ _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 _STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
 _DISCOVER = "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery"
 _DRY_RUN = "/jina.JinaGatewayDryRunRPC/dry_run"
+_FOREVER = 1e8  # seconds: from a larger number gRPC makes a moment in the past
 _BY_CODE: Mapping[Any, type[JinaASGIError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
@@ -164,10 +166,12 @@ class GrpcRemote:
         return answer
 
     def _options(self, headers: Mapping[str, str], deadline: float | None) -> dict[str, Any]:
-        given = {**self._metadata, **headers}
+        found, unfit = metadata_of({**self._metadata, **headers})
+        if unfit:
+            raise InvalidRequest(f"over gRPC expected headers with {EXPECTED}; got {', '.join(map(repr, unfit))}")
         return {
-            "metadata": tuple(given.items()) if given else None,
-            "timeout": None if deadline is None else max(0.0, deadline - time.monotonic()),
+            "metadata": found or None,
+            "timeout": None if deadline is None else min(max(0.0, deadline - time.monotonic()), _FOREVER),
         }
 
     def _read(self, kind: Any, raw: bytes) -> Any:
