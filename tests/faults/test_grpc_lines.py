@@ -117,6 +117,18 @@ async def test_a_server_that_is_back_is_asked_at_once_however_long_it_was_away()
         await client.close()
 
 
+async def test_of_several_servers_each_call_finds_one_that_is_there() -> None:
+    async with GRPCSidecar(Deployment(Model)) as sidecar, asyncio.timeout(30):
+        client = Client(host=f"127.0.0.1:{free_port()},127.0.0.1:{sidecar.port}", asyncio=True)
+
+        async def ask() -> int:
+            return len([docs async for docs in client.post("/echo", [Text()])])
+
+        for _ in range(5):  # the one that is gone is tried by many at a time, and again
+            assert [1] * 40 == await asyncio.gather(*(ask() for _ in range(40)))
+        await client.close()
+
+
 async def test_headers_that_grpc_has_no_place_for_are_not_passed_on_and_the_others_are() -> None:
     async with GRPCSidecar(Deployment(Model)) as sidecar:
         runner = GrpcRunner([f"127.0.0.1:{sidecar.port}"])

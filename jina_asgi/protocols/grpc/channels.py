@@ -157,14 +157,14 @@ class Channels:
         Raises:
             NotReady: no server is there.
         """
-        self._turn += 1
-        for step in range(len(self._targets)):
-            target = self._targets[(self._turn + step) % len(self._targets)]
+        self._turn = turn = (self._turn + 1) % len(self._targets)  # others take theirs while this one connects
+        for target in (*self._targets[turn:], *self._targets[:turn]):
             line = self._lines.get(target)
             if line is not None and line.channel.get_state() is _READY:
                 return line
-            if await self._connected(target):
-                return self._lines[target]
+            line = await self._connected(target)
+            if line is not None:
+                return line
         raise NotReady(f"cannot connect to {self.name}")
 
     async def close(self) -> None:
@@ -175,7 +175,7 @@ class Channels:
         await asyncio.gather(*(line.channel.close() for line in lines))
         await asyncio.gather(*left, return_exceptions=True)
 
-    async def _connected(self, target: str) -> bool:
+    async def _connected(self, target: str) -> Line | None:
         line = self._lines.get(target)
         if line is None:
             line = self._lines[target] = Line(self._dialling.channel(target))
@@ -189,8 +189,8 @@ class Channels:
                     await line.channel.wait_for_state_change(state)
                     state = line.channel.get_state(try_to_connect=True)
         except TimeoutError:
-            return False
-        return state is _READY
+            return None
+        return line if state is _READY else None
 
     def _anew(self, target: str, line: Line) -> Line:
         """Another line in place of one that could not connect; what is open on that ends by itself."""
