@@ -23,8 +23,8 @@ class SocketPath:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._own = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        self._made: tuple[int, int] | None = None
-        found = _kind(self._path)
+        self._made: tuple[int, int, int] | None = None
+        found = _found(self._path)
         if found is not None and not stat.S_ISSOCK(found.st_mode):
             raise DefinitionError(
                 f"cannot listen on unix:{path}: expected a socket there or nothing, found another file"
@@ -43,19 +43,22 @@ class SocketPath:
         """
         try:
             self._own.replace(self._path)
-            found = self._path.stat()
+            self._made = _identity(self._path.lstat())
         except OSError as error:
             raise DefinitionError(f"cannot listen on unix:{self._path}: {error.strerror}") from error
-        self._made = found.st_dev, found.st_ino
 
     def remove(self) -> None:
         """Remove the path, if it is still this server's."""
-        found = _kind(self._path)
-        if found is not None and self._made == (found.st_dev, found.st_ino):
+        found = _found(self._path)
+        if found is not None and self._made == _identity(found):
             self._path.unlink()
 
 
-def _kind(path: Path) -> os.stat_result | None:
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # the number of a file that is gone is soon another's
+
+
+def _found(path: Path) -> os.stat_result | None:
     try:
         return path.lstat()
     except FileNotFoundError:
