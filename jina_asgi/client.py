@@ -55,7 +55,8 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
 
     Args:
         host: its name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A scheme
-            decides the protocol.
+            decides the protocol. Over gRPC also several that answer alike, "a:54321,b:54321": each call goes to the next
+            one that is there.
         port: its port; by default the scheme's own.
         protocol: "grpc", "http" or "websocket": this library's own JSON WebSocket, with the extra `websocket`.
         asyncio: give the asynchronous Client, whose calls are async generators.

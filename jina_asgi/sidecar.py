@@ -62,7 +62,7 @@ class Sidecar:
                 return
             with ExitStack() as held:
                 bound = self._claimed(held)
-                await self._server.open(shares_port=bound is not None)
+                await self._server.open(shares_port=bound is not None and not self._settings.where.path)
                 if bound is not None:
                     bound()
                 try:
@@ -75,8 +75,10 @@ class Sidecar:
     def _claimed(self, held: ExitStack) -> Callable[[], None] | None:
         """Where workers of this server share the port, which nobody else has: what is to be called once it is bound."""
         where = self._settings.where
-        if sys.platform != "linux" or not self._settings.shared or where.path or not where.port:
+        if sys.platform != "linux" or not (where.path or (self._settings.shared and where.port)):
             return None
-        from jina_asgi.processes.ports import claimed  # for Linux
+        from jina_asgi.processes.ports import claimed, claimed_path  # for Linux
 
+        if where.path:
+            return held.enter_context(claimed_path(where.path))
         return held.enter_context(claimed(where.host, where.port))

@@ -43,6 +43,8 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
     address = address_of(host, None, "grpc")
     if address.protocol == "websocket":
         raise NotSupportedError(f"{host}: a WebSocket is not pinged; name its HTTP port, http://host:port")
+    if address.others:
+        raise NotSupportedError(f"{host}: expected one server to ping; ping each of them")
     url = address.url if address.protocol == "http" else f"grpc://{address.target}"
     good = 0
     for attempt in range(attempts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from jina_asgi.errors import DefinitionError
@@ -21,13 +21,18 @@ _SCHEMES = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server: its protocol, its place, and the prefix of its endpoints ("" at the root)."""
+    """A server: its protocol, its place, and the prefix of its endpoints ("" at the root).
+
+    Attributes:
+        others: servers that answer alike, as gRPC writes them.
+    """
 
     protocol: str
     host: str
     port: int
     tls: bool
     prefix: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -42,11 +47,23 @@ class Address:
 
 
 def address_of(host: str, port: int | None, protocol: str, *, tls: bool = False) -> Address:
-    """The address that `host` names; a scheme in it decides the protocol, as in Jina.
+    """The address that `host` names; a scheme in it decides the protocol, as in Jina. "a:1,b:1" are several over gRPC.
 
     Raises:
-        DefinitionError: a protocol, scheme, host or port that is none; two ports that differ.
+        DefinitionError: a protocol, scheme, host or port that is none; two ports that differ; several servers in another
+            protocol, or some encrypted and some not.
     """
+    first, *others = [_address(one.strip(), port, protocol, tls=tls) for one in host.split(",")]
+    if not others:
+        return first
+    if {(one.protocol, one.tls) for one in (first, *others)} != {("grpc", first.tls)}:
+        raise DefinitionError(
+            f"Client(host={host!r}): expected several servers over gRPC only, all of them with TLS or none"
+        )
+    return replace(first, others=tuple(other.target for other in others))
+
+
+def _address(host: str, port: int | None, protocol: str, *, tls: bool) -> Address:
     protocol = str(protocol).lower()
     if protocol not in _PROTOCOLS:
         raise DefinitionError(f"Client(protocol={protocol!r}): expected one of {', '.join(map(repr, _PROTOCOLS))}")

@@ -143,7 +143,7 @@ class _Connected(NamedTuple):
                 options=settings.grpc_channel_options,
                 compression=settings.compression,
             )
-            return cls(GrpcRemote(Channels([address.target], dialling), settings.headers))
+            return cls(GrpcRemote(Channels([address.target, *address.others], dialling), settings.headers))
         http = httpx.AsyncClient(
             transport=None if app is None else ASGITransport(app),
             timeout=TIMEOUT,

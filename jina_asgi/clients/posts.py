@@ -120,13 +120,18 @@ def _parameters(parameters: Any) -> Mapping[str, Any]:
     raise BadClientInput(f"expected a dict or a pydantic model as parameters, got {type(parameters).__name__}")
 
 
+def _text(value: Any) -> str:
+    """A header's value; of bytes, which gRPC's metadata may have, their base64."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+
+
 def _headers(options: Mapping[str, Any]) -> dict[str, str]:
     """The headers that the options make; gRPC's metadata is headers too."""
     unknown = sorted(options.keys() - set(_OPTIONS))
     if unknown:
-        raise TypeError(f"got {', '.join(unknown)}; over HTTP expected options among {', '.join(_OPTIONS)}")
-    given = [*dict(options.get("headers") or {}).items(), *(options.get("metadata") or ())]
-    headers = {str(key).lower(): str(value) for key, value in given}
+        raise TypeError(f"got {', '.join(unknown)}; expected options among {', '.join(_OPTIONS)}")
+    given = [*dict(options.get("headers") or {}).items(), *dict(options.get("metadata") or ()).items()]
+    headers = {str(key).lower(): _text(value) for key, value in given}
     if options.get("cookies"):
         headers["cookie"] = "; ".join(f"{key}={value}" for key, value in dict(options["cookies"]).items())
     if options.get("auth"):

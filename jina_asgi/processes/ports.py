@@ -1,4 +1,4 @@
-"""A port that the workers of one server share: whoever of them comes first sees to it that nobody else has it.
+"""A port, or a socket's path, that the workers of one server share: the first of them sees that nobody else has it.
 
 The system lets any process of this user join a port by SO_REUSEPORT, and shares out its connections without a word. So
 the first binds without it; the others see, by a lock that the first holds as long as it lives, that this was done.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.processes import place
 
-__all__ = ["claimed"]
+__all__ = ["claimed", "claimed_path"]
 
-_OURS: set[tuple[str, int]] = set()  # what this process holds: two applications in it do not share a port
+_OURS: set[str] = set()  # what this process holds: two applications in it do not share a port
 
 
 @contextmanager
@@ -33,18 +34,46 @@ def claimed(host: str, port: int) -> Iterator[Callable[[], None]]:
         PortAlreadyUsed: somebody else listens there. DefinitionError: this machine has no such address.
         NotReady: there is nowhere to keep the locks.
     """
-    if (host, port) in _OURS:
-        raise PortAlreadyUsed(f"port {port} of {host} is in use by this process itself; choose another")
+    with _held(f"port {port} of {host}", f"port-{port}", lambda: check(host, port)) as bound:
+        yield bound
+
+
+@contextmanager
+def claimed_path(path: str) -> Iterator[Callable[[], None]]:
+    """As `claimed`, the path of a Unix socket: a worker of this server may take it from another, nobody else may."""
+    path = os.path.realpath(path)
+    name = f"path-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+    with _held(f"the socket {path}", name, lambda: check_path(path)) as bound:
+        yield bound
+
+
+@contextmanager
+def _held(what: str, name: str, check: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    if what in _OURS:
+        raise PortAlreadyUsed(f"{what} is in use by this process itself; choose another")
     with ExitStack() as opened:
-        _OURS.add((host, port))
-        opened.callback(_OURS.discard, (host, port))
-        gate = _opened(place.folder("ports") / f"gate-{port}", opened)
+        _OURS.add(what)
+        opened.callback(_OURS.discard, what)
+        gate = _opened(place.folder("ports") / f"gate-{name.removeprefix('port-')}", opened)
         fcntl.flock(gate, fcntl.LOCK_EX)
-        held = _opened(place.folder(place.instance(named=False).key) / f"port-{port}", opened)
+        held = _opened(place.folder(place.instance(named=False).key) / name, opened)
         if _is_first(held):
-            check(host, port)
+            check()
         fcntl.flock(held, fcntl.LOCK_SH)
         yield lambda: fcntl.flock(gate, fcntl.LOCK_UN)
+
+
+def check_path(path: str) -> None:
+    """Return where nobody listens on a Unix socket; raises PortAlreadyUsed."""
+    with socket.socket(socket.AF_UNIX) as alone:
+        alone.setblocking(False)
+        try:
+            alone.connect(path)
+        except BlockingIOError:
+            pass  # somebody listens, and has many who wait
+        except OSError:
+            return  # nobody does, or whoever binds it will say what is wrong
+    raise PortAlreadyUsed(f"the socket {path} is in use; choose another")
 
 
 def check(host: str, port: int) -> None:

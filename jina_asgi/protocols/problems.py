@@ -50,6 +50,8 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
     """
     identity = os.urandom(8).hex()
     status, name, message = _told(error, expose)
+    if isinstance(message, str):
+        message = encodable(message)
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
         logger.error("error %s: %s", identity, _one_line(error), exc_info=error)
     retriable = isinstance(error, JinaASGIError) and error.retriable
@@ -95,6 +97,11 @@ def _headers(error: BaseException) -> Headers:
     if isinstance(error, HTTPException):
         return [(key.lower().encode(), value.encode()) for key, value in (error.headers or {}).items()]
     return []
+
+
+def encodable(text: str) -> str:
+    """A text as UTF-8 has it: what an Executor raised may hold half of a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _one_line(error: BaseException) -> str:

@@ -98,6 +98,10 @@ class RemoteRunner(ABC):
     def _reached(self) -> AbstractAsyncContextManager[Far]:
         """What calls are sent to, while it is open."""
 
+    def _passed_on(self, headers: dict[str, str]) -> dict[str, str]:
+        """Those headers of a caller that the protocol has a place for."""
+        return headers
+
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """The endpoints of the server.
@@ -194,7 +198,7 @@ class RemoteRunner(ABC):
             docs=call.docs,
             parameters=call.parameters,
             header={"request_id": context.request_id} if context.request_id else {},
-            headers={key: value for key, value in context.headers.items() if key not in _KEPT_BACK},
+            headers=self._passed_on({key: text for key, text in context.headers.items() if key not in _KEPT_BACK}),
             deadline=context.deadline,
         )
         return remote, endpoint, asked

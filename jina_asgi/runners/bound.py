@@ -136,7 +136,11 @@ class BoundMethod:
         if isinstance(error, JinaASGIError):
             return error
         raised = type(error).__name__
-        return self.failed(f"{self._name} raised {raised}: {error}", raised)
+        try:
+            said = str(error)
+        except Exception:  # noqa: BLE001  # the user's own, and no matter: the cause is chained
+            said = "(its own text cannot be read)"
+        return self.failed(f"{self._name} raised {raised}: {said}", raised)
 
 
 def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:

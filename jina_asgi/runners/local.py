@@ -219,10 +219,10 @@ class LocalRunner:
                 await activity.close()
             if activity.stopped:
                 raise NotReady(f"{self.name} stopped before the stream ended")
-        except GeneratorExit:
-            call.context.cancelled = True
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and activity.task is None:  # not one that the user raised
+                call.context.cancelled = True
+                raise
             if (surfaced := self._surfaced(error, bound, activity, call)) is error:
                 raise
             raise surfaced from error

@@ -210,3 +210,9 @@ def test_a_flowchart_is_mermaids_text(folder: Path, command: Command) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 def test_pool_is_json_where_it_is_asked_for(command: Command) -> None:
     assert isinstance(json.loads(command("pool", "--json").stdout), list)
+
+
+def test_ping_asks_one_server(command: Command) -> None:
+    done = command("ping", "executor", "127.0.0.1:1,127.0.0.1:2")
+    assert done.returncode != 0
+    assert "one server" in done.stderr

@@ -54,3 +54,15 @@ def test_what_is_no_address_is_refused_and_a_password_not_repeated(given: Any, m
     with pytest.raises(DefinitionError, match=message) as refused:
         address_of(*given)
     assert "secret" not in str(refused.value)
+
+
+def test_several_servers_over_grpc_are_each_others_like() -> None:
+    address = address_of("grpcs://a:1, grpcs://[::1]:2", None, "http")
+    assert ("grpc", True, "a:1", ("[::1]:2",)) == (address.protocol, address.tls, address.target, address.others)
+    assert ("b:3",) == address_of("a,b", 3, "grpc").others
+
+
+@pytest.mark.parametrize("host", ["http://a:1,http://b:1", "a:1,http://b:1", "grpc://a:1,grpcs://b:1", "a:1,", ","])
+def test_several_servers_of_other_kinds_are_refused(host: str) -> None:
+    with pytest.raises(DefinitionError, match="expected"):
+        address_of(host, None, "grpc")

@@ -26,6 +26,7 @@ OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
+    "grpc.use_local_subchannel_pool": 1,  # a channel made anew tries at once, whatever others to that server wait for
 }
 _PATIENCE = 10.0  # seconds that connecting may take
 _READY, _IDLE, _CONNECTING = (
@@ -95,26 +96,44 @@ class Dialling:
 
 
 class Line:
-    """One channel, and the methods that have been asked on it."""
+    """One channel, the methods that have been asked on it, and what is open there."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self._unary: dict[str, Any] = {}
         self._stream: dict[str, Any] = {}
+        self._open: set[Any] = set()
+        self._idle = asyncio.Event()
 
-    def unary(self, method: str) -> Any:
-        """What asks a method that answers once; of bytes."""
+    def unary(self, method: str, raw: bytes, **options: Any) -> Any:
+        """A call of a method that answers once, of bytes; `options` are those of gRPC's calls."""
         found = self._unary.get(method)
         if found is None:
             found = self._unary[method] = self.channel.unary_unary(method)
-        return found
+        return self._opened(found(raw, **options))
 
-    def stream(self, method: str) -> Any:
-        """What asks a method that answers many times."""
+    def stream(self, method: str, raw: bytes, **options: Any) -> Any:
+        """A call of a method that answers many times, as `unary`."""
         found = self._stream.get(method)
         if found is None:
             found = self._stream[method] = self.channel.unary_stream(method)
-        return found
+        return self._opened(found(raw, **options))
+
+    async def finish(self) -> None:
+        """Close the channel once nothing is open on it: a server that drains still answers what is."""
+        while self._open:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.channel.close()
+
+    def _opened(self, call: Any) -> Any:
+        self._open.add(call)
+        call.add_done_callback(self._ended)
+        return call
+
+    def _ended(self, call: Any) -> None:
+        self._open.discard(call)
+        self._idle.set()
 
 
 class Channels:
@@ -129,7 +148,7 @@ class Channels:
         self._targets, self._dialling = tuple(targets), dialling
         self._lines: dict[str, Line] = {}  # made on the loop that uses them
         self._turn = 0
-        self._closing: set[asyncio.Task[None]] = set()
+        self._left: dict[asyncio.Task[None], Line] = {}
         self.name = ", ".join(targets)
 
     async def line(self) -> Line:
@@ -138,21 +157,25 @@ class Channels:
         Raises:
             NotReady: no server is there.
         """
-        self._turn += 1
-        for step in range(len(self._targets)):
-            target = self._targets[(self._turn + step) % len(self._targets)]
+        self._turn = turn = (self._turn + 1) % len(self._targets)  # others take theirs while this one connects
+        for target in (*self._targets[turn:], *self._targets[:turn]):
             line = self._lines.get(target)
             if line is not None and line.channel.get_state() is _READY:
                 return line
-            if await self._connected(target):
-                return self._lines[target]
+            line = await self._connected(target)
+            if line is not None:
+                return line
         raise NotReady(f"cannot connect to {self.name}")
 
     async def close(self) -> None:
         """Close them; what is open on them is cancelled."""
-        await asyncio.gather(*(line.channel.close() for line in self._lines.values()), *self._closing)
+        lines, left = [*self._lines.values(), *self._left.values()], [*self._left]
+        for finishing in left:
+            finishing.cancel()
+        await asyncio.gather(*(line.channel.close() for line in lines))
+        await asyncio.gather(*left, return_exceptions=True)
 
-    async def _connected(self, target: str) -> bool:
+    async def _connected(self, target: str) -> Line | None:
         line = self._lines.get(target)
         if line is None:
             line = self._lines[target] = Line(self._dialling.channel(target))
@@ -166,13 +189,13 @@ class Channels:
                     await line.channel.wait_for_state_change(state)
                     state = line.channel.get_state(try_to_connect=True)
         except TimeoutError:
-            return False
-        return state is _READY
+            return None
+        return line if state is _READY else None
 
     def _anew(self, target: str, line: Line) -> Line:
-        """Another line in place of one that could not connect; what is left on that has failed."""
-        closing = asyncio.create_task(line.channel.close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        """Another line in place of one that could not connect; what is open on that ends by itself."""
+        finishing = asyncio.create_task(line.finish())
+        self._left[finishing] = line
+        finishing.add_done_callback(self._left.pop)
         made = self._lines[target] = Line(self._dialling.channel(target))
         return made

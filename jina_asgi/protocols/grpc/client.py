@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from jina_asgi.protocols.grpc._metadata import metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Dialling
 from jina_asgi.protocols.grpc.remote import GrpcRemote
 from jina_asgi.protocols.remote_runner import RemoteRunner
@@ -34,6 +35,10 @@ class GrpcRunner(RemoteRunner):
     ) -> None:
         super().__init__(", ".join(targets), endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
         self._targets, self._dialling, self._metadata = tuple(targets), dialling or Dialling(), metadata
+
+    def _passed_on(self, headers: dict[str, str]) -> dict[str, str]:
+        _, unfit = metadata_of(headers)
+        return {key: text for key, text in headers.items() if key not in unfit} if unfit else headers
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[GrpcRemote]:

@@ -33,8 +33,11 @@ class Conversation:
         self._context, self._answering, self._asker = context, answering, asker
         self._ahead, self._in_order = ahead, in_order
         self._open: deque[asyncio.Task[None]] = deque()
+        self._unanswered: set[asyncio.Task[None]] = set()
         self._bytes = self._refused = 0
         self._changed = asyncio.Event()
+        self._freed = asyncio.Event()  # never stays set: it wakes those who wait for another request's place
+        self._gap = False  # an answer is missing, after which none is in order
         self._writing = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._ending: Exception | None = None
@@ -76,6 +79,7 @@ class Conversation:
             before = self._open[-1] if self._in_order and self._open else None
             task = asyncio.create_task(self._answer(raw, before))
             self._open.append(task)
+            self._unanswered.add(task)
             task.add_done_callback(self._ended)
 
     async def _answer(self, raw: bytes, before: asyncio.Task[None] | None) -> None:
@@ -83,18 +87,21 @@ class Conversation:
             answered = await self._answered(raw)
             try:
                 if before is not None and not before.done():
+                    self._leave(answered)  # its place may be what the one before it waits for
                     await asyncio.wait([before])
                 async with self._writing:
-                    await self._context.write(answered.raw)
+                    if not self._gap:
+                        await self._context.write(answered.raw)
             finally:
-                if answered.ticket is not None:
-                    answered.ticket.close()
+                self._leave(answered)
         except Exception as error:  # noqa: BLE001  # it ends the stream, once what is open has ended
+            self._gap = self._in_order
             self.end(error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
+            self._gap = self._in_order
             self.end(ExecutorError("the call was cancelled by nobody who asked it"))
         finally:
             self._bytes -= len(raw)
@@ -106,16 +113,28 @@ class Conversation:
             except Overloaded:
                 self._refused += 1
                 try:
-                    if self._refused == len(self._open):
+                    if self._refused == len(self._unanswered):
                         raise
-                    others = [task for task in self._open if task is not asyncio.current_task()]
-                    await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+                    await self._freed.wait()
                 finally:
                     self._refused -= 1
+
+    def _leave(self, answered: Answered) -> None:
+        """Give a request's place to whoever waits for one."""
+        if answered.ticket is not None:
+            answered.ticket.close()
+        self._free(asyncio.current_task())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._open.remove(task)
         self._changed.set()
+        self._free(task)
+
+    def _free(self, task: asyncio.Task[Any] | None) -> None:
+        if task in self._unanswered:
+            self._unanswered.discard(task)
+            self._freed.set()
+            self._freed.clear()
 
     async def _stop(self) -> None:
         left = [*self._open, *([self._reader] if self._reader is not None else [])]

@@ -5,6 +5,7 @@ What `protocols.remote.Remote` is over HTTP. A call is sent once: what fails on 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from jina_asgi.errors import (
     UnknownEndpoint,
 )
 from jina_asgi.protocols.bodies import PROTOBUF
+from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
 from jina_asgi.protocols.protobuf import requests
@@ -48,6 +50,7 @@ _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 _STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
 _DISCOVER = "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery"
 _DRY_RUN = "/jina.JinaGatewayDryRunRPC/dry_run"
+_FOREVER = 1e8  # seconds: from a larger number gRPC makes a moment in the past
 _BY_CODE: Mapping[Any, type[JinaASGIError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
@@ -133,7 +136,7 @@ class GrpcRemote:
             request_id=header.get("request_id", ""),
         )
         line = await self._line(asked)
-        call = line.stream(_STREAM)(message.SerializeToString(), **self._options(asked.headers, asked.deadline))
+        call = line.stream(_STREAM, message.SerializeToString(), **self._options(asked.headers, asked.deadline))
         try:
             while True:
                 with self._surfaced():
@@ -159,14 +162,16 @@ class GrpcRemote:
         self, line: Line, method: str, raw: bytes, headers: Mapping[str, str], deadline: float | None
     ) -> bytes:
         with self._surfaced():
-            answer: bytes = await line.unary(method)(raw, **self._options(headers, deadline))
+            answer: bytes = await line.unary(method, raw, **self._options(headers, deadline))
         return answer
 
     def _options(self, headers: Mapping[str, str], deadline: float | None) -> dict[str, Any]:
-        given = {**self._metadata, **headers}
+        found, unfit = metadata_of({**self._metadata, **headers})
+        if unfit:
+            raise InvalidRequest(f"over gRPC expected headers with {EXPECTED}; got {', '.join(map(repr, unfit))}")
         return {
-            "metadata": tuple(given.items()) if given else None,
-            "timeout": None if deadline is None else max(0.0, deadline - time.monotonic()),
+            "metadata": found or None,
+            "timeout": None if deadline is None else min(max(0.0, deadline - time.monotonic()), _FOREVER),
         }
 
     def _read(self, kind: Any, raw: bytes) -> Any:
@@ -183,7 +188,15 @@ class GrpcRemote:
         except grpc.aio.AioRpcError as error:
             raise self._told(error.code(), error.details(), error.trailing_metadata()) from error
         except grpc.aio.UsageError as error:
-            raise ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect") from error
+            raise self._closed() from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise self._closed() from error  # gRPC cancels what is open on a channel that closes
+
+    def _closed(self) -> ReplicaDied:
+        return ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect")
 
     def _told(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
         said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either

@@ -6,6 +6,7 @@ It is opened on the loop that serves, in the process that serves: gRPC does not 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.health import Health
 from jina_asgi.protocols.grpc.reflection import Reflection
 from jina_asgi.protocols.grpc.services import SERVICES, Services
+from jina_asgi.protocols.grpc.socket_path import SocketPath
 from jina_asgi.protocols.protobuf.answering import Answering
 from jina_asgi.settings import GrpcSettings
 
@@ -61,6 +63,7 @@ class GrpcServer:
         self._server: grpc.aio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._path: SocketPath | None = None
         #: Where it listens; None for a Unix socket, and before it does.
         self.port: int | None = None
 
@@ -75,6 +78,7 @@ class GrpcServer:
             DefinitionError: the address, a certificate or an option is none.
         """
         settings = self._settings
+        self._path = SocketPath(settings.where.path) if settings.where.path else None
         limits = {"grpc.max_receive_message_length": self._options.limits.body, "grpc.so_reuseport": int(shares_port)}
         compression = None if settings.compression is None else grpc.Compression[settings.compression]
         server = grpc.aio.server(
@@ -94,11 +98,14 @@ class GrpcServer:
 
     def _listen(self, server: grpc.aio.Server) -> int | None:
         settings, where = self._settings, self._settings.where
+        target = where.target if self._path is None else self._path.target
         try:
             if settings.ssl_certfile is None:
-                port = server.add_insecure_port(where.target)
+                port = server.add_insecure_port(target)
             else:
-                port = server.add_secure_port(where.target, _credentials(settings))
+                port = server.add_secure_port(target, _credentials(settings))
+            if self._path is not None:
+                self._path.publish()
         except RuntimeError as error:  # gRPC's, of anything; its log says which
             if where.path:
                 raise DefinitionError(f"cannot listen on {where.target}: {error}") from error
@@ -132,6 +139,8 @@ class GrpcServer:
         await server.stop(grace)
         if self._stopping is not None:
             await self._stopping
+        if self._path is not None:
+            self._path.remove()
         self._loop = None
 
 
@@ -150,10 +159,29 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
 
 def _credentials(settings: GrpcSettings) -> Any:
     try:
+        _check_certificates(settings)
         certificate, key = Path(settings.ssl_certfile or "").read_bytes(), Path(settings.ssl_keyfile or "").read_bytes()
         clients = None if settings.ssl_clients is None else Path(settings.ssl_clients).read_bytes()
         return grpc.ssl_server_credentials(((key, certificate),), clients, clients is not None)
     except (OSError, ValueError) as error:
         raise DefinitionError(
-            f"cannot serve with the certificate and key {settings.ssl_certfile}, {settings.ssl_keyfile}: {error}"
+            f"cannot serve with the files {', '.join(filter(None, _files(settings)))}: expected certificates in PEM, and"
+            f" the first one's key without a password; {error}"
         ) from error
+
+
+def _files(settings: GrpcSettings) -> tuple[str | None, ...]:
+    return settings.ssl_certfile, settings.ssl_keyfile, settings.ssl_clients
+
+
+def _check_certificates(settings: GrpcSettings) -> None:
+    """Load what gRPC will load: it says of a file that is none, or of another's key, that the port cannot be bound.
+
+    Raises:
+        OSError: a file cannot be read, is none, or the key is not the certificate's or has a password.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # how long a key should be is gRPC's to say
+    context.load_cert_chain(settings.ssl_certfile or "", settings.ssl_keyfile, password="")
+    if settings.ssl_clients is not None:
+        context.load_verify_locations(settings.ssl_clients)

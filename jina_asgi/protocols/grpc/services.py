@@ -28,6 +28,7 @@ SERVICES = (
     "jina.JinaInfoRPC",
 )
 _IS_ERROR = (("is-error", "true"),)
+_MAX_DIGITS = 10  # of how many requests a client wants open at once: whoever wants more gets all that there are
 
 
 class Services:
@@ -61,12 +62,12 @@ class Services:
         limits = self._options.limits
         headers = headers_of(context)
         wanted = headers.get("__prefetch__", "")
-        ahead = min(int(wanted), limits.socket_calls) if wanted.isdecimal() and int(wanted) else limits.socket_calls
+        few = int(wanted) if wanted.isdecimal() and len(wanted) < _MAX_DIGITS else 0
         conversation = Conversation(
             context,
             self._answering,
             Asker(headers, deadline_of(context)),
-            ahead=ahead,
+            ahead=min(few or limits.socket_calls, limits.socket_calls),
             in_order=headers.get("__results_in_order__", "").lower() == "true",
         )
         self._open.add(conversation)

@@ -132,7 +132,7 @@ class Answering:
             if endpoint is None:
                 return Answered(first.SerializeToString())
             ticket = runner.admit(endpoint.name, size=len(raw))
-            calls = [requests.call(part, endpoint, context, self.options.limits) for part in parts]
+            calls = requests.calls(parts, endpoint, context, self.options.limits)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
             return Answered(requests.answer(first, _routed(result)).SerializeToString(), ticket=ticket)

@@ -20,7 +20,7 @@ from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
 from jina_asgi.protocols.problem_reader import told_as
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.documents import any_rows, wire
 from jina_asgi.protocols.protobuf.messages import (
     ERROR,
@@ -33,7 +33,8 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
-from jina_asgi.protocols.protobuf.weight import check_request, check_requests
+from jina_asgi.protocols.protobuf.scan import too_many
+from jina_asgi.protocols.protobuf.weight import check_docs, check_request, check_requests
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
@@ -42,6 +43,7 @@ M = TypeVar("M")
 _WHOLE = 2.0**53
 _MAX_TOLD = 3
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
+_LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
 _UNBOUNDED = Limits(docs=2**63)
 
 
@@ -81,14 +83,31 @@ def read(raw: bytes, kind: Any = DataRequest) -> Any:
 def asked(message: Any) -> Asked:
     """What a DataRequest, or a SingleDocumentRequest, asks for."""
     header = message.header
-    endpoint = _name(header.exec_endpoint) or "/default"
+    spelled = header.exec_endpoint
+    endpoint = (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
     return Asked(endpoint, header.request_id, parameters_of(message), header.target_executor, _docs_of(message))
 
 
 def merged(messages: Any) -> list[Asked]:
-    """What each request of a DataRequestList asks for: those of several nodes that meet at a join."""
+    """What each request of a DataRequestList asks for: those of several nodes that meet at a join.
+
+    Raises:
+        TooLarge, InvalidRequest: as `check_docs`, of the docs of all.
+    """
     assert isinstance(messages, DataRequestList)
-    return [asked(message) for message in messages.requests]
+    parts = [asked(message) for message in messages.requests]
+    check_docs(b"".join(part.docs for part in parts))  # as one list, which they are then
+    return parts
+
+
+def calls(parts: Iterable[Asked], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
+    """The call of each of the requests that meet at a join; raises as `call` does, of the docs of all together."""
+    made: list[Call] = []
+    for part in parts:
+        made.append(call(part, endpoint, context, limits))
+        if sum(len(one.docs) for one in made) > limits.docs:
+            raise too_many(limits.docs)
+    return made
 
 
 def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
@@ -175,7 +194,7 @@ def status_of(error: BaseException, *, expose: bool = False) -> Any:
     made.exception.args.extend([sentence, orjson.dumps(told, default=repr).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
-        made.exception.stacks.extend(traceback.format_exception(error))
+        made.exception.stacks.extend(map(encodable, traceback.format_exception(error)))
     return made
 
 
