@@ -1,0 +1,13 @@
+"""Why a server cannot listen just now where it did before: no mistake of its user's, so that it waits and serves the rest."""
+
+from __future__ import annotations
+
+from jina_asgi.excepts import PortAlreadyUsed
+
+
+class Taken(PortAlreadyUsed):
+    """Somebody else has the address that this server listened at before; with `by_worker` another worker of it has."""
+
+    def __init__(self, message: str, *, by_worker: bool = False) -> None:
+        super().__init__(message)
+        self.by_worker = by_worker
