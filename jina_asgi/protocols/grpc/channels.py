@@ -28,6 +28,7 @@ OPTIONS = {
     "grpc.max_reconnect_backoff_ms": 2_000,
 }
 _PATIENCE = 10.0  # seconds that connecting may take
+_NONE, _REASON = "/", 1.0  # a method that no server has, and seconds that asking for it may take
 _READY, _IDLE, _CONNECTING = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.IDLE,
@@ -146,11 +147,20 @@ class Channels:
                 return line
             if await self._connected(target):
                 return self._lines[target]
-        raise NotReady(f"cannot connect to {self.name}")
+        raise NotReady(f"cannot connect to {self.name}{await self._reason()}")
 
     async def close(self) -> None:
         """Close them; what is open on them is cancelled."""
         await asyncio.gather(*(line.channel.close() for line in self._lines.values()), *self._closing)
+
+    async def _reason(self) -> str:
+        """What gRPC has against the server that was tried last; a channel tells that to a call alone."""
+        line = self._lines[self._targets[(self._turn - 1) % len(self._targets)]]
+        try:
+            await line.channel.unary_unary(_NONE)(b"", timeout=_REASON)
+        except grpc.aio.AioRpcError as error:
+            return f": {error.details()}" if error.code() is grpc.StatusCode.UNAVAILABLE else ""
+        return ""
 
     async def _connected(self, target: str) -> bool:
         line = self._lines.get(target)
