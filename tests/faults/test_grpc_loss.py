@@ -227,6 +227,9 @@ def test_a_worker_that_replaces_another_serves_http_while_its_port_is_somebody_e
         with closing(socket.create_server((LOCAL, port))):
             server.logged("somebody else has taken it")
             with server.client() as http:
+                assert (
+                    200 == http.post("/post", json={"data": [{"text": "a"}]}).status_code
+                )  # waits until it has loaded
                 assert 200 == http.get("/-/ready").status_code
                 assert "down" == http.get("/-/status").json()["grpc"]["state"]
         server.logged("answers again")
