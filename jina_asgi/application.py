@@ -37,6 +37,8 @@ class Application:
         self.websocket = WebSocketApp(lambda: self._table.served.apps, self.home, self.options)
         #: What answers over gRPC, where that was asked for.
         self.sidecar = None if options.grpc is None else Sidecar(options.grpc, options, self.home, self._table)
+        if self.sidecar is not None:
+            self._management.beside["grpc"] = self.sidecar.status
         self._app: ASGIApp = self._route
         if self.options.cors:
             origins = ["*"] if self.options.cors is True else self.options.cors

@@ -51,6 +51,9 @@ class Home:
         self._lock = threading.Lock()
         self._followers: set[Callable[[], None]] = set()
         self.ending = False
+        self._needed: list[Callable[[], str]] = []
+        #: Called, from any thread, when a life begins that no lifespan brought.
+        self.began_alone: Callable[[], None] = lambda: None
         _HOMES.add(self)
 
     @property
@@ -68,6 +71,10 @@ class Home:
     def leaving(self) -> bool:
         """Whether what is open is being finished, and nothing new should begin."""
         return self.ending or self.state == "draining"
+
+    def need(self, trouble: Callable[[], str]) -> None:
+        """Be ready only where this says nothing, too: it tells why something beside the Runner cannot answer."""
+        self._needed.append(trouble)
 
     def follow(self, told: Callable[[], None]) -> None:
         """Have `told` called, from any thread, when `leaving` begins: for what stays open between calls."""
@@ -99,7 +106,8 @@ class Home:
 
     def _trouble(self) -> str:
         trouble = getattr(self._runner, "trouble", None)
-        return str(trouble()) if callable(trouble) else ""
+        said = str(trouble()) if callable(trouble) else ""
+        return said or next((why for needed in self._needed if (why := needed())), "")
 
     async def runner(self) -> Runner:
         """The Runner as the running loop may call it.
@@ -173,6 +181,7 @@ class Home:
             if self._life is None and not self.ending:
                 thread = loop_thread("loop")
                 life = self._life = _Life(self._runner, thread.loop)
+                self.began_alone()
                 self._own = Context().run(thread.begin, self._run(life))  # nothing of who happened to ask first
                 atexit.register(self._exit)
             return self._life

@@ -47,6 +47,8 @@ class Management:
 
     def __init__(self, source: Source, home: Home, known: Known, options: Any) -> None:
         self._source, self._home, self._known, self._options = source, home, known, options
+        #: What `/-/status` tells of what stands beside the deployment, by name.
+        self.beside: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._documented: tuple[Mapping[str, Endpoint], dict[str, Any]] | None = None
         self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/": self._root,
@@ -116,7 +118,8 @@ class Management:
         deployment = {"state": self._home.state, **figures}
         with suppress(NotReady):
             deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
-        await send_json(send, 200, {"versions": versions(), "deployments": {self._source.name: deployment}})
+        beside = {name: tell() for name, tell in self.beside.items()}
+        await send_json(send, 200, {"versions": versions(), "deployments": {self._source.name: deployment}, **beside})
 
     async def _described(self, scope: Scope, send: Send) -> None:
         """The endpoints as a Runner on the other side of the wire has them."""

@@ -74,7 +74,7 @@ class GRPCSidecar:
         source: what answers.
         bind: "host:port" (0: a free one), or "unix:/path".
         options: those of `JinaASGI`, and those of gRPC: `reflection`, `ssl_certfile`, `ssl_keyfile`, `ssl_clients`,
-            `insecure_bind`, `compression`, `options`.
+            `insecure_bind`, `compression`, `shared`, `options`.
 
     Raises:
         DefinitionError: a source, an address or an option that is none; the extra `grpc` is missing.
@@ -82,7 +82,7 @@ class GRPCSidecar:
 
     def __init__(self, source: AnySource, bind: str = "127.0.0.1:0", **options: Any) -> None:
         own = {name: options.pop(name) for name in list(options) if name in GrpcSettings.model_fields}
-        settings = AppSettings.of({"wait_ready": True, **options, "grpc": {**own, "bind": bind}})
+        settings = AppSettings.of({"wait_ready": True, **options, "grpc": {"required": True, **own, "bind": bind}})
         self._application = Application(as_source(source), settings)
         self._lives: list[AbstractAsyncContextManager[None]] = []
 

@@ -1,7 +1,8 @@
-"""A port, or a socket's path, that the workers of one server share: the first of them sees that nobody else has it.
+"""An address that the workers of one server have, and nobody else: whoever of them comes first sees to that.
 
 The system lets any process of this user join a port by SO_REUSEPORT, and shares out its connections without a word. So
-the first binds without it; the others see, by a lock that the first holds as long as it lives, that this was done.
+the first binds without it; the others see, by a lock that the first holds as long as it lives, that this was done. A
+Unix socket's path, which gRPC would take from anybody, a worker may take from another of its server alone.
 """
 
 from __future__ import annotations
@@ -18,74 +19,67 @@ from pathlib import Path
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.processes import place
+from jina_asgi.settings.grpc import Bind
+from jina_asgi.taken import Taken
 
-__all__ = ["claimed", "claimed_path"]
+__all__ = ["claimed"]
 
-_OURS: set[str] = set()  # what this process holds: two applications in it do not share a port
+_OURS: set[Bind] = set()  # what this process holds: two applications in it do not share an address
 
 
 @contextmanager
-def claimed(host: str, port: int) -> Iterator[Callable[[], None]]:
-    """Hold a port for the server that this process is a worker of; gives what is to be called once it is bound here.
+def claimed(where: Bind, *, waits: bool = True) -> Iterator[Callable[[], None]]:
+    """Hold an address for the server that this process is a worker of; gives what is to be called once it is bound here.
 
-    Blocks while another process of this user is about to bind it.
+    Args:
+        where: a port, or the path of a Unix socket.
+        waits: block while another process of this user is about to bind it.
 
     Raises:
+        Taken: somebody else has what a worker of this server, which outlives its workers, had before; or, without
+            `waits`, another process is about to bind it.
         PortAlreadyUsed: somebody else listens there. DefinitionError: this machine has no such address.
         NotReady: there is nowhere to keep the locks.
     """
-    with _held(f"port {port} of {host}", f"port-{port}", lambda: check(host, port)) as bound:
-        yield bound
-
-
-@contextmanager
-def claimed_path(path: str) -> Iterator[Callable[[], None]]:
-    """As `claimed`, the path of a Unix socket: a worker of this server may take it from another, nobody else may."""
-    path = os.path.realpath(path)
-    name = f"path-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
-    with _held(f"the socket {path}", name, lambda: check_path(path)) as bound:
-        yield bound
-
-
-@contextmanager
-def _held(what: str, name: str, check: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    if what in _OURS:
-        raise PortAlreadyUsed(f"{what} is in use by this process itself; choose another")
+    if where in _OURS:
+        raise PortAlreadyUsed(f"{_called(where)} is in use by this process itself; choose another")
+    name, instance = _name(where), place.instance(named=False)
     with ExitStack() as opened:
-        _OURS.add(what)
-        opened.callback(_OURS.discard, what)
-        gate = _opened(place.folder("ports") / f"gate-{name.removeprefix('port-')}", opened)
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        held = _opened(place.folder(place.instance(named=False).key) / name, opened)
-        if _is_first(held):
-            check()
+        _OURS.add(where)
+        opened.callback(_OURS.discard, where)
+        gate = _opened(place.folder("ports") / f"gate-{name}", opened)
+        if not _locks(gate, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB)):
+            raise Taken(f"another process is about to listen on {_called(where)}")
+        held = _opened(place.folder(instance.key) / f"port-{name}", opened)
+        if _locks(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            try:
+                check(where)
+            except PortAlreadyUsed as error:
+                if instance.pid != os.getpid() and os.fstat(held).st_size:
+                    raise Taken(f"{_called(where)} was this server's, and somebody else has taken it") from error
+                raise
         fcntl.flock(held, fcntl.LOCK_SH)
-        yield lambda: fcntl.flock(gate, fcntl.LOCK_UN)
+
+        def bound() -> None:
+            os.pwrite(held, b"had", 0)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+
+        yield bound
 
 
-def check_path(path: str) -> None:
-    """Return where nobody listens on a Unix socket; raises PortAlreadyUsed."""
-    with socket.socket(socket.AF_UNIX) as alone:
-        alone.setblocking(False)
-        try:
-            alone.connect(path)
-        except BlockingIOError:
-            pass  # somebody listens, and has many who wait
-        except OSError:
-            return  # nobody does, or whoever binds it will say what is wrong
-    raise PortAlreadyUsed(f"the socket {path} is in use; choose another")
-
-
-def check(host: str, port: int) -> None:
+def check(where: Bind) -> None:
     """Return where nobody listens.
 
     Raises:
         PortAlreadyUsed, DefinitionError: as `claimed`.
     """
+    if where.path:
+        _check_path(where)
+        return
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise DefinitionError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise DefinitionError(f"cannot listen on {where.target}: {error.strerror}") from error
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as alone:
             alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are ending do not count
@@ -96,8 +90,31 @@ def check(host: str, port: int) -> None:
                 alone.listen()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PortAlreadyUsed(f"port {port} of {host} is in use; choose another") from error
-                raise DefinitionError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+                    raise PortAlreadyUsed(f"{_called(where)} is in use; choose another") from error
+                raise DefinitionError(f"cannot listen on {where.target}: {error.strerror}") from error
+
+
+def _check_path(where: Bind) -> None:
+    """What is left of a server that was killed is no obstacle: gRPC removes it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        try:
+            asking.connect(where.path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except BlockingIOError:
+            pass  # so many wait there already: somebody listens
+        except OSError as error:
+            raise DefinitionError(f"cannot listen on {where.target}: {error.strerror or error}") from error
+    raise PortAlreadyUsed(f"{_called(where)} is in use; choose another")
+
+
+def _called(where: Bind) -> str:
+    return f"the socket {where.path}" if where.path else f"port {where.port} of {where.host}"
+
+
+def _name(where: Bind) -> str:
+    return hashlib.sha256(os.path.realpath(where.path).encode()).hexdigest()[:16] if where.path else str(where.port)
 
 
 def _opened(path: Path, opened: ExitStack) -> int:
@@ -109,9 +126,10 @@ def _opened(path: Path, opened: ExitStack) -> int:
     return descriptor
 
 
-def _is_first(held: int) -> bool:
+def _locks(descriptor: int, how: int) -> bool:
+    """Whether it is locked now; False: another process holds it, and `how` does not wait."""
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, how)
     except BlockingIOError:
         return False
     return True

@@ -57,8 +57,8 @@ class AppSettings(Settings):
     Attributes:
         auth: `async (headers, endpoint) -> identity or None`; None is answered by 401, and an HTTPException of
             Starlette's by what it says. It covers every route but `/`, `/-/live` and `/-/ready`, before the body is
-            read, and its answer is the Executor's `context.identity`. For `POST /post` it is asked about "/post",
-            then about the endpoint that the body names.
+            read, and its answer is the Executor's `context.identity`. For `POST /post` and over gRPC it is asked about
+            "/post", then about the endpoint that the body names.
         limits: bytes, docs and depth of one request.
         cors: allow every origin (or the origins in a list); False: leave CORS to the host.
         startup_wait: seconds that a call waits for loading before it is answered by 503.

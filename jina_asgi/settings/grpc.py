@@ -74,6 +74,9 @@ class GrpcSettings(Settings):
     shared: bool = Field(
         True, description="the workers of one server all listen there, on Linux; False: this one alone"
     )
+    required: bool = Field(
+        False, description="while gRPC is down HTTP says that it is not ready; False: HTTP is ready without it"
+    )
     options: dict[str, Any] = Field({}, description="gRPC's own for the server, over those that are set here")
 
     @field_validator("bind")

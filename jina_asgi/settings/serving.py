@@ -100,4 +100,5 @@ class ServingSettings(Settings):
             options=self.grpc_server_options,
             insecure_bind=True,  # `host` was said
             shared=False,
+            required=self.protocols == ["grpc"],
         )

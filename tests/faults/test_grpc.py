@@ -17,8 +17,8 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Context, DefinitionError, Deployment, Executor, GRPCSidecar, JinaASGI, Limits, requests
 from jina_asgi.codecs import codec
-from jina_asgi.errors import NotReady, TooLarge
-from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.errors import NotReady, ReplicaDied, TooLarge
+from jina_asgi.excepts import BadServer, PortAlreadyUsed
 from jina_asgi.protocols.grpc.channels import Channels, Dialling
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.grpc.messages import HealthRequest, HealthResponse, ReflectionRequest, ReflectionResponse
@@ -85,6 +85,7 @@ async def refused(work: Any) -> grpc.aio.AioRpcError:
 
 
 async def test_a_message_over_its_limit_is_refused_and_one_at_it_is_not() -> None:
+    """GR-04."""
     large = request("/upper", "x" * 5000)
     async with served(limits=Limits(body=len(large))) as (_, channel):
         assert await channel.unary_unary(POST)(large)
@@ -93,6 +94,7 @@ async def test_a_message_over_its_limit_is_refused_and_one_at_it_is_not() -> Non
 
 
 async def test_a_compressed_message_counts_as_what_it_becomes() -> None:
+    """GR-04."""
     bomb = request("/upper", "x" * (1 << 22))
     async with served(limits=Limits(body=1 << 20)) as (_, channel):
         error = await refused(channel.unary_unary(POST)(bomb, compression=grpc.Compression.Gzip))
@@ -117,6 +119,7 @@ async def test_what_is_no_message_is_answered_by_a_status(raw: bytes) -> None:
 
 
 async def test_an_executors_error_goes_well_and_leaks_nothing() -> None:
+    """GR-05: no code that a Jina gateway would take for a reason to repeat it."""
     async with served() as (_, channel):
         call = channel.unary_unary(POST)(request("/secret"))
         raw = await call
@@ -125,6 +128,23 @@ async def test_an_executors_error_goes_well_and_leaks_nothing() -> None:
         assert b"/home" not in raw
         status = DataRequest.FromString(raw).header.status
         assert (1, "ExecutorError", []) == (status.code, status.exception.name, list(status.exception.stacks))
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, ConnectionError, TimeoutError, ReplicaDied, MemoryError])
+def test_what_an_executor_raises_is_run_once_however_often_a_client_would_try(error: type[Exception]) -> None:
+    """GR-05: real Jina's gateway is asked in tests/interop."""
+    runs = []
+
+    class Poisoned(Executor):
+        @requests(on="/poison")
+        def poison(self, docs: DocList[Text]) -> DocList[Text]:
+            runs.append(1)
+            raise error("no")
+
+    with Deployment(Poisoned, quiet=True) as served:
+        with pytest.raises((BadServer, ConnectionError)):
+            served.post("/poison", [Text()], max_attempts=3, initial_backoff=0.01)
+    assert [1] == runs
 
 
 async def test_one_answer_tells_of_an_error_and_its_stream_goes_on() -> None:
@@ -143,6 +163,8 @@ async def test_answers_are_in_order_where_that_is_asked() -> None:
 
 
 async def test_who_asks_is_told_by_metadata_and_every_method_wants_to_know() -> None:
+    """GR-11."""
+
     async def auth(headers: Mapping[str, str], endpoint: str) -> str | None:
         return "me" if headers.get("authorization") == "Bearer key" else None
 
@@ -161,6 +183,7 @@ async def test_who_asks_is_told_by_metadata_and_every_method_wants_to_know() -> 
 
 
 async def test_reflection_is_off_by_default() -> None:
+    """GR-08."""
     asked = ReflectionRequest["v1alpha"](list_services="").SerializeToString()
     async with served() as (_, channel):
         call = channel.stream_stream(REFLECT)(iter([asked]))
@@ -180,6 +203,7 @@ async def test_status_tells_versions_and_no_environment() -> None:
 
 
 async def test_health_is_told_and_watched_until_serving_ends() -> None:
+    """GR-06."""
     port = free_port()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         async with GRPCSidecar(Deployment(Model), f"127.0.0.1:{port}"):
@@ -195,6 +219,7 @@ async def test_health_is_told_and_watched_until_serving_ends() -> None:
 
 
 async def test_what_runs_is_answered_when_serving_ends_and_open_streams_do_not_hold_it_up() -> None:
+    """GR-07."""
     deployment, port = Deployment(Model), free_port()
     async with contextlib.AsyncExitStack() as stack:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
@@ -220,6 +245,7 @@ async def test_a_port_in_use_is_refused_and_what_stands_there_goes_on() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
 def test_it_is_not_open_to_everybody_unasked(host: str) -> None:
+    """GR-13."""
     with pytest.raises(DefinitionError, match="insecure_bind"):
         JinaASGI(Deployment(Model), grpc=f"{host}:50051")
     JinaASGI(Deployment(Model), grpc={"bind": f"{host}:50051", "insecure_bind": True})
@@ -229,6 +255,7 @@ def test_it_is_not_open_to_everybody_unasked(host: str) -> None:
     "raw", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff"]
 )
 async def test_what_is_no_http2_closes_its_connection_alone(raw: bytes) -> None:
+    """GR-09."""
     async with served() as (sidecar, channel):
         assert sidecar.port is not None
         reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
@@ -259,16 +286,20 @@ async def test_where_nobody_is_another_server_is_asked_and_none_is_no_answer() -
             pass
 
 
-def certificate(folder: Path, name: str) -> tuple[str, str]:
+def certificate(folder: Path, name: str, *, days: int = 1) -> tuple[str, str]:
     """A certificate for localhost, which signs itself, and its key."""
-    key, made = folder / f"{name}.key", folder / f"{name}.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    return str(made), str(key)
+    key, made = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
+    asked, names = str(folder / f"{name}.csr"), str(folder / f"{name}.names")
+    Path(names).write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:TRUE\n")
+    new = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", asked]
+    sign = ["x509", "-req", "-in", asked, "-signkey", key, "-days", str(days), "-extfile", names, "-out", made]
+    for words in (new, sign):
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+    return made, key
 
 
 async def test_tls_is_spoken_to_who_trusts_it_and_to_clients_that_show_a_certificate(tmp_path: Path) -> None:
+    """GR-13."""
     made, key = certificate(tmp_path, "server")
     other, _ = certificate(tmp_path, "other")
     shown = certificate(tmp_path, "client")
@@ -291,6 +322,42 @@ async def test_tls_is_spoken_to_who_trusts_it_and_to_clients_that_show_a_certifi
     async with GRPCSidecar(Deployment(Model), **tls, ssl_clients=shown[0]) as sidecar:
         assert await answers(sidecar, tls=True, roots=made, certificate=shown)
         assert not await answers(sidecar, tls=True, roots=made)
+
+
+async def told(port: int | None, **dialled: Any) -> str:
+    """Why nobody can connect."""
+    channels = Channels([f"127.0.0.1:{port}"], Dialling.of(**dialled))
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(NotReady) as caught:
+                await GrpcRemote(channels).served()
+    finally:
+        await channels.close()
+    return str(caught.value)
+
+
+async def test_who_cannot_connect_is_told_why(tmp_path: Path) -> None:
+    """GR-13: nobody listens, another signed the certificate, or it has expired."""
+    made, key = certificate(tmp_path, "server")
+    other, _ = certificate(tmp_path, "other")
+    old, old_key = certificate(tmp_path, "old", days=-1)
+    assert "Connection refused" in await told(free_port())
+    async with GRPCSidecar(Deployment(Model), ssl_certfile=made, ssl_keyfile=key) as sidecar:
+        assert "CERTIFICATE_VERIFY_FAILED" in await told(sidecar.port, tls=True, roots=other)
+    async with GRPCSidecar(Deployment(Model), ssl_certfile=old, ssl_keyfile=old_key) as sidecar:
+        assert "certificate has expired" in await told(sidecar.port, tls=True, roots=old)
+
+
+async def test_a_client_whose_certificate_has_expired_is_not_answered(tmp_path: Path) -> None:
+    """GR-13."""
+    made, key = certificate(tmp_path, "server")
+    old = certificate(tmp_path, "old", days=-1)
+    tls = {"ssl_certfile": made, "ssl_keyfile": key, "ssl_clients": old[0]}
+    async with GRPCSidecar(Deployment(Model), **tls) as sidecar:
+        channels = Channels([f"127.0.0.1:{sidecar.port}"], Dialling.of(tls=True, roots=made, certificate=old))
+        with pytest.raises(NotReady):
+            await GrpcRemote(channels).ready()
+        await channels.close()
 
 
 def test_a_deployment_with_a_certificate_of_its_own_is_trusted_by_its_own_client(tmp_path: Path) -> None:

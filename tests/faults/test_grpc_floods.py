@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import grpc
 import pytest
@@ -16,7 +14,7 @@ from docarray import BaseDoc, DocList
 from jina_asgi import Deployment, Executor, GRPCSidecar, Limits, requests
 from jina_asgi.codecs import codec
 from jina_asgi.protocols.protobuf import requests as wire
-from tests.faults.wire import Residue, Wire
+from tests.faults.wire import Residue, Wire, resident
 
 pytestmark = pytest.mark.processes
 
@@ -163,7 +161,3 @@ async def test_a_client_that_never_reads_its_answers_is_heard_no_further() -> No
         sending.cancel()
         call.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

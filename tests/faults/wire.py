@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import secrets
 import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 import httpx
@@ -109,6 +111,11 @@ async def neighbours(port: int, path: str, *, count: int = 4) -> AsyncIterator[L
             yield ledger
         finally:
             over.set()
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 JSON = {"content-type": "application/json"}

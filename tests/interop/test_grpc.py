@@ -1,4 +1,4 @@
-"""gRPC: Jina's Client and ours ask a real Jina and ours, a Deployment and a Flow, the same things."""
+"""GR-01: Jina's Client and ours ask a real Jina and ours, a Deployment and a Flow, the same things over gRPC."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_answers_are_those_of_jina_alone(ask: Callable[..., dict[str, Any]],
 
 
 def test_ours_is_an_external_executor_of_a_jina_flow(jina_python: Path, ours: int) -> None:
-    """What fails there runs once: a Jina gateway repeats what an INTERNAL error, or a missing server, answers."""
+    """GR-05: what fails there runs once: a Jina gateway repeats what an INTERNAL error, or a missing server, answers."""
     command = [str(jina_python), str(HERE / "grpc_flow.py"), str(ours)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
     told = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith('["'))

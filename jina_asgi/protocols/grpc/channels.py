@@ -29,6 +29,7 @@ OPTIONS = {
     "grpc.use_local_subchannel_pool": 1,  # a channel made anew tries at once, whatever others to that server wait for
 }
 _PATIENCE = 10.0  # seconds that connecting may take
+_NONE, _REASON = "/", 1.0  # a method that no server has, and seconds that asking for it may take
 _READY, _IDLE, _CONNECTING = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.IDLE,
@@ -165,7 +166,7 @@ class Channels:
             line = await self._connected(target)
             if line is not None:
                 return line
-        raise NotReady(f"cannot connect to {self.name}")
+        raise NotReady(f"cannot connect to {self.name}{await self._reason(target)}")
 
     async def close(self) -> None:
         """Close them; what is open on them is cancelled."""
@@ -174,6 +175,14 @@ class Channels:
             finishing.cancel()
         await asyncio.gather(*(line.channel.close() for line in lines))
         await asyncio.gather(*left, return_exceptions=True)
+
+    async def _reason(self, target: str) -> str:
+        """What gRPC has against a server; a channel tells that to a call alone."""
+        try:
+            await self._lines[target].channel.unary_unary(_NONE)(b"", timeout=_REASON)
+        except grpc.aio.AioRpcError as error:
+            return f": {error.details()}" if error.code() is grpc.StatusCode.UNAVAILABLE else ""
+        return ""
 
     async def _connected(self, target: str) -> Line | None:
         line = self._lines.get(target)

@@ -1,6 +1,7 @@
 """A grpc.aio server at one address: opened before anything loads, drained and closed when its application ends.
 
-It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork.
+It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork. Whoever opened it may
+wait for its loss, close what is left, and open it again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.health import Health
+from jina_asgi.protocols.grpc.listening import Listening, listening, listens
 from jina_asgi.protocols.grpc.reflection import Reflection
 from jina_asgi.protocols.grpc.services import SERVICES, Services
 from jina_asgi.protocols.grpc.socket_path import SocketPath
@@ -64,14 +67,17 @@ class GrpcServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._path: SocketPath | None = None
+        self._over: asyncio.Task[bool] | None = None
+        self._sockets: Listening = frozenset()
         #: Where it listens; None for a Unix socket, and before it does.
         self.port: int | None = None
 
-    async def open(self, *, shares_port: bool = False) -> None:
+    async def open(self, *, shares_port: bool = False, port: int | None = None) -> None:
         """Listen, and answer from now on; calls wait for what loads.
 
         Args:
             shares_port: other workers of this server listen there too.
+            port: where it listened before; None: where the settings say.
 
         Raises:
             PortAlreadyUsed: somebody else listens there.
@@ -85,25 +91,40 @@ class GrpcServer:
             options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
         )
         server.add_generic_rpc_handlers((_Methods(self._handlers()),))
-        self.port = self._listen(server)
+        before = listening()
+        self.port = self._listen(server, port)
+        self._sockets = listening(self.port) - before
         self._health.begin()
-        await server.start()
         self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
+        await server.start()
+        self._over = asyncio.create_task(server.wait_for_termination())
         self._life.follow(self._told)
+
+    async def lost(self) -> str | None:
+        """Wait until it has ended, or nobody can connect any more, though it was not told to end; why. None: it was told."""
+        over = self._over
+        while over is not None and self._stopping is None:
+            await asyncio.wait([over], timeout=_LOOK)
+            if self._stopping is None and over.done():
+                return f"it failed: {error!r}" if (error := over.exception()) is not None else "it ended by itself"
+            if self._stopping is None and not listens(self._sockets):
+                return "its socket listens no more"
+        return None
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         told = (*SERVICES, "grpc.health.v1.Health")
         reflection = Reflection(told, self._options).handlers() if self._settings.reflection else {}
         return {**self._services.handlers(), **self._health.handlers(), **reflection}
 
-    def _listen(self, server: grpc.aio.Server) -> int | None:
+    def _listen(self, server: grpc.aio.Server, port: int | None) -> int | None:
         settings, where = self._settings, self._settings.where
-        target = where.target if self._path is None else self._path.target
+        target = replace(where, port=port).target if port is not None else where.target
+        target = target if self._path is None else self._path.target
         try:
             if settings.ssl_certfile is None:
-                port = server.add_insecure_port(target)
+                bound = server.add_insecure_port(target)
             else:
-                port = server.add_secure_port(target, _credentials(settings))
+                bound = server.add_secure_port(target, _credentials(settings))
             if self._path is not None:
                 self._path.publish()
         except RuntimeError as error:  # gRPC's, of anything; its log says which
@@ -112,7 +133,7 @@ class GrpcServer:
             raise PortAlreadyUsed(
                 f"port {where.port} of {where.host} is in use, or that address is not of this machine; choose another"
             ) from error
-        return None if where.path else int(port)
+        return None if where.path else int(bound)
 
     def _told(self) -> None:
         """From any thread: serving is about to end."""
@@ -129,8 +150,8 @@ class GrpcServer:
             self._stopping = asyncio.create_task(self._server.stop(_LONG))
 
     async def close(self, grace: float) -> None:
-        """Stop; what is still open after `grace` seconds is cancelled."""
-        server, self._server = self._server, None
+        """Stop; what is still open after `grace` seconds is cancelled. Where this was cancelled, do it again."""
+        server = self._server
         if server is None:
             return
         self._life.unfollow(self._told)
@@ -141,10 +162,14 @@ class GrpcServer:
             await self._stopping
         if self._path is not None:
             self._path.remove()
-        self._loop = None
+        if self._over is not None:
+            await asyncio.wait([self._over])
+            self._over.exception()  # which `lost` told of
+        self._server = self._loop = self._over = None
 
 
 _LONG = 3600.0  # seconds: whoever began to end will say when it is enough
+_LOOK = 1.0  # seconds: that a listening socket is gone tells nobody, and that is looked at; it takes 3 microseconds
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types

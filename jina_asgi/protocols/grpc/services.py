@@ -1,4 +1,8 @@
-"""Jina's services as gRPC's handlers: which method is answered by what."""
+"""Jina's services as gRPC's handlers: which method is answered by what.
+
+With `auth` no message is read before the metadata have told who sends it; grpcio reads the one of a unary method at once,
+so that these are handlers of streams then, which are the same to a client.
+"""
 
 from __future__ import annotations
 
@@ -41,16 +45,20 @@ class Services:
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """Every method by its full name; requests and answers are bytes."""
-        unary = grpc.unary_unary_rpc_method_handler
+        unary, streamed = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+        unasked = unary
+        if self._options.auth is not None:
+            unary, streamed = self._known_unary, self._known_streamed
+            unasked = grpc.stream_unary_rpc_method_handler  # they look at no message, and ask by themselves
         return {
             "/jina.JinaRPC/Call": grpc.stream_stream_rpc_method_handler(self._call),
             "/jina.JinaSingleDataRequestRPC/process_single_data": unary(self._process_single_data),
-            "/jina.JinaSingleDocumentRequestRPC/stream_doc": grpc.unary_stream_rpc_method_handler(self._stream_doc),
+            "/jina.JinaSingleDocumentRequestRPC/stream_doc": streamed(self._stream_doc),
             "/jina.JinaDataRequestRPC/process_data": unary(self._process_data),
-            "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery": unary(self._endpoint_discovery),
-            "/jina.JinaGatewayDryRunRPC/dry_run": unary(self._dry_run),
-            "/jina.JinaInfoRPC/_status": unary(self._status),
-            discovery.ENDPOINTS: unary(self._describe),
+            "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery": unasked(self._endpoint_discovery),
+            "/jina.JinaGatewayDryRunRPC/dry_run": unasked(self._dry_run),
+            "/jina.JinaInfoRPC/_status": unasked(self._status),
+            discovery.ENDPOINTS: unasked(self._describe),
         }
 
     def drain(self) -> None:
@@ -58,7 +66,28 @@ class Services:
         for conversation in list(self._open):
             conversation.end(draining())
 
+    def _known_unary(self, answer: Callable[[bytes, Any], Awaitable[bytes]]) -> grpc.RpcMethodHandler:
+        async def answered(_: Any, context: Any) -> bytes:
+            return await answer(await self._message(context), context)
+
+        return grpc.stream_unary_rpc_method_handler(answered)
+
+    def _known_streamed(self, answer: Callable[[bytes, Any], Awaitable[None]]) -> grpc.RpcMethodHandler:
+        async def answered(_: Any, context: Any) -> None:
+            await answer(await self._message(context), context)
+
+        return grpc.stream_stream_rpc_method_handler(answered)
+
+    async def _message(self, context: Any) -> bytes:
+        """The one message of an RPC, once `auth` knows who sends it; it is asked about the endpoint that is named there, too."""
+        await self._identified("/post", context)
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message, got none")
+        return bytes(raw)
+
     async def _call(self, requests: Any, context: Any) -> None:
+        await self._identified("/post", context)
         limits = self._options.limits
         headers = headers_of(context)
         wanted = headers.get("__prefetch__", "")
@@ -139,8 +168,17 @@ class Services:
 
     async def _told(self, found: Callable[[], Awaitable[bytes]], path: str, context: Any) -> bytes:
         """What is asked about the server itself, once `auth` knows who asks; `path` is where HTTP tells the same."""
+        await self._identified(path, context)
+        try:
+            return await found()
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await refuse(context, error, expose=self._options.expose_errors)
+
+    async def _identified(self, path: str, context: Any) -> None:
+        """Go on where `auth` knows who asks, or there is none."""
+        if self._options.auth is None:
+            return
         try:
             await identify(self._options.auth, headers_of(context), path)
-            return await found()
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
             await refuse(context, error, expose=self._options.expose_errors)

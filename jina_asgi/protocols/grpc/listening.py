@@ -1,0 +1,44 @@
+"""The sockets that this process listens on: gRPC tells nobody which are its own, nor that one of them is gone.
+
+Empty where the system does not show a process what it has open.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+
+#: A descriptor, and the number of the socket that it is of: the descriptor alone may be another's by now.
+Listening = frozenset[tuple[int, int]]
+
+
+def listening(port: int | None = None) -> Listening:
+    """Those of this process; with a port, those on it."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        return frozenset()
+    found = ((number, _socket_at(number, port)) for number in map(int, names))
+    return frozenset((number, identity) for number, identity in found if identity is not None)
+
+
+def listens(known: Listening) -> bool:
+    """Whether each of these is still there, and listens."""
+    return all(_socket_at(number) == identity for number, identity in known)
+
+
+def _socket_at(number: int, port: int | None = None) -> int | None:
+    """The socket that a descriptor is of; None: it listens at no such port, or the descriptor is of something else."""
+    try:
+        found = os.fstat(number)
+        if not stat.S_ISSOCK(found.st_mode):
+            return None
+        seen = socket.socket(fileno=number)
+        try:
+            wanted = port is None or seen.getsockname()[1] == port
+            return found.st_ino if wanted and seen.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else None
+        finally:
+            seen.detach()
+    except (OSError, IndexError):  # it was closed meanwhile; it is no socket of the internet's
+        return None
