@@ -57,7 +57,8 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
         host: its name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A scheme
             decides the protocol.
         port: its port; by default the scheme's own.
-        protocol: "grpc", "http" or "websocket": this library's own JSON WebSocket, with the extra `websocket`.
+        protocol: "grpc", "http" or "websocket", with the extra `websocket`: this library's own JSON one, or of a real Jina
+            its binary one, which needs the extra `grpc` too.
         asyncio: give the asynchronous Client, whose calls are async generators.
         tls: encrypt, as "https" in `host` does.
         prefetch: how many requests of one call are open at once; inputs are read no further.

@@ -113,7 +113,9 @@ class BinaryRemote(Remote):
     async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
         """One endpoint that stands for all of them: the server finds the one that is asked."""
         await self._links.release(await self._links.take(headers))  # whether there is such a WebSocket
-        return Served({"/default": Endpoint(name="/default", kind="batch", input=_ANY, output=_ANY)}, ours=False, streams=False)
+        return Served(
+            {"/default": Endpoint(name="/default", kind="batch", input=_ANY, output=_ANY)}, ours=False, streams=False
+        )
 
     async def close(self) -> None:
         await self._links.close()

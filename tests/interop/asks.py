@@ -102,7 +102,7 @@ def callbacks(client):
 
 
 def results(client):
-    [response] = client.post("/dict", return_responses=True)
+    [response] = client.post("/dict", TWO, return_responses=True, return_type=TEXTS)
     assert texts(response.docs) == ["a", "b"]
     return {key: dict(value) for key, value in response.parameters["__results__"].items()}
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,7 +76,6 @@ def environment(python: Path) -> dict[str, str] | None:
     if python == OURS:
         return None
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def expected(kind: str, *differences: dict[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {} if kind == "flow" else dict(OF_A_DEPLOYMENT)
     for one in differences:
         changed |= one
-    made = {}
+    made: dict[str, Any] = {}
     for mode, more in (("", OF_SYNC), ("async ", OF_ASYNC)):
         answers = {**ANSWERS, **more}
         own = {name.removeprefix(mode): said for name, said in changed.items() if mode and name.startswith(mode)}
