@@ -26,19 +26,18 @@ _PATIENCE = 900.0  # seconds: half a gigabyte from an index
 
 def made(name: str) -> Path:
     """The interpreter of an environment, made by whoever asks first; others wait. Skips where it cannot be made."""
-    ROOT.mkdir(parents=True, exist_ok=True)
-    with (ROOT / "making.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            done = subprocess.run(
-                ["bash", str(SETUP), name], capture_output=True, text=True, timeout=_PATIENCE, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"NOT TESTED against a real Jina: its environment {ROOT / name} cannot be made: {error}")
-    if done.returncode:
-        why = "\n".join(done.stderr.strip().splitlines()[-5:])
-        pytest.skip(f"NOT TESTED against a real Jina: its environment {ROOT / name} cannot be made:\n{why}")
-    return ROOT / name / "bin" / "python"
+    try:
+        ROOT.mkdir(parents=True, exist_ok=True)
+        with (ROOT / "making.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            subprocess.run(["bash", str(SETUP), name], capture_output=True, text=True, timeout=_PATIENCE, check=True)
+    except subprocess.CalledProcessError as error:
+        why = "\n".join(error.stderr.strip().splitlines()[-5:])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = str(error)
+    else:
+        return ROOT / name / "bin" / "python"
+    pytest.skip(f"NOT TESTED against a real Jina: its environment {ROOT / name} cannot be made:\n{why}")
 
 
 @pytest.fixture(scope="session")
