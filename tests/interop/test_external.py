@@ -1,4 +1,4 @@
-"""Nodes elsewhere: ours in a real Jina Flow, and a real Jina in a Flow of ours, over gRPC."""
+"""Nodes elsewhere: ours in a real Jina Flow, over gRPC, and a real Jina in a Flow of ours, over HTTP too."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ class Text(BaseDoc):
     text: str = ""
 
 
-def served(python: Path, kind: str) -> Iterator[int]:
+@pytest.fixture(scope="module", params=["deployment", "flow"])
+def ours(request: pytest.FixtureRequest) -> Iterator[int]:
     port = free_port()
-    with running(python, "serves.py", kind, f"grpc={port}"):
+    with running(OURS, "serves.py", request.param, f"grpc={port}"):
         yield port
 
 
 @pytest.fixture(scope="module", params=["deployment", "flow"])
-def ours(request: pytest.FixtureRequest) -> Iterator[int]:
-    yield from served(OURS, request.param)
-
-
-@pytest.fixture(scope="module", params=["deployment", "flow"])
-def jinas(request: pytest.FixtureRequest, jina_python: Path) -> Iterator[int]:
-    yield from served(jina_python, request.param)
+def jinas(request: pytest.FixtureRequest, jina_python: Path) -> Iterator[dict[str, int]]:
+    ports = {"grpc": free_port(), "http": free_port()}
+    with running(jina_python, "serves.py", request.param, *(f"{name}={port}" for name, port in ports.items())):
+        yield ports
 
 
 def test_ours_is_an_external_executor_of_a_jina_flow(run: Callable[..., str], ours: int) -> None:
@@ -60,13 +58,15 @@ def test_ours_is_an_external_executor_of_a_jina_flow(run: Callable[..., str], ou
     assert {"far": {**alone, "stream": ["q0", "q1", "q2"]}, "bang, far": second} == told
 
 
-async def test_a_real_jina_is_an_external_node_of_ours(jinas: int) -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+async def test_a_real_jina_is_an_external_node_of_ours(jinas: dict[str, int], protocol: str) -> None:
     class Bang(Executor):
         @requests(on="/upper")
         def bang(self, docs: DocList[Text]) -> DocList[Text]:
             return DocList[Text]([Text(id=doc.id, text=doc.text + "!") for doc in docs])
 
-    flow = Flow().add(uses=Bang, name="bang").add(external=True, host="127.0.0.1", port=jinas, name="far")
+    where = f"{protocol}://127.0.0.1:{jinas[protocol]}"
+    flow = Flow().add(uses=Bang, name="bang").add(external=True, host=where, name="far")
     two = [Text(text="a"), Text(text="b")]
 
     async def texts(on: str, parameters: dict[str, Any] | None = None) -> list[str]:
