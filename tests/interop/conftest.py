@@ -21,7 +21,7 @@ ROOT = Path(
     os.environ.get("JINA_ASGI_BENCH")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jina-asgi-bench"
 )
-_PATIENCE = 900.0  # seconds: half a gigabyte from an index
+_PATIENCE = 900.0  # seconds: a quarter of a gigabyte, from an index
 
 
 def made(name: str) -> Path:
