@@ -58,7 +58,8 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
             decides the protocol. Over gRPC also several that answer alike, "a:54321,b:54321": each call goes to the next
             one that is there.
         port: its port; by default the scheme's own.
-        protocol: "grpc", "http" or "websocket": this library's own JSON WebSocket, with the extra `websocket`.
+        protocol: "grpc", "http" or "websocket", with the extra `websocket`: this library's own JSON one, or of a real Jina
+            its binary one, which needs the extra `grpc` too.
         asyncio: give the asynchronous Client, whose calls are async generators.
         tls: encrypt, as "https" in `host` does.
         prefetch: how many requests of one call are open at once; inputs are read no further.

@@ -19,7 +19,7 @@ from jina_asgi.clients.posts import Question
 from jina_asgi.clients.responses import NOTHING, Header, Response, Status, codec_of, raised, status_of
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
-from jina_asgi.excepts import BadClientInput
+from jina_asgi.excepts import BadClientInput, NotSupportedError
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.in_process import ASGITransport
 from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
@@ -82,6 +82,8 @@ class Connection:
         identity, writer = uuid.uuid4().hex, codec_of(type(doc))
         try:
             served = await self._known(question.headers)
+            if not served.streams:
+                raise BadClientInput("Jina's WebSocket has no streams; ask its server over gRPC or HTTP")
             endpoint = self._endpoint(served, question.on)
             if endpoint.kind != "stream":
                 raise BadClientInput(f"{endpoint.name} answers at once; ask it with post")
@@ -154,10 +156,26 @@ class _Connected(NamedTuple):
         )
         if address.protocol == "http":
             return cls(Remote(http, address.url), http)
-        from jina_asgi.protocols.websocket_remote import SocketRemote  # where it is asked for
-        from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
+        return cls(_by_socket(http, address.url, settings), http)
 
-        return cls(SocketRemote(http, address.url, dialler(verify=settings.verify, proxy=settings.proxy)), http)
+
+def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Remote:
+    """What asks over a WebSocket: ours, or where the server turns out to be a real Jina, that."""
+    from jina_asgi.protocols.websocket_either import EitherRemote  # where it is asked for
+    from jina_asgi.protocols.websocket_remote import SocketRemote
+    from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
+
+    def jinas() -> Remote:
+        try:
+            from jina_asgi.protocols.websocket_binary_remote import BinaryRemote  # with protobuf, an extra
+        except ModuleNotFoundError as error:
+            raise NotSupportedError(
+                f"{url} is a real Jina, whose WebSocket needs the extra grpc: pip install 'jina-asgi[grpc]'"
+            ) from error
+        return BinaryRemote(http, url, dialler(verify=settings.verify, proxy=settings.proxy, subprotocol="bytes"))
+
+    ours = SocketRemote(http, url, dialler(verify=settings.verify, proxy=settings.proxy))
+    return EitherRemote(http, url, ours, jinas)
 
 
 def _deadline(question: Question) -> float | None:

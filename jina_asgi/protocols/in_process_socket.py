@@ -210,13 +210,13 @@ def _scope(
 
 
 class _Wire:
-    """A socket on an app, for the asking half of the JSON WebSocket."""
+    """A socket on an app, for the asking half of a WebSocket."""
 
     def __init__(self, socket: InProcessSocket) -> None:
         self._socket = socket
 
-    async def send(self, text: str) -> None:
-        self._socket.send_raw(text)
+    async def send(self, message: str | bytes) -> None:
+        self._socket.send_raw(message)
 
     async def receive(self) -> str | bytes:
         try:

@@ -47,12 +47,13 @@ class Served:
     """What a server answers.
 
     `ours` says that it is one of ours, which takes msgpack and told its endpoints exactly. `by_get` are the streams
-    that take a bare document by GET, and no parameters.
+    that take a bare document by GET, and no parameters. `streams` is False where no endpoint can be asked for a stream.
     """
 
     endpoints: Mapping[str, Endpoint]
     ours: bool
     by_get: frozenset[str] = frozenset()
+    streams: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

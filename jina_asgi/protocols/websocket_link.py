@@ -21,6 +21,7 @@ from jina_asgi.protocols.remote import Asked
 
 _AHEAD = 16  # events of a stream that may wait for its reader
 _TOO_BIG = 1009
+_NO_MESSAGE = 1007
 
 
 class WireClosed(Exception):
@@ -38,7 +39,7 @@ class WireClosed(Exception):
 class Wire(Protocol):
     """One open connection. `send` and `receive` raise WireClosed when it is over."""
 
-    async def send(self, text: str) -> None: ...
+    async def send(self, message: str | bytes) -> None: ...
 
     async def receive(self) -> str | bytes: ...
 
@@ -47,6 +48,15 @@ class Wire(Protocol):
 
 #: Opens a connection to a URL with these headers; raises NotReady, or what the server says, as ours.
 Dial = Callable[[str, Mapping[str, str]], Awaitable[Wire]]
+
+
+def died(name: str, error: WireClosed) -> JinaASGIError:
+    """What the end of the connection to a server means for the calls on it."""
+    if error.code == _TOO_BIG:
+        return TooLarge(f"{name} closed the WebSocket: {error}")
+    if error.code == _NO_MESSAGE:
+        return ProtocolError(f"{name}: {error}")
+    return ReplicaDied(f"the WebSocket to {name} closed ({error}); the call may have taken effect")
 
 
 class _Inbox:
@@ -128,7 +138,7 @@ class Link:
             await self._wire.send(body.decode())
         except WireClosed as error:
             self._end(error)
-            raise self._died(error) from error
+            raise died(self._name, error) from error
         except asyncio.CancelledError:
             self.cancel(identity)
             raise
@@ -173,21 +183,14 @@ class Link:
         except WireClosed as error:
             self._end(error)
         except (orjson.JSONDecodeError, AttributeError) as error:
-            self._end(WireClosed(1007, f"what came is no event: {error}"))
+            self._end(WireClosed(_NO_MESSAGE, f"what came is no event: {error}"))
 
     def _end(self, error: WireClosed) -> None:
         if self._ended is None:
-            self._ended = self._died(error)
+            self._ended = died(self._name, error)
             for inbox in self._open.values():
                 inbox.fail(self._ended)
             self._open.clear()
-
-    def _died(self, error: WireClosed) -> JinaASGIError:
-        if error.code == _TOO_BIG:
-            return TooLarge(f"{self._name} closed the WebSocket: {error}")
-        if error.code == 1007:
-            return ProtocolError(f"{self._name}: {error}")
-        return ReplicaDied(f"the WebSocket to {self._name} closed ({error}); the call may have taken effect")
 
 
 class OpenAsk:

@@ -1,4 +1,4 @@
-"""What carries a JSON WebSocket's messages between processes: connections of the `websockets` library."""
+"""What carries a WebSocket's messages between processes: connections of the `websockets` library."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class SocketWire:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
 
-    async def send(self, text: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         try:
-            await self._connection.send(text)
+            await self._connection.send(message)
         except ConnectionClosed as error:
             raise _closed(error) from error
 
@@ -43,12 +43,13 @@ class SocketWire:
         await self._connection.close()
 
 
-def dialler(*, verify: Any = True, proxy: bool = False) -> Dial:
+def dialler(*, verify: Any = True, proxy: bool = False, subprotocol: str | None = None) -> Dial:
     """What opens connections.
 
     Args:
         verify: how a server's certificate is checked, as httpx takes it: an SSLContext, or False for not at all.
         proxy: go through the proxy that the environment names.
+        subprotocol: what is offered; a server may accept it without a word.
     """
     tls = verify if isinstance(verify, ssl.SSLContext) else ssl.create_default_context()
     if verify is False:
@@ -56,6 +57,8 @@ def dialler(*, verify: Any = True, proxy: bool = False) -> Dial:
 
     async def dial(url: str, headers: Mapping[str, str]) -> Wire:
         options: dict[str, Any] = {"proxy": True if proxy else None}
+        if subprotocol is not None:
+            options["subprotocols"] = [subprotocol]
         if url.startswith("wss"):
             options["ssl"] = tls
         try:

@@ -13,6 +13,9 @@ declare -A peers=(
           protobuf==5.29.6 opentelemetry-api==1.45.1 opentelemetry-instrumentation==0.66b1 numpy==2.4.6"
   [jina-pydantic1]="jina==3.34.0 docarray==0.41.0 setuptools<81 pydantic==1.10.27 fastapi==0.125.0 grpcio==1.68.0
           protobuf==5.29.6 opentelemetry-api==1.45.1 opentelemetry-instrumentation==0.66b1 numpy==2.4.6"
+  # As Jina was before docarray 0.30; for tests/interop, and made where it is named.
+  [jina-docarray021]="jina==3.34.0 docarray==0.21.0 setuptools<81 pydantic==1.10.27 fastapi==0.125.0 grpcio==1.68.0
+          protobuf==5.29.6 opentelemetry-api==1.45.1 opentelemetry-instrumentation==0.66b1 numpy==2.4.6"
   [mosec]="mosec==0.9.8 numpy==2.4.6"
   [litserve]="litserve==0.2.19 numpy==2.4.6"
   [bentoml]="bentoml==1.4.39 numpy==2.4.6"

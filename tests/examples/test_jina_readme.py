@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from pydantic import BaseModel
@@ -42,6 +42,11 @@ class Text(BaseModel):
     text: str
 
 
+class Prompted(BaseModel):
+    prompt: str
+    text: str
+
+
 class Question(BaseModel):
     prompt: str
     max_tokens: int
@@ -49,6 +54,8 @@ class Question(BaseModel):
 
 class Example:
     """A copy of the folder, with a port of its own."""
+
+    pid = 0
 
     def __init__(self, folder: Path, models: dict[str, str]) -> None:
         self.folder, self.port = folder, str(free_port())
@@ -61,29 +68,25 @@ class Example:
 
     @contextmanager
     def serving(self, *words: str) -> Iterator[Any]:
-        """Serve as the README says, until SIGTERM; gives what asks it: a Client, or of HTTP's an httpx one."""
+        """Serve as the README says, until SIGTERM; gives a Client of it."""
         with subprocess.Popen(
             self._command(*words), cwd=self.folder, env=ENVIRONMENT, stdout=subprocess.PIPE
         ) as server:
             assert server.stdout is not None
+            self.pid = server.pid
             try:
-                line = server.stdout.readline().decode()
-                assert f"://127.0.0.1:{self.port}" in line
-                if "answers at grpc://" in line:
-                    with Client(port=int(self.port)) as client:
-                        yield client
-                    return
-                with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False) as http:
-                    yield http
+                assert f"answers at grpc://127.0.0.1:{self.port}" in server.stdout.readline().decode()
+                with Client(port=int(self.port)) as client:
+                    yield client
             finally:
                 server.send_signal(signal.SIGTERM)
                 server.communicate(timeout=60)
         assert server.returncode == 0
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, module: str = "jina_asgi.compat") -> str:
         """What a program prints."""
         done = subprocess.run(
-            self._command(*words),
+            self._command(*words, module=module),
             cwd=self.folder,
             env=ENVIRONMENT,
             capture_output=True,
@@ -94,8 +97,14 @@ class Example:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def _command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "jina_asgi.compat", *words]
+    def pooled(self) -> list[dict[str, Any]]:
+        """What `jina-asgi pool` tells of the deployments that are served."""
+        hosts = json.loads(self.run("pool", "--json", module="jina_asgi"))
+        own = [host for host in hosts if host["instance"].startswith(f"{self.pid}-")]
+        return [deployment for host in own for deployment in host["deployments"].values()]
+
+    def _command(self, *words: str, module: str = "jina_asgi.compat") -> list[str]:
+        return [sys.executable, "-m", module, *words]
 
 
 @pytest.fixture
@@ -136,18 +145,20 @@ def test_the_answer_grows_token_by_token(example: Example) -> None:
 
 
 def test_two_replicas_have_a_device_each_and_take_batches_of_requests(example: Example) -> None:
-    body = {"data": [{"prompt": "", "text": "A ship"}]}
+    docs = [Prompted(prompt="", text="A ship")]
     answers: list[Any] = []
     devices: list[str] = []
     end = time.monotonic() + 60
-    with example.serving("serve.py", "scaled.yml") as http, ThreadPoolExecutor(4) as threads:
+    with example.serving("serve.py", "scaled.yml") as client, ThreadPoolExecutor(4) as threads:
         while len(devices) < 2:  # it answers as soon as one of them has loaded
             assert time.monotonic() < end, devices
-            answers += threads.map(lambda _: http.post("/default", json=body).json(), range(4))
-            deployment = http.get("/-/status").json()["deployments"]["executor"]
+            answers += threads.map(lambda _: client.post("/default", docs), range(4))
+            [deployment] = example.pooled()
             devices = [found for replica in deployment["replicas"].values() if (found := replica["device"])]
+        words = ("--on", "/default", "--data", json.dumps({"prompt": "", "text": "A ship"}))
+        asked = json.loads(example.run("client", f"localhost:{example.port}", *words, module="jina_asgi"))
     assert sorted(devices) == ["0", "1"]
-    assert {np.shape(answer["data"][0]["tensor"]) for answer in answers} == {(64, 64, 3)}
+    assert {np.shape(picture.tensor) for [picture] in answers} == {np.shape(asked["tensor"])} == {(64, 64, 3)}
     assert deployment["batching"]["/default"]["batch_sizes"], "the figures are as the pool last told them"
 
 

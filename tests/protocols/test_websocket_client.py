@@ -105,11 +105,11 @@ class Scripted:
 
     def __init__(self, *said: str | WireClosed) -> None:
         self._said = list(said)
-        self.sent: list[str] = []
+        self.sent: list[str | bytes] = []
         self._asked = asyncio.Event()
 
-    async def send(self, text: str) -> None:
-        self.sent.append(text)
+    async def send(self, message: str | bytes) -> None:
+        self.sent.append(message)
         self._asked.set()
 
     async def receive(self) -> str:

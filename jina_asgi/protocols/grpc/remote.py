@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -18,7 +17,6 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from jina_asgi._wire_heads import endpoint_of, error_named
-from jina_asgi.codecs import Codec
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -31,11 +29,11 @@ from jina_asgi.errors import (
     Unauthenticated,
     UnknownEndpoint,
 )
-from jina_asgi.protocols.bodies import PROTOBUF
 from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
 from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.answers import ProtobufAnswer, request_of
 from jina_asgi.protocols.protobuf.messages import (
     SUCCESS,
     DataRequest,
@@ -44,7 +42,7 @@ from jina_asgi.protocols.protobuf.messages import (
     StatusProto,
 )
 from jina_asgi.protocols.remote import Answer, Asked, Served, until
-from jina_asgi.types import EMPTY, Docs
+from jina_asgi.types import EMPTY
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 _STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
@@ -113,18 +111,10 @@ class GrpcRemote:
             Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
             broke, DeadlineExceeded, ProtocolError.
         """
-        header = asked.header
-        message = requests.request(
-            header.get("exec_endpoint") or asked.endpoint,
-            asked.docs,
-            asked.parameters,
-            request_id=header.get("request_id", ""),
-            target_executor=header.get("target_executor", ""),
-        )
-        raw = message.SerializeToString()
+        raw = request_of(asked).SerializeToString()
         line = await self._line(asked)
         answer = self._read(DataRequest, await self._unary(line, _POST, raw, asked.headers, asked.deadline))
-        return GrpcAnswer.of(answer)
+        return ProtobufAnswer.of(answer)
 
     async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
         """One stream, an answer of one document after another; closing it early cancels it. Raises as `ask`."""
@@ -143,7 +133,7 @@ class GrpcRemote:
                     raw = await call.read()
                 if raw is grpc.aio.EOF:
                     break
-                yield GrpcAnswer.of(self._read(SingleDocumentRequest, raw))
+                yield ProtobufAnswer.of(self._read(SingleDocumentRequest, raw))
             with self._surfaced():
                 await self._ended(call)
         finally:
@@ -214,38 +204,3 @@ class GrpcRemote:
             return ReplicaDied(f"the connection to {self.name} broke ({message}); the call may have taken effect")
         kind = _BY_CODE.get(code, ExecutorError)
         return kind(f"{self.name}: {message}")
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcAnswer(Answer):
-    """An answer whose docs are still protobuf."""
-
-    message: Any = None
-
-    @classmethod
-    def of(cls, message: Any) -> GrpcAnswer:
-        """The answer that a message is.
-
-        Raises:
-            What its status says.
-        """
-        requests.raise_for(message)
-        routes = tuple(map(_route, message.routes))
-        header = {"request_id": message.header.request_id}
-        return cls([], PROTOBUF, requests.parameters_of(message), header, routes, message=message)
-
-    def docs(self, codec: Codec) -> Docs:
-        return requests.answered(self.message, codec).docs
-
-    def values(self) -> list[Any]:
-        return requests.values(self.message)
-
-
-def _route(route: Any) -> dict[str, Any]:
-    """A route as Jina's clients over HTTP see it."""
-    return {
-        "executor": route.executor,
-        "startTime": route.start_time.ToJsonString(),
-        "endTime": route.end_time.ToJsonString(),
-        "status": {"code": "ERROR" if route.status.code else "SUCCESS", "description": route.status.description},
-    }

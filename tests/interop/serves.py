@@ -1,10 +1,12 @@
-"""One Executor over gRPC or another protocol until the input ends: grpc_serves.py deployment|flow PORT [PROTOCOL].
+"""One Executor, over each protocol on a port of its own, until the input ends: serves.py deployment|flow PROTOCOL=PORT...
 
 In Jina's own environment by Jina, in ours by us.
 """
 
+import asyncio
 import sys
 import warnings
+from contextlib import ExitStack
 from typing import Any
 
 warnings.filterwarnings("ignore")
@@ -37,7 +39,7 @@ class Whole(BaseDoc):
     is_so: bool = False
     blob: bytes = b""
     words: list[str] = []
-    inner: Inner
+    inner: Inner = Inner(vector=[0.0])
     inners: DocList[Inner] = DocList[Inner]()
 
 
@@ -73,6 +75,16 @@ class Model(Executor):
             doc.count += 1
         return docs
 
+    @requests(on="/later")
+    async def later(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
+        """The last is answered first, and none before Jina's have read all requests: else they may wait for ever."""
+        await asyncio.sleep(0.5 - int(docs[0].text) / 1000)
+        return docs
+
+    @requests(on="/bytes")
+    def bytes(self, docs: DocList[Whole], **kwargs) -> DocList[Whole]:
+        return docs
+
     @requests(on="/size")
     def size(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
         return DocList[Text]([Text(text=str(len(docs)))])
@@ -103,11 +115,15 @@ class Model(Executor):
 
 
 if __name__ == "__main__":
-    kind, port, protocol = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["grpc"])[0]
-    ours = {"reflection": True} if protocol == "grpc" and Deployment.__module__.startswith("jina_asgi") else {}
-    served = Deployment(uses=Model, name="model", port=port, host="127.0.0.1", protocol=protocol, **ours)
-    if kind == "flow":
-        served = Flow(port=port, host="127.0.0.1", protocol=protocol, **ours).add(uses=Model, name="model")
-    with served:
+    kind, ports = sys.argv[1], {name: int(port) for name, _, port in (word.partition("=") for word in sys.argv[2:])}
+    is_ours = Deployment.__module__.startswith("jina_asgi")
+    with ExitStack() as serving:
+        for protocol, port in ports.items():
+            address = {"protocol": protocol, "port": port, "host": "127.0.0.1"}
+            options = {"reflection": True} if is_ours and protocol == "grpc" else {}  # a Jina Flow asks for it
+            if kind == "flow":
+                serving.enter_context(Flow(**address, **options).add(uses=Model, name="model"))
+            else:
+                serving.enter_context(Deployment(uses=Model, name="model", **address, **options))
         print("serving", flush=True)
         sys.stdin.read()
