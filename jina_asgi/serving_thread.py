@@ -13,6 +13,7 @@ from jina_asgi.application import Application
 from jina_asgi.client import Client
 from jina_asgi.clients.sync import SyncClient
 from jina_asgi.errors import DefinitionError
+from jina_asgi.event_loop import loop_factory
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
 
@@ -161,7 +162,7 @@ class ServingThread:
 
     def _run(self) -> None:
         try:
-            factory = None if self._web is None else self._web.loop_factory()
+            factory = loop_factory() if self._web is None else self._web.loop_factory()
             with asyncio.Runner(loop_factory=factory) as runner:
                 runner.run(self._serve())
         except asyncio.CancelledError:

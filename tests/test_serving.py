@@ -106,6 +106,19 @@ def test_it_is_served_over_grpc_alone_and_beside_others(protocol: Any) -> None:
                     assert ["HI"] == [doc.text for doc in asked.post("/shout", [Text(text="hi")])]
 
 
+class Native(Executor):
+    @requests(on="/loop")
+    async def loop(self, docs: DocList[Text]) -> DocList[Text]:
+        return DocList[Text]([Text(text=type(asyncio.get_running_loop()).__module__)])
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_it_is_served_on_uvloop_where_that_is_installed_over_grpc_as_over_http(protocol: Any) -> None:
+    pytest.importorskip("uvloop")
+    with Deployment(Native, protocol=protocol) as served:
+        assert ["uvloop"] == [doc.text for doc in served.post("/loop", [Text(text="")], return_type=DocList[Text])]
+
+
 def test_a_port_of_grpc_that_is_in_use_is_refused() -> None:
     with bound() as taken:
         taken.listen()

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from jina_asgi.event_loop import run
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask, digest_of
 from jina_asgi.processes.generation import Generation, own
-from jina_asgi.processes.loop import run
 from jina_asgi.processes.reception import Reception
 
 logger = logging.getLogger("jina_asgi")

@@ -21,9 +21,9 @@ from functools import partial
 
 from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
+from jina_asgi.event_loop import run
 from jina_asgi.heap import frozen
 from jina_asgi.processes.arenas import PeerSharing
-from jina_asgi.processes.loop import run
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
 from jina_asgi.protocols.frames_server import FrameServer, Refusal

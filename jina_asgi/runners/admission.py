@@ -75,9 +75,7 @@ class Admission:
         """A call is over."""
         self._pending -= 1
         self._bytes -= size
-        self._drain.count()
-        if not self._pending:
-            self._drain.pause()
+        self._drain.count(last=not self._pending)
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
@@ -138,14 +136,14 @@ class _Drain:
     def resume(self) -> None:
         self._begun, self._paused = self._clock(), False
 
-    def pause(self) -> None:
-        self._worked, self._paused = self._now(), True
-
     def _now(self) -> float:
         return self._worked if self._paused else self._worked + self._clock() - self._begun
 
-    def count(self) -> None:
+    def count(self, *, last: bool) -> None:
+        """A call has ended, the last of those that were pending or not."""
         now, bursts = self._now(), self._bursts
+        if last:
+            self._worked, self._paused = now, True
         if bursts and now - bursts[-1][0] < _BURST:
             bursts[-1][1] = now
             bursts[-1][2] += 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from jina_asgi.errors import DeadlineExceeded
 from jina_asgi.runners.wrapper import Wrapper
@@ -24,10 +25,11 @@ class DeadlineRunner(Wrapper):
         super().__init__(inner)
         self._timeout = timeout
 
-    async def call(self, call: Call, /) -> Result:
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
         moment = self._moment(call)
-        if moment is None:
-            return await self.inner.call(call)
+        return self.inner.call(call) if moment is None else self._call_until(moment, call)
+
+    async def _call_until(self, moment: float, call: Call) -> Result:
         left = moment - time.monotonic()
         if left <= 0:  # else a thread might have begun before the timeout fires
             raise _late(call)

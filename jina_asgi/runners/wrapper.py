@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -22,8 +22,8 @@ class Wrapper:
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
 
-    async def call(self, call: Call, /) -> Result:
-        return await self.inner.call(call)
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        return self.inner.call(call)
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         return self.inner.stream(call)

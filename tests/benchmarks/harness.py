@@ -47,12 +47,24 @@ class Request:
     method: str = "POST"
 
 
+def over_http(port: int, request: Request) -> bytes:
+    """The answer to one request, on a connection of its own."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request(request.method, request.path, request.body, {"Content-Type": request.content_type})
+        answer = connection.getresponse()
+        raw = answer.read()
+    if answer.status != 200:
+        raise WrongAnswer(f"{answer.status} {raw[:300]!r}")
+    return raw
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """A server under test: how it starts (`serve_<script>.py PORT ARGS`), what it is asked, what is right.
 
     `peer` names the environment it runs in; None is this one. `request` makes a request from a random word,
-    `check` tells whether an answer's bytes are the right ones for it.
+    `check` tells whether an answer's bytes are the right ones for it; `ask` sends one, and raises OSError or
+    WrongAnswer where there is no answer.
     """
 
     name: str
@@ -61,6 +73,7 @@ class System:
     check: Callable[[str, bytes], bool]
     args: Sequence[str] = ()
     peer: str | None = None
+    ask: Callable[[int, Request], bytes] = over_http
 
     @property
     def python(self) -> Path:
@@ -122,13 +135,9 @@ class Server:
     def check(self) -> None:
         """Send one request that was never sent before, and compare the answer."""
         word = uuid.uuid4().hex
-        request = self.system.request(word)
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.request(request.method, request.path, request.body, {"Content-Type": request.content_type})
-            answer = connection.getresponse()
-            raw = answer.read()
-        if answer.status != 200 or not self.system.check(word, raw):
-            raise WrongAnswer(f"{self.system.name} answered {answer.status} {raw[:300]!r}")
+        raw = self.system.ask(self.port, self.system.request(word))
+        if not self.system.check(word, raw):
+            raise WrongAnswer(f"{self.system.name} answered {raw[:300]!r}")
 
     def pids(self) -> list[int]:
         found = []

@@ -1,6 +1,5 @@
-"""What bench_grpc.py asks: serve_grpc.py bare|ours|jina PORT, until the input ends."""
+"""What bench_grpc.py asks: serve_grpc.py PORT asyncio|uvloop|jina_asgi|jina; the first two are grpc.aio by itself."""
 
-import asyncio
 import importlib
 import sys
 import warnings
@@ -71,16 +70,14 @@ async def bare(port):
     )
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
-    print("serving", flush=True)
     await server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    kind, port = sys.argv[1], int(sys.argv[2])
-    if kind == "bare":
-        asyncio.run(bare(port))
+    port, kind = int(sys.argv[1]), sys.argv[2]
+    if kind in ("asyncio", "uvloop"):
+        importlib.import_module(kind).run(bare(port))
     else:
-        library = importlib.import_module({"ours": "jina_asgi", "jina": "jina"}[kind])
-        with library.Deployment(uses=model(library), port=port, host="127.0.0.1"):
-            print("serving", flush=True)
-            sys.stdin.read()
+        library = importlib.import_module(kind)
+        with library.Deployment(uses=model(library), port=port, host="127.0.0.1") as deployment:
+            deployment.block()

@@ -152,7 +152,10 @@ async def test_how_much_a_client_wants_ahead_is_taken_or_left(wanted: str) -> No
 
 @pytest.mark.parametrize("expose", [False, True])
 @pytest.mark.parametrize("name", Odd.raised)
-async def test_whatever_an_executor_raises_is_its_own_error_in_the_answer(name: str, expose: bool) -> None:
+async def test_whatever_an_executor_raises_is_its_own_error_in_the_answer(
+    name: str, expose: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", logger="jina_asgi")  # half a pair in a report of the tests crosses to no other process
     single = wire.single("/steps", CODEC.docs([Text(text=name)]), {}, request_id="r").SerializeToString()
     async with served(expose_errors=expose) as channel, asyncio.timeout(10):
         answers = [DataRequest.FromString(await channel.unary_unary(POST)(request("/raise", name)))]

@@ -75,8 +75,8 @@ def test_an_answer_has_the_results_by_node_and_the_trail() -> None:
     message = requests.request("/echo", docs("a"), {"n": 1}, request_id="id")
     message.routes.add(executor="gateway")
     trail = (Step("one", 1.5, 2.25), Step("two", 3.0, 4.0, "ValueError"))
-    made = requests.answer(message, Result(docs("b"), {"one": {"count": np.int64(3)}}, trail))
-    answer = requests.answered(DataRequest.FromString(made.SerializeToString()), CODEC)
+    made = DataRequest.FromString(requests.answer(message, Result(docs("b"), {"one": {"count": np.int64(3)}}, trail)))
+    answer = requests.answered(made, CODEC)
     assert ["b"] == [doc.text for doc in answer.docs.typed]
     assert ({"one": {"count": 3}}, "id") == (answer.results, answer.request_id)
     assert {"n": 1, "__results__": {"one": {"count": 3}}} == answer.parameters

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -52,9 +53,11 @@ class Services:
             unasked = grpc.stream_unary_rpc_method_handler  # they look at no message, and ask by themselves
         return {
             "/jina.JinaRPC/Call": grpc.stream_stream_rpc_method_handler(self._call),
-            "/jina.JinaSingleDataRequestRPC/process_single_data": unary(self._process_single_data),
+            "/jina.JinaSingleDataRequestRPC/process_single_data": unary(
+                partial(self._answered, self._answering.answer)
+            ),
             "/jina.JinaSingleDocumentRequestRPC/stream_doc": streamed(self._stream_doc),
-            "/jina.JinaDataRequestRPC/process_data": unary(self._process_data),
+            "/jina.JinaDataRequestRPC/process_data": unary(partial(self._answered, self._answering.join)),
             "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery": unasked(self._endpoint_discovery),
             "/jina.JinaGatewayDryRunRPC/dry_run": unasked(self._dry_run),
             "/jina.JinaInfoRPC/_status": unasked(self._status),
@@ -108,12 +111,6 @@ class Services:
             await refuse(context, error, expose=self._options.expose_errors)
         finally:
             self._open.discard(conversation)
-
-    async def _process_single_data(self, raw: bytes, context: Any) -> bytes:
-        return await self._answered(self._answering.answer, raw, context)
-
-    async def _process_data(self, raw: bytes, context: Any) -> bytes:
-        return await self._answered(self._answering.join, raw, context)
 
     async def _answered(self, answer: Callable[[bytes, Asker], Awaitable[Answered]], raw: bytes, context: Any) -> bytes:
         try:

@@ -86,7 +86,7 @@ class Answering:
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
-            return Answered(requests.answer(message, _routed(result)).SerializeToString(), ticket=ticket)
+            return Answered(requests.answer(message, _routed(result)), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -135,7 +135,7 @@ class Answering:
             calls = requests.calls(parts, endpoint, context, self.options.limits)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
-            return Answered(requests.answer(first, _routed(result)).SerializeToString(), ticket=ticket)
+            return Answered(requests.answer(first, _routed(result)), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)

@@ -38,7 +38,10 @@ class NodeWriter:
         self._values = Writer(schema.models).values
         self._heads: dict[tuple[str, bytes, bytes], _Heads] = {}
         self._around: dict[tuple[Any, ...], tuple[bytes, bytes, int]] = {}
-        self._tails: dict[tuple[type, str | None], bytes] = {}
+        self._texts: dict[tuple[str, type, str | None], tuple[_Heads, bytes]] = {}
+        self._with_tensors = {
+            name for name, plan in schema.documents.items() if any(field.kind == "tensor" for field in plan)
+        }
 
     def documents(self, docs: Sequence[Any], name: str | None) -> list[Buffer]:
         """The buffers of a DocListProto.
@@ -46,12 +49,12 @@ class NodeWriter:
         Raises:
             ValueError: a value has no place in one (an integer over 32 bits, a tensor of objects).
         """
+        fields = self._fields.get(name or "", {})
+        if len(docs) == 1 and name not in self._with_tensors:
+            return self._alone(self._values(docs[0]), fields)
         rows = [self._values(doc) for doc in docs]
         if not rows:
             return []
-        fields = self._fields.get(name or "", {})
-        if len(rows) == 1 and not any(isinstance(value, np.ndarray) for value in rows[0].values()):
-            return self._alone(rows[0], fields)
         names = list(rows[0])
         count = len(names)
         if any(len(row) != count for row in rows):
@@ -78,21 +81,22 @@ class NodeWriter:
         for key, value in row.items():
             field = fields.get(key, _ANY)
             if isinstance(value, str):
-                tag, tail, content = b"\x0a", self._tail_of(type(value), field), str.encode(value)
+                heads, tail = self._texts.get((key, type(value), field.tag)) or self._text(key, type(value), field)
+                content = str.encode(value)
+                found += heads[len(content)], content, tail
             else:
-                tag, tail, content = b"", b"", self.value(value, field)
-            found += self._heads_of(key, tag, tail)[len(content)], content, tail
+                content = self.value(value, field)
+                found += self._heads_of(key, b"", b"")[len(content)], content
         found[0] = _LIST[sum(map(len, found))]
         return found
 
-    def _tail_of(self, kind: type, field: Field) -> bytes:
-        """`_tail`, made once for each."""
-        tail = self._tails.get((kind, field.tag))
-        if tail is None:
-            if len(self._tails) >= _MAX_HEADS:
-                self._tails.clear()
-            tail = self._tails[kind, field.tag] = _tail(kind, field)
-        return tail
+    def _text(self, key: str, kind: type, field: Field) -> tuple[_Heads, bytes]:
+        """What stands before and after a text of a field, from now on remembered."""
+        tail = _tail(kind, field)
+        if len(self._texts) >= _MAX_HEADS:
+            self._texts.clear()
+        found = self._texts[key, kind, field.tag] = self._heads_of(key, b"\x0a", tail), tail
+        return found
 
     def document(self, doc: Any, name: str | None) -> bytes:
         """A DocProto; raises as `documents` does."""

@@ -27,12 +27,11 @@ from jina_asgi.protocols.protobuf.messages import (
     DataRequest,
     DataRequestList,
     HeaderProto,
-    RouteProto,
     SingleDocumentRequest,
     StatusProto,
     Struct,
 )
-from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.protocols.protobuf.node_writer import framed, varint
 from jina_asgi.protocols.protobuf.scan import too_many
 from jina_asgi.protocols.protobuf.weight import check_docs, check_request, check_requests
 from jina_asgi.settings import Limits
@@ -125,8 +124,10 @@ def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
     return codec.docs(wire(codec).read(asked.docs, limits))
 
 
-def answer(message: Any, result: Result) -> Any:
-    """A DataRequest made its own answer: its docs are the result's, which also adds to its parameters and routes.
+def answer(message: Any, result: Result) -> bytes:
+    """The answer to a DataRequest: itself with the result's docs; the result also adds to its parameters and routes.
+
+    The message is used up. The docs are written after it by hand, so that what may be large is copied once.
 
     Raises:
         ExecutorError: a value among the docs or the results has no place in one; the message is what it was.
@@ -137,20 +138,22 @@ def answer(message: Any, result: Result) -> Any:
             message.parameters.CopyFrom(_struct({**parameters_of(message), "__results__": result.results}))
     except JinaASGIError as error:
         raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
-    message.data.docs = docs
-    message.routes.extend(map(_route, result.trail))
+    message.ClearField("data")
     message.header.ClearField("status")
-    return message
+    _follow(message.routes, result.trail)
+    before = b"\x0a" + varint(len(docs))
+    return b"".join((message.SerializeToString(), b"\x22", varint(len(before) + len(docs)), before, docs))
 
 
 def response(result: Result, parameters: Mapping[str, Any], routes: Iterable[Any] = ()) -> Any:
     """A DataRequest of a result and the request's parameters and routes; raises as `answer` does."""
     given = {**parameters, "__results__": result.results} if result.results else parameters
     try:
-        made = DataRequest(parameters=_struct(given), routes=[*routes, *map(_route, result.trail)])
+        made = DataRequest(parameters=_struct(given), routes=routes)
         made.data.docs = wire(result.docs.codec).write(result.docs.typed)
     except JinaASGIError as error:
         raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+    _follow(made.routes, result.trail)
     return made
 
 
@@ -268,12 +271,13 @@ def _docs_of(message: Any) -> bytes:
     if isinstance(message, SingleDocumentRequest):
         return framed(b"\x0a", message.document)
     data = message.data
-    found: bytes = data.docs_bytes if data.WhichOneof("documents") == "docs_bytes" else data.docs
+    found: bytes = data.docs or data.docs_bytes  # one of them at most
     return found
 
 
 def _mapping(struct: Any) -> dict[str, Any]:
-    return {key: _value(value) for key, value in struct.fields.items()}
+    fields = struct.fields
+    return {key: _value(value) for key, value in fields.items()} if fields else {}
 
 
 def _value(value: Any) -> Any:
@@ -312,13 +316,20 @@ def _header(endpoint: str, request_id: str, target_executor: str) -> Any:
     return header
 
 
-def _route(step: Step) -> Any:
-    route = RouteProto(executor=step.name)
-    for stamp, moment in ((route.start_time, step.start), (route.end_time, step.end)):
-        stamp.seconds, stamp.nanos = int(moment), int(moment % 1 * 1e9)
-    if step.error is not None:
-        route.status.code, route.status.exception.name = ERROR, step.error
-    return route
+def _follow(routes: Any, trail: Iterable[Step]) -> None:
+    """Add the steps of a trail to the routes of a message."""
+    for step in trail:
+        route = routes.add()
+        route.executor = step.name
+        _stamp(route.start_time, step.start)
+        _stamp(route.end_time, step.end)
+        if step.error is not None:
+            route.status.code, route.status.exception.name = ERROR, step.error
+
+
+def _stamp(stamp: Any, moment: float) -> None:
+    seconds = stamp.seconds = int(moment)
+    stamp.nanos = int((moment - seconds) * 1e9)
 
 
 def _step(route: Any) -> Step:
