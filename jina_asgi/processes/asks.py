@@ -109,9 +109,11 @@ def _code(uses: Uses) -> bytes:
 def _file_of(module: str) -> str | None:
     """Where a module would be imported from. Nothing is imported to find out."""
     path: list[str] | None = None
-    for at in range(module.count(".") + 1):
-        name = ".".join(module.split(".")[: at + 1])
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
+    spec = None
+    for part in module.split(
+        "."
+    ):  # not its full name: a package without an __init__.py wants its parents imported then
+        spec = importlib.machinery.PathFinder.find_spec(part, path)
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
