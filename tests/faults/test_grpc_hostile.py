@@ -168,6 +168,25 @@ async def test_whatever_an_executor_raises_is_its_own_error_in_the_answer(
         assert expose == bool(told.exception.stacks)
 
 
+class Deep(Executor):
+    @requests(on="/deep")
+    async def deep(self, docs: DocList[Text], parameters: dict[str, Any]) -> dict[str, Any]:
+        return nested(int(parameters["levels"]))
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1)} if levels else {}
+
+
+@pytest.mark.parametrize(("levels", "code"), [(25, 0), (40, 1), (200, 1)])
+async def test_results_that_no_protobuf_could_read_are_told_of(levels: int, code: int) -> None:
+    asked = wire.request("/deep", CODEC.docs([Text()]), {"levels": levels}, request_id="r").SerializeToString()
+    async with served(Deployment(Deep), expose_errors=True) as channel:
+        told = DataRequest.FromString(await channel.unary_unary(POST)(asked)).header.status
+    assert code == told.code
+    assert code == 0 or "32 levels" in told.description
+
+
 class Slow(Executor):
     """Begins to answer, and answers when it is told to."""
 

@@ -43,6 +43,7 @@ _WHOLE = 2.0**53
 _MAX_TOLD = 3
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 _LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
+_DEEPEST = 96  # messages within one another that every protobuf reads, which are 32 of a Struct's levels
 _UNBOUNDED = Limits(docs=2**63)
 
 
@@ -296,10 +297,22 @@ def _struct(parameters: Mapping[str, Any]) -> Any:
     made = Struct()
     if parameters:
         try:
-            made.update(to_jsonable_python(dict(parameters), fallback=_number))
+            plain = to_jsonable_python(dict(parameters), fallback=_number)
+            if _levels(plain) > _DEEPEST:
+                raise ValueError("expected at most 32 levels of mappings; no protobuf reads what is nested deeper")
+            made.update(plain)
         except (ValueError, TypeError, PydanticSerializationError) as error:
             raise InvalidRequest(f"the parameters have no place in Jina's protobuf: {error}") from None
     return made
+
+
+def _levels(value: Any) -> int:
+    """How many messages lie within one another, where a Struct holds this."""
+    if isinstance(value, dict):
+        return 3 + max(map(_levels, value.values()), default=0)
+    if isinstance(value, list):
+        return 2 + max(map(_levels, value), default=0)
+    return 0
 
 
 def _number(value: Any) -> Any:
