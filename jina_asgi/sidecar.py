@@ -45,7 +45,7 @@ class Sidecar:
     """
 
     def __init__(self, settings: GrpcSettings, options: AppSettings, home: Home, known: Known) -> None:
-        settings.check_open(has_auth=options.auth is not None)
+        self._open_to_others = settings.check_open(has_auth=options.auth is not None)
         try:
             from jina_asgi.protocols.grpc.server import GrpcServer  # with grpcio and protobuf, an extra
         except ImportError as error:
@@ -104,6 +104,8 @@ class Sidecar:
 
     async def _begun(self) -> Exception | None:
         """Listen, at the start of a server or of one of its workers; what keeps it from that and may pass."""
+        if self._open_to_others:
+            logger.warning("%s", self._open_to_others)
         try:
             await self._open(waits=True)
         except Taken as taken:

@@ -98,15 +98,18 @@ class GrpcSettings(Settings):
         """Where it listens."""
         return Bind.of(self.bind)
 
-    def check_open(self, *, has_auth: bool) -> None:
-        """Return where this may be listened on.
+    def check_open(self, *, has_auth: bool) -> str:
+        """What whoever listens here should know before, for the log; nothing where this machine alone can connect.
 
         Raises:
-            DefinitionError: anybody could reach it, and nobody is asked who they are.
+            DefinitionError: others can connect, in clear text or without being asked who they are.
         """
-        if self.where.is_local or self.insecure_bind or self.ssl_certfile is not None or has_auth:
-            return
-        raise DefinitionError(
-            f"grpc={self.bind!r} listens beyond this machine, with neither TLS nor `auth`: give ssl_certfile and"
-            " ssl_keyfile, or auth, or say insecure_bind=True"
-        )
+        lacking = ["TLS (ssl_certfile, ssl_keyfile)"] if self.ssl_certfile is None else []
+        if not has_auth and self.ssl_clients is None:
+            lacking.append("`auth` or ssl_clients")
+        if self.where.is_local or not lacking:
+            return ""
+        where = f"grpc={self.bind!r} listens beyond this machine without {' and without '.join(lacking)}"
+        if self.insecure_bind:
+            return where
+        raise DefinitionError(f"{where}: give both, or say insecure_bind=True")

@@ -246,9 +246,26 @@ async def test_a_port_in_use_is_refused_and_what_stands_there_goes_on() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
 def test_it_is_not_open_to_everybody_unasked(host: str) -> None:
     """GR-13."""
-    with pytest.raises(DefinitionError, match="insecure_bind"):
+
+    async def auth(headers: Mapping[str, str], endpoint: str) -> str:
+        return "anybody"
+
+    encrypted = {"bind": f"{host}:50051", "ssl_certfile": "a.pem", "ssl_keyfile": "a.key"}
+    with pytest.raises(DefinitionError, match=r"without TLS .* and without `auth`.*insecure_bind"):
         JinaASGI(Deployment(Model), grpc=f"{host}:50051")
+    with pytest.raises(DefinitionError, match="machine without `auth` or ssl_clients: give both"):
+        JinaASGI(Deployment(Model), grpc=encrypted)
+    with pytest.raises(DefinitionError, match="machine without TLS"):
+        JinaASGI(Deployment(Model), grpc=f"{host}:50051", auth=auth)
+    JinaASGI(Deployment(Model), grpc=encrypted, auth=auth)
+    JinaASGI(Deployment(Model), grpc={**encrypted, "ssl_clients": "b.pem"})
     JinaASGI(Deployment(Model), grpc={"bind": f"{host}:50051", "insecure_bind": True})
+
+
+async def test_what_is_open_to_others_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """GR-13."""
+    async with GRPCSidecar(Deployment(Model), "0.0.0.0:0", insecure_bind=True):
+        assert "'0.0.0.0:0' listens beyond this machine without TLS" in caplog.text
 
 
 @pytest.mark.parametrize(
