@@ -1,4 +1,7 @@
-"""A real Jina Flow, of a node of its own and an external one: flow.py PORT. Prints what it is told, as `asks.py` does."""
+"""A real Jina Flow of an external node, behind one of its own: flow.py PORT "far" or "bang, far".
+
+Prints what it is told, as `asks.py` does. One Flow a process: Jina forks, which gRPC survives before it has asked anything.
+"""
 
 import asyncio
 import sys
@@ -43,9 +46,9 @@ async def streamed(port):
 
 
 if __name__ == "__main__":
-    far = {"external": True, "host": "127.0.0.1", "port": int(sys.argv[1]), "name": "far"}
-    for names, flow in (("far", Flow().add(**far)), ("bang, far", Flow().add(uses=Bang, name="bang").add(**far))):
-        with flow:
-            told(flow, names)
-            if names == "far":  # of several nodes Jina asks the first for a stream, and no other
-                tell(names, "stream", lambda port=flow.port: asyncio.run(streamed(port)))
+    port, names = int(sys.argv[1]), sys.argv[2]
+    flow = Flow() if names == "far" else Flow().add(uses=Bang, name="bang")
+    with flow.add(external=True, host="127.0.0.1", port=port, name="far") as flow:
+        told(flow, names)
+        if names == "far":  # of several nodes Jina asks the first for a stream, and no other
+            tell(names, "stream", lambda: asyncio.run(streamed(flow.port)))

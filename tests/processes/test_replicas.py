@@ -575,7 +575,8 @@ async def test_replicas_that_have_served_their_time_are_replaced_and_no_call_fai
 async def test_a_replica_that_has_grown_is_replaced() -> None:
     async with ReplicaPool(Worker, replicas=1) as pool:
         cap = resident(await pid_of(pool)) + 150_000_000
-    async with ReplicaPool(Worker, replicas=1, max_rss=cap, heartbeat=0.4) as pool:
+    # A heartbeat of a second: to be given so much memory may take longer than a shorter one forgives.
+    async with ReplicaPool(Worker, replicas=1, max_rss=cap, heartbeat=1.0) as pool:
         first = await pid_of(pool)
         await pool.call("/grow", Number(value=250_000_000))
         await until(lambda: pids(pool) != [first])
