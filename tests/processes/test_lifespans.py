@@ -139,9 +139,20 @@ async def test_one_application_in_two_lifespans_loads_once() -> None:
     assert ["loaded", "unloaded"] == story.told
 
 
+BEFORE: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def before() -> None:
+    """What other tests left is not what these do."""
+    BEFORE.clear()
+    BEFORE.update(threading.enumerate())
+
+
 def threads() -> set[str]:
     """Those that serve; a process has one more for all its synchronous Clients, and one for who has no lifespan."""
-    names = {thread.name for thread in threading.enumerate() if thread.name.startswith(("executor", "jina-asgi"))}
+    begun = set(threading.enumerate()) - BEFORE
+    names = {thread.name for thread in begun if thread.name.startswith(("executor", "jina-asgi"))}
     return names - {"jina-asgi-client", "jina-asgi-loop"}
 
 
