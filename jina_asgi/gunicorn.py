@@ -54,7 +54,7 @@ keepalive = 75  # above the 60 s after which nginx and cloud balancers let go of
 control_socket_disable = True  # its path is one a user, so that two servers collide; to turn it on, give it a path
 
 
-_ON_ITS_WAY = 0.2  # seconds that the request of a connection just accepted has to arrive
+_ON_ITS_WAY = 0.5  # seconds that the request of a connection just accepted has to arrive
 
 
 def when_ready(arbiter: Any) -> None:
