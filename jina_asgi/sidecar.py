@@ -11,30 +11,22 @@ import logging
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from jina_asgi._pool import LOOP_SECONDS, Restarts
 from jina_asgi.errors import DefinitionError
 from jina_asgi.home import Home
 from jina_asgi.management import versions
+from jina_asgi.protocols.admission import Known
 from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.taken import Taken
-from jina_asgi.types import Endpoint
 
 logger = logging.getLogger("jina_asgi")
 
 _LAST = 1.0  # seconds that answers get to go out once everything has been answered
 _FINISH = 5.0  # seconds that calls get whose server can be reached no more, before it is started again
-
-
-class Known(Protocol):
-    """The endpoints that are served here."""
-
-    async def loaded(self) -> Mapping[str, Endpoint]:
-        """Those that are served now; waits for them as calls do, then raises NotReady."""
-        ...
 
 
 class Sidecar:
