@@ -221,12 +221,11 @@ class _Table:
 
 
 class _Followed(Wrapper):
-    """Tells a table when a life begins and ends. Calls go past it, straight to the inner Runner."""
+    """Tells a table when a life begins and ends."""
 
     def __init__(self, inner: Runner, table: _Table) -> None:
         super().__init__(inner)
         self._table = table
-        vars(self).update(admit=inner.admit, call=inner.call, stream=inner.stream)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -86,8 +86,7 @@ class Codec:
             InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
         """
         items = items if isinstance(items, list) else list(items)
-        made = self._read_as_columns(items, owned)
-        if made is not None:
+        if len(items) >= _MIN_ROWS and (made := self._read_as_columns(items, owned)) is not None:
             return self.wrap(made)
         docs: list[Any] = []
         errors: list[dict[str, Any]] = []
@@ -105,7 +104,7 @@ class Codec:
 
     def _read_as_columns(self, items: list[Any], owned: bool) -> list[Any] | None:
         """Docs of dicts that all have the same fields, field by field; None where that is not so."""
-        if len(items) < _MIN_ROWS or self.nests or set(map(type, items)) != {dict}:
+        if self.nests or set(map(type, items)) != {dict}:
             return None
         columns: dict[str, list[Any]] = {}
         for name in self._names:

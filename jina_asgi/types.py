@@ -145,7 +145,7 @@ class DocsCodec(Protocol):
 class Docs:
     """A list of documents, typed or encoded as one buffer a doc; each form is made from the other once."""
 
-    __slots__ = ("_codec", "_encoded", "_typed")
+    __slots__ = ("_encoded", "_typed", "codec")
 
     def __init__(
         self,
@@ -153,12 +153,9 @@ class Docs:
         typed: list[Any] | None = None,
         encoded: Sequence[bytes | memoryview] | None = None,
     ) -> None:
-        self._codec, self._typed, self._encoded = codec, typed, encoded
-
-    @property
-    def codec(self) -> Any:
-        """The codec of these docs' schema."""
-        return self._codec
+        #: The codec of these docs' schema.
+        self.codec: Any = codec
+        self._typed, self._encoded = typed, encoded
 
     @property
     def typed(self) -> list[Any]:
@@ -168,7 +165,7 @@ class Docs:
         """
         if self._typed is None:
             assert self._encoded is not None
-            self._typed = self._codec.decode(self._encoded)
+            self._typed = self.codec.decode(self._encoded)
         return self._typed
 
     @property
@@ -176,14 +173,15 @@ class Docs:
         """The docs as one msgpack buffer each."""
         if self._encoded is None:
             assert self._typed is not None
-            self._encoded = self._codec.encode(self._typed)
+            self._encoded = self.codec.encode(self._typed)
         return self._encoded
 
     @property
     def parts(self) -> Sequence[bytes | memoryview | Parts]:
         """As `encoded`, for whoever writes it at once: large tensors are still those of the documents."""
         if self._encoded is None:
-            return self._codec.encode_parts(self.typed)
+            parts: Sequence[bytes | memoryview | Parts] = self.codec.encode_parts(self.typed)
+            return parts
         return self._encoded
 
     @property

@@ -175,9 +175,7 @@ def answer(result: Result, parameters: dict[str, Any], request_id: str, media: s
         parameters = {**parameters, "__results__": result.results}
     header = {"request_id": request_id, "target_executor": ""}
     if media == PROTOBUF:
-        message = protobuf().response(result, parameters)
-        message.header.request_id = request_id
-        raw: bytes = message.SerializeToString()
+        raw: bytes = protobuf().response(result, parameters, request_id)
         return raw
     if media == JSON:
         return writer.dumps({"data": writer.to_json(docs.typed), "parameters": parameters, "header": header})

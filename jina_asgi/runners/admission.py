@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from jina_asgi.errors import Overloaded
 
 _SPAN = 3.0  # seconds of work over which the rate of completions is measured
@@ -141,7 +143,8 @@ class _Drain:
 
     def count(self, *, last: bool) -> None:
         """A call has ended, the last of those that were pending or not."""
-        now, bursts = self._now(), self._bursts
+        bursts = self._bursts
+        now = self._worked + self._clock() - self._begun
         if last:
             self._worked, self._paused = now, True
         if bursts and now - bursts[-1][0] < _BURST:
@@ -164,14 +167,11 @@ class _Drain:
         return count / (span + max(0.0, now - last[0] - 2 * gap))
 
 
-class Admitted:
+class Admitted(msgspec.Struct, eq=False):
     """A ticket: one call's place."""
 
-    __slots__ = ("_admission", "_size")
-
-    def __init__(self, admission: Admission, size: int) -> None:
-        self._admission: Admission | None = admission
-        self._size = size
+    _admission: Admission | None
+    _size: int
 
     def close(self) -> None:
         """Give the place back; again does nothing."""

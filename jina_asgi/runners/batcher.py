@@ -226,7 +226,7 @@ class MemberDocs(Docs):
     @property
     def encoded(self) -> Sequence[bytes | memoryview]:
         if self._encoded is None:
-            self._encoded = self._codec.encode(self.typed)
+            self._encoded = self.codec.encode(self.typed)
         return self._encoded
 
     def __len__(self) -> int:
@@ -241,7 +241,7 @@ class MemberBuffers(MemberDocs):
     @property
     def typed(self) -> list[Any]:
         if self._typed is None:
-            self._typed = self._codec.decode(self.encoded)
+            self._typed = self.codec.decode(self.encoded)
         return self._typed
 
     @property

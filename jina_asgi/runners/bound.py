@@ -60,10 +60,12 @@ class BoundMethod:
         if "tracing_context" in accepts:
             given["tracing_context"] = call.context.trace
         if "docs_matrix" in accepts:
-            sources = [source.typed for _, source in call.sources] or ([docs] if self._batch else [])
-            given["docs_matrix"] = sources if any(sources) else None
+            matrix = [docs] if self._batch else []
+            if call.sources:
+                matrix = [source.typed for _, source in call.sources]
+            given["docs_matrix"] = matrix if any(matrix) else None
         if "docs_map" in accepts:
-            given["docs_map"] = {name: source.typed for name, source in call.sources}
+            given["docs_map"] = {name: source.typed for name, source in call.sources} if call.sources else {}
         return given
 
     def run(self, docs: list[Any], parameters: Any, call: Call) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
@@ -26,8 +27,9 @@ class DeadlineRunner(Wrapper):
         self._timeout = timeout
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        moment = self._moment(call)
-        return self.inner.call(call) if moment is None else self._call_until(moment, call)
+        if self._timeout is None and call.context.deadline is None:  # as most are
+            return self.inner.call(call)
+        return self._call_until(self._moment(call), call)
 
     async def _call_until(self, moment: float, call: Call) -> Result:
         left = moment - time.monotonic()
@@ -43,15 +45,14 @@ class DeadlineRunner(Wrapper):
             raise _late(call) from None
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        steps, moment = self.inner.stream(call), self._moment(call)
-        return steps if moment is None else _until(moment, steps, call)
+        steps = self.inner.stream(call)
+        if self._timeout is None and call.context.deadline is None:
+            return steps
+        return _until(self._moment(call), steps, call)
 
-    def _moment(self, call: Call) -> float | None:
-        deadline = call.context.deadline
-        if self._timeout is None:
-            return deadline
-        ours = time.monotonic() + self._timeout
-        return ours if deadline is None else min(deadline, ours)
+    def _moment(self, call: Call) -> float:
+        deadline = math.inf if call.context.deadline is None else call.context.deadline
+        return deadline if self._timeout is None else min(deadline, time.monotonic() + self._timeout)
 
 
 async def _until(moment: float, steps: AsyncGenerator[Docs, None], call: Call) -> AsyncGenerator[Docs, None]:

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind, make
@@ -31,15 +33,13 @@ _END: Any = object()
 _HEALTH = 1.0  # seconds
 
 
-class _Activity:
+class _Activity(msgspec.Struct, eq=False):
     """One running call or stream: the task now inside it, and whether serving ended under it."""
 
-    __slots__ = ("_closed", "steps", "stopped", "task")
-
-    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
-        self.task, self.stopped = task, False
-        self.steps: AsyncGenerator[Any, None] | None = None
-        self._closed: asyncio.Future[None] | None = None
+    task: asyncio.Task[Any] | None = None
+    stopped: bool = False
+    steps: AsyncGenerator[Any, None] | None = None
+    _closed: asyncio.Future[None] | None = None
 
     async def close(self) -> None:
         """Close what the user wrote, in the task of who asks first; whoever comes later waits for that."""
@@ -94,7 +94,7 @@ class LocalRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state = "loading"
+        self._state, self._loop = "loading", asyncio.get_running_loop()
         try:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
                 turn = Turn()
@@ -182,7 +182,7 @@ class LocalRunner:
         bound = self._find(call.endpoint)
         if bound.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
-        activity = _Activity(asyncio.current_task())
+        activity = _Activity(asyncio.current_task(self._loop))
         self._active.add(activity)
         try:
             parameters = bound.parameters(call)
@@ -198,7 +198,7 @@ class LocalRunner:
             self._ended(activity)
         if type(value) is dict:
             return Result(call.docs, {f"{self.name}/rep-{self._replica}": value})
-        return Result(bound.codec.docs(value))
+        return Result(Docs(bound.codec, value))
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         bound = self._find(call.endpoint)

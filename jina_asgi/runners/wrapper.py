@@ -1,10 +1,10 @@
-"""The shape of a wrapper: everything forwarded; a subclass overrides what it changes."""
+"""The shape of a wrapper: everything forwarded; a subclass overrides what it changes, and the rest costs no call."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypeGuard
 
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket
 
@@ -14,10 +14,14 @@ class Wrapper:
 
     def __init__(self, inner: Runner) -> None:
         self.inner = inner
+        self._knows: Runner = inner._knows if _forwards(inner, "endpoints") else inner
+        for name in ("admit", "call", "stream"):
+            if _forwards(self, name):
+                setattr(self, name, getattr(inner, name))
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        return self.inner.endpoints
+        return self._knows.endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
@@ -40,3 +44,8 @@ class Wrapper:
         """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""
         status = getattr(self.inner, "status", None)
         return dict(status()) if callable(status) else {}
+
+
+def _forwards(runner: Runner, name: str) -> TypeGuard[Wrapper]:
+    """Whether this is a wrapper that hands on what is called `name`."""
+    return isinstance(runner, Wrapper) and getattr(type(runner), name) is getattr(Wrapper, name)

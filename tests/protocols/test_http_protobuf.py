@@ -76,7 +76,7 @@ async def test_a_request_in_protobuf_is_answered_in_protobuf(http: httpx.AsyncCl
     (doc,) = docs_of(message)
     assert ("x", "[('half', 0.5), ('n', 1)]", [0, 2, 4]) == (doc.id, doc.text, np.asarray(doc.vector).tolist())
     assert ("abc", {"n": 1, "half": 0.5}) == (message.header.request_id, dict(message.parameters))
-    assert ["executor"] == [route.executor for route in message.routes]
+    assert ["gateway", "executor"] == [route.executor for route in message.routes]
 
 
 @pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")

@@ -73,15 +73,14 @@ def test_a_stream_is_asked_for_with_one_document_and_answered_with_one_after_ano
 
 def test_an_answer_has_the_results_by_node_and_the_trail() -> None:
     message = requests.request("/echo", docs("a"), {"n": 1}, request_id="id")
-    message.routes.add(executor="gateway")
-    trail = (Step("one", 1.5, 2.25), Step("two", 3.0, 4.0, "ValueError"))
+    message.routes.add(executor="before")
+    trail = (Step("one", 1.5, 2.25, "ValueError"), Step("two", 3.0, 4.0), Step("flow", 1.5, 4.25))
     made = DataRequest.FromString(requests.answer(message, Result(docs("b"), {"one": {"count": np.int64(3)}}, trail)))
     answer = requests.answered(made, CODEC)
     assert ["b"] == [doc.text for doc in answer.docs.typed]
     assert ({"one": {"count": 3}}, "id") == (answer.results, answer.request_id)
     assert {"n": 1, "__results__": {"one": {"count": 3}}} == answer.parameters
-    assert trail == answer.trail[1:]
-    assert "gateway" == answer.trail[0].name
+    assert ("before", Step("gateway", 1.5, 4.25), *trail[:2]) == (answer.trail[0].name, *answer.trail[1:])
     assert [{"id": "b", "text": "b"}] == requests.values(made)
 
 

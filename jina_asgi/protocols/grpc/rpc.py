@@ -44,8 +44,12 @@ async def refuse(context: Any, error: Exception, *, expose: bool) -> NoReturn:
 
 def headers_of(context: Any) -> dict[str, str]:
     """The metadata of an RPC as headers: names in lower case, several of a name in one; what is binary in base64."""
-    headers: dict[str, str] = {}
-    for key, value in context.invocation_metadata() or ():
+    metadata = context.invocation_metadata() or ()
+    headers: dict[str, str] = dict(metadata)
+    if len(headers) == len(metadata) and bytes not in map(type, headers.values()):  # as most are
+        return headers
+    headers = {}
+    for key, value in metadata:
         text = value if isinstance(value, str) else base64.b64encode(value).decode()
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers

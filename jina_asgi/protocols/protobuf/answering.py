@@ -11,12 +11,15 @@ import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
 from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.incoming import Incoming
 from jina_asgi.protocols.protobuf.messages import (
     DRY_RUN,
     ERROR,
@@ -25,12 +28,12 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Step, Ticket, resolve
+from jina_asgi.types import Call, Context, Endpoint, Runner, Ticket, resolve
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Asker(NamedTuple):
+class Asker(msgspec.Struct, frozen=True):
     """Who makes the requests of one RPC or socket.
 
     Attributes:
@@ -44,7 +47,7 @@ class Asker(NamedTuple):
     user: Any = None
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True):
     """An answer, and whether it tells of an error."""
 
     raw: bytes
@@ -70,14 +73,14 @@ class Answering:
             What `admission.REFUSALS` names: nothing ran.
         """
         try:
-            message = requests.read(raw)
+            incoming = Incoming(raw)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
             return self._failed(DataRequest(), error)
         ticket: Ticket | None = None
+        asked = incoming.asked
         try:
-            asked = requests.asked(message)
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None:
                 return Answered(raw)
@@ -86,12 +89,12 @@ class Answering:
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
-            return Answered(requests.answer(message, _routed(result)), ticket=ticket)
+            return Answered(incoming.answer(result), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
                 raise
-            return self._failed(message, error, ticket)
+            return self._failed(incoming.message, error, ticket)
         except BaseException:
             _close(ticket)
             raise
@@ -135,7 +138,7 @@ class Answering:
             calls = requests.calls(parts, endpoint, context, self.options.limits)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
-            return Answered(requests.answer(first, _routed(result)), ticket=ticket)
+            return Answered(requests.answer(first, result), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -203,16 +206,6 @@ def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
     docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
     first = calls[0]
     return Call(first.endpoint, docs, first.parameters, first.context, sources, first.target_executor)
-
-
-def _routed(result: Result) -> Result:
-    """A result whose trail begins with the gateway, as Jina's routes do: that is a Flow, or what is around a Deployment."""
-    trail = result.trail
-    if not trail:
-        return result
-    whole = trail[-1]
-    gateway = Step("gateway", whole.start, whole.end)
-    return Result(result.docs, result.results, (gateway, *(trail[:-1] or trail)))
 
 
 def _close(ticket: Ticket | None) -> None:

@@ -51,7 +51,8 @@ class NodeWriter:
         """
         fields = self._fields.get(name or "", {})
         if len(docs) == 1 and name not in self._with_tensors:
-            return self._alone(self._values(docs[0]), fields)
+            (doc,) = docs  # what an index finds is looked up by a DocList itself
+            return self._alone(self._values(doc), fields)
         rows = [self._values(doc) for doc in docs]
         if not rows:
             return []
@@ -243,18 +244,21 @@ class _Lengths(dict[int, bytes]):
 _LIST = _Lengths()
 
 
-def varint(number: int) -> bytes:
-    if number < 128:
-        return _SMALL[number]
-    made = bytearray()
-    while number >= 128:
-        made.append(number & 127 | 128)
-        number >>= 7
-    made.append(number)
-    return bytes(made)
+class _Varints(dict[int, bytes]):
+    """Numbers as protobuf writes them. Most are lengths, and small: finding those calls no Python."""
+
+    def __missing__(self, n: int) -> bytes:
+        if 1 << 28 <= n < 1 << 35:  # as most nanoseconds are
+            return bytes((n & 127 | 128, n >> 7 & 127 | 128, n >> 14 & 127 | 128, n >> 21 & 127 | 128, n >> 28))
+        made = bytearray()
+        while n >= 128:
+            made.append(n & 127 | 128)
+            n >>= 7
+        made.append(n)
+        return bytes(made)
 
 
-_SMALL = [bytes([number]) for number in range(128)]
+varint = _Varints((number, bytes([number])) for number in range(128)).__getitem__
 
 
 def _integer(number: int) -> bytes:

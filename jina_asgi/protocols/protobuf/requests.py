@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 import orjson
 from google.protobuf.message import DecodeError
@@ -32,6 +33,7 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed, varint
+from jina_asgi.protocols.protobuf.routes import written
 from jina_asgi.protocols.protobuf.scan import too_many
 from jina_asgi.protocols.protobuf.weight import check_docs, check_request, check_requests
 from jina_asgi.settings import Limits
@@ -47,7 +49,7 @@ _DEEPEST = 96  # messages within one another that every protobuf reads, which ar
 _UNBOUNDED = Limits(docs=2**63)
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True):
     """What a request says. `docs` is a DocListProto's bytes, not yet read; `request_id` is "" where none came."""
 
     endpoint: str
@@ -83,9 +85,15 @@ def read(raw: bytes, kind: Any = DataRequest) -> Any:
 def asked(message: Any) -> Asked:
     """What a DataRequest, or a SingleDocumentRequest, asks for."""
     header = message.header
+    return Asked(
+        endpoint_of(header), header.request_id, parameters_of(message), header.target_executor, _docs_of(message)
+    )
+
+
+def endpoint_of(header: Any) -> str:
+    """The endpoint that a header names."""
     spelled = header.exec_endpoint
-    endpoint = (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
-    return Asked(endpoint, header.request_id, parameters_of(message), header.target_executor, _docs_of(message))
+    return (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
 
 
 def merged(messages: Any) -> list[Asked]:
@@ -122,40 +130,54 @@ def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> 
 
 def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
     """The docs of a request; raises as `call` does."""
-    return codec.docs(wire(codec).read(asked.docs, limits))
+    return Docs(codec, wire(codec).read(asked.docs, limits))
 
 
 def answer(message: Any, result: Result) -> bytes:
     """The answer to a DataRequest: itself with the result's docs; the result also adds to its parameters and routes.
 
-    The message is used up. The docs are written after it by hand, so that what may be large is copied once.
+    The message is used up.
 
     Raises:
         ExecutorError: a value among the docs or the results has no place in one; the message is what it was.
     """
-    try:
-        docs = wire(result.docs.codec).write(result.docs.typed)
-        if result.results:
+    docs = written_docs(result.docs)
+    if result.results:
+        try:
             message.parameters.CopyFrom(_struct({**parameters_of(message), "__results__": result.results}))
-    except JinaASGIError as error:
-        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+        except JinaASGIError as error:
+            raise _no_place(error) from error
     message.ClearField("data")
     message.header.ClearField("status")
-    _follow(message.routes, result.trail)
+    return completed(message.SerializeToString(), docs, result.trail)
+
+
+def completed(front: bytes, docs: bytes, trail: Sequence[Step]) -> bytes:
+    """An answer of what stands before its docs: these are written by hand, so that what may be large is copied once."""
     before = b"\x0a" + varint(len(docs))
-    return b"".join((message.SerializeToString(), b"\x22", varint(len(before) + len(docs)), before, docs))
+    data = b"\x22" + varint(len(before) + len(docs)) + before
+    return b"".join((front, written(trail), data, docs))
 
 
-def response(result: Result, parameters: Mapping[str, Any], routes: Iterable[Any] = ()) -> Any:
-    """A DataRequest of a result and the request's parameters and routes; raises as `answer` does."""
-    given = {**parameters, "__results__": result.results} if result.results else parameters
+def written_docs(docs: Docs) -> bytes:
+    """The docs of an answer; raises as `answer` does."""
     try:
-        made = DataRequest(parameters=_struct(given), routes=routes)
-        made.data.docs = wire(result.docs.codec).write(result.docs.typed)
+        return wire(docs.codec).write(docs.typed)
     except JinaASGIError as error:
-        raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
-    _follow(made.routes, result.trail)
-    return made
+        raise _no_place(error) from error
+
+
+def _no_place(error: JinaASGIError) -> ExecutorError:
+    return ExecutorError(f"an answer has no place in Jina's protobuf: {error}")
+
+
+def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> bytes:
+    """A DataRequest of a result and the parameters that go with it; raises as `answer` does."""
+    try:
+        made = DataRequest(header=HeaderProto(request_id=request_id), parameters=_struct(parameters))
+    except JinaASGIError as error:
+        raise _no_place(error) from error
+    return answer(made, Result(result.docs, trail=result.trail))
 
 
 def stepped(message: Any) -> Callable[[Docs], bytes]:
@@ -169,7 +191,7 @@ def stepped(message: Any) -> Callable[[Docs], bytes]:
         try:
             return head + framed(b"\x22", wire(docs.codec).write_doc(docs.typed[0]))
         except JinaASGIError as error:
-            raise ExecutorError(f"an answer has no place in Jina's protobuf: {error}") from error
+            raise _no_place(error) from error
 
     return step
 
@@ -265,7 +287,8 @@ def raise_for(message: Any) -> None:
 
 def parameters_of(message: Any) -> dict[str, Any]:
     """The parameters of a message; a number without a fraction is an int."""
-    return _mapping(message.parameters) if message.HasField("parameters") else {}
+    fields = message.parameters.fields
+    return {key: _value(value) for key, value in fields.items()} if fields else {}
 
 
 def _docs_of(message: Any) -> bytes:
@@ -276,18 +299,13 @@ def _docs_of(message: Any) -> bytes:
     return found
 
 
-def _mapping(struct: Any) -> dict[str, Any]:
-    fields = struct.fields
-    return {key: _value(value) for key, value in fields.items()} if fields else {}
-
-
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = value.number_value
         return int(number) if number.is_integer() and abs(number) <= _WHOLE else number
     if kind == "struct_value":
-        return _mapping(value.struct_value)
+        return {key: _value(item) for key, item in value.struct_value.fields.items()}
     if kind == "list_value":
         return [_value(item) for item in value.list_value.values]
     return None if kind in (None, "null_value") else getattr(value, kind)
@@ -327,22 +345,6 @@ def _header(endpoint: str, request_id: str, target_executor: str) -> Any:
     if target_executor:
         header.target_executor = target_executor
     return header
-
-
-def _follow(routes: Any, trail: Iterable[Step]) -> None:
-    """Add the steps of a trail to the routes of a message."""
-    for step in trail:
-        route = routes.add()
-        route.executor = step.name
-        _stamp(route.start_time, step.start)
-        _stamp(route.end_time, step.end)
-        if step.error is not None:
-            route.status.code, route.status.exception.name = ERROR, step.error
-
-
-def _stamp(stamp: Any, moment: float) -> None:
-    seconds = stamp.seconds = int(moment)
-    stamp.nanos = int((moment - seconds) * 1e9)
 
 
 def _step(route: Any) -> Step:

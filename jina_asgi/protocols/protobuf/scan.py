@@ -45,7 +45,9 @@ class Scanner:
             while at < size:
                 if raw[at] != 0x0A:
                     return self._unusual(raw, limit)
-                length, at = varint(raw, at + 1)
+                length, at = raw[at + 1], at + 2
+                if length > 127:
+                    length, at = varint(raw, at - 1)
                 end = at + length
                 if end > size:
                     raise InvalidRequest("the docs are not protobuf: they end within a document")
