@@ -9,6 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
@@ -30,6 +31,7 @@ from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, e
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
 from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, in_columns, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
+from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Call, Context, Endpoint, Runner
@@ -150,7 +152,8 @@ class EndpointApp(CallApp):
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
-        request = self._bare(scope, raw, media) if bare else self.bodies.read(media, raw)
+        read = partial(self._bare, scope) if bare else self.bodies.read
+        request = await beside(read, media, raw) if len(raw) >= LARGE else read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -195,7 +198,7 @@ class EndpointApp(CallApp):
             sent.started = writer.started
             writer.close()
 
-    def _bare(self, scope: Scope, raw: bytes, media: str) -> Request:
+    def _bare(self, scope: Scope, media: str, raw: bytes) -> Request:
         """A GET's bare document: a JSON body as Jina's client sends it, or the query string."""
         if raw:
             if media != JSON:
@@ -225,7 +228,8 @@ class PostApp(CallApp):
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
-        name = normalised(exec_endpoint(media, raw)) or "/default"
+        named = await beside(exec_endpoint, media, raw) if len(raw) >= LARGE else exec_endpoint(media, raw)
+        name = normalised(named) or "/default"
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:
             raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")

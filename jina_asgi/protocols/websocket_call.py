@@ -23,6 +23,7 @@ from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols.bodies import JSON, answer
 from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.types import Call, Context, Runner
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
@@ -146,8 +147,10 @@ class OpenCall:
         try:
             if until is not None and time.monotonic() >= until:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
-            request = app.bodies.read(JSON, asked.raw)
+            read, raw = app.bodies.read, asked.raw
             asked = self._asked = None
+            request = await beside(read, JSON, raw) if len(raw) >= LARGE else read(JSON, raw)
+            del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)

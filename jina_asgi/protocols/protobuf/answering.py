@@ -28,6 +28,7 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
+from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.types import Call, Context, Endpoint, Runner, Ticket, resolve
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -73,7 +74,8 @@ class Answering:
             What `admission.REFUSALS` names: nothing ran.
         """
         try:
-            incoming = Incoming(raw)
+            large = len(raw) >= LARGE
+            incoming = await beside(Incoming, raw) if large else Incoming(raw)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
@@ -85,7 +87,8 @@ class Answering:
             if endpoint is None:
                 return Answered(raw)
             ticket = runner.admit(endpoint.name, size=len(raw))
-            call = requests.call(asked, endpoint, context, self.options.limits)
+            asks = asked, endpoint, context, self.options.limits
+            call = await beside(requests.call, *asks) if large else requests.call(*asks)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
@@ -130,12 +133,14 @@ class Answering:
         first = messages.requests[0]
         ticket: Ticket | None = None
         try:
-            parts = requests.merged(messages)
+            large = len(raw) >= LARGE
+            parts = await beside(requests.merged, messages) if large else requests.merged(messages)
             runner, endpoint, context = await self._found(parts[0], asker)
             if endpoint is None:
                 return Answered(first.SerializeToString())
             ticket = runner.admit(endpoint.name, size=len(raw))
-            calls = requests.calls(parts, endpoint, context, self.options.limits)
+            asks = parts, endpoint, context, self.options.limits
+            calls = await beside(requests.calls, *asks) if large else requests.calls(*asks)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
             return Answered(requests.answer(first, result), ticket=ticket)
@@ -159,12 +164,14 @@ class Answering:
             return
         begun, ticket = False, None
         try:
-            asked = requests.asked(message)
+            large = len(raw) >= LARGE
+            asked = await beside(requests.asked, message) if large else requests.asked(message)
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None or endpoint.kind != "stream":
                 raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
             ticket = runner.admit(endpoint.name, size=len(raw))
-            call = requests.call(asked, endpoint, context, self.options.limits)
+            asks = asked, endpoint, context, self.options.limits
+            call = await beside(requests.call, *asks) if large else requests.call(*asks)
             step = requests.stepped(message)
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
