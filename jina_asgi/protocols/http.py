@@ -153,7 +153,7 @@ class EndpointApp(CallApp):
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
         read = partial(self._bare, scope) if bare else self.bodies.read
-        request = await beside(read, media, raw) if len(raw) >= LARGE else read(media, raw)
+        request = await beside(context.deadline, read, media, raw) if len(raw) >= LARGE else read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -228,7 +228,10 @@ class PostApp(CallApp):
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
-        named = await beside(exec_endpoint, media, raw) if len(raw) >= LARGE else exec_endpoint(media, raw)
+        if len(raw) < LARGE:
+            named = exec_endpoint(media, raw)
+        else:
+            named = await beside(context.deadline, exec_endpoint, media, raw)
         name = normalised(named) or "/default"
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:

@@ -1,28 +1,91 @@
-"""Large requests are read beside the event loop, which would answer nobody meanwhile: 60 MB can take seconds."""
+"""Large requests are read beside the event loop: 60 MB can take seconds, and nobody else would be answered meanwhile.
+
+That holds for what Python reads. pydantic's JSON and protobuf's messages are read by C, which lets nobody in until it has
+read all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from functools import lru_cache
-from typing import ParamSpec, TypeVar
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import lru_cache, partial
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from jina_asgi.errors import DeadlineExceeded
+from jina_asgi.runners.threads import carried
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Bytes from which on a request is large: less is read within a tenth of a second, whatever is in it.
+#: What is to be read, for which future of which loop, in whose context; empty once it was given up, so that nothing of it
+#: is kept until its turn comes.
+_Given = list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Context, Callable[[], Any]]]
+#: Bytes from which on a request is large: milliseconds for those that are meant well, and half a second for others.
 LARGE = 2**20
 
 
-async def beside(read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Read something large in this process's one thread for that: whoever sends many such waits for his own."""
-    work = copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(_thread(os.getpid()), lambda: work(read, *args, **kwargs))
+async def beside(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Read something large in this process's one thread for that, after those that came before.
+
+    Args:
+        until: the moment until which an answer is awaited, on `time.monotonic`'s clock.
+        read: what reads it, and is given the rest; in the caller's contextvars, of which it sees a copy.
+
+    Raises:
+        DeadlineExceeded: that moment has passed. RuntimeError: `read` raised what ends threads or iterations.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    given: _Given = [(loop, future, copy_context(), partial(read, *args, **kwargs))]
+    _queue(os.getpid()).put(given)
+    try:
+        async with asyncio.timeout(None if until is None else until - time.monotonic()) as limit:
+            return await future
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded("the deadline of this call passed before it was read") from None
+    finally:
+        given.clear()
 
 
 @lru_cache(maxsize=1)
-def _thread(_process: int) -> ThreadPoolExecutor:  # a fork leaves threads behind
-    return ThreadPoolExecutor(1, "jina-asgi-reads")
+def _queue(_process: int) -> SimpleQueue[_Given]:
+    """What is to be read in this process: a fork leaves the thread behind."""
+    queue: SimpleQueue[_Given] = SimpleQueue()
+    threading.Thread(target=_read, args=(queue,), name="jina-asgi-reads", daemon=True).start()
+    return queue
+
+
+def _read(queue: SimpleQueue[_Given]) -> None:
+    while True:
+        _read_one(queue.get())
+
+
+def _read_one(given: _Given) -> None:
+    result, error = None, None
+    try:
+        loop, future, context, read = given.pop()
+    except IndexError:
+        return  # it was given up
+    try:
+        result = context.run(read)
+    except BaseException as raised:  # noqa: BLE001  # whoever waits is told of it, whatever it is
+        error = carried(raised)
+    with suppress(RuntimeError):  # that loop is closed, and nobody waits
+        loop.call_soon_threadsafe(_tell, future, result, error)
+
+
+def _tell(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

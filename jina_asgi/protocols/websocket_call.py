@@ -149,7 +149,7 @@ class OpenCall:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
             read, raw = app.bodies.read, asked.raw
             asked = self._asked = None
-            request = await beside(read, JSON, raw) if len(raw) >= LARGE else read(JSON, raw)
+            request = await beside(until, read, JSON, raw) if len(raw) >= LARGE else read(JSON, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)

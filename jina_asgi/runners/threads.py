@@ -222,13 +222,13 @@ class ExecutorThreads:
             if job.error is None:
                 job.future.set_result(job.result)
             else:
-                job.future.set_exception(_carried(job.error))
+                job.future.set_exception(carried(job.error))
 
 
-def _carried(error: BaseException) -> BaseException:
+def carried(error: BaseException) -> BaseException:
     """An error that a future may hold: StopIteration may not be, SystemExit would end the loop."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    carried = RuntimeError(f"{type(error).__name__} raised by an Executor: {error}")
-    carried.__cause__ = error
-    return carried
+    told = RuntimeError(f"{type(error).__name__} raised by an Executor, or by its documents: {error}")
+    told.__cause__ = error
+    return told

@@ -1,4 +1,7 @@
-"""While a large request is read others are answered, however it came: its reading waits here until one has been."""
+"""While a large request is read others are answered, however it came: its reading waits here until one has been.
+
+What C reads at one go lets nobody in, and is not looked at here.
+"""
 
 import asyncio
 import threading

@@ -98,12 +98,12 @@ def test_the_beginning_of_one_is_what_protobuf_says(length: int) -> None:
     alike(WITHOUT_PARAMETERS[:length])
 
 
-def test_a_header_with_an_id_twice_has_the_last() -> None:
-    again = HeaderProto(request_id="b", exec_endpoint="/echo").SerializeToString()
-    header = b"\x0a\x01a" + again
+@pytest.mark.parametrize("last", ["b", ""])
+def test_a_header_with_an_id_twice_has_the_last(last: str) -> None:
+    header = b"\x0a\x01a\x0a" + bytes([len(last)]) + last.encode() + b"\x1a\x05/echo"
     raw = b"\x0a" + bytes([len(header)]) + header + WITHOUT_PARAMETERS[WITHOUT_PARAMETERS.index(b'"') :]
     alike(raw)
-    assert "b" == Incoming(raw).asked.request_id
+    assert last == Incoming(raw).asked.request_id
 
 
 @pytest.mark.parametrize("raw", [PLAIN, WITHOUT_PARAMETERS])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ from jina_asgi.protocols.protobuf.messages import (
 from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.types import Call, Context, Endpoint, Runner, Ticket, resolve
 
+T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -74,8 +75,7 @@ class Answering:
             What `admission.REFUSALS` names: nothing ran.
         """
         try:
-            large = len(raw) >= LARGE
-            incoming = await beside(Incoming, raw) if large else Incoming(raw)
+            incoming = Incoming(raw)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
@@ -87,8 +87,7 @@ class Answering:
             if endpoint is None:
                 return Answered(raw)
             ticket = runner.admit(endpoint.name, size=len(raw))
-            asks = asked, endpoint, context, self.options.limits
-            call = await beside(requests.call, *asks) if large else requests.call(*asks)
+            call = await self._read(raw, requests.call, asked, endpoint, context)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
@@ -133,14 +132,12 @@ class Answering:
         first = messages.requests[0]
         ticket: Ticket | None = None
         try:
-            large = len(raw) >= LARGE
-            parts = await beside(requests.merged, messages) if large else requests.merged(messages)
+            parts = [requests.asked(message) for message in messages.requests]
             runner, endpoint, context = await self._found(parts[0], asker)
             if endpoint is None:
                 return Answered(first.SerializeToString())
             ticket = runner.admit(endpoint.name, size=len(raw))
-            asks = parts, endpoint, context, self.options.limits
-            calls = await beside(requests.calls, *asks) if large else requests.calls(*asks)
+            calls = await self._read(raw, requests.calls, parts, endpoint, context)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
             return Answered(requests.answer(first, result), ticket=ticket)
@@ -164,14 +161,12 @@ class Answering:
             return
         begun, ticket = False, None
         try:
-            large = len(raw) >= LARGE
-            asked = await beside(requests.asked, message) if large else requests.asked(message)
+            asked = requests.asked(message)
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None or endpoint.kind != "stream":
                 raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
             ticket = runner.admit(endpoint.name, size=len(raw))
-            asks = asked, endpoint, context, self.options.limits
-            call = await beside(requests.call, *asks) if large else requests.call(*asks)
+            call = await self._read(raw, requests.call, asked, endpoint, context)
             step = requests.stepped(message)
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
@@ -200,6 +195,12 @@ class Answering:
         context = Context(identifier, headers=asker.headers, deadline=asker.deadline, identity=identity)
         endpoint = None if asked.endpoint == DRY_RUN else resolve(runner.endpoints, asked.endpoint)
         return runner, endpoint, context
+
+    async def _read(self, raw: bytes, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
+        """The call, or the calls, of what is asked: their docs are read here."""
+        if len(raw) < LARGE:
+            return read(asked, endpoint, context, self.options.limits)
+        return await beside(context.deadline, read, asked, endpoint, context, self.options.limits)
 
     def _failed(self, message: Any, error: Exception, ticket: Ticket | None = None) -> Answered:
         told = requests.failed(message, error, expose=self.options.expose_errors)

@@ -64,7 +64,14 @@ class DocsWire:
             InvalidDocs: a value has no place in one, such as an integer over 32 bits.
         """
         try:
-            return b"".join(self._writer.documents(docs, self._name))
+            return b"".join(self._writer.documents(docs, self._name)[0])
+        except _UNWRITABLE as error:
+            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
+
+    def buffers(self, docs: Sequence[Any]) -> tuple[list[Any], int]:
+        """As `write`: what is to be joined, and how long that is; what is large is copied then alone."""
+        try:
+            return self._writer.documents(docs, self._name)
         except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
 

@@ -17,7 +17,6 @@ from jina_asgi.protocols.protobuf.requests import Asked
 from jina_asgi.types import Result
 
 _MAX_HEADERS = 1024  # that are remembered; none is longer than a length of one byte says
-_ID = 4  # where an id begins: behind the tags and lengths of the header and of itself, a byte each
 
 
 class Incoming:
@@ -31,12 +30,13 @@ class Incoming:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
+        self._message: Any = None
+        self._front: bytes | None = None  # what stands before the docs, and begins the answer
         try:
             self.asked, self._front = _split(raw)
-            self._message = None
         except (Odd, IndexError, UnicodeDecodeError, DecodeError):
             self._message = requests.read(raw)
-            self.asked, self._front = requests.asked(self._message), b""
+            self.asked = requests.asked(self._message)
 
     @property
     def message(self) -> Any:
@@ -47,9 +47,9 @@ class Incoming:
 
     def answer(self, result: Result) -> bytes:
         """As `requests.answer`, which uses up the message."""
-        if self._front and not result.results:
-            return requests.completed(self._front, requests.written_docs(result.docs), result.trail)
-        return requests.answer(self.message, result)
+        if self._front is None or result.results:
+            return requests.answer(self.message, result)
+        return requests.completed(self._front, requests.written_docs(result.docs), result.trail)
 
 
 #: The endpoint and the target that the rest of a header names, behind the id.
@@ -59,28 +59,31 @@ _headers: dict[bytes, tuple[str, str]] = {}
 def _split(raw: bytes) -> tuple[Asked, bytes]:
     """What a request asks for, and its bytes before the docs.
 
+    It is a header, which begins with an id; maybe empty parameters; and data, which hold docs alone:
+    `0A length {0A length id, rest}`, `12 00`, `22 length {0A length docs}`.
+
     Raises:
-        Odd, IndexError, UnicodeDecodeError, DecodeError: it is protobuf's to read.
+        Odd, IndexError, UnicodeDecodeError, DecodeError: it is another, or broken, and protobuf's to read.
     """
-    stop, end = _ID + raw[3], 2 + raw[1]  # of the id, and of the header
-    if raw[0] != 0x0A or raw[2] != 0x0A or raw[1] > 127 or stop > end:
+    if raw[0] != 0x0A or raw[1] > 127 or raw[2] != 0x0A:
         raise Odd
-    rest = raw[stop:end]
-    named = _headers.get(rest) or _named(rest)
-    data = end + 2 if raw[end] == 0x12 and raw[end + 1] == 0 else end  # behind parameters, where they are empty
-    size, docs = varint(raw, data + 1)
-    if raw[data] != 0x22 or raw[docs] != 0x0A or docs + size != len(raw):
+    header_end, id_end = 2 + raw[1], 4 + raw[3]
+    if id_end > header_end:
         raise Odd
-    size, docs = varint(raw, docs + 1)
-    if docs + size != len(raw):
+    rest = raw[id_end:header_end]
+    endpoint, target = _headers.get(rest) or _named(rest)
+    data = header_end + 2 if raw[header_end] == 0x12 and raw[header_end + 1] == 0 else header_end
+    data_size, data_begin = varint(raw, data + 1)
+    docs_size, docs_begin = varint(raw, data_begin + 1)
+    if raw[data] != 0x22 or raw[data_begin] != 0x0A or not data_begin + data_size == docs_begin + docs_size == len(raw):
         raise Odd
-    return Asked(named[0], raw[_ID:stop].decode(), {}, named[1], raw[docs:]), raw[:data]
+    return Asked(endpoint, raw[4:id_end].decode(), {}, target, raw[docs_begin:]), raw[:data]
 
 
 def _named(rest: bytes) -> tuple[str, str]:
     """What the rest of a header names, from now on remembered; raises as `_split` does."""
     header = HeaderProto.FromString(rest)
-    if header.request_id or header.HasField("status"):
+    if header.request_id or header.HasField("status") or header.SerializeToString() != rest:
         raise Odd
     named = requests.endpoint_of(header), header.target_executor
     if len(_headers) >= _MAX_HEADERS:

@@ -43,8 +43,8 @@ class NodeWriter:
             name for name, plan in schema.documents.items() if any(field.kind == "tensor" for field in plan)
         }
 
-    def documents(self, docs: Sequence[Any], name: str | None) -> list[Buffer]:
-        """The buffers of a DocListProto.
+    def documents(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
+        """The buffers of a DocListProto, and how many bytes they are together.
 
         Raises:
             ValueError: a value has no place in one (an integer over 32 bits, a tensor of objects).
@@ -52,18 +52,19 @@ class NodeWriter:
         fields = self._fields.get(name or "", {})
         if len(docs) == 1 and name not in self._with_tensors:
             (doc,) = docs  # what an index finds is looked up by a DocList itself
-            return self._alone(self._values(doc), fields)
+            found = self._alone(self._values(doc), fields)
+            return found, sum(map(len, found))
         rows = [self._values(doc) for doc in docs]
         if not rows:
-            return []
+            return [], 0
         names = list(rows[0])
         count = len(names)
         if any(len(row) != count for row in rows):
-            return [buffer for doc in docs for buffer in self.documents([doc], name)]
+            return self._each(docs, name)
         try:
             columns = [(key, [row[key] for row in rows]) for key in names]
         except KeyError:
-            return [buffer for doc in docs for buffer in self.documents([doc], name)]
+            return self._each(docs, name)
         pieces: list[Iterable[Buffer]] = []
         fixed, sizes = 0, None
         for key, column in columns:
@@ -73,8 +74,14 @@ class NodeWriter:
                 fixed += size
             else:
                 sizes = size if sizes is None else list(map(add, sizes, size))
-        heads = repeat(_LIST[fixed], len(rows)) if sizes is None else [_LIST[fixed + size] for size in sizes]
-        return list(chain.from_iterable(zip(heads, *pieces, strict=False)))
+        lengths = [fixed] * len(rows) if sizes is None else [fixed + size for size in sizes]
+        heads = [_LIST[length] for length in lengths]
+        return list(chain.from_iterable(zip(heads, *pieces, strict=False))), sum(map(len, heads)) + sum(lengths)
+
+    def _each(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
+        """As `documents`, of documents that differ in their fields."""
+        parts = [self.documents([doc], name) for doc in docs]
+        return [buffer for buffers, _ in parts for buffer in buffers], sum(size for _, size in parts)
 
     def _alone(self, row: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Buffer]:
         """The buffers of one document: for so few columns cost more than they save."""
@@ -101,7 +108,7 @@ class NodeWriter:
 
     def document(self, doc: Any, name: str | None) -> bytes:
         """A DocProto; raises as `documents` does."""
-        return b"".join(self.documents([doc], name)[1:])
+        return b"".join(self.documents([doc], name)[0][1:])
 
     def _column(self, key: str, field: Field, column: list[Any]) -> Column:
         """What is written of one field of several documents."""
@@ -186,7 +193,7 @@ class NodeWriter:
                 *tensors.named(array), _tail(kind, field, "ndarray" if kind is np.ndarray else "torch_tensor")
             )
         if field.kind == "docs" and isinstance(value, list):
-            return framed(b"\x42", b"".join(self.documents(value, field.doc)))
+            return framed(b"\x42", b"".join(self.documents(value, field.doc)[0]))
         tag = next((_LISTS[base] for base in kind.__mro__ if base in _LISTS), None)
         if tag is None:
             return self._other(value, field)

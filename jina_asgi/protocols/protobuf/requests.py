@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -96,20 +96,9 @@ def endpoint_of(header: Any) -> str:
     return (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
 
 
-def merged(messages: Any) -> list[Asked]:
-    """What each request of a DataRequestList asks for: those of several nodes that meet at a join.
-
-    Raises:
-        TooLarge, InvalidRequest: as `check_docs`, of the docs of all.
-    """
-    assert isinstance(messages, DataRequestList)
-    parts = [asked(message) for message in messages.requests]
-    check_docs(b"".join(part.docs for part in parts))  # as one list, which they are then
-    return parts
-
-
-def calls(parts: Iterable[Asked], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
+def calls(parts: Sequence[Asked], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
     """The call of each of the requests that meet at a join; raises as `call` does, of the docs of all together."""
+    check_docs(b"".join([part.docs for part in parts]))  # as one list, which they are then
     made: list[Call] = []
     for part in parts:
         made.append(call(part, endpoint, context, limits))
@@ -152,17 +141,17 @@ def answer(message: Any, result: Result) -> bytes:
     return completed(message.SerializeToString(), docs, result.trail)
 
 
-def completed(front: bytes, docs: bytes, trail: Sequence[Step]) -> bytes:
-    """An answer of what stands before its docs: these are written by hand, so that what may be large is copied once."""
-    before = b"\x0a" + varint(len(docs))
-    data = b"\x22" + varint(len(before) + len(docs)) + before
-    return b"".join((front, written(trail), data, docs))
+def completed(front: bytes, docs: tuple[list[Any], int], trail: Sequence[Step]) -> bytes:
+    """An answer of what stands before its docs, and these: so what may be large is copied once."""
+    buffers, size = docs
+    before = b"\x0a" + varint(size)
+    return b"".join([front, written(trail), b"\x22", varint(len(before) + size), before, *buffers])
 
 
-def written_docs(docs: Docs) -> bytes:
-    """The docs of an answer; raises as `answer` does."""
+def written_docs(docs: Docs) -> tuple[list[Any], int]:
+    """The docs of an answer, as `DocsWire.buffers` has them; raises as `answer` does."""
     try:
-        return wire(docs.codec).write(docs.typed)
+        return wire(docs.codec).buffers(docs.typed)
     except JinaASGIError as error:
         raise _no_place(error) from error
 
