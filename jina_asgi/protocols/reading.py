@@ -17,8 +17,7 @@ from functools import lru_cache, partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from jina_asgi.errors import DeadlineExceeded
-from jina_asgi.runners.threads import carried
+from jina_asgi.errors import DeadlineExceeded, carried
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
+from jina_asgi.errors import carried
 from jina_asgi.types import Context
 
 T = TypeVar("T")
@@ -223,12 +224,3 @@ class ExecutorThreads:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(carried(job.error))
-
-
-def carried(error: BaseException) -> BaseException:
-    """An error that a future may hold: StopIteration may not be, SystemExit would end the loop."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    told = RuntimeError(f"{type(error).__name__} raised by an Executor, or by its documents: {error}")
-    told.__cause__ = error
-    return told

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 from jina_asgi.processes import election, place
 from tests.processes.pool_watch import Watched
-from tests.processes.rig import LOCAL, Journal, Served, request
+from tests.processes.rig import LOCAL, Journal, Served, request, shared_memory
 
 SILENCE = 30.0  # seconds after which a request counts as never answered
 SETTLED = 60.0  # seconds in which a server must have become what it should be
@@ -223,11 +223,6 @@ def told(name: str, held: bool, facts: str) -> bool:
     """Print a soak's result; whether it held."""
     print(f"{name}: {facts}; {'held' if held else 'BROKEN'}", flush=True)
     return held
-
-
-def shared_memory() -> set[str]:
-    """What has a name there, but for the user's own folder, which stays."""
-    return set(os.listdir("/dev/shm")) - {f"jina-asgi-{os.geteuid()}"}
 
 
 def soak(doc: str | None, soaks: Mapping[str, Callable[[int, int], Coroutine[Any, Any, bool]]]) -> None:

@@ -20,6 +20,7 @@ from jina_asgi.errors import ProtocolError
 from jina_asgi.processes.arenas import ARENA_SIZE, Arena, KeeperSharing, Lent, PeerSharing
 from jina_asgi.types import Parts
 from tests.processes.replica_watch import resident
+from tests.processes.rig import shared_memory
 from tests.processes.tensor_executors import Array, Nothing, Tensors
 
 pytestmark = pytest.mark.processes
@@ -137,7 +138,7 @@ async def test_more_than_an_arena_holds_is_sent() -> None:
 
 
 async def test_killing_leaves_no_shared_memory_behind() -> None:
-    before = set(os.listdir("/dev/shm"))
+    before = shared_memory()
     async with kept_here() as pool:
         [doc] = await pool.call("/echo", Array(tensor=numbers()))
         [seat] = pool.runner.status()["replicas"].values()
@@ -145,7 +146,7 @@ async def test_killing_leaves_no_shared_memory_behind() -> None:
         [again] = await pool.call("/echo", Array(tensor=numbers(first=3)))
         np.testing.assert_array_equal(numbers(first=3), again.tensor)
         np.testing.assert_array_equal(numbers(), doc.tensor)
-    assert before == set(os.listdir("/dev/shm"))
+    assert before == shared_memory()
 
 
 class Ends:
