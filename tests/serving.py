@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Self
 
 import uvicorn
@@ -32,8 +32,14 @@ def bound(port: int = 0) -> socket.socket:
 
 def free_port() -> int:
     """A port that nobody listens on."""
-    with bound() as sock:
-        return int(sock.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """As many, each another: one that was found and let go may be found again."""
+    with ExitStack() as open_ones:
+        return [open_ones.enter_context(bound()).getsockname()[1] for _ in range(count)]
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from jina_asgi.protocols.grpc import ping
-from tests.serving import free_port
+from tests.serving import free_port, free_ports
 
 APP = """
 from docarray import DocList, BaseDoc
@@ -79,7 +79,7 @@ def stopped(process: subprocess.Popen) -> None:
 
 
 def once(folder: Path, number: int) -> None:
-    grpc_port, http = free_port(), free_port()
+    grpc_port, http = free_ports(2)
     (folder / "app.py").write_text(APP.replace("{port}", str(grpc_port)))
     process = started(folder, http, folder / "log")
     try:

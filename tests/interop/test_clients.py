@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.interop.conftest import OURS, running
-from tests.serving import free_port
+from tests.serving import free_ports
 
 pytestmark = pytest.mark.processes
 
@@ -84,7 +84,7 @@ Ask = Callable[[Path], dict[tuple[str, str], Any]]
 def ask(jina_python: Path, run: Callable[..., str], kind: str, server: str) -> Iterator[Ask]:
     """What a Client is told by a server: all of it at once, by the protocol and the name of what it asks."""
     protocols = ["grpc", "http"] if (kind, server) == ("deployment", "jina") else ["grpc", "http", "websocket"]
-    words = [f"{protocol}={free_port()}" for protocol in protocols]
+    words = [f"{protocol}={port}" for protocol, port in zip(protocols, free_ports(len(protocols)), strict=True)]
 
     @functools.cache
     def asked(client: Path) -> dict[tuple[str, str], Any]:

@@ -13,7 +13,7 @@ from docarray import BaseDoc, DocList
 from jina_asgi import Executor, ExecutorError, Flow, requests
 from tests.interop.conftest import OURS, running
 from tests.interop.test_clients import ANSWERS
-from tests.serving import free_port
+from tests.serving import free_port, free_ports
 
 pytestmark = pytest.mark.processes
 
@@ -31,7 +31,7 @@ def ours(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.fixture(scope="module", params=["deployment", "flow"])
 def jinas(request: pytest.FixtureRequest, jina_python: Path) -> Iterator[dict[str, int]]:
-    ports = {"grpc": free_port(), "http": free_port()}
+    ports = dict(zip(("grpc", "http"), free_ports(2), strict=True))
     with running(jina_python, "serves.py", request.param, *(f"{name}={port}" for name, port in ports.items())):
         yield ports
 
