@@ -54,6 +54,7 @@ keepalive = 75  # above the 60 s after which nginx and cloud balancers let go of
 control_socket_disable = True  # its path is one a user, so that two servers collide; to turn it on, give it a path
 
 
+_NOTIFY = 1.0  # seconds from one look whether gunicorn lives to the next; uvicorn would look every `timeout / 2`
 _ON_ITS_WAY = 0.5  # seconds that the request of a connection just accepted has to arrive
 
 
@@ -164,11 +165,12 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self._margin = min(2.0, timeout / 3)
         self._grace = timeout - self._margin
         self.config.timeout_graceful_shutdown = timeout - self._margin / 2
+        self.config.timeout_notify = min(self.config.timeout_notify, _NOTIFY)
         if self.config.ws == "auto" and AutoWebSocketsProtocol is not None:
             self.config.ws = _patient(AutoWebSocketsProtocol)
 
     async def callback_notify(self) -> None:
-        """Called every few seconds: tells gunicorn that we live, and ends when gunicorn itself no longer does."""
+        """Called every second or two: tells gunicorn that we live, and ends when gunicorn itself no longer does."""
         await super().callback_notify()
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)

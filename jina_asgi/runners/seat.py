@@ -194,8 +194,9 @@ class Seat:
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
         member = self.member
+        ending = self.state == "ready" and member is not None and not member.is_open
         return {
-            "state": self.state,
+            "state": "ending" if ending else self.state,
             "pid": None if member is None else member.replica.pid,
             "device": "" if member is None else member.replica.device,
             "in_flight": 0 if member is None else member.calls,

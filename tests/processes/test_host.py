@@ -126,7 +126,8 @@ def test_new_code_is_loaded_beside_the_old_when_workers_are_told_to_reload(tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_server_has_ended(number: int, journal: Journal) -> None:
-    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
+    # However long gunicorn waits for a worker's sign of life, a worker sees within seconds that gunicorn has gone.
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", "--timeout", "120", env=journal.env) as server:
         pool = Pooled(server)
         with fresh(server) as http:
             pool.until(lambda: http.get("/lm/-/ready").status_code == 200 and len(pool.replicas) == 2)

@@ -245,7 +245,7 @@ def admits(deployment: Deployment) -> type[Exception] | None:
 
 
 async def test_the_figures_of_a_worker_are_those_of_the_whole_pool() -> None:
-    deployment = hosted(Counts, heartbeat=0.2, replicas=2)
+    deployment = hosted(Counts, heartbeat=1.0, replicas=2)
     async with deployment:
         await asyncio.gather(*(deployment.call("/by_number", Text(text=str(index))) for index in range(20)))
         async with asyncio.timeout(15):

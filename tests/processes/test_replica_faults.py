@@ -231,7 +231,7 @@ async def test_replicas_that_leak_are_replaced_before_they_have_too_much_and_no_
     others = set(children(os.getpid()))
     async with ReplicaPool(Leaking, replicas=1) as pool:
         cap = resident(pids(pool)[0]) + 150_000_000  # of what one has that has just loaded; all together leak 800 more
-    async with ReplicaPool(Leaking, replicas=2, max_rss=cap, heartbeat=0.4) as pool:
+    async with ReplicaPool(Leaking, replicas=2, max_rss=cap, heartbeat=1.0) as pool:
         before = await all_up(pool)
         gate = asyncio.Semaphore(4)
 
@@ -297,7 +297,7 @@ async def test_no_replicas_at_all_are_refused() -> None:
 async def test_health_that_flaps_refuses_now_and_then_and_restarts_nothing() -> None:
     """RP-25."""
     seen = {"right": 0, "NotReady": 0}
-    async with ReplicaPool(Flapping, replicas=1, heartbeat=0.2) as pool:
+    async with ReplicaPool(Flapping, replicas=1, heartbeat=1.0) as pool:
         (pid,) = await all_up(pool)
 
         async def both_were_seen() -> None:

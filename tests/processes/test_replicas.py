@@ -183,6 +183,16 @@ async def test_an_end_of_the_process_however_it_came_is_a_death(how: str) -> Non
         assert await pid_of(pool) != first
 
 
+async def test_a_replica_is_not_said_to_be_ready_once_a_call_has_been_told_that_it_died() -> None:
+    """Its connection ends before its process does."""
+    async with ReplicaPool(Worker, replicas=1) as pool:
+        for _ in range(3):
+            await all_up(pool)
+            with pytest.raises(ReplicaDied):
+                await pool.call("/die", Word(text="killed"))
+            assert seats(pool)[0]["state"] != "ready"
+
+
 @pytest.mark.parametrize("on", ["/exit", "/exit_async", "/interrupt", "/interrupt_async"])
 async def test_what_would_end_a_program_is_one_requests_error(on: str) -> None:
     async with ReplicaPool(Worker, replicas=1) as pool:
@@ -559,7 +569,7 @@ async def test_nothing_is_left_of_a_start_that_was_cancelled_at_any_moment() -> 
 
 
 async def test_replicas_that_have_served_their_time_are_replaced_and_no_call_fails() -> None:
-    async with ReplicaPool(Worker, replicas=2, max_requests=20, heartbeat=0.4) as pool:
+    async with ReplicaPool(Worker, replicas=2, max_requests=20, heartbeat=1.0) as pool:
         before = await all_up(pool)
         gate = asyncio.Semaphore(8)
 
@@ -575,7 +585,6 @@ async def test_replicas_that_have_served_their_time_are_replaced_and_no_call_fai
 async def test_a_replica_that_has_grown_is_replaced() -> None:
     async with ReplicaPool(Worker, replicas=1) as pool:
         cap = resident(await pid_of(pool)) + 150_000_000
-    # A heartbeat of a second: to be given so much memory may take longer than a shorter one forgives.
     async with ReplicaPool(Worker, replicas=1, max_rss=cap, heartbeat=1.0) as pool:
         first = await pid_of(pool)
         await pool.call("/grow", Number(value=250_000_000))
@@ -585,16 +594,16 @@ async def test_a_replica_that_has_grown_is_replaced() -> None:
 
 async def test_a_replica_that_is_too_large_as_soon_as_it_has_loaded_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     """Another would be no smaller; to replace it again and again would load models for ever."""
-    async with ReplicaPool(Worker, replicas=1, max_rss=1_000_000, heartbeat=0.2) as pool:
+    async with ReplicaPool(Worker, replicas=1, max_rss=1_000_000, heartbeat=1.0) as pool:
         first = await pid_of(pool)
-        await asyncio.sleep(1.0)  # ten looks at it
+        await asyncio.sleep(2.0)  # four looks at it
         assert await pid_of(pool) == first
         assert seats(pool)[0]["restarts"] == 0
     assert "MB when it has just loaded, and max_rss is 1 MB" in caplog.text
 
 
 async def test_a_call_that_outlasts_its_replicas_grace_never_runs_twice(journal: Journal) -> None:
-    async with ReplicaPool(Worker, replicas=1, max_requests=1, heartbeat=0.4, grace=0.5, env=journal.env) as pool:
+    async with ReplicaPool(Worker, replicas=1, max_requests=1, heartbeat=1.0, grace=0.5, env=journal.env) as pool:
         (first,) = await all_up(pool)
         call = asyncio.create_task(outcome(pool, "/once_async", Order(name="long", pause=60)))
         await noted(journal, "began long")
@@ -606,7 +615,7 @@ async def test_a_call_that_outlasts_its_replicas_grace_never_runs_twice(journal:
 
 
 async def test_a_call_at_a_replica_that_is_replaced_ends_with_the_lifespan(journal: Journal) -> None:
-    pool = ReplicaPool(Worker, replicas=1, max_requests=1, heartbeat=0.4, grace=3.0, env=journal.env)
+    pool = ReplicaPool(Worker, replicas=1, max_requests=1, heartbeat=1.0, grace=3.0, env=journal.env)
     async with pool:
         (first,) = await all_up(pool)
         call = asyncio.create_task(outcome(pool, "/once_async", Order(name="long", pause=60)))

@@ -147,7 +147,7 @@ def test_the_package_alone_imports_no_server() -> None:
 
 
 def test_workers_end_when_gunicorn_itself_is_killed(journal: Journal) -> None:
-    with Served("gunicorn-uvicorn", APP, "--workers", "2", "--timeout", "4", env=journal.env) as server:
+    with Served("gunicorn-uvicorn", APP, "--workers", "2", env=journal.env) as server:
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
         deadline = time.monotonic() + 20
