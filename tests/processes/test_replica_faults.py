@@ -106,7 +106,7 @@ class Hungry(Executor):
 
 
 class Leaking(Executor):
-    """Keeps two megabytes of every call."""
+    """Keeps two megabytes of every call, forty times a second: the looks at it must keep up with that."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -115,6 +115,7 @@ class Leaking(Executor):
     @requests(on="/leak")
     def leak(self, doc: Number) -> Number:
         self.kept.append(b"x" * 2_000_000)
+        time.sleep(0.025)
         return doc
 
 
@@ -236,8 +237,7 @@ async def test_replicas_that_leak_are_replaced_before_they_have_too_much_and_no_
         gate = asyncio.Semaphore(4)
 
         async def call(number: int) -> int:
-            async with gate:
-                await asyncio.sleep(0.05)  # the pace of a leak, which the looks at it must keep up with
+            async with gate:  # more than there are replicas, so that each has work
                 value: int = (await pool.call("/leak", Number(value=number)))[0].value
                 return value
 

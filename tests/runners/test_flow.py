@@ -218,7 +218,7 @@ async def test_a_deadline_holds_for_the_whole_way() -> None:
         with pytest.raises(DeadlineExceeded):
             await flow.call("/go", [doc()], context=Context(deadline=started + 0.3))
         assert time.monotonic() - started < 1.3
-    assert called == ["a", "b"]
+    assert "c" not in called
 
 
 @pytest.mark.parametrize("node", ["a", "b", "c", "d"])
