@@ -16,7 +16,7 @@ from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols.admission import Lasting, RpcOptions
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 from jina_asgi.protocols.websocket_call import Gone
-from jina_asgi.protocols.websocket_life import GONE, Closing, SocketLife
+from jina_asgi.protocols.websocket_life import Closing, SocketLife, is_gone
 
 logger = logging.getLogger("jina_asgi")
 
@@ -46,7 +46,9 @@ async def tell_readiness(receive: Receive, send: Send, life: Lasting, options: R
         if closing is not _TEXT:
             await send({"type": "websocket.send", "bytes": Answering(life, options).readiness()})
         await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
-    except GONE:
+    except Exception as error:
+        if not is_gone(error):
+            raise
         logger.debug("a client left before it was told whether this is ready")
 
 

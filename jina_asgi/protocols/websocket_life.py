@@ -17,8 +17,16 @@ from jina_asgi.protocols.websocket_call import Gone, Lasting
 
 logger = logging.getLogger("jina_asgi")
 
-#: What `send` raises where the client is gone: a server's own kind of OSError, or Starlette's word for it.
-GONE = (OSError, WebSocketDisconnect)
+
+def is_gone(error: Exception) -> bool:
+    """Whether what `send` raised says that the client is gone.
+
+    A server's own kind of OSError; Starlette's word for it; or uvloop's of a connection that is closed, which gunicorn's
+    `asgi` worker lets through.
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).endswith("the handler is closed")
+    return isinstance(error, OSError | WebSocketDisconnect)
 
 
 class Closing(NamedTuple):
@@ -73,7 +81,9 @@ class SocketLife:
         if closing is not None and not self._lost:
             try:
                 await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
-            except GONE:
+            except Exception as error:
+                if not is_gone(error):
+                    raise
                 logger.debug("a WebSocket's client left before it was closed")
 
     def begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -93,7 +103,9 @@ class SocketLife:
             raise Gone
         try:
             await self._send(message)
-        except GONE:
+        except Exception as error:
+            if not is_gone(error):
+                raise
             self.over = self._lost = True
             self._finished.set()
             raise Gone from None

@@ -14,8 +14,9 @@ from starlette.requests import HTTPConnection
 from jina_asgi import Deployment, JinaASGI, Limits, mount
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.in_process_socket import connected
+from jina_asgi.protocols.websocket_life import is_gone
 from jina_asgi.testing import SocketClosed, SocketRefused, websocket
-from tests.socket_doubles import Spoken, call, outcome, texts, until
+from tests.socket_doubles import GONE, Spoken, call, outcome, texts, until
 
 
 def spoken(**options: Any) -> JinaASGI:
@@ -519,7 +520,10 @@ async def test_without_a_lifespan_calls_cross_to_the_runner_s_own_loop_and_its_e
         assert 1001 == closed.value.code
 
 
-async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send() -> None:
+@pytest.mark.parametrize("error", GONE)
+async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     """Some servers raise where we send before they say "disconnect"."""
     asgi = spoken()
     sent: list[str] = []
@@ -535,11 +539,16 @@ async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_o
 
     async def send(message: Any) -> None:
         if message["type"] == "websocket.send":
-            raise OSError
+            raise error
 
     connects: list[bool] = []
     async with asgi.lifespan(), asyncio.timeout(5):
         await asgi({"type": "websocket", "path": "/-/ws", "headers": []}, receive, send)
+    assert not caplog.records
+
+
+def test_an_error_of_sending_that_is_no_loss_is_not_taken_for_one() -> None:
+    assert not is_gone(RuntimeError("WebSocket not accepted"))
 
 
 async def test_a_server_that_cancels_a_socket_ends_its_calls_first() -> None:

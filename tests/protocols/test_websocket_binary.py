@@ -23,6 +23,7 @@ from websockets.typing import Origin, Subprotocol
 from jina_asgi import Context, Deployment, Executor, JinaASGI, Limits, mount, requests
 from jina_asgi.protocols.protobuf.messages import DataRequestProto, StatusProto
 from tests.serving import serving
+from tests.socket_doubles import GONE
 
 pytestmark = pytest.mark.filterwarnings("ignore:`parse_obj_as` is deprecated")  # docarray's own
 
@@ -315,8 +316,11 @@ async def test_a_client_that_leaves_ends_its_calls_also_where_no_more_may_begin(
         assert 0 == (await answer(other)).header.status.code
 
 
+@pytest.mark.parametrize("error", GONE)
 @pytest.mark.parametrize("path", ["/", "/dry_run"])
-async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send(path: str) -> None:
+async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_only_on_send(
+    path: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     asgi = JinaASGI(Bytes, wait_ready=True)
     said = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "bytes": request("/upper", "a")}])
 
@@ -327,10 +331,11 @@ async def test_a_client_that_is_gone_ends_the_socket_though_the_server_says_so_o
 
     async def send(message: Any) -> None:
         if message["type"] == "websocket.send":
-            raise OSError
+            raise error
 
     async with asgi.lifespan(), asyncio.timeout(5):
         await asgi({"type": "websocket", "path": path, "headers": [], "subprotocols": ["bytes"]}, receive, send)
+    assert not caplog.records
 
 
 # Who may connect, and until when.
