@@ -218,7 +218,7 @@ async def test_a_deadline_holds_for_the_whole_way() -> None:
         with pytest.raises(DeadlineExceeded):
             await flow.call("/go", [doc()], context=Context(deadline=started + 0.3))
         assert time.monotonic() - started < 1.3
-    assert "c" not in called
+    assert called in (["a"], ["a", "b"])  # which of them it passes at is the machine's word
 
 
 @pytest.mark.parametrize("node", ["a", "b", "c", "d"])
