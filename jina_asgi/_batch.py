@@ -57,6 +57,10 @@ class BatchKernel:
         """Batches that run or are handed over."""
         return len(self._running)
 
+    def is_running(self, batch: Batch) -> bool:
+        """Whether a batch was handed over and neither answered nor failed."""
+        return batch in self._running
+
     def fits(self, cost: float) -> bool:
         """Whether an item of this cost is within the budget of a batch."""
         return cost <= self.bounds.max_cost

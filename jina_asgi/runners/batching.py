@@ -233,8 +233,9 @@ class Batching:
         loop = asyncio.get_running_loop()
         decisions = self._kernel.step(time.monotonic())
         for batch in decisions.start:
-            task = loop.create_task(self._serve(batch), context=self._context.copy())
-            task.add_done_callback(functools.partial(self._ended, batch))
+            members = Members(self, batch)
+            task = loop.create_task(self._serve(batch, members), context=self._context.copy())
+            task.add_done_callback(functools.partial(self._ended, batch, members))
             self._tasks[batch] = task
         self._tell_expired(decisions.expired)
         if decisions.wake is not None and decisions.wake < self._wakes:  # one that fires early does no harm
@@ -249,24 +250,26 @@ class Batching:
         self._timer, self._wakes = None, math.inf
         self._step()
 
-    def _ended(self, batch: Batch, task: asyncio.Task[None]) -> None:
-        """A batch is over. Where telling its members went wrong, they are told that: nobody waits for ever."""
+    def _ended(self, batch: Batch, members: Members, task: asyncio.Task[None]) -> None:
+        """A batch's task is over: settle what it has not, as a task cancelled before its first step runs none of it."""
         self._tasks.pop(batch, None)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if self._kernel.is_running(batch):
+            self._failed(batch, members.settled(), error or ExecutorError("a batch ended without an answer"))
+        elif error is not None and not task.cancelled():
             logger.error("a batch could not be answered: %r", error, exc_info=error)
             for item in batch.items:
                 self._fail(item, ExecutorError(f"a batch could not be answered: {error!r}"))
             self._step_soon()
+        self._tell_expired([item for item in batch.items if item.state == "expired"])
         self._settle_idle()
 
     def _settle_idle(self) -> None:
         if self._idle is not None and not self._idle.done() and not self._tasks and not self._kernel.queued:
             self._idle.set_result(None)
 
-    async def _serve(self, batch: Batch) -> None:
+    async def _serve(self, batch: Batch, members: Members) -> None:
         """Run one batch; the next is started before anybody is answered."""
-        members = Members(self, batch)
         try:
             answers = await self._run(members)
             taken = members.settled()
@@ -287,7 +290,6 @@ class Batching:
                         rider.answer(answer, self._share)
                 elif rider.state == "answered":
                     rider.request.answer(rider.index, answer)
-        self._tell_expired([item for item in batch.items if item.state == "expired"])
 
     def _failed(self, batch: Batch, taken: list[Rider], error: BaseException) -> None:
         several = len({rider.request for rider in taken}) > 1

@@ -148,6 +148,59 @@ async def test_a_running_batch_is_cancelled_once_everybody_in_it_left() -> None:
     assert await batching.submit([3], KEY) == [6]
 
 
+async def test_a_batch_that_all_left_before_its_first_step_gives_its_slot_back() -> None:
+    batching = Batching(function := Doubler(), Bounds(1), slots=2)
+    function.gate.clear()
+    first = asyncio.ensure_future(batching.submit([1], KEY))
+    await function.called.wait()
+    second = asyncio.ensure_future(batching.submit([2], KEY))
+    await asyncio.sleep(0)  # it is queued, and its batch starts at the end of this turn
+    second.cancel()
+    first.cancel()
+    await asyncio.wait_for(batching.drain(), 5)
+    assert (batching.status()["running"], batching.status()["queued"]) == (0, 0)
+    function.gate.set()
+    assert await asyncio.wait_for(asyncio.gather(batching.submit([3], KEY), batching.submit([4], KEY)), 5) == [[6], [8]]
+
+
+async def test_a_failed_request_whose_rest_had_not_begun_leaves_the_queue_to_others() -> None:
+    batching = Batching(Doubler(5), Bounds(4), slots=1, ahead=1)
+    with pytest.raises(ValueError, match="met"):
+        await batching.submit([*range(1, 10)], KEY)
+    assert await asyncio.wait_for(batching.submit([10], KEY), 5) == [20]
+
+
+async def test_stopping_tells_those_whose_batch_had_not_begun_its_first_step() -> None:
+    batching = Batching(function := Doubler(), Bounds(1))
+    waiting = asyncio.ensure_future(batching.submit([1], KEY))
+    while not batching.status()["running"]:
+        await asyncio.sleep(0)
+    batching.stop()
+    with pytest.raises(NotReady):
+        await asyncio.wait_for(waiting, 5)
+    assert function.batches == []
+
+
+async def test_one_too_late_is_told_so_though_the_others_of_its_batch_left() -> None:
+    begin = asyncio.Event()
+
+    async def waits(members: Members) -> Sequence[Any]:
+        await begin.wait()
+        members.take()
+        await asyncio.Event().wait()
+        return []
+
+    batching = Batching(waits, Bounds(8))
+    leaving = asyncio.ensure_future(batching.submit([1], KEY))
+    late = asyncio.ensure_future(batching.submit([2], KEY, deadline=time.monotonic() + 0.01))
+    await asyncio.sleep(0.02)
+    begin.set()
+    await turns()
+    leaving.cancel()
+    with pytest.raises(DeadlineExceeded):
+        await asyncio.wait_for(late, 5)
+
+
 async def test_nothing_runs_for_a_queue_that_everybody_left() -> None:
     batching = Batching(function := Doubler(), Bounds(8))
     async with function.busy(batching):
