@@ -185,7 +185,7 @@ async def test_a_flow_that_streams_sends_events_below_a_mount() -> None:
     async with client(app) as http:
         answer = await http.post("/lm/go", json={"data": {"text": "xy"}})
     assert re.findall(r'"text":"(\w+)"', answer.text) == ["xb", "yb"]
-    assert answer.content.endswith(b"event: end\r\n\r\n")
+    assert answer.content.endswith(b"event: end\r\ndata: null\r\n\r\n")
 
 
 def test_a_join_that_is_given_its_parts_is_drawn_and_counted_like_others() -> None:

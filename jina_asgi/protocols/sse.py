@@ -17,7 +17,8 @@ from starlette.types import Send
 
 logger = logging.getLogger("jina_asgi")
 
-END = b"event: end\r\n\r\n"
+#: The last event of a stream that went well. A browser dispatches no event that has no data.
+END = b"event: end\r\ndata: null\r\n\r\n"
 HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),

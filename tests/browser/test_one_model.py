@@ -40,5 +40,6 @@ def streamed(http: httpx.Client) -> str:
     """The text of one streamed answer."""
     with http.stream("POST", "/lm/stream", json={**PROMPT, "parameters": {"temperature": 0}}) as answer:
         assert answer.status_code == 200
-        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
-    return "".join(json.loads(line)["text"] for line in lines)
+        *docs, end = [json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: ")]
+    assert end is None
+    return "".join(doc["text"] for doc in docs)

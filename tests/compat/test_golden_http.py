@@ -183,7 +183,7 @@ async def test_a_flows_stream_has_jinas_frames(flow) -> None:
     frames = answer.content.split(b"\r\n\r\n")
     documents = [json.loads(frame.partition(b"\r\ndata: ")[2]) for frame in frames[:3]]
     assert normalised(documents) == [out(f"q{i}{{}}", i) for i in range(3)]
-    assert frames[3] == b"event: end"
+    assert frames[3] == b"event: end\r\ndata: null"
 
 
 #: path, body, the first entry of Jina's `detail` for it: the same of a Deployment and of a Flow.
@@ -260,7 +260,7 @@ async def test_an_update_is_byte_for_byte_sse_starlettes(http) -> None:
     for frame in answer.content.split(b"\r\n\r\n")[:3]:
         data = frame.partition(b"\r\ndata: ")[2]
         assert frame + b"\r\n\r\n" == ServerSentEvent(data=data.decode(), event="update").encode()
-    assert answer.content.endswith(b"event: end\r\n\r\n")
+    assert answer.content.endswith(b"event: end\r\ndata: null\r\n\r\n")
 
 
 async def updates_as_jinas_client_reads_them(http: httpx.AsyncClient, path: str, **request_: Any) -> list[Any]:

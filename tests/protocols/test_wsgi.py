@@ -240,7 +240,7 @@ def test_events_come_one_at_a_time_as_they_are_made(asgi: JinaASGI) -> None:
     first = next(answer)
     Model.step.set()
     assert [b'event: update\r\ndata: {"text":"hi"}\r\n\r\n'] * 2 == [first, next(answer)]
-    assert b"event: end\r\n\r\n" == answer.rest()
+    assert b"event: end\r\ndata: null\r\n\r\n" == answer.rest()
 
 
 @pytest.mark.parametrize("path", ["/forever", "/quiet"])
