@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +16,10 @@ from jina_asgi._shown import shown
 from jina_asgi._substitution import substituted
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.py_modules import is_dotted
 from jina_asgi.settings.base import Settings
 from jina_asgi.uses import Uses, known_class
-from jina_asgi.yaml_document import Document, Key
+from jina_asgi.yaml_document import Document, Key, is_stream
 
 #: An Executor's YAML: each key, and what it becomes among a Deployment's options.
 _EXECUTOR = {
@@ -61,6 +63,8 @@ def document(source: Any, reading: Reading) -> Document:
     """
     if isinstance(source, Document):
         return source
+    if isinstance(source, Executor):  # with a method `read`, maybe
+        raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {shown(source)}")
     from jina_asgi import yaml_files  # with yaml, which most programs do not need
 
     found = yaml_files.read(source)
@@ -75,7 +79,7 @@ def is_yaml(uses: Any) -> bool:
     """Whether this is YAML, or the name of a file of it, and no class or import path."""
     if isinstance(uses, str):
         return "\n" in uses or uses.endswith((".yml", ".yaml"))
-    return isinstance(uses, Document | Mapping | os.PathLike) or hasattr(uses, "read")
+    return not isinstance(uses, Executor) and (isinstance(uses, Document | Mapping | os.PathLike) or is_stream(uses))
 
 
 def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
@@ -122,9 +126,12 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
     Raises:
         DefinitionError: it names none.
     """
-    files = _modules(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
+    search = options.get("extra_search_paths") or ()
+    metas = _with_modules(options.get("uses_metas"), reading, search)
+    files = [*_modules(options.get("py_modules"), reading, search), *metas.get("py_modules", ())]
+    options = {**options, "uses_metas": metas} if metas else dict(options)
     if isinstance(uses, type) and issubclass(uses, Executor):
-        return uses, dict(options)
+        return uses, options
     found = opened(uses, options, reading)
     if isinstance(found, Document):
         return _of_document(found, options, files, reading)
@@ -133,7 +140,7 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
             f"uses={shown(uses)}: expected a class derived from jina_asgi.Executor, or its import path, or the path of"
             " its YAML"
         )
-    return _named(uses, files), dict(options)
+    return _named(uses, files), options
 
 
 def _named(name: str, files: Sequence[str]) -> Named:
@@ -145,7 +152,8 @@ def _named(name: str, files: Sequence[str]) -> Named:
 def _of_document(
     document: Document, options: Mapping[str, Any], files: list[str], reading: Reading
 ) -> tuple[Named, dict[str, Any]]:
-    data, merged = document.data, dict(options)
+    data, merged, own = document.data, dict(options), replace(reading, folder=document.folder)
+    search = [str(reading.start / path) for path in options.get("extra_search_paths") or ()]
     jtype = data.get("jtype")
     if jtype == "Flow":
         raise DefinitionError(f"{document.where(('jtype',))}: expected an Executor or a Deployment, got a Flow")
@@ -160,12 +168,25 @@ def _of_document(
             document.complain((key,), f"{key!r}: expected a mapping, got {shown(given)}")
     if not isinstance(jtype, str) or not jtype:
         document.complain((), "expected 'jtype', the name of an Executor class")
+    listed = _modules_at(document, ("py_modules",), own, search)
+    below = _modules_at(document, ("metas", "py_modules"), own, search)
     document.check()
-    own = replace(reading, folder=document.folder)
+    if below:
+        merged["uses_metas"] = {**merged["uses_metas"], "py_modules": below}
     try:
-        return _named(str(jtype), [*_modules(data.get("py_modules"), own, ()), *files]), merged
+        return _named(str(jtype), [*listed, *below, *files]), merged
     except DefinitionError as error:
-        raise DefinitionError(f"{document.where(('py_modules',))}: {error.message}") from error
+        raise DefinitionError(f"{document.where(('jtype',))}: {error.message}") from error
+
+
+def _modules_at(document: Document, key: Key, reading: Reading, search: Sequence[str]) -> list[str]:
+    """The files of the `py_modules` at a place; what is wrong with them is noted."""
+    modules = reduce(lambda part, name: _mapping(part).get(str(name)), key, document.data)
+    try:
+        return _modules(modules, reading, search)
+    except DefinitionError as error:
+        document.complain(key, error.message)
+        return []
 
 
 def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
@@ -245,8 +266,14 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> 
     return overridden(lower, upper) if deep else {**lower, **upper}
 
 
+def _with_modules(metas: Any, reading: Reading, search: Sequence[str]) -> dict[str, Any]:
+    """The metas of an Executor, in which Jina's hub names `py_modules`; their files with their paths."""
+    said = _mapping(metas)
+    return {**said, "py_modules": _modules(said["py_modules"], reading, search)} if "py_modules" in said else {**said}
+
+
 def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]:
-    """The files of `py_modules`, which are imported.
+    """The files of `py_modules`, and the dotted names of modules, which are imported.
 
     Raises:
         DefinitionError: one is not there, or they are not to be imported.
@@ -259,7 +286,13 @@ def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]
             f"py_modules={shown(listed)}: not imported, as load_config was given allow_py_modules=False; install the"
             " package that has the class, and name its import path"
         )
-    return [str(_path(name, reading.start, search)) for name in listed]
+    return [_module(name, reading.start, search) for name in listed]
+
+
+def _module(name: str, folder: Path, search: Sequence[str]) -> str:
+    """The path of a file; the dotted name of a module stays as it is, where no file is called so."""
+    dotted = is_dotted(name) and not (folder / name).is_file()
+    return name if dotted else str(_path(name, folder, search))
 
 
 def _path(name: str, folder: Path, search: Sequence[str]) -> Path:

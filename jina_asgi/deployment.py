@@ -152,10 +152,9 @@ class Deployment(Served):
         if isinstance(uses, type):
             return Uses.of(uses).described()
         if isinstance(uses, Document):
-            modules = uses.data.get("py_modules") or []
-            listed = [modules] if isinstance(modules, str) else modules
-            own = {"py_modules": [placed(file, uses.folder, to) for file in listed]} if listed else {}
-            return {**uses.data, **own}
+            data = _with_placed_modules(uses.data, uses.folder, to)
+            metas = data.get("metas")
+            return {**data, "metas": _with_placed_modules(metas, uses.folder, to)} if metas else data
         return placed(str(uses), self._reading.start, to) if is_yaml(uses) else uses
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:
@@ -177,6 +176,13 @@ class Deployment(Served):
     def batched(self) -> list[str]:
         """The endpoints that are batched, where the class is at hand."""
         return [] if self._named is None else batches(self._named, self.settings)
+
+
+def _with_placed_modules(said: Mapping[str, Any], folder: Path, to: Path | None) -> dict[str, Any]:
+    """A part of an Executor's YAML, the files of its `py_modules` as a YAML elsewhere names them."""
+    modules = said.get("py_modules") or []
+    listed = [modules] if isinstance(modules, str) else modules
+    return {**said, "py_modules": [placed(file, folder, to) for file in listed]} if listed else dict(said)
 
 
 class ReplicaPool(Deployment):

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import difflib
 import importlib
-import importlib.machinery
-import importlib.util
-import re
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
+from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.py_modules import import_listed, listed_with
 
 _MAIN = "__mp_main__"  # as multiprocessing calls the main module of the process that started this one
-
-#: The modules that were loaded from a file and have no name by which they could be imported again.
-_FILES: dict[str, Path] = {}
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -43,8 +38,8 @@ class Uses(msgspec.Struct, frozen=True):
         Raises:
             DefinitionError: nowhere: it was made in a function, or in a session that no file holds.
         """
-        if (file_of_it := _FILES.get(uses.__module__)) is not None and "<locals>" not in uses.__qualname__:
-            return cls("", uses.__qualname__, files=(str(file_of_it),))
+        if (files := listed_with(uses.__module__)) and "<locals>" not in uses.__qualname__:
+            return cls("", uses.__qualname__, files=files)
         module = sys.modules.get(uses.__module__)
         if "<locals>" in uses.__qualname__ or _found(module, uses.__qualname__) is not uses:
             raise DefinitionError(
@@ -106,13 +101,24 @@ class Uses(msgspec.Struct, frozen=True):
         else:
             name = self.name.removeprefix(f"{self.module}.")
             found = _found(_imported(self.module), name)
-        if not (isinstance(found, type) and issubclass(found, Executor)):
-            raise DefinitionError(f"{self}: expected a class derived from jina_asgi.Executor, found {found!r}")
-        return found
+        if not _is_executor(found):
+            raise DefinitionError(f"{self}: {self._instead(found)}")
+        cls: type[Executor] = found
+        return cls
+
+    def _instead(self, found: Any) -> str:
+        """What is wrong with what was found in place of an Executor class."""
+        if found is not None:
+            return f"expected a class derived from jina_asgi.Executor, got {shown(found)}"
+        modules = import_listed(self.files) or [sys.modules[_MAIN if self.main else self.module]]
+        named = [item for module in modules for item in vars(module).items()]
+        there = [name for name, value in named if _is_executor(value) and value is not Executor]
+        near = difflib.get_close_matches(self.name, there, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the Executors there: {', '.join(there) or 'none'}"
+        return f"there is no class {self.name!r}; {hint}"
 
     def _in_files(self) -> Any:
-        for file in self.files:
-            module = import_file(Path(file))
+        for module in import_listed(self.files):
             if (found := _found(module, self.name)) is not None:
                 return found
         known = known_class(self.name)
@@ -141,46 +147,9 @@ def known_class(name: str) -> type[Executor] | None:
     return {cls.__name__: cls for cls in _subclasses(Executor)}.get(name)
 
 
-def import_file(file: Path) -> ModuleType:
-    """The module of a file, loaded once: by its dotted name where it belongs to a package that can be imported.
-
-    An `__init__.py` elsewhere is loaded as a package, so that it may import its neighbours.
-    """
-    name = _dotted(file)
-    if name is not None:
-        return importlib.import_module(name)
-    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
-    stem = file.parent.name if file.name == "__init__.py" else file.stem
-    name = f"{re.sub(r'[^A-Za-z0-9_]', '_', stem)}_{digest}"
-    if name in sys.modules:
-        return sys.modules[name]
-    inside = [str(file.parent)] if file.name == "__init__.py" else None
-    _FILES[name] = file
-    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=inside)
-    if spec is None or spec.loader is None:
-        raise DefinitionError(f"{file}: expected a Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _dotted(file: Path) -> str | None:
-    """The name by which a file of a package would be imported; None where it would not."""
-    parts = [] if file.name == "__init__.py" else [file.stem]
-    folder = file.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    if not parts or (len(parts) == 1 and file.name != "__init__.py"):
-        return None
-    name = ".".join(parts)
-    spec = importlib.machinery.PathFinder.find_spec(parts[0], [str(Path(entry).resolve()) for entry in sys.path])
-    within = spec is not None and str(folder / parts[0]) in (spec.submodule_search_locations or [])
-    return name if within and all(part.isidentifier() for part in parts) else None
+def _is_executor(value: Any) -> bool:
+    """Whether this is an Executor class."""
+    return isinstance(value, type) and issubclass(value, Executor)
 
 
 def _subclasses(cls: type[Executor]) -> Iterator[type[Executor]]:

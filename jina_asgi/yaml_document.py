@@ -15,6 +15,11 @@ from jina_asgi.errors import DefinitionError
 Key = tuple[str | int, ...]
 
 
+def is_stream(value: Any) -> bool:
+    """Whether this is an open file; a class is none, though it may have a method `read`."""
+    return not isinstance(value, type) and callable(getattr(value, "read", None))
+
+
 class Document:
     """What a YAML holds, where its parts stand, and what is wrong with them.
 

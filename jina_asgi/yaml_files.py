@@ -16,7 +16,7 @@ import yaml
 
 from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
-from jina_asgi.yaml_document import Document, Key
+from jina_asgi.yaml_document import Document, Key, is_stream
 
 #: The largest file that is read, in characters.
 LIMIT = 1 << 20
@@ -30,7 +30,7 @@ def read(source: Any) -> Document:
     """
     if isinstance(source, Mapping):
         return Document(dict(source), "the mapping", Path.cwd(), {})
-    if hasattr(source, "read"):
+    if is_stream(source):
         return _of_stream(source)
     if isinstance(source, str) and _is_text(source):
         return _parsed(source, "the YAML", Path.cwd())

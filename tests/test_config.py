@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from docarray import DocList
+from docarray.documents import TextDoc
 
-from jina_asgi import Deployment, JinaASGI, ReplicaPool
+from jina_asgi import Deployment, Executor, Flow, JinaASGI, ReplicaPool, requests
 from jina_asgi.errors import DefinitionError
+from jina_asgi.sources import source_of
 from jina_asgi.testing import client
 
 EXECUTOR = """
@@ -113,6 +119,32 @@ def test_a_module_of_an_importable_package_is_that_package(tmp_path: Path, monke
     assert Deployment(str(package / "config.yml")).endpoints["/greet"].input.model is Text
 
 
+class Reader(Executor):
+    """Its methods are called as those of files are."""
+
+    @requests(on="/read")
+    def read(self, docs: DocList[TextDoc], **kwargs: Any) -> DocList[TextDoc]:
+        return docs
+
+    def readable(self) -> bool:
+        return True
+
+
+async def test_a_class_may_have_a_method_that_files_have() -> None:
+    for source in (Deployment(Reader), Flow().add(uses=Reader), source_of(Reader)):
+        async with source:
+            assert ["hi"] == [doc.text for doc in await source.call("/read", [TextDoc(text="hi")])]
+
+
+@pytest.mark.parametrize(
+    "take", [Deployment, Flow().add, Executor.load_config, Deployment.load_config, Flow.load_config]
+)
+@pytest.mark.parametrize("what", [Reader, Reader()], ids=["class", "instance"])
+def test_an_executor_is_never_read_as_a_file(take: Callable[[Any], Any], what: Any) -> None:
+    with suppress(DefinitionError):  # a class is taken where one is wanted
+        assert take(what)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -126,8 +158,10 @@ def test_a_module_of_an_importable_package_is_that_package(tmp_path: Path, monke
         ("", "expected a mapping with 'jtype', got NoneType"),
         ("with: {}\n", "expected 'jtype', the name of an Executor class"),
         ("jtype: Greeter\npy_modules: [nowhere.py]\n", "nowhere.py: No such file"),
+        ("jtype: Greeter\nmetas: {py_modules: [nowhere.py]}\n", ":2:9: "),
+        ("jtype: Greeter\nmetas: {py_modules: [nowhere.py]}\n", "nowhere.py: No such file"),
         ("jtype: Greeter\npy_modules: {a: b}\n", "'py_modules': expected a list of Python files"),
-        ("jtype: Gretr\npy_modules: executor.py\n", "Gretr: expected a class derived from jina_asgi.Executor"),
+        ("jtype: Gretr\npy_modules: executor.py\n", "Gretr: there is no class 'Gretr'; did you mean 'Greeter'?"),
         ("jtype: \xff", "codec can't decode"),
     ],
 )

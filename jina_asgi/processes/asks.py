@@ -16,6 +16,7 @@ import msgspec
 from jina_asgi._wire_heads import describe
 from jina_asgi.errors import DefinitionError, ProtocolError
 from jina_asgi.processes.spec import SERVERS
+from jina_asgi.py_modules import is_dotted
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 from jina_asgi.uses import Uses
@@ -98,10 +99,13 @@ def read_ask(buffered: bytes) -> tuple[Ask, bytes] | None:
 
 def _code(uses: Uses) -> bytes:
     """What changes when the code of a class does: the sizes and times of the files around its module."""
-    named = uses.main or (_file_of(uses.module) if uses.module else None)
+    listed = [Path(file) for file in uses.files if not is_dotted(file)]
+    modules = [name for name in (uses.module, *filter(is_dotted, uses.files)) if name]
+    named = [uses.main] if uses.main else [where for name in modules if (where := _file_of(name))]
     seen: list[Path] = []
-    for file in map(Path, [*uses.files, *([named] if named else [])]):
-        seen += sorted(file.parent.glob("*.py"))[:_FILES] if (file.parent / "__init__.py").exists() else [file]
+    for file in [*listed, *map(Path, named)]:
+        has_neighbours = file in listed or (file.parent / "__init__.py").exists()
+        seen += sorted(file.parent.glob("*.py"))[:_FILES] if has_neighbours else [file]
     facts = [(path.name, found.st_mtime_ns, found.st_size) for path in seen if (found := _stat(path)) is not None]
     return repr(facts).encode()
 

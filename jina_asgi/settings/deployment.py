@@ -40,7 +40,7 @@ class DeploymentSettings(ServingSettings):
     uses_with: dict[str, Any] = Field({}, repr=False, description="what its `__init__` is given")  # it may hold secrets
     uses_metas: dict[str, Any] = Field({}, description="its `metas`: name, description, workspace")
     uses_requests: dict[str, str] = Field({}, description="endpoints, and the methods that answer them")
-    py_modules: str | list[str] = Field([], description="files that have the class that `uses` names")
+    py_modules: str | list[str] = Field([], description="files or modules that have the class of `uses`")
     extra_search_paths: list[str] = Field([], description="where files are looked for, too")
     workspace: str | None = Field(None, description="the folder below which it may keep files")
     allow_concurrent: bool | int = Field(False, ge=0, description="threads for sync endpoints; True: one a core + 4")
