@@ -24,7 +24,7 @@ Each class carries its HTTP status and gRPC code; instances carry facts as attri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class JinaASGIError(Exception):
@@ -159,7 +159,17 @@ class Overloaded(Unavailable):
 
 
 class NotReady(Unavailable):
-    """Still loading, draining, stopped, or failed to load: the message says which."""
+    """Not started, still loading, draining, stopped, or failed to load: the message says which."""
+
+    #: The state of a Runner before its first lifespan.
+    NOT_STARTED: ClassVar = "not started"
+
+    @classmethod
+    def in_state(cls, name: str, state: str) -> Self:
+        """Why a Runner in this state takes no call."""
+        if state == cls.NOT_STARTED:
+            return cls(f"{name} was never started; enter its lifespan first (`async with`), or serve it")
+        return cls(f"{name} is {state}; calls run only within its lifespan")
 
 
 class ReplicaDied(Unavailable):

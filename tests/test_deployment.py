@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -18,9 +19,11 @@ from jina_asgi import (
     Executor,
     ExecutorError,
     ExecutorInputError,
+    Flow,
     InvalidDocs,
     NotReady,
     Overloaded,
+    ReplicaPool,
     UnknownEndpoint,
     requests,
 )
@@ -221,6 +224,26 @@ async def test_calls_outside_of_its_life_are_refused() -> None:
             assert Worker.living == 1
             await worker.call("/default", Text(text="a"))
         assert Worker.living == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        Deployment(Worker),
+        Deployment(Worker, shards=2),
+        Deployment(Worker, uses_dynamic_batching={"/default": {"preferred_batch_size": 2}}),
+        Deployment(Worker, external=True, host="http://127.0.0.1:1"),
+        Flow().add(uses=Worker),
+        pytest.param(ReplicaPool(Worker), marks=pytest.mark.skipif(sys.platform != "linux", reason="for Linux")),
+    ],
+    ids=["one", "shards", "batched", "external", "flow", "replicas"],
+)
+async def test_a_call_to_one_that_was_never_started_says_so(source: Deployment | Flow) -> None:
+    if source.settings.host == "127.0.0.1":  # what is external is not known before
+        with pytest.raises(NotReady, match="was never started"):
+            await source.call("/default", Text(text="a"))
+    with pytest.raises(NotReady, match="was never started"):
+        source.runner.admit("/default")
 
 
 async def test_whoever_enters_a_living_one_shares_its_life() -> None:

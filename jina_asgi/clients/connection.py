@@ -60,7 +60,9 @@ class Connection:
                 endpoint = self._endpoint(served, question.on)
                 idempotent = endpoint.idempotent
                 if endpoint.kind == "stream":
-                    raise BadClientInput(f"{endpoint.name} streams its answer; ask it with stream_doc")
+                    raise BadClientInput(
+                        f"{endpoint.name} streams its answer; ask for a stream: stream_doc, or --stream on the command line"
+                    )
                 asked = _asked(question, endpoint, writer, docs, identity, deadline)
                 answer = await self._remote.ask(asked, media=MSGPACK if served.ours else JSON)
             except JinaASGIError as error:

@@ -182,8 +182,8 @@ class RemoteRunner(ABC):
 
     def _asking(self) -> Far:
         if self._remote is None or self._leaving:
-            state = "stopped" if self._remote is None else "draining"
-            raise NotReady(f"the Runner of {self._where} is {state}; calls run only within its lifespan")
+            ended = "stopped" if self._leaving else NotReady.NOT_STARTED
+            raise NotReady.in_state(f"the Runner of {self._where}", ended if self._remote is None else "draining")
         return self._remote
 
     def _find(self, call: Call) -> tuple[Far, Endpoint, Asked]:

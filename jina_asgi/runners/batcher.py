@@ -47,14 +47,14 @@ class BatchRunner(Wrapper):
         self._settings: Mapping[str, BatchingSettings] = {} if callable(settings) else settings
         self._admission, self._grace, self._slots = admission, grace, slots
         self._batched: dict[str, _BatchedEndpoint] = {}
-        self._state = "stopped"
+        self._state = NotReady.NOT_STARTED
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         found = resolve(self.endpoints, endpoint)
         if found is None or found.name not in self._settings:
             return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
         if self._state != "ready":
-            raise NotReady(f"{endpoint} is {self._state}; try again later")
+            raise NotReady.in_state(endpoint, self._state)
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
@@ -62,7 +62,7 @@ class BatchRunner(Wrapper):
         if endpoint is None or endpoint.name not in self._settings:
             return await self.inner.call(call)
         if self._state not in ("ready", "draining"):
-            raise NotReady(f"{call.endpoint} is {self._state}; calls run only within the lifespan")
+            raise NotReady.in_state(call.endpoint, self._state)
         return await self._batched[endpoint.name].call(call)
 
     @asynccontextmanager

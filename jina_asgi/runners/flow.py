@@ -47,7 +47,7 @@ class FlowRunner:
         self._endpoints: Mapping[str, Endpoint] = {}
         self._ways: dict[str, Ways] = {}
         self._active, self._idle = 0, asyncio.Event()
-        self._state = "stopped"
+        self._state = NotReady.NOT_STARTED
         try:
             self._look()
         except NotReady:  # a node says what it serves once it has loaded
@@ -69,7 +69,7 @@ class FlowRunner:
         Where several nodes are one Deployment it is asked once: a call needs no more of its queue to come through.
         """
         if self._state != "ready":
-            raise NotReady(f"{self.name} is {self._state}; try again later")
+            raise NotReady.in_state(self.name, self._state)
         ways = self._way(endpoint)
         nodes = [node for node in ways.route.answering if node in self._graph.awaited] if ways is not None else []
         runners = {id(runner): runner for runner in (itself(self._runners[node]) for node in nodes)}
@@ -179,7 +179,7 @@ class FlowRunner:
 
     def _find(self, call: Call) -> Ways:
         if self._state not in ("ready", "draining"):
-            raise NotReady(f"{self.name} is {self._state}; calls run only within its lifespan")
+            raise NotReady.in_state(self.name, self._state)
         ways = self._way(call.endpoint)
         if ways is not None and call.target_executor:
             name = ways.route.endpoint.name

@@ -81,7 +81,7 @@ class LocalRunner:
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_Activity] = set()
         self._idle: asyncio.Future[None] | None = None
-        self._state = "stopped"
+        self._state = NotReady.NOT_STARTED
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -89,7 +89,7 @@ class LocalRunner:
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         if self._state != "ready":
-            raise NotReady(f"{self.name} is {self._state}; try again later")
+            raise NotReady.in_state(self.name, self._state)
         return self._admission.admit(size)
 
     @asynccontextmanager
@@ -249,7 +249,7 @@ class LocalRunner:
 
     def _find(self, endpoint: str) -> BoundMethod:
         if self._state not in ("ready", "draining"):
-            raise NotReady(f"{self.name} is {self._state}; calls run only within its lifespan")
+            raise NotReady.in_state(self.name, self._state)
         bound = self._bound.get(endpoint) or self._bound.get("/default")
         if bound is None:
             known = ", ".join(self._bound) or "none"

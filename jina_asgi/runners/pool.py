@@ -73,7 +73,7 @@ class PoolRunner:
         self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
         self._calls = 0
         self._idle = asyncio.Event()
-        self._state = "stopped"
+        self._state = NotReady.NOT_STARTED
         self._counts = {"moved": 0, "retried": 0, "lost": 0}
 
     @property
@@ -89,7 +89,7 @@ class PoolRunner:
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         if self._state != "ready":
-            raise NotReady(f"{self.name} is {self._state}; try again later")
+            raise NotReady.in_state(self.name, self._state)
         self._check()
         self._elsewhere.check()
         return self._admission.admit(size)
@@ -221,7 +221,7 @@ class PoolRunner:
 
     def _find(self, name: str) -> Endpoint:
         if not self._is_running:
-            raise NotReady(f"{self.name} is {self._state}; calls run only within its lifespan")
+            raise NotReady.in_state(self.name, self._state)
         endpoint = resolve(self.endpoints, name)
         if endpoint is None:
             raise UnknownEndpoint(f"{self.name} has no endpoint {name!r} and no '/default'")

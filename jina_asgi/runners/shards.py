@@ -42,7 +42,7 @@ class ShardRunner:
         self.name, self._asks_all, self._no_reduce, self._admission = name, asks_all, no_reduce, admission
         self._shards = {f"{name}-shard-{number}": shard for number, shard in enumerate(shards)}
         self._next = itertools.cycle(self._shards)
-        self._state = "stopped"
+        self._state = NotReady.NOT_STARTED
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -50,7 +50,7 @@ class ShardRunner:
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         if self._state != "ready":
-            raise NotReady(f"{self.name} is {self._state}; try again later")
+            raise NotReady.in_state(self.name, self._state)
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:

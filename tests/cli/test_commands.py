@@ -131,6 +131,11 @@ def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (
+            ["--on", "/words", "--data", '{"text": "a"}'],
+            1,
+            "/words streams its answer; ask for a stream: stream_doc, or --stream",
+        ),
         (["--on", "/shout", "--data", "{"], 2, "--data: expected JSON"),
         (["--on", "/shout", "--data", "5"], 2, "expected a document, an object of JSON, got 5"),
         (["--on", "/shout", "--data", "@nowhere"], 2, "No such file"),
