@@ -143,7 +143,7 @@ class _Table:
 
     def __init__(self, source: Source, options: AppSettings) -> None:
         self._source, self._options, self._watch = source, options, DisconnectWatch()
-        self.home = Home(_Followed(source.runner, self), options.startup_wait)
+        self.home = Home(_Followed(source.runner, self), options.startup_wait, source.household)
         self.management = Management(source, self.home, self, options)
         self.calls: Mapping[str, CallApp] = {}
         self._served: _Served | None = None

@@ -18,12 +18,15 @@ from jina_asgi.plugin import AnySource, JinaASGI
 from jina_asgi.protocols.http import EndpointApp
 from jina_asgi.protocols.openapi import SHARED, operations
 from jina_asgi.protocols.websocket import PATH
+from jina_asgi.starlette import handlers
 from jina_asgi.types import Endpoint
 
 try:
     from fastapi import APIRouter, FastAPI
 except ImportError as error:
     raise ImportError("jina_asgi.fastapi needs FastAPI: pip install fastapi") from error
+
+__all__ = ["handlers", "include", "router"]
 
 _DEPTH = 12
 

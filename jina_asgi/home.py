@@ -19,6 +19,7 @@ from contextvars import Context
 
 from jina_asgi.errors import NotReady
 from jina_asgi.heap import frozen
+from jina_asgi.household import Household
 from jina_asgi.loop_thread import loop_thread
 from jina_asgi.runners.bridge import BridgeRunner
 from jina_asgi.types import Runner
@@ -44,8 +45,8 @@ def end_now() -> None:
 class Home:
     """One Runner's life, entered by `lifespan`, or begun on the loop of this process's thread by the first who asks."""
 
-    def __init__(self, runner: Runner, startup_wait: float) -> None:
-        self._runner, self._wait = runner, startup_wait
+    def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
+        self._runner, self._wait, self._household = runner, startup_wait, household
         self._life: _Life | None = None
         self._own: Future[None] | None = None
         self._lock = threading.Lock()
@@ -55,6 +56,13 @@ class Home:
         #: Called, from any thread, when a life begins that no lifespan brought.
         self.began_alone: Callable[[], None] = lambda: None
         _HOMES.add(self)
+        household.join(self)
+
+    @property
+    def alone_on(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of the life that `start` began; None where there is no such life."""
+        life = self._life
+        return None if self._own is None or life is None else life.loop
 
     @property
     def state(self) -> str:
@@ -146,8 +154,14 @@ class Home:
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
-        if self._own is not None:  # somebody asked before the lifespan came
-            await asyncio.to_thread(self.close)
+        async with self._household.lifespan():
+            if self._own is not None:  # it was asked before the lifespan came
+                await asyncio.to_thread(self.close)
+            async with self._lived(wait_ready):
+                yield
+
+    @asynccontextmanager
+    async def _lived(self, wait_ready: bool) -> AsyncIterator[None]:
         with self._lock:
             shared = self._life is not None
             life = self._life = self._life or _Life(self._runner, asyncio.get_running_loop())
@@ -169,6 +183,7 @@ class Home:
             raise
         finally:
             life.end(hurry=hurried)
+            self._household.ending(hurry=hurried)
             self._tell()
             try:
                 await _ended(task, life)
@@ -176,19 +191,30 @@ class Home:
                 self._life = None
 
     def start(self) -> _Life | None:
-        """Live on the loop of this process's own thread, where no lifespan comes; the life there is."""
+        """Live where no lifespan comes; the life there is.
+
+        On the loop of this process's own thread, or on that where the same source has a lifespan, elsewhere.
+        """
         with self._lock:
             if self._life is None and not self.ending:
-                thread = loop_thread("loop")
-                life = self._life = _Life(self._runner, thread.loop)
+                loop = self._household.loop or loop_thread("loop").loop
+                life = self._life = _Life(self._runner, loop)
                 self.began_alone()
-                self._own = Context().run(thread.begin, self._run(life))  # nothing of who happened to ask first
+                # In a context of its own: nothing of who happened to ask first.
+                self._own = Context().run(asyncio.run_coroutine_threadsafe, self._run(life), loop)
                 atexit.register(self._exit)
             return self._life
 
     def close(self) -> None:
         """End the life that `start` began, if it did, once what runs there has finished."""
         self._close(hurry=False, timeout=None)
+
+    def leave(self, *, hurry: bool = False) -> None:
+        """Begin to end the life that `start` began, if it did."""
+        life = self._life
+        if self._own is not None and life is not None:
+            life.end(hurry=hurry)
+            self._tell()
 
     def hurry(self) -> None:
         """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""

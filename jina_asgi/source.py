@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Self
 
 from pydantic import BaseModel
@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import UnknownEndpoint
+from jina_asgi.household import Household
+from jina_asgi.protocols.http import within
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
 
@@ -24,6 +26,8 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
+        #: Where it lives, which the applications that serve it share.
+        self.household = Household()
 
     @property
     @abstractmethod
@@ -39,9 +43,11 @@ class Source(ABC):
         """
         return self.runner.endpoints
 
-    def lifespan(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
         """Loads on entering, closes on leaving."""
-        return self.runner.lifespan()
+        async with self.household.lifespan(), self.runner.lifespan():
+            yield
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.lifespan())
@@ -54,6 +60,9 @@ class Source(ABC):
         self, on: str, docs: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
     ) -> Any:
         """Answer one call: docs in, docs out, in order.
+
+        Where an application serves this, it waits for loading to end as the endpoints do, and may be called on any
+        event loop; elsewhere it is called within `async with`.
 
         Args:
             on: the endpoint.
@@ -80,25 +89,39 @@ class Source(ABC):
             on, docs, parameters, context: as for `call`.
             target_executor: of a Flow, a pattern for the names of the nodes that answer; a Deployment has but one.
         """
-        call = _call(self.runner, on, docs, parameters, context, target_executor)
-        ticket = self.runner.admit(on)
+        runner = await self._loaded(context) if self.household.has_homes else self.runner
+        call = _call(runner, on, docs, parameters, context, target_executor)
+        ticket = runner.admit(on)
         try:
-            return await self.runner.call(call)
+            return await runner.call(call)
         finally:
             ticket.close()
 
     async def stream(
         self, on: str, doc: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
     ) -> AsyncGenerator[Any, None]:
-        """Answer one call to a streaming endpoint, document by document. Close it to stop the work."""
-        call = _call(self.runner, on, doc, parameters, context)
-        ticket = self.runner.admit(on)
+        """Answer one call to a streaming endpoint, document by document. Close it to stop the work; it waits as `call`."""
+        runner = await self._loaded(context) if self.household.has_homes else self.runner
+        call = _call(runner, on, doc, parameters, context)
+        ticket = runner.admit(on)
         try:
-            async with aclosing(self.runner.stream(call)) as steps:
+            async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     yield docs.typed[0]
         finally:
             ticket.close()
+
+    async def _loaded(self, context: Context | None) -> Runner:
+        """The Runner as this loop may call it, once it has loaded.
+
+        Raises:
+            NotReady, DeadlineExceeded.
+        """
+        home = self.household.home()
+        if home is None:  # loaded by `async with`, and served by an application that has not been asked
+            return self.runner
+        until = None if context is None else context.deadline
+        return await (home.runner() if until is None else within(until, home.runner()))
 
 
 def _call(

@@ -13,7 +13,7 @@ import pytest
 
 PAGES = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
 #: Pages whose blocks, one after another, are a program.
-PROGRAMS = ["executor.md"]
+PROGRAMS = ["executor.md", "hosts.md"]
 
 
 def blocks(page: Path) -> list[str]:

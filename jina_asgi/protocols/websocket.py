@@ -67,7 +67,7 @@ class WebSocketApp:
         try:
             await self._admit(path, scope, is_served=is_jinas or path == PATH)
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            await _deny(error, scope, send, expose=self._options.expose_errors)
+            await deny(error, scope, send, expose=self._options.expose_errors)
             return
         if binary is not None and path == _READINESS:
             await binary.tell_readiness(receive, send, self._live, self._options)
@@ -105,7 +105,8 @@ def _binary() -> Any:
     return websocket_binary
 
 
-async def _deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:
+async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:
+    """Refuse a handshake for what went wrong."""
     status, body, headers = problem(error, expose=expose)
     try:
         if _DENIAL in (scope.get("extensions") or {}):
@@ -115,11 +116,12 @@ async def _deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> 
             await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
             await send({"type": f"{_DENIAL}.body", "body": raw})
         else:
-            await send({"type": "websocket.close", "code": 4000 + status, "reason": _short(str(body["detail"]))})
+            code, reason = close_code(status, body)
+            await send({"type": "websocket.close", "code": code, "reason": reason})
     except OSError:
         logger.debug("a client left before its handshake was refused")
 
 
-def _short(reason: str) -> str:
-    """As much of a reason as a close frame holds: 123 bytes."""
-    return reason.encode()[:123].decode("utf-8", "ignore")
+def close_code(status: int, body: Mapping[str, Any]) -> tuple[int, str]:
+    """The code and the reason, as much as a close frame holds (123 bytes), that tell of an error."""
+    return 4000 + status, str(body["detail"]).encode()[:123].decode("utf-8", "ignore")
