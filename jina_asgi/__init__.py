@@ -27,8 +27,10 @@ from jina_asgi.flow import Flow
 from jina_asgi.monitoring import monitor
 from jina_asgi.plugin import GRPCSidecar, JinaASGI, mount
 from jina_asgi.settings import Limits
+from jina_asgi.subscripts import mend_now_or_on_import as _mend_doc_lists
 from jina_asgi.types import Context
 
+_mend_doc_lists()
 Executor.yaml = _Yaml()  # it knows what is above an Executor, and so cannot be imported by it
 
 __all__ = [

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
-from jina_asgi import tensors, traits
+from jina_asgi import subscripts, tensors, traits
 from jina_asgi.errors import DefinitionError
 from jina_asgi.json_schemas import object_schema
 from jina_asgi.types import Field, FieldKind, ParametersSchema, Schema
@@ -34,6 +34,8 @@ with warnings.catch_warnings():
     from docarray.typing.abstract_type import AbstractType
     from docarray.typing.bytes.base_bytes import BaseBytes
     from docarray.typing.tensor.abstract_tensor import AbstractTensor
+
+subscripts.mend_now_or_on_import()
 
 __all__ = ["AnyDoc", "BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "is_document", "schema_of"]
 

@@ -108,7 +108,7 @@ def test_every_error_is_public_and_has_a_status_and_a_code() -> None:
 
 
 LOOK = """
-import json, logging, signal, sys, time, warnings
+import asyncio, concurrent.futures, json, logging, signal, sys, time, warnings
 import docarray, starlette.applications, multiprocessing
 def state():
     return [
