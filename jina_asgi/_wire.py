@@ -68,12 +68,13 @@ class FrameKind(enum.IntEnum):
 
     SHARES = 14  #: its sender can read docs that lie in shared memory
     RELEASE = 15  #: its sender needs some of these no more
+    ENDED = 16  #: there is memory no more of which its sender had said where docs lie
 
 
 # Comparing plain ints is several times faster than looking a member up in the enumeration.
 HELLO, CALL, STREAM, CANCEL, CREDIT = (int(member) for member in list(FrameKind)[:5])
 RESULT, ITEM, END, ERROR, GOODBYE = (int(member) for member in list(FrameKind)[5:10])
-PING, PONG, NEWS, SHARES, RELEASE = (int(member) for member in list(FrameKind)[10:])
+PING, PONG, NEWS, SHARES, RELEASE, ENDED = (int(member) for member in list(FrameKind)[10:])
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
@@ -237,7 +238,7 @@ class FrameReader:
 
     def _check(self, header: tuple[int, ...]) -> None:
         length, _, kind, flags, head, count = header
-        if not HELLO <= kind <= RELEASE:
+        if not HELLO <= kind <= ENDED:
             raise self._fail(f"no frame is of kind {kind}")
         if flags not in (0, SHARED):
             raise self._fail(f"no frame has the flags {flags:#x}")

@@ -19,7 +19,7 @@ from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Sch
 
 #: The first words of a connection, and the versions of the protocol that this library speaks.
 MAGIC = "jina_asgi frames"
-VERSIONS = (1, 1)
+VERSIONS = (2, 2)
 #: What an error may carry across: longer messages are cut (characters), larger facts left out (bytes).
 MESSAGE_LIMIT = 1 << 14
 FACTS_LIMIT = 1 << 17
@@ -133,11 +133,28 @@ class ReleaseHead(Head, frozen=True):
     docs: list[tuple[Count, Count]]
 
 
+class EndedHead(Head, frozen=True):
+    """Arenas that there are no more; the other side has given back all docs in them."""
+
+    arenas: list[Count]
+
+
 _encoder = msgspec.msgpack.Encoder()
 _lenient_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
     head: msgspec.msgpack.Decoder(head)
-    for head in (Hello, CallHead, ResultHead, ErrorHead, CreditHead, GoodbyeHead, NewsHead, PongHead, ReleaseHead)
+    for head in (
+        Hello,
+        CallHead,
+        ResultHead,
+        ErrorHead,
+        CreditHead,
+        GoodbyeHead,
+        NewsHead,
+        PongHead,
+        ReleaseHead,
+        EndedHead,
+    )
 }
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 

@@ -39,7 +39,7 @@ STRAYS_LIMIT = 16
 WINDOW_ITEMS = 16
 WINDOW_BYTES = 256 << 10
 #: What either side may say of shared memory at any time after the hello.
-_OF_MEMORY = (_wire.SHARES, _wire.RELEASE)
+_OF_MEMORY = (_wire.SHARES, _wire.RELEASE, _wire.ENDED)
 
 HolderT = TypeVar("HolderT")
 

@@ -1,15 +1,14 @@
-"""Memory that processes share: a large doc is written there once, and read where it lies.
+"""Docs in memory that processes share: a large doc is written there once, and read where it lies.
 
 Who keeps replicas makes an arena for each process that it speaks with, and one to write to itself where it has docs
-of its own. They are memfds: no file has their name, and the system frees them with the last process that has them.
-Readers map them privately, so that arrays may be written to and nobody else sees it; a block is free again once the
-last array in it is gone.
+of its own. A block is free again once the last array in it is gone. An arena is closed when its connection has ended
+and the last doc in it is gone, and its readers are told: a full collection of garbage, which a process that serves
+hardly ever makes, is not waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import mmap
 import os
@@ -22,108 +21,39 @@ from functools import partial
 
 import numpy as np
 
-from jina_asgi._arena import PAGE, Blocks
+from jina_asgi._arena import PAGE
 from jina_asgi._wire import Buffer, Reference
 from jina_asgi._wire_heads import ArenaHead
 from jina_asgi.errors import ProtocolError
+from jina_asgi.processes.memory import Arena, Borrowed, Lent, Mapping
 from jina_asgi.tensors import LARGE
 from jina_asgi.types import Parts
 
 logger = logging.getLogger("jina_asgi")
 
-#: Of address space; memory is taken as it is written to, and then used again.
-ARENA_SIZE = 128 << 20
 #: The mappings that a reader keeps though it reads nothing in them.
 _UNREAD = 32
-_ALIGNED = 64
 
-_numbers = itertools.count(1)
 Key = tuple[int, int]
 
 
-class Arena:
-    """Memory made by this process for another, open for as long as somebody has this object."""
-
-    def __init__(self, size: int = ARENA_SIZE) -> None:
-        self.number, self.size = next(_numbers), size
-        self.descriptor = os.memfd_create("jina_asgi", os.MFD_CLOEXEC)
-        os.ftruncate(self.descriptor, size)
-        weakref.finalize(self, os.close, self.descriptor)
-
-    def head(self) -> ArenaHead:
-        """What another process must know to find it."""
-        return ArenaHead(self.number, os.getpid(), self.descriptor, self.size)
-
-
-class Lent:
-    """An arena that this process writes to."""
-
-    def __init__(self, arena: ArenaHead, descriptor: int) -> None:
-        self._arena, self._memory = arena, mmap.mmap(descriptor, arena.size)
-        self._blocks = Blocks(arena.size)
-
-    def lend(self, doc: Buffer | Parts) -> Reference | None:
-        """Where a doc lies now; None where there is no room."""
-        buffers, before = (doc.buffers, doc.aligned) if isinstance(doc, Parts) else ([doc], 0)
-        shift = -before % _ALIGNED
-        block = self._blocks.take(shift + len(doc))
-        if block is None:
-            return None
-        at = block + shift
-        for buffer in buffers:
-            self._memory[at : at + len(buffer)] = buffer
-            at += len(buffer)
-        return Reference(self._arena.arena, self._arena.descriptor, block + shift, len(doc))
-
-    def returned(self, offset: int) -> bool:
-        """Free what was lent; False where nothing was."""
-        return self._blocks.give_back(offset - offset % PAGE)
-
-
-class Borrowed(np.ndarray):
-    """The bytes of a doc in another's arena; whoever looks at them keeps this.
-
-    Its buffer is no array: numpy would have arrays made of this one keep that one instead.
-    """
-
-    reference: Reference
-    #: What keeps the arena open for others.
-    keeps: object
-
-
-class Mapping:
-    """An arena as a reader has it: `memory` is private, and None where the system gives no room for it.
-
-    `held` counts the docs in it that somebody looks at.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor, self.size, self.held = descriptor, os.fstat(descriptor).st_size, 0
-        self.memory: mmap.mmap | None = None
-        with suppress(OSError):
-            self.memory = mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-
-    def read(self, reference: Reference) -> bytes:
-        """A copy of a doc as its owner wrote it."""
-        return os.pread(self._descriptor, reference.length, reference.offset)
-
-    def close(self) -> None:
-        if self.memory is not None:
-            self.memory.close()
-        os.close(self._descriptor)
+def _unsaid(_: object) -> None:
+    """There is no other side to tell."""
 
 
 class Sharing(ABC):
     """One connection's docs in shared memory: those lent to the other side, and those borrowed from it.
 
-    What is borrowed from one connection and sent on by another stays where it is. `start` must be called first.
+    What is borrowed from one connection and sent on by another stays where it is. `start` must be called first. After
+    `lost` nothing is lent or found any more, and views that are still out stay as they are.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._release: Callable[[list[Key]], None] = lambda keys: None
+        self._release: Callable[[list[Key]], None] = _unsaid
+        self._end: Callable[[list[int]], None] = _unsaid
         self._lent: Lent | None = None
-        self._is_read = False
+        self._is_read = self._is_lost = False
         #: What the other side was told of: how often, and what it keeps here, if it was borrowed.
         self._given: dict[Key, tuple[int, object]] = {}
         self._mappings: dict[int, Mapping] = {}
@@ -131,9 +61,9 @@ class Sharing(ABC):
         self._gone: deque[tuple[Key, object]] = deque()
         self._is_telling = False
 
-    def start(self, release: Callable[[list[Key]], None]) -> None:
-        """`release` tells the other side what is needed no more."""
-        self._release = release
+    def start(self, release: Callable[[list[Key]], None], end: Callable[[list[int]], None]) -> None:
+        """`release` tells the other side what is needed no more, `end` which arenas there are no more."""
+        self._release, self._end = release, end
 
     @abstractmethod
     def offer(self) -> ArenaHead | None:
@@ -168,7 +98,7 @@ class Sharing(ABC):
             self._dropped(key, None)
             return found
         doc = Borrowed(reference.length, np.uint8, mapping.memory, reference.offset)
-        doc.reference, doc.keeps = reference, self._kept()
+        doc.reference, doc.owner = reference, self._owner()
         mapping.held += 1
         self._held[key] = weakref.ref(doc, partial(self._dropped, key)), reference
         return doc.data
@@ -192,12 +122,31 @@ class Sharing(ABC):
         """Keep what is still read as it is, whatever becomes of the memory: the connection ends."""
         for held, _ in list(self._held.values()):
             if (doc := held()) is not None:
-                doc[::PAGE] = doc[::PAGE]  # writing makes a page ours
+                doc[::PAGE] = doc[::PAGE].copy()  # writing makes a page ours; numpy would not write a view to itself
+
+    def ended(self, arenas: Sequence[int]) -> None:
+        """There are no such arenas any more, nor docs in them that this side has not given back."""
+        for number in arenas:
+            if (mapping := self._mappings.get(number)) is not None and not mapping.held:
+                del self._mappings[number]
+                mapping.close()
+
+    def tell_end(self, arena: int) -> None:
+        """Tell the other side, from any thread, that there is an arena no more whose docs it has given back."""
+        with suppress(RuntimeError):  # the loop is closed, and the connection with it
+            self._loop.call_soon_threadsafe(self._end, [arena])
 
     def lost(self) -> None:
         """The connection is gone: nothing that was lent is read any more."""
+        self._is_lost = True
+        self._release = self._end = _unsaid
         self._given.clear()
         self._lent = None
+        self._let_go()
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Close what is open, once the connection is gone: called then, and when the last doc of a mapping is gone."""
 
     def _sent(self, doc: Buffer | Parts) -> Buffer | Reference:
         lies = self._lies(doc) if self._is_read and len(doc) >= LARGE else None
@@ -228,8 +177,8 @@ class Sharing(ABC):
         """The arena that docs for the other side are written to."""
         return self._lent
 
-    def _kept(self) -> object:
-        """What a borrowed doc keeps alive."""
+    def _owner(self) -> object:
+        """What a borrowed doc keeps, so that its arena stays open for others."""
         return None
 
     def _map(self, reference: Reference) -> Mapping:
@@ -261,35 +210,71 @@ class Sharing(ABC):
     def _forget(self, key: Key) -> None:
         """What was written to a doc here is gone; its place is as its owner wrote it."""
         reference = self._held.pop(key)[1]
-        mapping = self._mappings[reference.arena]
+        mapping = self._mappings.get(reference.arena)
+        if mapping is None:  # closed with the connection
+            return
         mapping.held -= 1
         assert mapping.memory is not None
         begin = reference.offset - reference.offset % PAGE
         mapping.memory.madvise(mmap.MADV_DONTNEED, begin, reference.offset + reference.length - begin)
+        if self._is_lost and not mapping.held:
+            self._let_go()
 
 
 class KeeperSharing(Sharing):
-    """As whoever keeps replicas has it: the arenas are its own, and docs of others are only passed on."""
+    """As whoever keeps replicas has it: the arenas are its own, and docs of others are only passed on.
 
-    def __init__(self) -> None:
+    With `lasting` the other side may read what it was given when the connection is gone, until `gone` is called.
+    """
+
+    def __init__(self, *, lasting: bool = False) -> None:
         super().__init__()
-        self._arena = Arena()
+        self._is_lasting = lasting
+        self._arena: Arena | None = None
         self._own: Arena | None = None
+        #: Who was told of docs in the arena, to be told of its end.
+        self._readers: weakref.WeakSet[Sharing] = weakref.WeakSet()
 
     def offer(self) -> ArenaHead | None:
+        self._arena = self._arena or Arena()
         return self._arena.head()
 
     def accept(self, arena: ArenaHead) -> bool:
         return False  # nobody offers us one
 
+    def lost(self) -> None:
+        self._is_lost = True
+        self._release = self._end = _unsaid
+        if not self._is_lasting:
+            self.gone()
+
+    def gone(self) -> None:
+        """The process on the other side reads nothing any more."""
+        super().lost()
+
+    def _let_go(self) -> None:
+        """What others read of the arena was given to them by this process, which holds it as long as they do."""
+        if self._own is not None:
+            self._own.close()
+        if self._arena is None or any(mapping.held for mapping in self._mappings.values()):
+            return
+        self.ended(list(self._mappings))
+        self._arena.close()
+        for reader in list(self._readers):
+            reader.tell_end(self._arena.number)
+        self._readers.clear()
+
     def _opened(self, reference: Reference) -> int:
-        if reference.arena != self._arena.number:
-            raise ProtocolError(f"expected docs in the arena {self._arena.number}, not in {reference.arena}")
+        if self._arena is None or reference.arena != self._arena.number:
+            offered = "which there is none of" if self._arena is None else str(self._arena.number)
+            raise ProtocolError(f"expected docs in the arena of this connection, {offered}, not in {reference.arena}")
         return os.dup(self._arena.descriptor)
 
     def _lies(self, doc: Buffer | Parts) -> Reference | None:
         borrowed = doc.obj if isinstance(doc, memoryview) else None
         if isinstance(borrowed, Borrowed) and borrowed.reference.length == len(doc):
+            if isinstance(borrowed.owner, KeeperSharing):
+                borrowed.owner._readers.add(self)
             return borrowed.reference
         return None
 
@@ -299,8 +284,8 @@ class KeeperSharing(Sharing):
             self._lent = Lent(self._own.head(), self._own.descriptor)
         return self._lent
 
-    def _kept(self) -> object:
-        return self._arena
+    def _owner(self) -> object:
+        return self
 
 
 class PeerSharing(Sharing):
@@ -326,6 +311,13 @@ class PeerSharing(Sharing):
             return False
         self._is_read = True  # it is the keeper's own
         return True
+
+    def _let_go(self) -> None:
+        self.detach()
+        self._held.clear()
+        for mapping in self._mappings.values():
+            mapping.close()
+        self._mappings.clear()
 
     def _opened(self, reference: Reference) -> int:
         try:

@@ -46,13 +46,14 @@ class ReplicaProcess:
     ) -> None:
         self.name, self._spec, self._env, self._timeout = name, spec, env, startup_timeout
         self._marks = Marks.made()
+        self._shared: KeeperSharing | None = None
         self.client = FrameClient(
             self._connect,
             endpoints=endpoints,
             hello_timeout=startup_timeout,
             grace=0.0,
             begun=self._marks.begun,
-            sharing=KeeperSharing,
+            sharing=self._sharing,
         )
         self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,6 +123,8 @@ class ReplicaProcess:
             _kill_group(self._process.pid)
             await self._exited.wait()
         await self.client.lost()
+        if self._shared is not None:
+            self._shared.gone()
         self._marks.close()
         self._ours.close()  # nobody has taken these where loading was cancelled
         if self._process is not None and self._process.stdin is not None:
@@ -140,6 +143,11 @@ class ReplicaProcess:
         with suppress(OSError, AttributeError), open(f"/proc/{self.pid}/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
+
+    def _sharing(self) -> KeeperSharing:
+        """What it was given stays until its process has ended: an Executor may read what it kept as it is closed."""
+        self._shared = KeeperSharing(lasting=True)
+        return self._shared
 
     def _spawn(self) -> BinaryIO:
         """Start the process; where its output is read."""

@@ -72,6 +72,8 @@ class Reception(asyncio.Protocol):
 
     async def hand_over(self, generation: Generation, *, until: Generation | None = None) -> None:
         """Serve a Deployment on this connection until it ends; or until another works, which it is then to be asked for."""
+        if self.gone.is_set():  # what is connected too late would never learn of its end
+            return
         server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
         generation.connections.add(server)
         turning = None if until is None else asyncio.create_task(_turn(server, until, generation.settings.grace))

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from jina_asgi import _wire
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, write_frame
-from jina_asgi._wire_heads import ArenaHead, CallHead, ReleaseHead, ResultHead, read, write, write_error
+from jina_asgi._wire_heads import ArenaHead, CallHead, EndedHead, ReleaseHead, ResultHead, read, write, write_error
 from jina_asgi._wire_state import Credit
 from jina_asgi.codecs import codec, pack, unpack
 from jina_asgi.errors import ExecutorError, InvalidDocs, InvalidRequest, JinaASGIError, ProtocolError, UnknownEndpoint
@@ -30,13 +30,14 @@ WRITE_HIGH = 256 << 10
 class Sharing(Protocol):
     """Memory that both ends of a connection have, for docs too large to be sent: `processes.arenas` has it."""
 
-    def start(self, release: Callable[[list[tuple[int, int]]], None], /) -> None: ...
+    def start(self, release: Callable[[list[tuple[int, int]]], None], end: Callable[[list[int]], None], /) -> None: ...
     def offer(self) -> ArenaHead | None: ...
     def accept(self, arena: ArenaHead, /) -> bool: ...
     def readable(self) -> None: ...
     def out(self, docs: Sequence[Buffer | Parts], /) -> Sequence[Buffer | Reference]: ...
     def find(self, reference: Reference, /) -> memoryview: ...
     def returned(self, docs: Sequence[tuple[int, int]], /) -> None: ...
+    def ended(self, arenas: Sequence[int], /) -> None: ...
     def detach(self) -> None: ...
     def lost(self) -> None: ...
 
@@ -55,7 +56,7 @@ class Connection(asyncio.Protocol, ABC):
         self.sharing = sharing
         if sharing is not None:
             self.reader.find = sharing.find
-            sharing.start(self._release)
+            sharing.start(self._release, self._tell_ended)
         #: The largest frame that the other side takes.
         self.send_limit = limit
         self.is_lost = False
@@ -186,6 +187,8 @@ class Connection(asyncio.Protocol, ABC):
             raise ProtocolError("no memory is shared on this connection")
         if frame.kind == _wire.SHARES:
             self.sharing.readable()
+        elif frame.kind == _wire.ENDED:
+            self.sharing.ended(read(frame, EndedHead).arenas)
         else:
             self.sharing.returned(read(frame, ReleaseHead).docs)
 
@@ -196,6 +199,9 @@ class Connection(asyncio.Protocol, ABC):
 
     def _release(self, docs: list[tuple[int, int]]) -> None:
         self.send(_wire.RELEASE, 0, write(ReleaseHead(docs)))
+
+    def _tell_ended(self, arenas: list[int]) -> None:
+        self.send(_wire.ENDED, 0, write(EndedHead(arenas)))
 
     def _flush(self) -> None:
         out, self._out, self._out_size = self._out, [], 0

@@ -126,7 +126,7 @@ class Link(Connection):
                 waiter.set_result(None)
         elif frame.kind == _wire.GOODBYE:
             self.goodbye.set()
-        elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
+        elif frame.kind >= _wire.SHARES:
             self.memory_received(frame)
         elif frame.kind == _wire.HELLO and self.state.hello is not None:
             self.send_limit = self.state.hello.limit

@@ -156,7 +156,7 @@ class FrameServer(Connection):
             self._start(frame)
         elif frame.kind == _wire.HELLO:
             self._greet()
-        elif frame.kind == _wire.SHARES or frame.kind == _wire.RELEASE:
+        elif frame.kind >= _wire.SHARES:
             self.memory_received(frame)
         elif frame.kind == _wire.PING:
             self.send(_wire.PONG, 0, b"" if self._figures is None else write(PongHead(dict(self._figures()))))

@@ -123,6 +123,8 @@ class Batching:
         except BaseException as error:
             self._leave(request, told_so=not isinstance(error, asyncio.CancelledError))
             raise
+        finally:
+            request.riders = []  # each of which has the request: collecting garbage would find them, and seldom runs
 
     def _boarded(
         self,
@@ -307,7 +309,7 @@ class Batching:
         """Nobody waits for a request any more: what of it has not begun never will."""
         with self.lock:
             alone = [rider for rider in request.riders if rider.leave(request)]
-            waited = sum(self._kernel.cancel(rider) for rider in alone)
+            waited = sum(self._cancelled(rider) for rider in alone)
         for rider in alone:
             self._over(rider)
         if not told_so:
@@ -319,6 +321,13 @@ class Batching:
             for batch, task in self._tasks.items():
                 if not awaited(batch):
                     task.cancel()
+
+    def _cancelled(self, rider: Rider) -> bool:
+        """Whether a value that nobody waits for had not begun; its place in the queue may stay a while, not the value."""
+        if not self._kernel.cancel(rider):
+            return False
+        rider.value = rider.own = None
+        return True
 
     def _tell_expired(self, items: Sequence[Item]) -> None:
         for item in items:

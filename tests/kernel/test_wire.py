@@ -112,7 +112,7 @@ def test_a_frame_that_is_cut_off_is_kept_and_gives_nothing() -> None:
         ((0xFFFFFFFF, 1, _wire.CALL, 0, 0, 0), "4294967295 bytes is over the limit"),
         ((FRAME_LIMIT + 1, 1, _wire.CALL, 0, 0, 1), "over the limit"),
         ((0, 1, 0, 0, 0, 0), "kind 0"),
-        ((0, 1, 16, 0, 0, 0), "kind 16"),
+        ((0, 1, 17, 0, 0, 0), "kind 17"),
         ((0, 1, _wire.CALL, 2, 0, 0), "flags 0x2"),
         ((8, 1, _wire.CALL, 0, 9, 0), "cannot hold"),
         ((8, 1, _wire.CALL, 0, 7, 0), "cannot hold"),

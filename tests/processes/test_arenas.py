@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from jina_asgi import Deployment, ExecutorError, ReplicaPool
 from jina_asgi._arena import PAGE
 from jina_asgi._wire import Reference
 from jina_asgi.errors import ProtocolError
-from jina_asgi.processes.arenas import ARENA_SIZE, Arena, KeeperSharing, Lent, PeerSharing
+from jina_asgi.processes.arenas import KeeperSharing, PeerSharing
+from jina_asgi.processes.memory import ARENA_SIZE, Arena, Lent
 from jina_asgi.types import Parts
 from tests.processes.replica_watch import resident
 from tests.processes.rig import shared_memory
@@ -155,8 +157,8 @@ class Ends:
     def __init__(self) -> None:
         self.keeper, self.peer = KeeperSharing(), PeerSharing()
         self.released: list[tuple[int, int]] = []
-        self.keeper.start(self.released.extend)
-        self.peer.start(lambda keys: None)
+        self.keeper.start(self.released.extend, lambda arenas: None)
+        self.peer.start(lambda keys: None, lambda arenas: None)
         head = self.keeper.offer()
         assert head is not None
         assert self.peer.accept(head)
@@ -197,6 +199,56 @@ async def test_a_doc_is_given_back_once_when_its_last_reader_is_gone() -> None:
     ends.peer.returned(ends.released)
     [next_one] = ends.peer.out([b"y" * (1 << 17)])
     assert lent == next_one
+
+
+def is_open(descriptor: int) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").exists()
+
+
+async def test_an_arena_is_closed_once_its_connection_and_the_last_doc_in_it_are_gone_and_its_readers_are_told() -> (
+    None
+):
+    ends, reader = Ends(), KeeperSharing()
+    told: list[int] = []
+    reader.start(lambda keys: None, told.extend)
+    reader.readable()
+    [lent] = ends.peer.out([b"x" * (1 << 17)])
+    assert isinstance(lent, Reference)
+    [passed_on] = reader.out([ends.keeper.find(lent)])
+    assert lent == passed_on
+    ends.keeper.lost()
+    await asyncio.sleep(0)
+    assert (True, []) == (is_open(lent.descriptor), told)
+    reader.returned([(lent.arena, lent.offset)])
+    await asyncio.sleep(0)  # what is given back leaves in the next turn of the loop, and so does the news of the end
+    await asyncio.sleep(0)
+    assert (False, [lent.arena]) == (is_open(lent.descriptor), told)
+
+
+async def test_a_reader_closes_what_it_is_told_there_is_no_more() -> None:
+    ends = Ends()
+    own = Lent(Arena().head(), ends.keeper.offer().descriptor)  # type: ignore[union-attr]  # it offers one
+    lent = own.lend(b"x" * (1 << 17))
+    assert lent is not None
+    before = len(os.listdir("/proc/self/fd"))
+    found = ends.peer.find(lent)
+    assert b"xxx" == bytes(found[:3])
+    del found
+    await asyncio.sleep(0)
+    ends.peer.ended([lent.arena])
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+async def test_views_that_are_out_when_a_connection_is_lost_stay_as_they_are() -> None:
+    ends = Ends()
+    descriptor = ends.keeper.offer().descriptor  # type: ignore[union-attr]  # it offers one
+    own = Lent(Arena().head(), descriptor)
+    lent = own.lend(b"x" * (1 << 17))
+    assert lent is not None
+    found = ends.peer.find(lent)
+    ends.peer.lost()
+    os.pwrite(descriptor, b"y" * (1 << 17), lent.offset)
+    assert b"x" * (1 << 17) == bytes(found)
 
 
 async def test_a_doc_that_is_read_twice_at_once_is_two() -> None:

@@ -155,10 +155,10 @@ async def test_an_item_without_credit_ends_the_connection() -> None:
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        ((_wire.HELLO, 0, hello(low=2, high=3, version=3)), "chose version 3"),
+        ((_wire.HELLO, 0, hello(low=2, high=4, version=4)), "chose version 4"),
         ((_wire.HELLO, 0, hello(magic="other")), "in the hello"),
         ((_wire.RESULT, 1, b""), "expected a hello"),
-        ((_wire.HELLO, 0, write(Hello("jina_asgi frames", 1, 1, version=1, endpoints=[{}]))), "no endpoint"),
+        ((_wire.HELLO, 0, write(Hello("jina_asgi frames", 2, 2, version=2, endpoints=[{}]))), "no endpoint"),
         ((_wire.ERROR, 0, write_error(ProtocolError("no version in common"))), "no version in common"),
     ],
 )
@@ -227,7 +227,7 @@ async def test_a_server_cuts_off_who_says_no_hello() -> None:
 @pytest.mark.parametrize(
     ("frame", "complaint"),
     [
-        ((_wire.HELLO, 0, hello(low=7, high=9)), "1 to 1 here, 7 to 9 there"),
+        ((_wire.HELLO, 0, hello(low=7, high=9)), "2 to 2 here, 7 to 9 there"),
         ((_wire.HELLO, 0, hello(limit=10)), "limit"),
         ((_wire.CALL, 1, HEAD), "expected a hello"),
         ((_wire.HELLO, 0, bytes(1 << 20)), "over the limit"),
