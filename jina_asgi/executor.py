@@ -10,78 +10,21 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
+from typing import Any, ClassVar, Protocol, Self
 
+from jina_asgi._shown import shown
+from jina_asgi.decorator import recorded, requests
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
+from jina_asgi.hooks import is_async, is_generator, settled
 from jina_asgi.monitoring import timed
 from jina_asgi.turns import Turn
 
 __all__ = ["Executor", "requests"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-_RECORD = "__jina_asgi_requests__"
-
-
-@overload
-def requests(function: F, /) -> F: ...
-@overload
-def requests(
-    *,
-    on: str | Sequence[str] | None = None,
-    idempotent: bool = False,
-    request_schema: Any = None,
-    response_schema: Any = None,
-) -> Callable[[F], F]: ...
-def requests(
-    function: F | None = None,
-    /,
-    *,
-    on: str | Sequence[str] | None = None,
-    idempotent: bool = False,
-    request_schema: Any = None,
-    response_schema: Any = None,
-) -> F | Callable[[F], F]:
-    """Mark a method of an Executor as answering endpoints.
-
-    Bare, or without `on`, the method answers '/default': what is sent there, to `/post`, and (other than over
-    HTTP) to endpoints that nothing else answers. The method itself is returned unchanged.
-
-    Args:
-        on: one endpoint or several, such as '/encode'.
-        idempotent: the work may be run again when a replica died or a batch failed.
-        request_schema, response_schema: the documents, in place of the annotations (as in Jina).
-    """
-    if function is not None and not (callable(function) or isinstance(function, classmethod)):
-        raise DefinitionError(f"@requests({function!r}): expected @requests(on={function!r}), or @requests alone")
-    if on is not None and (not isinstance(on, str | Sequence) or len(on) == 0):
-        raise DefinitionError(f"@requests(on={on!r}): expected an endpoint such as '/encode', or a list of them")
-    names = ("/default",) if on is None else (on,) if isinstance(on, str) else tuple(on)
-
-    def record(method: F) -> F:
-        if not (inspect.isfunction(method) or isinstance(method, staticmethod | classmethod)):
-            raise DefinitionError(f"@requests stands on {method!r}: expected a method written with def")
-        marked = getattr(method, "__func__", method)  # a static method is refused with its class, by name
-        if hasattr(marked, _RECORD):
-            raise DefinitionError(f"@requests stands twice on {method.__qualname__}; expected one: on=['/one', '/two']")
-        setattr(marked, _RECORD, _Record(names, idempotent, request_schema, response_schema))
-        return method
-
-    return record if function is None else record(function)
-
-
-class _Record:
-    """What `@requests` was told."""
-
-    __slots__ = ("idempotent", "names", "request_schema", "response_schema")
-
-    def __init__(self, names: tuple[str, ...], idempotent: bool, request_schema: Any, response_schema: Any) -> None:
-        self.names, self.idempotent = names, idempotent
-        self.request_schema, self.response_schema = request_schema, response_schema
 
 
 class ExecutorYaml(Protocol):
@@ -118,6 +61,7 @@ class Executor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _check_life(cls)
         cls.methods = _methods(cls, _names_around(cls.__module__))
 
     def __new__(cls, *_: Any, **given: Any) -> Self:
@@ -237,21 +181,34 @@ class Executor:
         """Time what runs inside: `with self.monitor("tokenizing_seconds"): ...`; the figures are at `/-/status`."""
         return timed(self, name, documentation)
 
-    def warmup(self) -> None:
-        """Called once after `__init__`, before the Executor is ready: override to run a first, slow call."""
+    def warmup(self) -> Awaitable[None] | None:
+        """Called once after `__init__`, before the Executor is ready: override to run a first, slow call.
 
-    def health(self) -> bool:
+        This, `health` and `close` may be async: then they run on the event loop, as asynchronous endpoints do.
+        """
+        return None
+
+    def health(self) -> bool | Awaitable[bool]:
         """Whether this Executor can still answer; override to look at a device or a connection."""
         return True
 
-    def close(self) -> None:
+    def close(self) -> Awaitable[None] | None:
         """Called when serving ends: override to give back what `__init__` took."""
+        return None
 
     def __enter__(self) -> Self:
+        if is_async(self.close):
+            raise DefinitionError(f"{type(self).__name__}.close is async: expected `async with`, got `with`")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await settled(self.close())
 
 
 #: What `__init__` is given beside a user's own options.
@@ -280,7 +237,11 @@ def make(
     executor.describe(**facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
     with turn or Turn():
-        cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+        loading: Any = cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    if loading is not None:
+        if inspect.iscoroutine(loading):
+            loading.close()
+        raise DefinitionError(f"{cls.__name__}.__init__ returned {shown(loading)}; expected None")
     return executor
 
 
@@ -313,12 +274,24 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
     return methods
 
 
+def _check_life(cls: type[Executor]) -> None:
+    """Refuse what would be called and never run."""
+    if is_async(cls.__init__):
+        raise DefinitionError(
+            f"{cls.__name__}.__init__ is async, which Python does not await; expected `def __init__`, and"
+            " `async def warmup(self)` for what is to be awaited before the first call"
+        )
+    for name in ("__init__", "warmup", "health", "close"):
+        if is_generator(getattr(cls, name)) and recorded(getattr(cls, name)) is None:
+            raise DefinitionError(f"{cls.__name__}.{name} yields, so that nothing of it would run; expected no `yield`")
+
+
 def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str, Method]:
     found: dict[str, Method] = {}
     for owner in reversed(cls.__mro__):
         seen: dict[str, str] = {}
         for attribute, value in vars(owner).items():
-            record: _Record | None = getattr(getattr(value, "__func__", value), _RECORD, None)
+            record = recorded(value)
             if record is None or getattr(cls, attribute) is None:  # a subclass takes a method away by setting None
                 continue
             for name in record.names:

@@ -285,6 +285,9 @@ def test_an_error_in_a_stream_comes_after_its_documents(client: Any) -> None:
         next(docs)
 
 
+async def later(response: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -297,6 +300,9 @@ def test_an_error_in_a_stream_comes_after_its_documents(client: Any) -> None:
         (lambda c: c.post("/upper", AB, return_type=str), "return_type"),
         (lambda c: c.post("/upper", AB, prefetch=0), "prefetch=0"),
         (lambda c: c.check_input(["x"]), "expected documents"),
+        (lambda c: c.post("/upper", AB, on_done=later), "on_done is async"),
+        (lambda c: c.post("/upper", AB, on_error=later), "on_error is async"),
+        (lambda c: c.post("/upper", AB, on_always=later), "on_always is async"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused_and_says_what_does(client: Any, ask: Any, message: str) -> None:

@@ -60,6 +60,10 @@ def test_options_merge_as_in_jina(layers: list[Any], sizes: dict[str, int]) -> N
     assert {name: settings.preferred_batch_size for name, settings in found.items()} == sizes
 
 
+async def later(doc: Any) -> int:
+    return 1
+
+
 def test_what_is_not_overridden_stays() -> None:
     found = batching_of(Model, bind(Model, {}), {"/a": {"use_custom_metric": True, "preferred_batch_size": 2}})["/a"]
     assert (found.timeout, found.cost_function()) == (100, metric)
@@ -76,6 +80,10 @@ def test_what_is_not_overridden_stays() -> None:
         ({"/a": {"use_custom_metric": True, "cost": "text", "max_cost": 3}}, "give one"),
         ({"/a": {"cost": "len:__class__", "max_cost": 3}}, "expected a field"),
         ({"/one": {}}, "let it take `docs`"),
+        *(
+            ({"/a": {option: later, **more}}, f"{option} is async; expected a function that answers at once")
+            for option, more in {"cost": {"max_cost": 3}, "tenant": {}, "priority": {}, "custom_metric": {}}.items()
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_when_it_is_written(options: Any, says: str) -> None:

@@ -14,6 +14,7 @@ from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.responses import Response, ReturnType, raised
 from jina_asgi.endpoints import normalised
 from jina_asgi.excepts import BadClientCallback, BadClientInput
+from jina_asgi.hooks import is_async
 
 logger = logging.getLogger("jina_asgi")
 
@@ -72,6 +73,11 @@ class Handling:
     on_always: Callback | None
     continue_on_error: bool
     return_responses: bool
+
+    def __post_init__(self) -> None:
+        for name in ("on_done", "on_error", "on_always"):
+            if is_async(getattr(self, name)):
+                raise BadClientInput(f"{name} is async; expected a function that is called with each response")
 
     @property
     def collects(self) -> bool:

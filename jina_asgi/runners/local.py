@@ -22,6 +22,7 @@ from jina_asgi.executor import Executor, bind, make
 from jina_asgi.monitoring import figures
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
+from jina_asgi.runners.executor_life import begun, ended, trouble_of
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.turns import Turn
@@ -30,7 +31,6 @@ from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 logger = logging.getLogger("jina_asgi")
 
 _END: Any = object()
-_HEALTH = 1.0  # seconds
 
 
 class _Activity(msgspec.Struct, eq=False):
@@ -99,7 +99,7 @@ class LocalRunner:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
                 turn = Turn()
                 try:
-                    executor = await self._threads.run(lambda: self._load(turn), undo=lambda made: made.close())
+                    executor = await begun(lambda: self._load(turn), self._threads)
                 finally:
                     turn.over()  # also where nobody waits for it any more
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
@@ -128,7 +128,7 @@ class LocalRunner:
 
     def _load(self, turn: Turn) -> Executor:
         settings = self._settings
-        executor = self._executor = make(
+        self._executor = make(
             self._uses,
             settings.uses_with,
             metas=settings.uses_metas,
@@ -143,8 +143,7 @@ class LocalRunner:
             workspace=settings.workspace,
             turn=turn,
         )
-        executor.warmup()
-        return executor
+        return self._executor
 
     def slots(self, endpoint: str) -> tuple[int, int]:
         """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
@@ -156,22 +155,8 @@ class LocalRunner:
         return self._threads.stuck
 
     async def health(self) -> str:
-        """Why the Executor cannot answer, as its own `health` says; nothing where it can.
-
-        Asked in a thread of its own, a second long: what hangs there is no sign of health.
-        """
-        executor = self._executor
-        if executor is None or type(executor).health is Executor.health:
-            return ""
-        try:
-            async with asyncio.timeout(_HEALTH):
-                healthy = await asyncio.to_thread(executor.health)
-        except TimeoutError:
-            return f"{self.name}: its health() takes longer than {_HEALTH:g} s"
-        except Exception:
-            logger.exception("%s: its health() failed", self.name)
-            return f"{self.name}: its health() failed"
-        return "" if healthy else f"{self.name} says that it is not healthy"
+        """Why the Executor cannot answer, as its own `health` says; nothing where it can."""
+        return await trouble_of(self._executor, self.name)
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
@@ -291,7 +276,7 @@ class LocalRunner:
                 await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
             )
             self._idle = None
-        closing = asyncio.ensure_future(self._threads.finish(executor.close))
+        closing = asyncio.ensure_future(ended(executor, self._threads))
         hurried = hurried or cancelled is not None
         cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
         if closing.done():

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from jina_asgi.errors import DefinitionError
+from jina_asgi.hooks import as_async, is_generator
 from jina_asgi.settings.base import MIB, Settings
 from jina_asgi.settings.grpc import GrpcSettings
 
 Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
+
+
+def _auth(auth: Any) -> Any:
+    """The hook as an async function of the headers and the endpoint.
+
+    Raises:
+        ValueError: it is none, and cannot be made one.
+    """
+    if not callable(auth) or is_generator(auth):
+        raise ValueError("expected a function of the headers and the endpoint, `async def auth(headers, endpoint)`")
+    with suppress(ValueError):  # one that does not say what it takes
+        signature = inspect.signature(auth)
+        try:
+            signature.bind({}, "/")
+        except TypeError as error:
+            raise DefinitionError(
+                f"JinaASGI's option 'auth': expected `async def auth(headers, endpoint)`, got one of {signature}: {error}"
+            ) from error
+    return as_async(auth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +77,7 @@ class AppSettings(Settings):
     """The options of a JinaASGI.
 
     Attributes:
-        auth: `async (headers, endpoint) -> identity or None`; None is answered by 401, and an HTTPException of
+        auth: `async (headers, endpoint) -> identity or None` (one that is not async runs in a thread); None is answered by 401, and an HTTPException of
             Starlette's by what it says. It covers every route but `/`, `/-/live` and `/-/ready`, before the body is
             read, and its answer is the Executor's `context.identity`. For `POST /post` and over gRPC it is asked about
             "/post", then about the endpoint that the body names.
@@ -70,7 +92,9 @@ class AppSettings(Settings):
 
     owner = "JinaASGI"
 
-    auth: Auth | None = Field(None, repr=False)
+    auth: Annotated[Auth | None, BeforeValidator(lambda auth: None if auth is None else _auth(auth))] = Field(
+        None, repr=False
+    )
     limits: Annotated[Limits, BeforeValidator(lambda value: Limits() if value is None else value)] = Limits()
     cors: bool | list[str] = False
     startup_wait: float = Field(10.0, ge=0)

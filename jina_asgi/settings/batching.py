@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from jina_asgi.errors import DefinitionError
+from jina_asgi.hooks import is_async
 from jina_asgi.settings.base import Settings
 from jina_asgi.settings.paths import field_of, part_of
 
@@ -71,6 +72,9 @@ class BatchingSettings(Settings):
             raise ValueError("use_custom_metric and cost are two ways of saying one thing; give one")
         if self.tenant is None and (self.tenant_weights or self.mix_tenants):
             raise ValueError("tenant_weights and mix_tenants need a tenant")
+        for option in ("custom_metric", "cost", "tenant", "priority"):
+            if is_async(getattr(self, option)):
+                raise ValueError(f"{option} is async; expected a function that answers at once")
         self.cost_function()
         self.call_part("tenant")
         self.call_part("priority")

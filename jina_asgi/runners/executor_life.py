@@ -1,0 +1,96 @@
+"""One Executor's life: made and warmed up, asked for its health, closed.
+
+Its synchronous methods run in its own threads, asynchronous ones on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from jina_asgi.executor import Executor
+from jina_asgi.hooks import settled
+from jina_asgi.runners.threads import ExecutorThreads
+
+logger = logging.getLogger("jina_asgi")
+
+_HEALTH = 1.0  # seconds
+_FAILED = "%s.close() failed, of an Executor that did not begin to serve"
+
+
+async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Executor:
+    """An Executor, made and warmed up; closed again where that fails, or its caller leaves meanwhile.
+
+    Raises:
+        Whatever making it or its `warmup` raises.
+    """
+    loop = asyncio.get_running_loop()
+
+    def load() -> tuple[Executor, Any]:
+        executor = make()
+        try:
+            return executor, executor.warmup()
+        except BaseException:
+            _give_back(executor, loop)
+            raise
+
+    def undo(loaded: tuple[Executor, Any]) -> None:
+        executor, warming = loaded
+        if inspect.iscoroutine(warming):
+            warming.close()
+        _give_back(executor, loop)
+
+    executor, warming = await threads.run(load, undo=undo)
+    try:
+        await settled(warming)
+    except BaseException:
+        await threads.finish(lambda: _give_back(executor, loop))
+        raise
+    return executor
+
+
+async def ended(executor: Executor, threads: ExecutorThreads) -> None:
+    """Close an Executor.
+
+    Raises:
+        Whatever its `close` raises.
+    """
+    await settled(await threads.finish(executor.close))
+
+
+async def trouble_of(executor: Executor | None, name: str) -> str:
+    """Why an Executor cannot answer, as its own `health` says; nothing where it can, or there is none yet.
+
+    Asked in a thread of its own, or on the loop where it is async, for a second: what hangs there is no sign of health.
+    """
+    if executor is None or type(executor).health is Executor.health:
+        return ""
+    try:
+        async with asyncio.timeout(_HEALTH):
+            healthy = await settled(await asyncio.to_thread(executor.health))
+    except TimeoutError:
+        return f"{name}: its health() takes longer than {_HEALTH:g} s"
+    except Exception:
+        logger.exception("%s: its health() failed", name)
+        return f"{name}: its health() failed"
+    return "" if healthy else f"{name} says that it is not healthy"
+
+
+def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+    """Close, from its thread, what was made for a life that did not begin; its loop awaits an async `close`."""
+    try:
+        closing = executor.close()
+        if closing is not None:
+            asyncio.run_coroutine_threadsafe(_closed(closing, executor), loop)
+    except Exception:
+        logger.exception(_FAILED, type(executor).__name__)
+
+
+async def _closed(closing: Any, executor: Executor) -> None:
+    try:
+        await settled(closing)
+    except Exception:
+        logger.exception(_FAILED, type(executor).__name__)
