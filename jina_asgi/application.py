@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import weakref
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,52 +28,34 @@ logger = logging.getLogger("jina_asgi")
 
 
 class Application:
-    """The routes of one source below one prefix. Without a lifespan it loads when it is first asked."""
+    """The routes of one source below one prefix. Without a lifespan it loads when it is first asked.
+
+    Such a life ends when the application is dropped.
+    """
 
     def __init__(self, source: Source, options: AppSettings) -> None:
         self.source, self.options = source, options
-        self._table = _Table(self.source, self.options)
-        self.home = self._table.home
-        self._management = self._table.management
-        self.websocket = WebSocketApp(lambda: self._table.served.apps, self.home, self.options)
+        self._table = table = _Table(self.source, self.options)
+        self.home = table.home
+        self._management = table.management
+        self.websocket = WebSocketApp(lambda: table.served.apps, self.home, self.options)
         #: What answers over gRPC, where that was asked for.
-        self.sidecar = None if options.grpc is None else Sidecar(options.grpc, options, self.home, self._table)
+        self.sidecar = None if options.grpc is None else Sidecar(options.grpc, options, self.home, table)
         if self.sidecar is not None:
             self._management.beside["grpc"] = self.sidecar.status
-        self._app: ASGIApp = self._route
-        if self.options.cors:
-            origins = ["*"] if self.options.cors is True else self.options.cors
-            self._app = CORSMiddleware(
-                self._route,
-                origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["retry-after-ms", "x-jina-executed"],
-            )
+        self._entrance = _Entrance(table, self.websocket, self.sidecar, options)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._app(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await self.websocket(route_path(scope), scope, receive, send)
-        else:
-            raise RuntimeError(f"it answers http, websocket and lifespan, and knows no {scope['type']!r}")
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        return self._entrance(scope, receive, send)
 
-    @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """The life of what is mounted here, for a host that composes lifespans itself.
 
         Raises:
             PortAlreadyUsed: somebody else listens where gRPC was to be answered.
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
-        async with AsyncExitStack() as stack:
-            if self.sidecar is not None:
-                await stack.enter_async_context(self.sidecar.lifespan())
-            await stack.enter_async_context(self.home.lifespan(wait_ready=self.options.wait_ready))
-            yield
+        return self._entrance.lifespan()
 
     @property
     def endpoints(self) -> Mapping[str, EndpointApp]:
@@ -99,17 +82,45 @@ class Application:
         """
         return self._management.openapi(root)
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = route_path(scope)
-        calls = self._table.current()
-        call = calls.get(path)
-        if call is not None:
-            await call(scope, receive, send)
-        elif calls or self._management.takes(path):
-            await self._management(path, scope, send)
+
+class _Entrance:
+    """Where requests, WebSockets and lifespans arrive.
+
+    What lives behind it never refers to it, so that it ends with the last who could ask, without the garbage collector,
+    and a life that no lifespan brought ends with it.
+    """
+
+    def __init__(self, table: _Table, websocket: WebSocketApp, sidecar: Sidecar | None, options: AppSettings) -> None:
+        self._home, self._websocket, self._sidecar, self._options = table.home, websocket, sidecar, options
+        self._http: ASGIApp = _Routes(table)
+        if options.cors:
+            self._http = CORSMiddleware(
+                self._http,
+                ["*"] if options.cors is True else options.cors,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["retry-after-ms", "x-jina-executed"],
+            )
+        weakref.finalize(self, table.home.leave).atexit = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(route_path(scope), scope, receive, send)
         else:
-            method = scope["method"]
-            await self._table.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
+            raise RuntimeError(f"it answers http, websocket and lifespan, and knows no {scope['type']!r}")
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """As that of the application."""
+        async with AsyncExitStack() as stack:
+            if self._sidecar is not None:
+                await stack.enter_async_context(self._sidecar.lifespan())
+            await stack.enter_async_context(self._home.lifespan(wait_ready=self._options.wait_ready))
+            yield
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -123,6 +134,25 @@ class Application:
             await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": str(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Routes:
+    """Which HTTP request goes where."""
+
+    def __init__(self, table: _Table) -> None:
+        self._table, self._management = table, table.management
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = route_path(scope)
+        calls = self._table.current()
+        call = calls.get(path)
+        if call is not None:
+            await call(scope, receive, send)
+        elif calls or self._management.takes(path):
+            await self._management(path, scope, send)
+        else:
+            method = scope["method"]
+            await self._table.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
 
 
 @dataclass(frozen=True, slots=True)

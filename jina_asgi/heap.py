@@ -34,3 +34,12 @@ def frozen() -> Iterator[None]:
             _serving -= 1
             if not _serving and not _frozen_by_host:
                 gc.unfreeze()
+
+
+def look_for_dropped() -> None:
+    """Collect what was frozen and has been dropped since, such as a whole application; where nothing is, do nothing."""
+    with _lock:
+        if _serving and not _frozen_by_host:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 
 from jina_asgi.errors import NotReady
-from jina_asgi.heap import frozen
+from jina_asgi.heap import frozen, look_for_dropped
 from jina_asgi.household import Household
 from jina_asgi.loop_thread import loop_thread
 from jina_asgi.runners.bridge import BridgeRunner
@@ -195,6 +195,8 @@ class Home:
 
         On the loop of this process's own thread, or on that where the same source has a lifespan, elsewhere.
         """
+        if self._life is None:
+            look_for_dropped()  # which may hold a model, and whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
                 loop = self._household.loop or loop_thread("loop").loop
@@ -210,10 +212,11 @@ class Home:
         self._close(hurry=False, timeout=None)
 
     def leave(self, *, hurry: bool = False) -> None:
-        """Begin to end the life that `start` began, if it did."""
-        life = self._life
-        if self._own is not None and life is not None:
+        """Begin to end the life that `start` began, if it did; from any thread, also the garbage collector's."""
+        own, life = self._own, self._life
+        if own is not None and life is not None:
             life.end(hurry=hurry)
+            own.add_done_callback(lambda _: atexit.unregister(self._exit))
             self._tell()
 
     def hurry(self) -> None:

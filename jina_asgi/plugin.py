@@ -48,10 +48,10 @@ class JinaASGI(Application):
 
     def __init__(self, source: AnySource, **options: Any) -> None:
         super().__init__(as_source(source), AppSettings.of(options))
-        self.wsgi = WsgiApp(super().__call__)
+        self.wsgi = WsgiApp(self._entrance)
         # Servers look at the attribute to learn which interface this is, and must find a coroutine function there.
         # A call goes to the class's own, below.
-        vars(self)["__call__"] = super().__call__
+        vars(self)["__call__"] = self._entrance.__call__
 
     @overload
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]: ...

@@ -114,7 +114,7 @@ class LocalRunner:
                     self._state = "draining"
                     await self._unload(executor, hurried)
         finally:
-            self._bound, self._state = {}, "stopped"
+            self._bound, self._executor, self._state = {}, None, "stopped"  # what it loaded is given back
 
     def _say_how_many(self) -> None:
         """Once a server: that every web worker has a copy of its own."""

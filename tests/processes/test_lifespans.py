@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -192,6 +193,43 @@ async def test_a_lifespan_that_comes_after_the_first_call_takes_over() -> None:
         assert 200 == (await http.post("/echo", json=BODY)).status_code
         assert ["loaded", "unloaded", "loaded"] == story.told
     assert ["loaded", "unloaded"] * 2 == story.told
+
+
+def asked_alone(app: Any, path: str) -> None:
+    async def ask() -> int:
+        async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://test") as http:
+            return (await http.post(path, json=BODY)).status_code
+
+    assert 200 == asyncio.run(ask())
+
+
+def test_an_application_that_no_lifespan_reached_and_that_is_dropped_closes_its_model_and_ends_its_threads() -> None:
+    gc.disable()
+    try:
+        for _ in range(20):
+            story = Story()
+            asked_alone(JinaASGI(story.model), "/echo")
+            assert story.unloaded.wait(5.0)
+            assert ["loaded", "unloaded"] == story.told
+    finally:
+        gc.enable()
+    for thread in set(threading.enumerate()) - BEFORE:
+        if thread.name in threads():
+            thread.join(5.0)
+    assert set() == threads()
+
+
+@pytest.mark.parametrize("make", [starlette_host, fastapi_host_that_includes])
+def test_of_hosts_that_no_lifespan_reached_and_that_are_dropped_none_outlives_the_next(make: Any) -> None:
+    """A host refers to itself, so that the garbage collector ends it; what is frozen is looked at as the next begins."""
+    stories = [Story() for _ in range(5)]
+    for before, story in zip([None, *stories], stories, strict=False):
+        asked_alone(make(story), "/lm/echo")
+        assert before is None or before.unloaded.wait(5.0)
+    gc.unfreeze()
+    gc.collect()
+    assert stories[-1].unloaded.wait(5.0)
+    assert [["loaded", "unloaded"]] * 5 == [story.told for story in stories]
 
 
 async def test_closing_a_thread_of_its_own_tells_who_still_waits() -> None:
