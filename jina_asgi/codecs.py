@@ -10,6 +10,7 @@ read. Integers are written up to 64 bits. Text names the same thing twice: the l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jina_asgi import plans, tensors
+from jina_asgi import patient, plans, tensors
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Parts, Schema
@@ -74,13 +75,20 @@ class Codec:
         """Docs of buffers that this codec decodes when asked."""
         return Docs(self, None, buffers)
 
-    def read(self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False) -> list[Any]:
+    @functools.cached_property
+    def _read_patiently(self) -> Callable[[Any], Any]:
+        return Readers(self.schema, patient=True).of(self.schema.name)
+
+    def read(
+        self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False, patiently: bool = False
+    ) -> list[Any]:
         """Docs from plain values, as JSON or msgpack gives them.
 
         Args:
             items: a dict a document.
             depth: how deep values without a type, and documents of their own kind, may nest.
             owned: the dicts are the caller's own, just parsed, and may become the documents'; quicker by a tenth.
+            patiently: other threads get their turn meanwhile, and of a list or mapping only the first error is told.
 
         Raises:
             InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
@@ -90,16 +98,19 @@ class Codec:
             return self.wrap(made)
         docs: list[Any] = []
         errors: list[dict[str, Any]] = []
-        read, nests = self._read, self.nests
+        read, nests = self._read_patiently if patiently else self._read, self.nests
         for index, item in enumerate(items):
             try:
                 docs.append(read(check_depth(item, depth) if nests else item))
             except (ValidationError, Mismatch) as error:
-                errors += [{**entry, "loc": [index, *entry["loc"]]} for entry in errors_of(error)]
+                errors += [{**entry, "loc": [index, *map(patient.plain, entry["loc"])]} for entry in errors_of(error)]
                 if len(errors) >= _MAX_ERRORS:
                     break
         if errors:
-            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}", errors[:_MAX_ERRORS])
+            more = (
+                "; of each list or mapping only the first error is told, as the request is large" if patiently else ""
+            )
+            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}{more}", errors[:_MAX_ERRORS])
         return self.wrap(docs)
 
     def _read_as_columns(self, items: list[Any], owned: bool) -> list[Any] | None:
@@ -164,8 +175,8 @@ class Codec:
             names = dict.fromkeys(name for row in rows for name in row)
         return {name: _stacked([row.get(name) for row in rows]) for name in names} if rows else {}
 
-    def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH) -> list[Any]:
-        """The inverse of `to_columns`.
+    def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH, *, patiently: bool = False) -> list[Any]:
+        """The inverse of `to_columns`; `patiently` as of `read`.
 
         Raises:
             InvalidDocs: the columns differ in length, or a document made of them is wrong.
@@ -176,7 +187,8 @@ class Codec:
             return self.wrap(docs)
         lists = [c.tolist() if isinstance(c, np.ndarray) and c.ndim == 1 else c for c in columns.values()]
         names = list(columns)
-        return self.read([dict(zip(names, row)) for row in zip(*lists, strict=True)], depth)  # noqa: B905  # as above
+        rows = [dict(zip(names, row)) for row in zip(*lists, strict=True)]  # noqa: B905  # as above
+        return self.read(rows, depth, patiently=patiently)
 
     def to_json(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `dumps` writes.

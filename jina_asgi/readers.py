@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from pydantic import BaseModel
 
-from jina_asgi import plans, tensors, traits
+from jina_asgi import patient, plans, tensors, traits
 from jina_asgi.direct import EXACT, Read, ReadColumns, Step, column_reader, default_of, row_reader
 from jina_asgi.mismatch import Mismatch, errors_of
 from jina_asgi.types import Field, Schema
@@ -38,10 +38,13 @@ class Readers:
     """The readers of one schema's documents; a document may hold its own kind, so they are found by name.
 
     A reader raises ValidationError or Mismatch.
+
+    Args:
+        patient: documents are large, and are read beside an event loop (`patient`).
     """
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
+    def __init__(self, schema: Schema, *, patient: bool = False) -> None:
+        self.schema, self._patient = schema, patient
         self._made: dict[str, Read] = {}
         self._with_binary = plans.documents_with(schema, plans.is_binary)
 
@@ -94,7 +97,7 @@ class Readers:
         for field in self.schema.documents[name]:
             if (convert := self._binary(field)) is not None:
                 converters |= dict.fromkeys(traits.accepted_names(model, field.name), convert)
-        validator = model.__pydantic_validator__
+        validator = patient.validator(model) if self._patient else model.__pydantic_validator__
         # A strict class takes a datetime's text in JSON alone.
         from_json = traits.is_strict(model) and name not in self._with_binary
 

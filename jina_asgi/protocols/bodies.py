@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import orjson
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from jina_asgi.codecs import Codec, codec, column_length, unpack
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
+from jina_asgi.protocols.body_weight import JSON, MSGPACK, PROTOBUF, check_json, check_msgpack, check_parameters
 from jina_asgi.readers import errors_of
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint, Result
-
-JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "application/x-protobuf"
 
 
 class Header(BaseModel):
@@ -58,28 +58,37 @@ class Bodies:
         header: Any = Header | None
         return create_model("Body", data=(data, ...), parameters=(parameters, None), header=(header, None))
 
-    def read(self, media: str, raw: bytes) -> Request:
-        """The body of a request.
+    def read(self, media: str, raw: bytes, *, heavy: bool = False) -> Request:
+        """The body of a request; `heavy` says that this runs beside the event loop, where others are to get their turn.
 
         Raises:
-            InvalidRequest: not of the content type at all. InvalidDocs: not of the schema. TooLarge: too many docs, or
-            nested too deep. UnsupportedMedia: another content type, or protobuf without its extra.
+            InvalidRequest: not of the content type at all. InvalidDocs: not of the schema. TooLarge: too many docs or
+            values, or nested too deep. UnsupportedMedia: another content type, or protobuf without its extra.
         """
         if media == JSON:
+            check_json(raw, self._limits.values)
+            if heavy:
+                return self._read_values(_loads(raw), patiently=True)
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
                 return self._read_plain(raw)
             return self._read_values(_loads(raw))
         if media == MSGPACK:
-            return self._read_values(unpack(raw), columns=self._has_columns)
+            check_msgpack(raw, self._limits.values)
+            return self._read_values(unpack(raw), columns=self._has_columns, patiently=heavy)
         if media == PROTOBUF:
             return self._read_protobuf(raw)
         raise _unsupported(media)
 
-    def read_doc(self, value: dict[str, Any]) -> Request:
+    def read_bare(self, raw: bytes, *, heavy: bool = False) -> Request:
+        """One bare document in JSON, as our Client sends it with a GET of a streaming endpoint; raises as `read`."""
+        check_json(raw, self._limits.values)
+        return self.read_doc(loads_object(raw), patiently=heavy)
+
+    def read_doc(self, value: dict[str, Any], *, patiently: bool = False) -> Request:
         """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
         value = {k: [v] if k in self._lists and isinstance(v, str) else v for k, v in value.items()}
         try:
-            return Request(self.input.docs(self.input.read([value], self._limits.depth)), {}, None)
+            return Request(self.input.docs(self.input.read([value], self._limits.depth, patiently=patiently)), {}, None)
         except InvalidDocs as error:
             entries = [{**e, "loc": ["query", *e["loc"][1:]]} for e in error.errors]
             raise InvalidDocs(error.message, entries) from error
@@ -92,12 +101,13 @@ class Bodies:
         except ValidationError as error:
             body = self._read_single(raw, error)
             docs = [body["data"]]
-        header = body["header"]
+        header, parameters = body["header"], body["parameters"] or {}
+        if parameters and len(raw) > self._limits.parameters:  # a value takes a byte or more
+            check_parameters(parameters, self._limits.parameters)
         wrapped = self.input.docs(self.input.wrap(docs))
         if header is None:
-            return Request(wrapped, body["parameters"] or {}, None)
-        target = header.target_executor or ""
-        return Request(wrapped, body["parameters"] or {}, header.request_id, target_executor=target)
+            return Request(wrapped, parameters, None)
+        return Request(wrapped, parameters, header.request_id, target_executor=header.target_executor or "")
 
     def _read_single(self, raw: bytes, error: ValidationError) -> dict[str, Any]:
         """The body whose `data` is no list; says what is wrong where that is no document either."""
@@ -117,12 +127,13 @@ class Bodies:
         except ValidationError as single:
             raise _invalid(_in_branch(errors_of(single), self._name)) from None
 
-    def _read_values(self, body: Any, *, columns: bool = False) -> Request:
+    def _read_values(self, body: Any, *, columns: bool = False, patiently: bool = False) -> Request:
         if not isinstance(body, dict) or "data" not in body:
             raise _invalid([{"type": "missing", "loc": ["data"], "msg": "Field required", "input": None}])
         data, parameters, header = body["data"], body.get("parameters"), body.get("header")
         if not isinstance(parameters, dict | None):
             raise _invalid([{"type": "dict_type", "loc": ["parameters"], "msg": "Input should be a valid dictionary"}])
+        check_parameters(parameters or {}, self._limits.parameters)
         head = None if header is None else self._header(header)
         columns = columns and isinstance(data, dict) and set(data) == {"columns"} and isinstance(data["columns"], dict)
         listed = columns or isinstance(data, list)
@@ -130,9 +141,10 @@ class Bodies:
             raise self._too_many()
         try:
             if columns:
-                docs = self.input.from_columns(data["columns"], self._limits.depth)
+                docs = self.input.from_columns(data["columns"], self._limits.depth, patiently=patiently)
             else:
-                docs = self.input.read(data if listed else [data], self._limits.depth, owned=True)
+                items = data if listed else [data]
+                docs = self.input.read(items, self._limits.depth, owned=True, patiently=patiently)
         except InvalidDocs as error:
             entries = [{**e, "loc": e["loc"] if listed else e["loc"][1:]} for e in error.errors]
             if any(entry["type"] == "too_deep" for entry in entries):
@@ -146,7 +158,7 @@ class Bodies:
 
     def _read_protobuf(self, raw: bytes) -> Request:
         requests = protobuf()
-        asked = requests.asked(requests.read(raw))
+        asked = requests.asked(requests.read(raw, limits=self._limits))
         if asked.request_id:
             self._header({"request_id": asked.request_id})
         docs = requests.docs(asked, self.input, self._limits)
@@ -183,8 +195,8 @@ def answer(result: Result, parameters: dict[str, Any], request_id: str, media: s
     return writer.pack({"data": data, "parameters": dict(parameters), "header": header})
 
 
-def exec_endpoint(media: str, raw: bytes) -> str:
-    """The endpoint that the body of `POST /post` names.
+def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
+    """The endpoint that the body of `POST /post` names; nothing else is made of a body that is `heavy`.
 
     Raises:
         InvalidRequest, UnsupportedMedia: as `Bodies.read`.
@@ -195,9 +207,18 @@ def exec_endpoint(media: str, raw: bytes) -> str:
         return found
     if media not in (JSON, MSGPACK):
         raise _unsupported(media)
-    body = _loads(raw) if media == JSON else unpack(raw)
-    name = body.get("exec_endpoint") if isinstance(body, dict) else None
-    return name if isinstance(name, str) else "/default"
+    if not heavy:
+        body = _loads(raw) if media == JSON else unpack(raw)
+        given = body.get("exec_endpoint") if isinstance(body, dict) else None
+        return given if isinstance(given, str) else "/default"
+    try:
+        if media == JSON:
+            return msgspec.json.decode(_named_in_json(raw).exec_endpoint, type=str)
+        return msgspec.msgpack.decode(_named_in_msgpack(raw).exec_endpoint, type=str)
+    except msgspec.ValidationError:  # no object, or none with a name
+        return "/default"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not {media}: {error}") from None
 
 
 def protobuf() -> Any:
@@ -232,6 +253,14 @@ def _loads(raw: bytes) -> Any:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
 
 
+class _Named(msgspec.Struct):
+    """A body as far as it is read to find the endpoint: what stands beside that becomes no object."""
+
+    exec_endpoint: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_named_in_json = msgspec.json.Decoder(_Named).decode
+_named_in_msgpack = msgspec.msgpack.Decoder(_Named).decode
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 

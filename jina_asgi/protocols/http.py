@@ -27,11 +27,12 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint, loads_object
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint
+from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
 from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, in_columns, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
-from jina_asgi.protocols.reading import LARGE, beside
+from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Call, Context, Endpoint, Runner
@@ -153,7 +154,8 @@ class EndpointApp(CallApp):
         streams = self.endpoint.kind == "stream"
         bare = streams and scope["method"] == "GET"
         read = partial(self._bare, scope) if bare else self.bodies.read
-        request = await beside(context.deadline, read, media, raw) if len(raw) >= LARGE else read(media, raw)
+        heavy = is_heavy(media, raw)
+        request = await beside(context.deadline, read, media, raw, heavy=True) if heavy else read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -164,8 +166,9 @@ class EndpointApp(CallApp):
         accept = headers.get(b"accept", b"")
         wanted = JSON if media == JSON and accept in _ANYTHING else accepted(accept, media)
         columns = request.columns or (wanted == MSGPACK and in_columns(accept))
+        write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns)
         try:
-            body = answer(result, request.parameters, context.request_id, wanted, columns=columns)
+            body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
         except UNWRITABLE as error:
             raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
@@ -198,12 +201,12 @@ class EndpointApp(CallApp):
             sent.started = writer.started
             writer.close()
 
-    def _bare(self, scope: Scope, media: str, raw: bytes) -> Request:
+    def _bare(self, scope: Scope, media: str, raw: bytes, *, heavy: bool = False) -> Request:
         """A GET's bare document: a JSON body as Jina's client sends it, or the query string."""
         if raw:
             if media != JSON:
                 raise UnsupportedMedia(f"expected content-type {JSON}, got {media or 'none'!r}")
-            return self.bodies.read_doc(loads_object(raw))
+            return self.bodies.read_bare(raw, heavy=heavy)
         try:
             query = parse_qs(scope["query_string"].decode(), keep_blank_values=True, max_num_fields=1000)
         except ValueError as error:
@@ -228,10 +231,10 @@ class PostApp(CallApp):
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
-        if len(raw) < LARGE:
-            named = exec_endpoint(media, raw)
+        if is_heavy(media, raw):
+            named = await beside(context.deadline, exec_endpoint, media, raw, heavy=True)
         else:
-            named = await beside(context.deadline, exec_endpoint, media, raw)
+            named = exec_endpoint(media, raw)
         name = normalised(named) or "/default"
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:

@@ -1,7 +1,7 @@
-"""Large requests are read beside the event loop: 60 MB can take seconds, and nobody else would be answered meanwhile.
+"""Large requests are read beside the event loop, and large answers written there: 60 MB can take seconds, in which no
+other call would be answered.
 
-That holds for what Python reads. pydantic's JSON and protobuf's messages are read by C, which lets nobody in until it has
-read all.
+That holds for what Python does. What C does at one go, such as to parse JSON, lets no other thread run until it is done.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ T = TypeVar("T")
 #: What is to be read, for which future of which loop, in whose context; empty once it was given up, so that nothing of it
 #: is kept until its turn comes.
 _Given = list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Context, Callable[[], Any]]]
-#: Bytes from which on a request is large: milliseconds for those that are meant well, and half a second for others.
+#: Bytes from which on a request is large, whatever is in it; what is smaller may hold many values (`body_weight`).
 LARGE = 2**20
+#: Documents of an answer from which on it is written beside the loop.
+MANY = 256
 
 
 async def beside(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

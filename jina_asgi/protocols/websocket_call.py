@@ -21,9 +21,10 @@ from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols.bodies import JSON, answer
+from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
-from jina_asgi.protocols.reading import LARGE, beside
+from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.types import Call, Context, Runner
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
@@ -149,7 +150,8 @@ class OpenCall:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
             read, raw = app.bodies.read, asked.raw
             asked = self._asked = None
-            request = await beside(until, read, JSON, raw) if len(raw) >= LARGE else read(JSON, raw)
+            heavy = is_heavy(JSON, raw)
+            request = await beside(until, read, JSON, raw, heavy=True) if heavy else read(JSON, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
@@ -158,8 +160,9 @@ class OpenCall:
                 await self._stream(runner, call)
                 return (self._events.end(),)
             result = await runner.call(call)
+            write = functools.partial(answer, result, request.parameters, request_id, JSON)
             try:
-                body = answer(result, request.parameters, request_id, JSON)
+                body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
             except UNWRITABLE as error:
                 raise unwritable(call, error) from error
             return self._events.answer(body), self._events.end()

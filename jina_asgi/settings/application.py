@@ -45,6 +45,9 @@ class Limits:
         body: bytes of a request's body.
         docs: documents in a request.
         depth: how deep JSON may nest.
+        values: texts, keys, lists and mappings in a request, in whatever form it comes. Of numbers there may be 32 times
+            as many, and buffers of tensors count as one: 64 MiB of JSON's floats pass.
+        parameters: values in a request's parameters.
         stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
         socket_calls: calls that are open at once on one WebSocket, or in one stream of gRPC's.
 
@@ -55,6 +58,8 @@ class Limits:
     body: int = 64 * MIB
     docs: int = 10_000
     depth: int = 64
+    values: int = 2**18
+    parameters: int = 2**15
     stream_idle: float = 15.0
     socket_calls: int = 64
 

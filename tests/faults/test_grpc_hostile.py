@@ -113,9 +113,9 @@ MANY = {
 
 @pytest.mark.parametrize("name", MANY)
 def test_values_are_counted_and_so_is_what_is_passed_on_the_way(name: str) -> None:
-    check_docs(MANY[name], 2**20)
+    check_docs(MANY[name], Limits(values=2**17))
     with pytest.raises(TooLarge):
-        check_docs(MANY[name], 2**16)
+        check_docs(MANY[name], Limits(values=2**13))
 
 
 def test_a_document_of_very_many_entries_is_read_as_protobuf_reads_it() -> None:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
+from jina_asgi.protocols.body_weight import PROTOBUF, SMALL, is_heavy
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.incoming import Incoming
 from jina_asgi.protocols.protobuf.messages import (
@@ -28,8 +30,8 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.reading import LARGE, beside
-from jina_asgi.types import Call, Context, Endpoint, Runner, Ticket, resolve
+from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Ticket, resolve
 
 T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -75,7 +77,7 @@ class Answering:
             What `admission.REFUSALS` names: nothing ran.
         """
         try:
-            incoming = Incoming(raw)
+            incoming = Incoming(raw, self.options.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
@@ -91,7 +93,9 @@ class Answering:
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
-            return Answered(incoming.answer(result), ticket=ticket)
+            if len(raw) < SMALL and len(result.docs) <= MANY:
+                return Answered(incoming.answer(result), ticket=ticket)
+            return Answered(await self._written(raw, incoming.answer, result), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -104,7 +108,7 @@ class Answering:
     def refused(self, raw: bytes, error: Exception) -> Answered:
         """The answer that tells of what `answer` raised, for a wire that tells of it in no other way."""
         try:
-            message = requests.read(raw)
+            message = requests.read(raw, limits=self.options.limits)
         except InvalidRequest:  # that is what is told
             message = DataRequest()
         return self._failed(message, error)
@@ -122,7 +126,7 @@ class Answering:
     async def join(self, raw: bytes, asker: Asker) -> Answered:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
         try:
-            messages = requests.read(raw, DataRequestList)
+            messages = requests.read(raw, DataRequestList, self.options.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
@@ -140,7 +144,7 @@ class Answering:
             calls = await self._read(raw, requests.calls, parts, endpoint, context)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
-            return Answered(requests.answer(first, result), ticket=ticket)
+            return Answered(await self._written(raw, partial(requests.answer, first), result), ticket=ticket)
         except Exception as error:
             if is_refusal(error):
                 _close(ticket)
@@ -153,7 +157,7 @@ class Answering:
     async def stream(self, raw: bytes, asker: Asker) -> AsyncGenerator[Answered, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
         try:
-            message = requests.read(raw, SingleDocumentRequest)
+            message = requests.read(raw, SingleDocumentRequest, self.options.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
@@ -198,9 +202,15 @@ class Answering:
 
     async def _read(self, raw: bytes, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
         """The call, or the calls, of what is asked: their docs are read here."""
-        if len(raw) < LARGE:
+        if not is_heavy(PROTOBUF, raw):
             return read(asked, endpoint, context, self.options.limits)
         return await beside(context.deadline, read, asked, endpoint, context, self.options.limits)
+
+    async def _written(self, raw: bytes, write: Callable[[Result], bytes], result: Result) -> bytes:
+        """The answer that `write` makes of the result of a request."""
+        if len(result.docs) <= MANY and not is_heavy(PROTOBUF, raw):
+            return write(result)
+        return await beside(None, write, result)
 
     def _failed(self, message: Any, error: Exception, ticket: Ticket | None = None) -> Answered:
         told = requests.failed(message, error, expose=self.options.expose_errors)

@@ -12,6 +12,7 @@ from typing import Any
 
 from jina_asgi.codecs import Codec
 from jina_asgi.errors import InvalidDocs, TooLarge
+from jina_asgi.protocols.body_weight import PROTOBUF, is_heavy
 from jina_asgi.protocols.protobuf.node_writer import NodeWriter
 from jina_asgi.protocols.protobuf.scan import Scanner
 from jina_asgi.settings import Limits
@@ -32,7 +33,7 @@ def wire(codec: Codec) -> DocsWire:
 
 def any_rows(raw: bytes, limits: Limits) -> list[dict[str, Any]]:
     """The documents of a DocListProto as dicts of all that they hold; raises as `DocsWire.read` does."""
-    return Scanner(_ANY).rows(raw, limits.docs)
+    return Scanner(_ANY).rows(raw, limits)
 
 
 class DocsWire:
@@ -51,7 +52,8 @@ class DocsWire:
             TooLarge: too many docs, or nested too deep.
         """
         try:
-            return self._codec.read(self._scanner.rows(raw, limits.docs), limits.depth, owned=True)
+            rows = self._scanner.rows(raw, limits)
+            return self._codec.read(rows, limits.depth, owned=True, patiently=is_heavy(PROTOBUF, raw))
         except InvalidDocs as error:
             if any(entry["type"] == "too_deep" for entry in error.errors):
                 raise TooLarge(f"the docs nest deeper than {limits.depth}") from error

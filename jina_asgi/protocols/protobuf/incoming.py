@@ -14,6 +14,7 @@ from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.entries import Odd, varint
 from jina_asgi.protocols.protobuf.messages import HeaderProto
 from jina_asgi.protocols.protobuf.requests import Asked
+from jina_asgi.settings import Limits
 from jina_asgi.types import Result
 
 _MAX_HEADERS = 1024  # that are remembered; none is longer than a length of one byte says
@@ -26,23 +27,23 @@ class Incoming:
         InvalidRequest, TooLarge: as `requests.read`.
     """
 
-    __slots__ = ("_front", "_message", "_raw", "asked")
+    __slots__ = ("_front", "_limits", "_message", "_raw", "asked")
 
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
+    def __init__(self, raw: bytes, limits: Limits = requests.USUAL) -> None:
+        self._raw, self._limits = raw, limits
         self._message: Any = None
         self._front: bytes | None = None  # what stands before the docs, and begins the answer
         try:
             self.asked, self._front = _split(raw)
         except (Odd, IndexError, UnicodeDecodeError, DecodeError):
-            self._message = requests.read(raw)
+            self._message = requests.read(raw, limits=limits)
             self.asked = requests.asked(self._message)
 
     @property
     def message(self) -> Any:
         """The whole of it."""
         if self._message is None:
-            self._message = requests.read(self._raw)
+            self._message = requests.read(self._raw, limits=self._limits)
         return self._message
 
     def answer(self, result: Result) -> bytes:

@@ -46,7 +46,8 @@ _MAX_TOLD = 3
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 _LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
 _DEEPEST = 96  # messages within one another that every protobuf reads, which are 32 of a Struct's levels
-_UNBOUNDED = Limits(docs=2**63)
+_UNBOUNDED = Limits(docs=2**63, values=2**63)
+USUAL = Limits()
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -69,13 +70,13 @@ class Answer(NamedTuple):
     request_id: str
 
 
-def read(raw: bytes, kind: Any = DataRequest) -> Any:
+def read(raw: bytes, kind: Any = DataRequest, limits: Limits = USUAL) -> Any:
     """The DataRequest, DataRequestList or SingleDocumentRequest that bytes are.
 
     Raises:
         InvalidRequest: they are none. TooLarge: there is too much in it beside docs.
     """
-    (check_requests if kind is DataRequestList else check_request)(raw)
+    (check_requests if kind is DataRequestList else check_request)(raw, limits)
     try:
         return kind.FromString(raw)
     except DecodeError as error:
@@ -98,7 +99,7 @@ def endpoint_of(header: Any) -> str:
 
 def calls(parts: Sequence[Asked], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
     """The call of each of the requests that meet at a join; raises as `call` does, of the docs of all together."""
-    check_docs(b"".join([part.docs for part in parts]))  # as one list, which they are then
+    check_docs(b"".join([part.docs for part in parts]), limits)  # as one list, which they are then
     made: list[Call] = []
     for part in parts:
         made.append(call(part, endpoint, context, limits))

@@ -16,6 +16,7 @@ from jina_asgi.protocols.protobuf import entries, messages
 from jina_asgi.protocols.protobuf.entries import Entry, Odd, varint
 from jina_asgi.protocols.protobuf.node_reader import NodeReader
 from jina_asgi.protocols.protobuf.weight import check_docs
+from jina_asgi.settings import Limits
 from jina_asgi.types import Schema
 
 #: Places in a document, and forms of an entry at each, that are remembered. A document of more entries is protobuf's to
@@ -31,14 +32,15 @@ class Scanner:
         self._name, self._nodes = schema.name, NodeReader(schema)
         self._places: list[dict[bytes, Entry]] = [{} for _ in range(_MAX_PLACES)]
 
-    def rows(self, raw: bytes, limit: int) -> list[dict[str, Any]]:
+    def rows(self, raw: bytes, limits: Limits) -> list[dict[str, Any]]:
         """The documents of a DocListProto.
 
         Raises:
-            InvalidRequest: the bytes are none. InvalidDocs: a tensor in one lies. TooLarge: more than `limit` documents,
-            or too many values.
+            InvalidRequest: the bytes are none. InvalidDocs: a tensor in one lies. TooLarge: more documents, or
+            values, than `limits` allows.
         """
-        check_docs(raw)
+        check_docs(raw, limits)
+        limit = limits.docs
         rows: list[dict[str, Any]] = []
         at, size = 0, len(raw)
         try:

@@ -7,13 +7,17 @@ time as well, so that the fields that are passed on the way are counted too.
 from __future__ import annotations
 
 from jina_asgi.errors import InvalidRequest, TooLarge
+from jina_asgi.settings import Limits
 
-#: Values that the docs of one request may hold, and bytes of all in a request beside its docs.
-MAX_VALUES, MAX_BESIDE = 2**21, 4 * 2**20
+#: Bytes of all in a request beside its docs.
+MAX_BESIDE = 4 * 2**20
+#: So many values in protobuf's lists and mappings, numbers among them, weigh as much as one of `Limits.values`.
+_LIGHT = 8
 #: Fields of a request itself, and requests that may meet at a join.
 MAX_FIELDS, MAX_REQUESTS = 2**16, 2**10
 #: Fields that hold one value where protobuf's own writers write it: an entry, its key, its node, and what that holds.
 _FIELDS = 4
+_DATA, _PARAMETERS = 0x22, 0x12  # the tags of their fields in a request
 _DEPTH = 100  # as protobuf's own
 _Kind = dict[int, "_Kind"]
 #: What stands within a message by its field's tag; a document and a dictionary look alike.
@@ -23,65 +27,93 @@ _DOCS: _Kind = {0x0A: _DOC}
 _NODE: _Kind = {0x3A: _DOC, 0x42: _DOCS, 0x4A: _LIST, 0x52: _LIST, 0x5A: _LIST, 0x62: _DOC}
 _LIST[0x0A] = _NODE
 _DOC[0x0A] = {0x12: _NODE}
+#: The same within parameters.
+_STRUCT: _Kind = {}
+_VALUES: _Kind = {}
+_VALUE: _Kind = {0x2A: _STRUCT, 0x32: _VALUES}
+_STRUCT[0x0A] = {0x12: _VALUE}
+_VALUES[0x0A] = _VALUE
 
 
-def check_docs(raw: bytes, limit: int = MAX_VALUES) -> None:
+def check_docs(raw: bytes, limits: Limits) -> None:
     """Refuse a DocListProto that holds more values than a request may, counted as its lists and mappings hold them.
 
     Raises:
         TooLarge: so it does. InvalidRequest: it nests too deep, or is broken.
     """
+    limit = _LIGHT * limits.values
     if len(raw) // 2 <= limit or raw.count(b"\x0a") + raw.count(b"\x8a") <= limit:
         return  # a value takes two bytes or more, of which one begins its field
     try:
-        _count(raw, limit)
+        _count(raw, limit, _DOCS)
+    except _TooMany:
+        raise _refusal(limit, "docs") from None
     except IndexError:
         raise InvalidRequest("the docs are not protobuf: they end within a value") from None
 
 
-def check_request(raw: bytes) -> None:
+def check_request(raw: bytes, limits: Limits) -> None:
     """Refuse a DataRequestProto with too much in it beside its docs; raises as `check_docs` does."""
-    if len(raw) > 2 * MAX_FIELDS:
-        _fields_left(raw, MAX_FIELDS)
+    if len(raw) > 2 * min(MAX_FIELDS, limits.parameters):
+        _Beside(limits).take(raw)
 
 
-def check_requests(raw: bytes) -> None:
+def check_requests(raw: bytes, limits: Limits) -> None:
     """Refuse a DataRequestListProto of too many requests, or with too much beside their docs; raises as `check_docs`."""
-    if len(raw) <= 2 * MAX_REQUESTS:
+    if len(raw) <= 2 * min(MAX_REQUESTS, limits.parameters):
         return
-    at, requests, fields = 0, 0, MAX_FIELDS
+    at, requests, beside = 0, 0, _Beside(limits)
     try:
         while at < len(raw):
             _, start, at = _field(raw, at)
             requests += 1
             if requests > MAX_REQUESTS:
                 raise TooLarge(f"expected at most {MAX_REQUESTS} requests that meet at a join")
-            fields = _fields_left(raw[start:at], fields)
+            beside.take(raw[start:at])
     except IndexError:
         raise InvalidRequest("the requests are not protobuf: they end within a field") from None
 
 
-def _fields_left(raw: bytes, fields: int) -> int:
-    """How many of some fields a DataRequestProto leaves; raises as `check_docs` does."""
-    at, beside = 0, 0
-    try:
-        while at < len(raw):
-            tag, _, after = _field(raw, at)
-            beside += 0 if tag == 0x22 else after - at
-            fields -= 1
-            at = after
-            if beside > MAX_BESIDE or fields < 0:
-                raise TooLarge(
-                    f"expected at most {MAX_BESIDE} bytes of parameters, routes and header, in {MAX_FIELDS} fields"
-                )
-    except IndexError:
-        raise InvalidRequest("the request is not protobuf: it ends within a field") from None
-    return fields
+class _Beside:
+    """What may still stand beside the docs of one request, or of all that meet at a join."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit = self._values = limits.parameters
+        self._fields, self._bytes = MAX_FIELDS, MAX_BESIDE
+
+    def take(self, raw: bytes) -> None:
+        """Count a DataRequestProto; raises as `check_docs` does."""
+        at = 0
+        try:
+            while at < len(raw):
+                tag, start, after = _field(raw, at)
+                self._bytes -= 0 if tag == _DATA else after - at
+                self._fields -= 1
+                at = after
+                if self._bytes < 0 or self._fields < 0:
+                    raise TooLarge(
+                        f"expected at most {MAX_BESIDE} bytes of parameters, routes and header, in {MAX_FIELDS} fields"
+                    )
+                if tag == _PARAMETERS:
+                    self._values -= _count(raw[start:after], self._values, _STRUCT)
+        except _TooMany:
+            raise _refusal(self._limit, "parameters") from None
+        except IndexError:
+            raise InvalidRequest("the request is not protobuf: it ends within a field") from None
 
 
-def _count(raw: bytes, limit: int) -> None:
+class _TooMany(Exception):  # an event, which the caller names
+    """There are more values than were allowed."""
+
+
+def _refusal(limit: int, named: str) -> TooLarge:
+    return TooLarge(f"expected at most {limit} values in the {named} of one request; `limits` of JinaASGI raises this")
+
+
+def _count(raw: bytes, limit: int, kind: _Kind) -> int:
+    """The values of a message; raises _TooMany, IndexError past its end, or InvalidRequest."""
     count, fields = 0, _FIELDS * limit
-    open_messages = [(0, len(raw), _DOCS)]
+    open_messages = [(0, len(raw), kind)]
     while open_messages:
         at, end, kind = open_messages.pop()
         while at < end:
@@ -98,12 +130,13 @@ def _count(raw: bytes, limit: int) -> None:
                 continue
             count += tag == 0x0A
             if count > limit or fields < 0:
-                raise TooLarge(f"expected at most {limit} values in the docs of one request")
+                raise _TooMany
             if start < after and within is not None:
                 open_messages += (at, end, kind), (start, after, within)
                 break
         if len(open_messages) > _DEPTH:
-            raise InvalidRequest("the docs are not protobuf: they nest too deep")
+            raise InvalidRequest("not protobuf: it nests too deep")
+    return count
 
 
 def _field(raw: bytes, at: int) -> tuple[int, int, int]:

@@ -1,0 +1,174 @@
+"""How many values a JSON or msgpack body holds, counted before any is made: three bytes would become a hundred.
+
+Texts, keys, lists and mappings count alike, `limit` of them at most. Of numbers, true, false and null there may be 32
+times as many: they cost less, and arrays hold millions of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jina_asgi.errors import TooLarge
+from jina_asgi.protocols.reading import LARGE
+
+JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "application/x-protobuf"
+#: Numbers that weigh as much as one text, key, list or mapping.
+NUMBERS = 32
+#: Bytes of a request's parameters.
+PARAMETERS_SIZE = 4 * 2**20
+#: Bytes of a body that holds little whatever is in it, and values that are few.
+SMALL, _FEW = 2**14, 2**12
+_BLOCK = 2**18
+
+
+def check_json(raw: bytes, limit: int) -> None:
+    """Refuse a JSON body of more values than `limit` allows.
+
+    Raises:
+        TooLarge: so it is.
+    """
+    if len(raw) <= 2 * limit:
+        return  # a number and its comma take two bytes, all else takes more
+    texts = openings = commas = 0
+    at, inside = 0, 0
+    while at < len(raw):
+        block = raw[at : at + _BLOCK]
+        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # what is escaped belongs to it
+            block = raw[at : at + _BLOCK + 1]
+        at += len(block)
+        if b"\\" in block:
+            block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
+        pieces = block.split(b'"')
+        texts += len(pieces) - 1
+        outside = b"".join(pieces[inside::2])
+        inside ^= (len(pieces) - 1) & 1
+        openings += outside.count(b"[") + outside.count(b"{")
+        commas += outside.count(b",")
+        _check(texts // 2 + openings, commas, limit)
+
+
+def check_msgpack(raw: bytes, limit: int) -> None:
+    """Refuse a msgpack body of more values than `limit` allows; one that is broken is left to its decoder.
+
+    Raises:
+        TooLarge: so it is.
+    """
+    if len(raw) > limit:
+        try:
+            _count(raw, limit)
+        except IndexError:
+            return
+
+
+def check_parameters(value: Any, limit: int) -> None:
+    """Refuse parameters of more than `limit` values, or 4 MiB of text: they are compared and copied on the event loop.
+
+    Raises:
+        TooLarge: so they are.
+    """
+    values = size = 0
+    within = [value]
+    while within:
+        part = within.pop()
+        values += len(part)
+        if values > limit:
+            raise TooLarge(f"expected at most {limit} values in the parameters; `limits` of JinaASGI raises this")
+        if isinstance(part, Mapping):
+            size += sum(map(len, map(str, part)))
+            part = part.values()
+        for item in part:
+            if isinstance(item, dict | list):
+                within.append(item)
+            elif isinstance(item, str | bytes):
+                size += len(item)
+            else:
+                size += getattr(item, "nbytes", 0)
+        if size > PARAMETERS_SIZE:
+            raise TooLarge(f"expected at most {PARAMETERS_SIZE} bytes of parameters")
+
+
+def is_heavy(media: str, raw: bytes) -> bool:
+    """Whether so much may be in a body that it is to be read beside the event loop.
+
+    Looking takes 0.25 µs a kilobyte, and more where there are many values.
+    """
+    if len(raw) < SMALL:
+        return False
+    if len(raw) >= LARGE:
+        return True
+    if media != MSGPACK:  # values stand between commas; in protobuf a value's field begins with a 10
+        return raw.count(b"," if media == JSON else b"\x0a") > _FEW
+    try:
+        _count(raw, _FEW)
+    except (TooLarge, IndexError):
+        return True
+    return False
+
+
+def _check(values: int, numbers: int, limit: int) -> None:
+    if values > limit or numbers > NUMBERS * limit:
+        raise TooLarge(
+            f"expected at most {limit} texts, keys, lists and mappings, and {NUMBERS} times as many numbers, in one "
+            "request; `limits` of JinaASGI raises this"
+        )
+
+
+def _count(raw: bytes, limit: int) -> None:
+    """Walk from value to value, over arrays of floats or small numbers at one go; raises IndexError at the end."""
+    at, size = 0, len(raw)
+    values = numbers = 0
+    while at < size:
+        head = raw[at]
+        length = _LENGTHS[head]
+        at += 1
+        if length >= 0:
+            at += length
+            if _WEIGHS[head]:
+                values += 1
+            else:
+                numbers += 1
+        else:
+            width = -length
+            count = int.from_bytes(raw[at : at + width], "big")
+            at += width
+            values += 1
+            if head in (0xDC, 0xDD):
+                alike = _alike(raw, at, count)
+                at, numbers = at + alike[0], numbers + alike[1]
+            elif head not in (0xDE, 0xDF):
+                at += count + (0xC7 <= head <= 0xC9)
+        if values > limit or numbers > NUMBERS * limit:
+            _check(values, numbers, limit)
+
+
+def _alike(raw: bytes, at: int, count: int) -> tuple[int, int]:
+    """Over how many bytes an array of `count` numbers of one kind reaches, and their number; 0, 0 where it is mixed."""
+    if count < 64 or at + count > len(raw):
+        return 0, 0
+    width = {0xCB: 9, 0xCA: 5}.get(raw[at])
+    if width is None:
+        return (count, count) if raw[at : at + count].isascii() else (0, 0)
+    heads = raw[at : at + width * count : width]
+    return (width * count, count) if heads.count(raw[at : at + 1]) == count else (0, 0)
+
+
+def _lengths() -> tuple[list[int], list[bool]]:
+    """By the first byte of a value: how many bytes follow, or minus the width of what tells so; whether it weighs."""
+    lengths, weighs = [0] * 256, [False] * 256
+    for head in range(0x80, 0xC0):  # mappings, lists, texts
+        weighs[head], lengths[head] = True, head - 0xA0 if head >= 0xA0 else 0
+    for head, width in {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}.items():
+        lengths[head] = -width
+    for head, width in {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.items():
+        lengths[head] = -width
+    for head, length in {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.items():
+        lengths[head] = length
+    for head, length in {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}.items():
+        lengths[head] = length
+    for power in range(5):
+        weighs[0xD4 + power], lengths[0xD4 + power] = True, 1 + 2**power
+    return lengths, weighs
+
+
+_LENGTHS, _WEIGHS = _lengths()
