@@ -18,11 +18,12 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 from jina_asgi._batch import BatchKernel
-from jina_asgi._batch_items import Batch, Bounds, Item
+from jina_asgi._batch_items import Batch, Bounds, Fault, Item
 from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, NotReady, Overloaded, TooLarge
 from jina_asgi.runners.blame import checked, fault_of, told
 from jina_asgi.runners.pace import Pace
-from jina_asgi.runners.riders import Members, Request, Rider, Share, awaited, joinable, same
+from jina_asgi.runners.riders import Members, Request, Rider, Share, awaited, joinable, own_failure, same
+from jina_asgi.tasks import begun
 
 logger = logging.getLogger("jina_asgi")
 
@@ -70,7 +71,7 @@ class Batching:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes = math.inf  # when the timer fires
         self._pending_step = self._stopped = False
-        self._idle: asyncio.Future[None] | None = None
+        self._drained = asyncio.Event()
         self.lock = threading.Lock()  # between a batch's beginning, in a thread, and the loop's cancelling
         self._sizes: Counter[int] = Counter()
         self._counts: Counter[str] = Counter()
@@ -119,7 +120,7 @@ class Batching:
                 self._push(self._boarded(request, values, key, costs, inputs), tenant, priority)
             if inputs is None or until == math.inf:
                 return await request.future
-            return await _by(until, request.future)
+            return await request.answered_by(until)
         except BaseException as error:
             self._leave(request, told_so=not isinstance(error, asyncio.CancelledError))
             raise
@@ -189,9 +190,10 @@ class Batching:
 
     async def drain(self) -> None:
         """Wait until nothing is queued and nothing runs."""
-        if self._tasks or self._kernel.queued:
-            self._idle = self._bind().create_future()
-            await self._idle
+        self._bind()
+        while self._tasks or self._kernel.queued:
+            self._drained.clear()
+            await self._drained.wait()
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
@@ -220,8 +222,8 @@ class Batching:
             if self._loop is not None and not self._loop.is_closed() and (self._tasks or self._kernel.queued):
                 raise DefinitionError("this batches on another event loop just now; give each loop one of its own")
             self._loop, self._kernel = loop, BatchKernel(self._bounds, *self._shape)
-            self._tasks, self._timer, self._wakes, self._pending_step, self._idle = {}, None, math.inf, False, None
-            self._flights = {}
+            self._tasks, self._timer, self._wakes, self._pending_step = {}, None, math.inf, False
+            self._flights, self._drained = {}, asyncio.Event()
         return loop
 
     def _step_soon(self) -> None:
@@ -236,9 +238,8 @@ class Batching:
         decisions = self._kernel.step(time.monotonic())
         for batch in decisions.start:
             members = Members(self, batch)
-            task = loop.create_task(self._serve(batch, members), context=self._context.copy())
-            task.add_done_callback(functools.partial(self._ended, batch, members))
-            self._tasks[batch] = task
+            over = functools.partial(self._ended, batch, members)
+            self._tasks[batch] = begun(self._serve(batch, members), over, context=self._context.copy())
         self._tell_expired(decisions.expired)
         if decisions.wake is not None and decisions.wake < self._wakes:  # one that fires early does no harm
             if self._timer is not None:
@@ -267,8 +268,8 @@ class Batching:
         self._settle_idle()
 
     def _settle_idle(self) -> None:
-        if self._idle is not None and not self._idle.done() and not self._tasks and not self._kernel.queued:
-            self._idle.set_result(None)
+        if not self._tasks and not self._kernel.queued:
+            self._drained.set()
 
     async def _serve(self, batch: Batch, members: Members) -> None:
         """Run one batch; the next is started before anybody is answered."""
@@ -277,7 +278,7 @@ class Batching:
             taken = members.settled()
             checked(answers, len(taken), self._name)
         except BaseException as error:
-            self._failed(batch, members.settled(), _own(error, self._name))
+            self._failed(batch, members.settled(), own_failure(error, self._name))
             if not isinstance(error, Exception):
                 raise
         else:
@@ -295,7 +296,8 @@ class Batching:
 
     def _failed(self, batch: Batch, taken: list[Rider], error: BaseException) -> None:
         several = len({rider.request for rider in taken}) > 1
-        failed: list[Rider] = self._kernel.failed(batch, fault_of(error, several=several))  # type: ignore[assignment]
+        fault = Fault.FINAL if self._stopped else fault_of(error, several=several)  # nothing begins again after the end
+        failed: list[Rider] = self._kernel.failed(batch, fault)  # type: ignore[assignment]
         for rider in failed:
             self._over(rider)
         told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
@@ -348,24 +350,3 @@ class Batching:
         """Nobody more may wait for it."""
         if rider.input is not None and self._flights.get(rider.input) is rider:
             del self._flights[rider.input]
-
-
-async def _by(until: float, future: asyncio.Future[list[Any]]) -> list[Any]:
-    """What comes by a moment; what this waits for may go on for others."""
-    try:
-        async with asyncio.timeout(until - time.monotonic()) as limit:
-            return await future
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise DeadlineExceeded("the deadline passed before this call was answered") from None
-
-
-def _own(error: BaseException, name: str) -> BaseException:
-    """The error itself; a cancel that nobody asked for is the function's own failure."""
-    task = asyncio.current_task()
-    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
-        return error
-    failed = ExecutorError(f"{name} was cancelled from within", endpoint=name, raised="CancelledError")
-    failed.__cause__ = error
-    return failed

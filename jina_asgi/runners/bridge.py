@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from jina_asgi.errors import NotReady
 from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.tasks import begun
 from jina_asgi.types import Call, Docs, Result, Runner
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ class BridgeRunner(Wrapper):
                 yield docs
         finally:
             if not self._closed:
-                await self._over(steps.aclose())
+                await self._over(steps.aclose(), whole=True)
 
     def close(self) -> None:
         """The loop is ending: whoever still waits is told NotReady."""
@@ -42,8 +43,8 @@ class BridgeRunner(Wrapper):
         for crossing in list(self._crossings):
             crossing.report(None, _stopped())
 
-    async def _over(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there; a cancelled caller leaves when it has ended there."""
+    async def _over(self, work: Coroutine[Any, Any, T], *, whole: bool = False) -> T:
+        """Run `work` there; a cancelled caller leaves when it has ended there. Cancelling it is what ends it, if not `whole`."""
         crossing = _Crossing(work, self._loop)
         self._crossings.add(crossing)  # before the look at `_closed`: one side always sees the other's word
         try:
@@ -57,7 +58,8 @@ class BridgeRunner(Wrapper):
                     await asyncio.wait([crossing.arrived])
                 except asyncio.CancelledError as error:
                     cancelled = error
-                    crossing.cancel()
+                    if not whole:
+                        crossing.cancel()
             if cancelled is not None:
                 raise cancelled
             result, failure = crossing.arrived.result()
@@ -101,8 +103,7 @@ class _Crossing:
             pass  # the caller's loop is closed: nobody waits
 
     def _begin(self) -> None:
-        self._task = self._there.create_task(self._work, context=self._context)
-        self._task.add_done_callback(self._done)
+        self._task = begun(self._work, self._done, context=self._context)
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -17,7 +17,8 @@ from jina_asgi._graph_route import Chain, Route, Stage, own_parameters, paramete
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.runners.merging import concatenated, copied, fitted, matching, merged, some
-from jina_asgi.runners.together import Tasks, cancelled, named
+from jina_asgi.runners.together import Tasks, named
+from jina_asgi.tasks import begun, finished
 from jina_asgi.types import Call, Context, Docs, Endpoint, Runner, Step
 
 _END: Any = object()
@@ -239,10 +240,8 @@ class _Beside:
     """What runs while a generator makes its first document; its error ends that at once."""
 
     def __init__(self, crossing: Crossing, chains: Sequence[Chain]) -> None:
-        self._task = asyncio.create_task(crossing.run(chains)) if chains else None
         self._limit: asyncio.Timeout | None = None
-        if self._task is not None:
-            self._task.add_done_callback(self._interrupt)
+        self._task = begun(crossing.run(chains), self._interrupt) if chains else None
 
     async def step(self, items: AsyncGenerator[Docs, None]) -> Any:
         """The next document, once what runs beside has ended too."""
@@ -274,13 +273,13 @@ class _Beside:
             try:
                 await asyncio.wait([task])
             finally:
-                await cancelled([task])
+                await finished([task])
             task.result()
 
     async def close(self) -> None:
         """End it, where it still runs."""
         if self._task is not None:
-            await cancelled([self._task])
+            await finished([self._task])
 
     def _interrupt(self, task: asyncio.Task[None]) -> None:
         if self._limit is not None and not task.cancelled() and task.exception() is not None:

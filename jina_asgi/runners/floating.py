@@ -10,12 +10,13 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from jina_asgi.errors import Unavailable
 from jina_asgi.runners.crossing import Crossing
 from jina_asgi.runners.merging import concatenated
-from jina_asgi.runners.together import cancelled
+from jina_asgi.tasks import begun, finished
 from jina_asgi.types import Context, Docs, Runner, Ticket
 
 logger = logging.getLogger("jina_asgi")
@@ -41,9 +42,8 @@ class Floating:
                 logger.warning("%s floats, and was not run: %s", node, error)
                 return
         streams = endpoint is not None and endpoint.kind == "stream"
-        task = asyncio.create_task(self._run(crossing, node, streams, ticket), name=f"jina-asgi-{node}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        work = self._run(crossing, node, streams)
+        begun(work, partial(_give_back, ticket), kept=self._tasks, name=f"jina-asgi-{node}")
 
     async def idle(self) -> None:
         """Wait until nothing of it runs."""
@@ -52,13 +52,13 @@ class Floating:
 
     async def close(self) -> None:
         """End what still runs."""
-        await cancelled(list(self._tasks))
+        await finished(list(self._tasks))
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
         return {"running": len(self._tasks), "dropped": dict(self._dropped), "failed": dict(self._failed)}
 
-    async def _run(self, crossing: Crossing, node: str, streams: bool, ticket: Ticket | None) -> None:
+    async def _run(self, crossing: Crossing, node: str, streams: bool) -> None:
         context = crossing.detached()
         try:
             docs = await (_gathered(crossing, node, context) if streams else crossing.visit(node, context))
@@ -67,9 +67,11 @@ class Floating:
         except Exception:
             self._failed[node] += 1
             logger.exception("%s floats, and failed; the caller has its answer", node)
-        finally:
-            if ticket is not None:
-                ticket.close()
+
+
+def _give_back(ticket: Ticket | None, task: asyncio.Task[None]) -> None:
+    if ticket is not None:
+        ticket.close()
 
 
 async def _gathered(crossing: Crossing, node: str, context: Context) -> Docs | None:

@@ -12,6 +12,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,11 +21,12 @@ from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind, make
 from jina_asgi.monitoring import figures
+from jina_asgi.runners import executor_life
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
-from jina_asgi.runners.executor_life import begun, ended, trouble_of
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.tasks import begun, ended, logged, seen
 from jina_asgi.turns import Turn
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
@@ -99,7 +101,7 @@ class LocalRunner:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
                 turn = Turn()
                 try:
-                    executor = await begun(lambda: self._load(turn), self._threads)
+                    executor = await executor_life.begun(lambda: self._load(turn), self._threads)
                 finally:
                     turn.over()  # also where nobody waits for it any more
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
@@ -156,7 +158,7 @@ class LocalRunner:
 
     async def health(self) -> str:
         """Why the Executor cannot answer, as its own `health` says; nothing where it can."""
-        return await trouble_of(self._executor, self.name)
+        return await executor_life.trouble_of(self._executor, self.name)
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
@@ -200,6 +202,8 @@ class LocalRunner:
                     activity.task = None
                     yield bound.codec.docs([bound.document(item)])
                     activity.task = asyncio.current_task()
+                    if activity.stopped:
+                        break
             finally:
                 await activity.close()
             if activity.stopped:
@@ -271,12 +275,12 @@ class LocalRunner:
             self._idle = asyncio.get_running_loop().create_future()
             cancelled = await _patiently(self._idle, 0.0 if hurried else self._settings.grace, 0.0)
             hurried = hurried or cancelled is not None
-            stopping = asyncio.ensure_future(self._stop())
+            stopping = begun(self._stop(), logged(f"stopping what runs in {self.name}"))
             cancelled = (
                 await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
             )
             self._idle = None
-        closing = asyncio.ensure_future(ended(executor, self._threads))
+        closing = begun(executor_life.ended(executor, self._threads), seen)
         hurried = hurried or cancelled is not None
         cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
         if closing.done():
@@ -285,13 +289,18 @@ class LocalRunner:
             raise cancelled
 
     async def _stop(self) -> None:
-        for activity in list(self._active):
+        unread = []
+        for activity in self._active:
             activity.stopped = True
             if activity.task is not None:
                 activity.task.cancel()
             elif activity.steps is not None:  # between two steps, its reader away: close what the user wrote
-                await activity.close()
-                self._ended(activity)
+                unread.append(activity)
+        await ended([begun(activity.close(), partial(self._closed, activity)) for activity in unread])
+
+    def _closed(self, activity: _Activity, task: asyncio.Task[None]) -> None:
+        self._ended(activity)
+        logged(f"closing a stream of {self.name}")(task)
 
 
 async def _patiently(

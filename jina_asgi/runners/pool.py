@@ -22,6 +22,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.runners.admission import Admission, Elsewhere
 from jina_asgi.runners.seat import Member, Seat
+from jina_asgi.tasks import begun, finished, logged
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
@@ -138,7 +139,8 @@ class PoolRunner:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, hurried = "loading", False
-        keeping = [asyncio.create_task(seat.keep(), name=f"jina-asgi-{self.name}") for seat in self._seats]
+        over = logged(f"keeping a replica of {self.name}")
+        keeping = [begun(seat.keep(), over, name=f"jina-asgi-{self.name}") for seat in self._seats]
         try:
             await self._first_ready()
             self._state = "ready"
@@ -152,9 +154,7 @@ class PoolRunner:
                 await self._drain(hurried)
         finally:
             self._state = "stopped"
-            for task in keeping:
-                task.cancel()
-            await asyncio.gather(*keeping, return_exceptions=True)
+            await finished(keeping)
 
     def trouble(self) -> str:
         """Why no call can be answered just now; nothing where some can."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from jina_asgi._batch_items import Batch, Item
-from jina_asgi.errors import ExecutorError, JinaASGIError
+from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
 
 _WAITING = ("new", "queued")
 Share = Callable[[Any, Any, Any], Any]
@@ -84,6 +85,20 @@ class Request:
         self.answers: list[Any] = [None] * count
         self.left, self.deadline, self.future = count, deadline, future
         self.riders: list[Rider] = []
+
+    async def answered_by(self, until: float) -> list[Any]:
+        """The answers, where they come by a moment; what they wait for may go on for others.
+
+        Raises:
+            DeadlineExceeded: they do not. Their own error.
+        """
+        try:
+            async with asyncio.timeout(until - time.monotonic()) as limit:
+                return await self.future
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded("the deadline passed before this call was answered") from None
 
     def answer(self, index: int, value: Any) -> None:
         self.answers[index] = value
@@ -162,3 +177,13 @@ def joinable(rider: Rider, until: float) -> bool:
 def awaited(batch: Batch) -> bool:
     """Whether anybody waits for a batch."""
     return any(item.state in ("batched", "running") for item in batch.items)
+
+
+def own_failure(error: BaseException, name: str) -> BaseException:
+    """The error itself; a cancel that nobody asked for is the function's own failure."""
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+        return error
+    failed = ExecutorError(f"{name} was cancelled from within", endpoint=name, raised="CancelledError")
+    failed.__cause__ = error
+    return failed

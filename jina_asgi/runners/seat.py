@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jina_asgi._pool import Restarts
+from jina_asgi.tasks import begun, beside, finished, logged
 from jina_asgi.types import Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -159,7 +160,7 @@ class Seat:
         self.state, self.restarts = "stopped", 0
         self.failure: Exception | None = None
         self.changed: Callable[[], None] = lambda: None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Member] = {}
         self._not_before = 0.0  # the next try to replace one that is due
         self._stopping = False
 
@@ -168,7 +169,12 @@ class Seat:
         self._stopping = False
         try:
             while True:
-                delay = await self._one_life()
+                try:
+                    delay = await self._one_life()
+                except Exception:
+                    logger.exception("the place of replica %d failed, and is taken anew", self.index)
+                    await self._emptied()
+                    delay = self._restarts.failed(self.index, time.monotonic(), _dice())
                 if self._stopping:
                     return
                 self._become("waiting")
@@ -176,13 +182,17 @@ class Seat:
                 self.restarts += 1
         finally:
             self.state = "stopped"
-            members = [] if self.member is None else [self.member]
-            self.member = None
-            for task in self._retiring:
-                task.cancel()
-            await asyncio.gather(
-                *(member.replica.kill("was stopped") for member in members), *self._retiring, return_exceptions=True
-            )
+            await self._emptied()
+
+    async def _emptied(self) -> None:
+        """Kill the one that is here, and those that were to finish what they have: theirs is waited for no more."""
+        retiring = dict(self._retiring)
+        members = [*retiring.values(), *([] if self.member is None else [self.member])]
+        self.member = None
+        try:
+            await asyncio.gather(*(member.replica.kill("was stopped") for member in members), return_exceptions=True)
+        finally:
+            await finished(retiring)
 
     async def stop(self) -> None:
         """End the replica in this seat in good order; `keep` must be cancelled next."""
@@ -250,22 +260,18 @@ class Seat:
 
     async def _watch(self, member: Member) -> str:
         """Until this replica ends, and why; or until it was replaced by another."""
-        ending = asyncio.ensure_future(member.replica.ended())
-        leaving = asyncio.ensure_future(member.replica.leaves())
-        try:
+        replica = member.replica
+        async with beside(replica.ended(), replica.leaves()) as (ending, leaving):
             while True:
                 if not await self._answers(member):
-                    await member.replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
-                    return await ending
+                    await replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
+                    return str(await ending)
                 news = [ending] if leaving.done() else [ending, leaving]
                 await asyncio.wait(news, timeout=self._heartbeat / 2, return_when=asyncio.FIRST_COMPLETED)
                 if ending.done():
-                    return ending.result()
+                    return str(ending.result())
                 if (leaving.done() or self._is_due(member)) and await self._replaced(member):
                     return "was replaced"
-        finally:
-            ending.cancel()
-            leaving.cancel()
 
     async def _answers(self, member: Member) -> bool:
         client = member.replica.client
@@ -300,9 +306,7 @@ class Seat:
         self.member = self._seated(replica)
         self.restarts += 1
         self._become("ready")
-        task = asyncio.create_task(self._retire(old))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[begun(self._retire(old), self._retired)] = old
         return True
 
     async def _retire(self, old: Member) -> None:
@@ -313,6 +317,10 @@ class Seat:
             await old.replica.kill("took too long to finish")
         finally:
             await old.replica.stop()
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        del self._retiring[task]
+        logged("the end of a replica that was replaced")(task)
 
     def _become(self, state: str) -> None:
         self.state = state

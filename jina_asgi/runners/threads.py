@@ -16,7 +16,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from jina_asgi.errors import carried
+from jina_asgi.errors import NotReady, carried
 from jina_asgi.types import Context
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class ExecutorThreads:
         self._given: list[_Job] = []  # in this turn of the loop
         self._done: deque[_Job] = deque()
         self._running: list[_Job | None] = [None] * count
-        self._waking = False
+        self._waking = self._closed = False
 
     @property
     def stuck(self) -> float:
@@ -113,6 +113,7 @@ class ExecutorThreads:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._closed = True
         self._hand_over()
         for _thread in range(self._count):
             self._jobs.put(None)
@@ -169,6 +170,9 @@ class ExecutorThreads:
         return result
 
     def _give(self, job: _Job) -> None:
+        if self._closed:
+            job.future.set_exception(NotReady(f"{self._name} is stopped; nothing runs in its threads any more"))
+            return
         if not self._given:
             self._loop.call_soon(self._hand_over)
         self._given.append(job)

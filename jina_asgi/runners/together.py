@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from jina_asgi.errors import JinaASGIError
+from jina_asgi.tasks import begun, ended, finished, seen
 from jina_asgi.types import Runner
 
 T = TypeVar("T")
@@ -18,24 +19,23 @@ T = TypeVar("T")
 
 async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first error cancels the others and is raised once they have ended."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [begun(work, seen) for work in works]
     try:
         left: set[asyncio.Task[T]] = set(tasks)
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
             raise_first(task for task in tasks if task in done)
     finally:
-        await cancelled(tasks)
+        await finished(tasks)
     return [task.result() for task in tasks]
 
 
 class Tasks:
     """Work that runs side by side, watched by one task: `asyncio.wait` sets itself up anew for each of them."""
 
-    __slots__ = ("_all", "_loop", "_watched", "left")
+    __slots__ = ("_all", "_watched", "left")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._all: list[asyncio.Task[Any]] = []
         self._watched: asyncio.Future[None] | None = None
         #: How many still run.
@@ -43,9 +43,7 @@ class Tasks:
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> None:
         """Begin some."""
-        task = self._loop.create_task(work)
-        task.add_done_callback(self._done)
-        self._all.append(task)
+        self._all.append(begun(work, self._done))
         self.left += 1
 
     async def some(self) -> None:
@@ -54,19 +52,18 @@ class Tasks:
         Raises:
             The error of the first that has one.
         """
-        self._watched = self._loop.create_future()
+        self._watched = asyncio.get_running_loop().create_future()
         await self._watched
         raise_first(task for task in self._all if task.done())
 
     async def end(self) -> None:
         """Cancel what still runs, and wait for its end."""
         if self.left:
-            await cancelled(self._all)
+            await finished(self._all)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.left -= 1
-        if not task.cancelled():
-            task.exception()  # seen: else asyncio says that nobody did
+        seen(task)
         if self._watched is not None and not self._watched.done():
             self._watched.set_result(None)
 
@@ -75,24 +72,6 @@ def raise_first(done: Iterable[asyncio.Task[Any]]) -> None:
     """Raise the error of the first of these finished tasks that has one."""
     for task in done:
         task.result()
-
-
-async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel those that still run, and wait until they have ended; what they raise then is nobody's."""
-    left = [task for task in tasks if not task.done()]
-    for task in left:
-        task.cancel()
-    interrupted: asyncio.CancelledError | None = None
-    while any(not task.done() for task in left):
-        try:
-            await asyncio.wait(left)
-        except asyncio.CancelledError as error:
-            interrupted = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: else asyncio says that nobody did
-    if interrupted is not None:
-        raise interrupted
 
 
 @asynccontextmanager
@@ -152,6 +131,7 @@ class _Life:
         self._name, self._runner = name, runner
         self._ready, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loaded = False
 
     async def begin(self) -> None:
         """Load.
@@ -159,18 +139,15 @@ class _Life:
         Raises:
             What loading raises.
         """
-        self._task = asyncio.create_task(self._live(), name=f"jina-asgi-{self._name}")
-        ready = asyncio.ensure_future(self._ready.wait())
-        try:
-            await asyncio.wait([self._task, ready], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-        if self._task.done():
-            self._task.result()
+        task = self._task = begun(self._live(), lambda _: self._ready.set(), name=f"jina-asgi-{self._name}")
+        await self._ready.wait()
+        if task.done():
+            task.result()
 
     async def _live(self) -> None:
         try:
             async with self._runner.lifespan():
+                self._loaded = True
                 self._ready.set()
                 await self._stop.wait()
         except Exception as error:
@@ -185,16 +162,9 @@ class _Life:
         self._stop.set()
         if hurried:
             task.cancel()
-        interrupted: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                interrupted = error
-                task.cancel()
-        if interrupted is not None:
+        if (interrupted := await ended([task], hurry=task.cancel)) is not None:
             raise interrupted
-        if not task.cancelled() and not (hurried and not self._ready.is_set()):
+        if not task.cancelled() and not (hurried and not self._loaded):
             task.result()
 
 

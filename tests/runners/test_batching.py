@@ -330,6 +330,15 @@ async def test_draining_waits_for_what_is_queued_and_what_runs() -> None:
     assert await waiting == [2]
 
 
+async def test_several_may_wait_for_a_drain_and_one_that_leaves_disturbs_no_other() -> None:
+    batching = Batching(function := Doubler(), Bounds(1))
+    async with function.busy(batching):
+        draining = [asyncio.ensure_future(batching.drain()) for _ in range(3)]
+        await turns()
+        draining[1].cancel()
+    await asyncio.wait_for(asyncio.gather(draining[0], draining[2]), 5)
+
+
 async def test_a_batch_runs_in_nobodys_context() -> None:
     caller = contextvars.ContextVar("caller", default="nobody")
 

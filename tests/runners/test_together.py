@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from jina_asgi.runners.together import cancelled, lives, together
+from jina_asgi.runners.together import lives, together
+from jina_asgi.tasks import finished
 
 
 class Life:
@@ -147,7 +148,7 @@ async def test_who_waits_for_the_cancelled_and_is_cancelled_leaves_when_they_hav
 
     task = asyncio.ensure_future(slow())
     await begun.wait()
-    ending = asyncio.ensure_future(cancelled([task]))
+    ending = asyncio.ensure_future(finished([task]))
     await asyncio.sleep(0)
     ending.cancel()
     await asyncio.sleep(0)

@@ -1,0 +1,104 @@
+"""Tasks whose end is always dealt with, and scopes that tasks do not outlive.
+
+A task that is cancelled before its first step runs no line of its coroutine, and so no `finally` in it. What must be done
+when a task is over is therefore given where it begins, and a callback does it, however the task ends. Every task of this
+package begins here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from contextvars import Context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+logger = logging.getLogger("jina_asgi")
+
+Over = Callable[[asyncio.Task[Any]], object]
+
+
+def begun(
+    work: Coroutine[Any, Any, T],
+    over: Over,
+    *,
+    kept: set[asyncio.Task[T]] | None = None,
+    name: str | None = None,
+    context: Context | None = None,
+) -> asyncio.Task[T]:
+    """A task that runs `work`.
+
+    Args:
+        work: what it runs.
+        over: called once with the task when it has ended: by itself, by an error, or cancelled, maybe before its first
+            step. Whatever others wait for, or must get back, is settled there.
+        kept: where the task is held until then; the event loop itself holds none.
+        name, context: as of `asyncio.create_task`.
+    """
+    task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+    if kept is not None:
+        kept.add(task)
+        task.add_done_callback(kept.discard)
+    task.add_done_callback(over)
+    return task
+
+
+def logged(what: str) -> Over:
+    """For a task whose end settles nothing: an error that it ends with is logged, as that of `what`."""
+
+    def over(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed", what, exc_info=error)
+
+    return over
+
+
+def seen(task: asyncio.Task[Any]) -> None:
+    """For a task whose result, or error, is read by the one who began it, unless that one leaves before."""
+    if not task.cancelled():
+        task.exception()  # else asyncio logs that it was never retrieved
+
+
+@asynccontextmanager
+async def beside(*works: Coroutine[Any, Any, Any]) -> AsyncIterator[tuple[asyncio.Task[Any], ...]]:
+    """Tasks that run while the block does; at its end those that still run are cancelled, and have ended."""
+    tasks = tuple(begun(work, seen) for work in works)
+    try:
+        yield tasks
+    finally:
+        await finished(tasks)
+
+
+async def finished(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel those that still run and wait until all have ended; being cancelled meanwhile is raised afterwards.
+
+    What they raise is not raised here.
+    """
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        task.cancel()
+    interrupted = await ended(left)
+    for task in tasks:
+        seen(task)
+    if interrupted is not None:
+        raise interrupted
+
+
+async def ended(
+    tasks: Collection[asyncio.Future[Any]], *, hurry: Callable[[], object] = lambda: None
+) -> asyncio.CancelledError | None:
+    """Wait until these are done, however often this is cancelled meanwhile; the last cancelling, for the caller to raise.
+
+    `hurry` is called at each of them.
+    """
+    interrupted: asyncio.CancelledError | None = None
+    while left := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            interrupted = error
+            hurry()
+    return interrupted
