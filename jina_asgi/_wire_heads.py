@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from jina_asgi import errors
+from jina_asgi._raised import described, sound
+from jina_asgi._shown import bounded, shown
 from jina_asgi._wire import FRAME_LIMIT, Frame
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidRequest, JinaASGIError, ProtocolError
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
@@ -140,7 +142,7 @@ class EndedHead(Head, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_lenient_encoder = msgspec.msgpack.Encoder(enc_hook=repr)
+_lenient_encoder = msgspec.msgpack.Encoder(enc_hook=shown)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
     head: msgspec.msgpack.Decoder(head)
     for head in (
@@ -280,10 +282,11 @@ def agreed(given: Mapping[str, Endpoint] | None, served: Mapping[str, Endpoint])
 
 def write_error(error: BaseException) -> bytes:
     """An error as the head of an error frame; one that is not ours goes as an ExecutorError."""
+    error = sound(error)
     known = next((kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind), None)
     if known is None or not isinstance(error, JinaASGIError):
-        return _encoder.encode(ErrorHead("ExecutorError", _sendable(f"{type(error).__name__}: {error}")))
-    return _encoder.encode(ErrorHead(known, _sendable(error.message), _facts(error)))
+        return _encoder.encode(ErrorHead("ExecutorError", described(error)))
+    return _encoder.encode(ErrorHead(known, bounded(error.message, MESSAGE_LIMIT), _facts(error)))
 
 
 def error_of(head: ErrorHead) -> JinaASGIError:
@@ -315,10 +318,6 @@ def _facts(error: JinaASGIError) -> bytes:
     except _UNWRITABLE:  # an input that msgpack cannot hold; the error matters more than its facts
         return b""
     return packed if len(packed) <= FACTS_LIMIT else b""
-
-
-def _sendable(message: str) -> str:
-    return message[:MESSAGE_LIMIT].encode(errors="backslashreplace").decode()
 
 
 def _describe_schema(schema: Schema) -> dict[str, Any]:

@@ -191,12 +191,3 @@ class ProtocolError(JinaASGIError):
 
 class DefinitionError(JinaASGIError, TypeError):
     """An Executor class, its endpoints, or an option is written wrong; raised where it is written."""
-
-
-def carried(error: BaseException) -> BaseException:
-    """An error that a future may hold: StopIteration may not be, SystemExit would end the loop."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    told = RuntimeError(f"{type(error).__name__} raised by an Executor, or by its documents: {error}")
-    told.__cause__ = error
-    return told

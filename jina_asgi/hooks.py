@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jina_asgi.errors import carried
+from jina_asgi._raised import carried, is_a
 
 
 def is_async(function: Any) -> bool:
@@ -33,7 +33,7 @@ async def settled(value: Any) -> Any:
     try:
         return await value if inspect.isawaitable(value) else value
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) or (raised := carried(error)) is error:
+        if is_a(error, asyncio.CancelledError) or (raised := carried(error)) is error:
             raise
         raise raised from error
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
+from jina_asgi._shown import shown
 from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
 
 Identity = str | int
@@ -120,7 +121,7 @@ class Events:
         said = {"status": status, **problem}
         if retry_after is not None:
             said["retry_after"] = retry_after
-        return (self._head + b'error",' + orjson.dumps(said, default=repr)[1:]).decode()
+        return (self._head + b'error",' + orjson.dumps(said, default=shown)[1:]).decode()
 
 
 #: Keeps proxies from closing a socket on which nothing is said: clients need not look at it.

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Send
 
+from jina_asgi._shown import shown
 from jina_asgi.protocols.headers import too_large
 from jina_asgi.protocols.watch import Watched
 
@@ -57,7 +58,7 @@ class Sent:
 
 async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     """Answer with JSON."""
-    raw = orjson.dumps(body, default=repr)
+    raw = orjson.dumps(body, default=shown)
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": raw})

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from jina_asgi import _wire
+from jina_asgi._raised import loggable
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
 from jina_asgi._wire_heads import (
     MAGIC,
@@ -279,7 +280,7 @@ class FrameServer(Connection):
 
     def _send_error(self, number: int, error: Exception) -> None:
         if not isinstance(error, JinaASGIError):
-            logger.error("request %d failed", number, exc_info=error)
+            logger.error("request %d failed", number, exc_info=loggable(error))
         self.send(_wire.ERROR, number, write_error(error))
 
     def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from jina_asgi._raised import loggable, sound
+from jina_asgi._shown import bounded, kind_of, said
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -27,7 +29,7 @@ Headers = list[tuple[bytes, bytes]]
 _INTERNAL = "internal error; the log has the cause under this error's id"
 #: Beside the 503 of a call that may have taken effect, so that proxies and clients that know of it do not send it again.
 EXECUTED = (b"x-jina-executed", b"maybe")
-_MAX_WAIT, _MAX_LOGGED = 3600.0, 2000
+_MAX_WAIT = 3600.0
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -48,12 +50,13 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
             which is told as an internal error.
         expose: also tell the message of an Executor's own exception, and the facts of an error (for development).
     """
+    error = sound(error)
     identity = os.urandom(8).hex()
     status, name, message = _told(error, expose)
     if isinstance(message, str):
-        message = encodable(message)
+        message = bounded(message)
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
-        logger.error("error %s: %s", identity, _one_line(error), exc_info=error)
+        logger.error("error %s: %s", identity, _one_line(error), exc_info=loggable(error))
     retriable = isinstance(error, JinaASGIError) and error.retriable
     told: dict[str, Any] = {"type": name, "id": identity, "retriable": retriable}
     if expose and isinstance(error, ExecutorError):
@@ -73,7 +76,7 @@ def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
         message = [_placed(entry) for entry in error.errors]
     elif error.status == 500 and not expose:
         message = error.public or _INTERNAL
-    return error.status, type(error).__name__, message
+    return error.status, kind_of(error), message
 
 
 def _placed(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,5 +109,5 @@ def encodable(text: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     """An error's message for the log: control characters escaped, so that no caller can write lines of its own."""
-    message = str(error)[:_MAX_LOGGED]
+    message = said(error)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)

@@ -17,7 +17,8 @@ from functools import lru_cache, partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from jina_asgi.errors import DeadlineExceeded, carried
+from jina_asgi._raised import carried
+from jina_asgi.errors import DeadlineExceeded
 
 P = ParamSpec("P")
 T = TypeVar("T")

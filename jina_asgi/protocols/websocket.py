@@ -13,6 +13,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from jina_asgi._shown import shown
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols._origin import may_connect
 from jina_asgi.protocols.admission import Lasting
@@ -110,7 +111,7 @@ async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> N
     status, body, headers = problem(error, expose=expose)
     try:
         if _DENIAL in (scope.get("extensions") or {}):
-            raw = orjson.dumps(body, default=repr)
+            raw = orjson.dumps(body, default=shown)
             length = str(len(raw)).encode()
             headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
             await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import functools
 import logging
 import math
@@ -19,6 +18,7 @@ from typing import Any
 
 from jina_asgi._batch import BatchKernel
 from jina_asgi._batch_items import Batch, Bounds, Fault, Item
+from jina_asgi._raised import again, described, is_a, loggable, sound
 from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, NotReady, Overloaded, TooLarge
 from jina_asgi.runners.blame import checked, fault_of, told
 from jina_asgi.runners.pace import Pace
@@ -258,11 +258,11 @@ class Batching:
         self._tasks.pop(batch, None)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if self._kernel.is_running(batch):
-            self._failed(batch, members.settled(), error or ExecutorError("a batch ended without an answer"))
+            self._failed(batch, members.settled(), sound(error or ExecutorError("a batch ended without an answer")))
         elif error is not None and not task.cancelled():
-            logger.error("a batch could not be answered: %r", error, exc_info=error)
+            logger.error("a batch could not be answered: %s", described(error), exc_info=loggable(error))
             for item in batch.items:
-                self._fail(item, ExecutorError(f"a batch could not be answered: {error!r}"))
+                self._fail(item, ExecutorError(f"a batch could not be answered: {described(error)}"))
             self._step_soon()
         self._tell_expired([item for item in batch.items if item.state == "expired"])
         self._settle_idle()
@@ -276,10 +276,10 @@ class Batching:
         try:
             answers = await self._run(members)
             taken = members.settled()
-            checked(answers, len(taken), self._name)
+            answers = checked(answers, len(taken), self._name)
         except BaseException as error:
             self._failed(batch, members.settled(), own_failure(error, self._name))
-            if not isinstance(error, Exception):
+            if is_a(error, asyncio.CancelledError):
                 raise
         else:
             self._kernel.done(batch)
@@ -303,7 +303,7 @@ class Batching:
         told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
         for request in told_so:
             said = told(error, several=several)
-            request.fail(said if several or len(told_so) == 1 else copy.copy(said))
+            request.fail(said if several or len(told_so) == 1 else again(said))
         self._counts["failed"] += len(failed)
         self._step()
 
@@ -344,7 +344,7 @@ class Batching:
         rider: Rider = item  # type: ignore[assignment]  # what we pushed
         self._over(rider)
         for request in rider.requests:
-            request.fail(copy.copy(error))
+            request.fail(again(error))
 
     def _over(self, rider: Rider) -> None:
         """Nobody more may wait for it."""

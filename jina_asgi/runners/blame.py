@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jina_asgi._batch_items import Fault
+from jina_asgi._raised import again
+from jina_asgi._shown import kind_of, said
 from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady, ReplicaDied
+
+_PLAIN = (list, tuple)
 
 
 def fault_of(error: BaseException, *, several: bool) -> Fault:
@@ -32,26 +35,28 @@ def told(error: BaseException, *, several: bool) -> BaseException:
     if not several:
         return error
     if _everybodys(error):
-        return copy.copy(error)  # each raises one of its own
-    facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": type(error).__name__}
-    failed = BatchFailed(f"a batch of several calls failed: {error}", **facts)
+        return again(error)  # each raises one of its own
+    facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": kind_of(error)}
+    failed = BatchFailed(f"a batch of several calls failed: {said(error)}", **facts)
     failed.__cause__ = error
     return failed
 
 
-def checked(answers: Any, count: int, name: str) -> None:
-    """Answers, of whatever goes by `name`, are an ordered collection, as many as there were values.
+def checked(answers: Any, count: int, name: str) -> Sequence[Any]:
+    """The answers of whatever goes by `name`, which are an ordered collection, as many as there were values.
 
     Raises:
         ExecutorError: they are not; it names what was expected and what came.
     """
     ordered = hasattr(answers, "__len__") and hasattr(answers, "__getitem__")
     if not ordered or isinstance(answers, Mapping | str | bytes):
-        got = type(answers).__name__
+        got = kind_of(answers)
     elif len(answers) != count:
         got = f"{len(answers)}"
+    elif type(answers) in _PLAIN:
+        return answers  # type: ignore[no-any-return]  # a list or a tuple
     else:
-        return
+        return [answers[index] for index in range(count)]  # looked at here, where it may fail
     raise ExecutorError(f"{name}: expected {count} answers for a batch of {count}, one each, got {got}", endpoint=name)
 
 
@@ -66,5 +71,7 @@ def _everybodys(error: Exception) -> bool:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Python's MemoryError, numpy's, torch's OutOfMemoryError; and RuntimeErrors of those who have no name for it."""
-    raised = error.raised if isinstance(error, ExecutorError) else type(error).__name__
-    return raised.endswith("MemoryError") or (raised.endswith("RuntimeError") and "out of memory" in str(error).lower())
+    raised = error.raised if isinstance(error, ExecutorError) else kind_of(error)
+    return raised.endswith("MemoryError") or (
+        raised.endswith("RuntimeError") and "out of memory" in said(error).lower()
+    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from jina_asgi._raised import described, is_ours, sound
+from jina_asgi._shown import kind_of
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import Method
-from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
+from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.executor import Executor
 from jina_asgi.readers import check_depth, errors_of
 from jina_asgi.types import Call
@@ -69,7 +71,20 @@ class BoundMethod:
         return given
 
     def run(self, docs: list[Any], parameters: Any, call: Call) -> Any:
-        """Call a synchronous batch or single method; its checked answer."""
+        """Call a synchronous batch or single method; its checked answer. What it raises is wrapped here, in its own thread."""
+        try:
+            return self._run(docs, parameters, call)
+        except BaseException as error:
+            raise self.wrapped(error) from error
+
+    def step(self, made: Generator[Any, None, None], end: Any) -> Any:
+        """The next of a synchronous generator, or `end`; raises as `run` does."""
+        try:
+            return next(made, end)
+        except BaseException as error:
+            raise self.wrapped(error) from error
+
+    def _run(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         if self._batch:
             return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
         made = []
@@ -133,16 +148,11 @@ class BoundMethod:
         executor = self._name.partition(".")[0]
         return ExecutorError(message, executor=executor, endpoint=self.method.endpoint.name, raised=raised)
 
-    def wrapped(self, error: BaseException) -> JinaASGIError:
-        """An error of the user's, wrapped once; ours pass as they are."""
-        if isinstance(error, JinaASGIError):
-            return error
-        raised = type(error).__name__
-        try:
-            said = str(error)
-        except Exception:  # noqa: BLE001  # the user's own, and no matter: the cause is chained
-            said = "(its own text cannot be read)"
-        return self.failed(f"{self._name} raised {raised}: {said}", raised)
+    def wrapped(self, error: BaseException) -> BaseException:
+        """An error of the user's, wrapped once; one of ours as it is, made sound."""
+        if is_ours(error):
+            return sound(error)
+        return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
 
 
 def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,5 +179,5 @@ def _integral(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    name = type(value).__name__
+    name = kind_of(value)
     return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

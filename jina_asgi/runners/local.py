@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from jina_asgi._raised import is_a
 from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.executor import Executor, bind, make
@@ -209,7 +210,7 @@ class LocalRunner:
             if activity.stopped:
                 raise NotReady(f"{self.name} stopped before the stream ended")
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and activity.task is None:  # not one that the user raised
+            if is_a(error, GeneratorExit) and activity.task is None:  # not one that the user raised
                 call.context.cancelled = True
                 raise
             if (surfaced := self._surfaced(error, bound, activity, call)) is error:
@@ -223,15 +224,18 @@ class LocalRunner:
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
-        return made if bound.is_async else self._in_thread(made, call)
+        return made if bound.is_async else self._in_thread(bound, made, call)
 
     async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
         for answer in (await self.call(call)).docs.typed:
             yield answer
 
-    async def _in_thread(self, made: Generator[Any, None, None], call: Call) -> AsyncGenerator[Any, None]:
+    async def _in_thread(
+        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call
+    ) -> AsyncGenerator[Any, None]:
         try:
-            while (item := await self._threads.run(lambda: next(made, _END), call.context, waits=True)) is not _END:
+            step = partial(bound.step, made, _END)
+            while (item := await self._threads.run(step, call.context, waits=True)) is not _END:
                 yield item
         finally:
             await self._threads.finish(made.close)
@@ -247,7 +251,7 @@ class LocalRunner:
 
     def _surfaced(self, error: BaseException, bound: BoundMethod, activity: _Activity, call: Call) -> BaseException:
         """What a caller is told of `error`: ours as it is, the user's wrapped once, a cancel as one if it was theirs."""
-        if not isinstance(error, asyncio.CancelledError):
+        if not is_a(error, asyncio.CancelledError):
             return bound.wrapped(error)
         task = asyncio.current_task()
         if activity.stopped:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from jina_asgi._shown import kind_of
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner, Step
 
@@ -28,7 +29,7 @@ class ObserveRunner(Wrapper):
         try:
             result = await self.inner.call(call)
         except BaseException as error:
-            self.failures[type(error).__name__] += 1
+            self.failures[kind_of(error)] += 1
             raise
         finally:
             self.in_flight -= 1
@@ -46,7 +47,7 @@ class ObserveRunner(Wrapper):
             self.failures["Closed"] += 1
             raise
         except BaseException as error:
-            self.failures[type(error).__name__] += 1
+            self.failures[kind_of(error)] += 1
             raise
         finally:
             self.in_flight -= 1

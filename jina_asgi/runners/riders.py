@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from jina_asgi._batch_items import Batch, Item
+from jina_asgi._raised import carried, described, is_a, sound
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
 
 _WAITING = ("new", "queued")
@@ -70,8 +71,8 @@ class Rider(Item):
         for request, index, own in [(self.request, self.index, self.own), *(self.others or ())]:
             try:
                 shared = answer if own is self.value else share(self.value, answer, own)
-            except Exception as error:  # noqa: BLE001  # its own: the others have theirs
-                request.fail(ExecutorError(f"the answer could not be copied for another caller: {error!r}"))
+            except BaseException as error:  # noqa: BLE001  # its own: the others have theirs
+                request.fail(ExecutorError(f"the answer could not be copied for another caller: {described(error)}"))
             else:
                 request.answer(index, shared)
 
@@ -108,7 +109,7 @@ class Request:
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(carried(error))
 
 
 class Nobody(JinaASGIError):
@@ -180,9 +181,11 @@ def awaited(batch: Batch) -> bool:
 
 
 def own_failure(error: BaseException, name: str) -> BaseException:
-    """The error itself; a cancel that nobody asked for is the function's own failure."""
+    """The error itself, made sound; a cancel that nobody asked for is the function's own failure."""
+    if not is_a(error, asyncio.CancelledError):
+        return carried(sound(error))
     task = asyncio.current_task()
-    if not isinstance(error, asyncio.CancelledError) or (task is not None and task.cancelling()):
+    if task is not None and task.cancelling():
         return error
     failed = ExecutorError(f"{name} was cancelled from within", endpoint=name, raised="CancelledError")
     failed.__cause__ = error

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from jina_asgi.errors import NotReady, carried
+from jina_asgi._raised import carried, loggable
+from jina_asgi.errors import NotReady
 from jina_asgi.types import Context
 
 T = TypeVar("T")
@@ -76,8 +77,8 @@ class _Job:
         if self.error is None and self.undo is not None:
             try:
                 self.undo(self.result)
-            except Exception:
-                logger.exception("what an abandoned call had made could not be given back")
+            except BaseException as error:  # nobody waits for it, and the thread has other work
+                logger.error("what an abandoned call had made could not be given back", exc_info=loggable(error))
 
 
 class ExecutorThreads:

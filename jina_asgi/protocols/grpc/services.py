@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import orjson
 
+from jina_asgi._shown import shown
 from jina_asgi._wire_heads import describe
 from jina_asgi.protocols.admission import Known, identify, is_refusal
 from jina_asgi.protocols.grpc import discovery
@@ -145,7 +146,7 @@ class Services:
     async def _describe(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
             endpoints = await self._known.loaded()
-            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=repr)
+            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=shown)
 
         return await self._told(found, "/-/endpoints", context)
 

@@ -17,6 +17,8 @@ import orjson
 from google.protobuf.message import DecodeError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from jina_asgi._raised import loggable, sound
+from jina_asgi._shown import shown
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
@@ -201,16 +203,17 @@ def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
 
 def status_of(error: BaseException, *, expose: bool = False) -> Any:
     """The StatusProto of an error."""
+    error = sound(error)
     status, body, headers = problem(error, expose=expose)
     sentence = _sentence(body["detail"])
     wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
     told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
-    made.exception.args.extend([sentence, orjson.dumps(told, default=repr).decode()])
+    made.exception.args.extend([sentence, orjson.dumps(told, default=shown).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
-        made.exception.stacks.extend(map(encodable, traceback.format_exception(error)))
+        made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))
     return made
 
 

@@ -1,0 +1,38 @@
+"""An Executor whose code is no good to touch: each caller has a typed error at once, and the next is answered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from jina_asgi import Deployment, JinaASGI
+from jina_asgi.testing import client
+from tests.bad_manners import ENDPOINTS, ERRORS, REFUSALS, Rude
+
+LONGEST = 8192
+AT_ONCE = 10.0  # seconds, on a busy machine
+
+
+async def answer(http: httpx.AsyncClient, endpoint: str, text: str) -> httpx.Response:
+    data = {"text": text} if endpoint.endswith("stream") else [{"text": text}]
+    async with asyncio.timeout(AT_ONCE):
+        return await http.post(endpoint, json={"data": data})
+
+
+def outcome_of(answered: httpx.Response) -> tuple[int, bool]:
+    """The status of an answer, which a stream tells in its last event, and whether it is short."""
+    return answered.status_code, len(answered.content) < LONGEST
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("raised", [*ERRORS, *REFUSALS])
+async def test_whatever_an_executor_raises_is_a_short_typed_error(endpoint: str, raised: str) -> None:
+    async with client(JinaASGI(Deployment(Rude))) as http:
+        failed = await answer(http, endpoint, raised)
+        calm = await answer(http, endpoint, "calm")
+    error = failed.json()["error"]["type"]
+    assert (422 if raised in REFUSALS else 500, True) == outcome_of(failed)
+    assert error in (("ExecutorInputError", "BareInput") if raised in REFUSALS else ("ExecutorError",))
+    assert (200, True) == outcome_of(calm)
