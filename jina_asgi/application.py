@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +45,8 @@ class Application:
             self._management.beside["grpc"] = self.sidecar.status
         self._entrance = _Entrance(table, self.websocket, self.sidecar, options)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        return self._entrance(scope, receive, send)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._entrance(scope, receive, send)  # async itself: uvicorn takes any other callable for one of ASGI 2
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """The life of what is mounted here, for a host that composes lifespans itself.
