@@ -37,12 +37,12 @@ class Application:
         self.source, self.options = source, options
         self._table = table = _Table(self.source, self.options)
         self.home = table.home
-        self._management = table.management
+        self.management = table.management
         self.websocket = WebSocketApp(lambda: table.served.apps, self.home, self.options)
         #: What answers over gRPC, where that was asked for.
         self.sidecar = None if options.grpc is None else Sidecar(options.grpc, options, self.home, table)
         if self.sidecar is not None:
-            self._management.beside["grpc"] = self.sidecar.status
+            self.management.beside["grpc"] = self.sidecar.status
         self._entrance = _Entrance(table, self.websocket, self.sidecar, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +72,7 @@ class Application:
         calls: Mapping[str, CallApp] = {}
         with suppress(NotReady):
             calls = self._table.served.calls
-        return {**self._management.routes, **{path: app.methods for path, app in calls.items()}}
+        return {**self.management.routes, **{path: app.methods for path, app in calls.items()}}
 
     def openapi(self, root: str = "") -> dict[str, Any]:
         """The OpenAPI document, as seen below the prefix `root`.
@@ -80,7 +80,7 @@ class Application:
         Raises:
             NotReady: the endpoints are known once the source has started.
         """
-        return self._management.openapi(root)
+        return self.management.openapi(root)
 
 
 class _Entrance:

@@ -5,69 +5,63 @@ FastAPI resolves the dependencies and hands over; bodies are read and answered a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from jina_asgi.errors import DefinitionError, NotReady
+from jina_asgi.management import PUBLIC, Management
 from jina_asgi.plugin import AnySource, JinaASGI
 from jina_asgi.protocols.http import EndpointApp
-from jina_asgi.protocols.openapi import SHARED, operations
 from jina_asgi.protocols.websocket import PATH
 from jina_asgi.starlette import handlers
-from jina_asgi.types import Endpoint
 
 try:
-    from fastapi import APIRouter, FastAPI
+    from fastapi import APIRouter, Depends, FastAPI, params
+
+    from jina_asgi.fastapi_document import operation, refer
 except ImportError as error:
     raise ImportError("jina_asgi.fastapi needs FastAPI: pip install fastapi") from error
 
 __all__ = ["handlers", "include", "router"]
 
-_DEPTH = 12
+_MANAGEMENT = ("/-/live", "/-/ready", "/-/status", "/-/endpoints")
+_marks = itertools.count()
 
 
 def router(
-    source: AnySource, *, dependencies: Sequence[Any] = (), tags: list[Any] | None = None, **options: Any
+    source: AnySource,
+    *,
+    dependencies: Sequence[Any] = (),
+    identity: Callable[..., Any] | params.Depends | None = None,
+    tags: list[Any] | None = None,
+    **options: Any,
 ) -> APIRouter:
-    """An APIRouter with one route an endpoint, and the WebSocket; its lifespan loads and closes what answers.
+    """An APIRouter with one route an endpoint, the WebSocket, and `/-/live`, `/-/ready`, `/-/status` and `/-/endpoints`.
+
+    Its lifespan loads and closes what answers.
 
     Args:
         source: a Deployment, a Flow, or an Executor class.
-        dependencies: of FastAPI's, for every route. One that asks for a `Request` refuses every WebSocket, which has
-            none: ask for an `HTTPConnection`.
+        dependencies: of FastAPI's, for every route but `/-/live` and `/-/ready`, which say only whether the process lives
+            and can serve. One that asks for a `Request` refuses every WebSocket, which has none: ask for an
+            `HTTPConnection`.
+        identity: one more, whose answer is the Executor's `context.identity`: your function that returns the user.
+            Where it is left out that is `request.user`, which a middleware has set.
         tags: for the OpenAPI document.
-        options: those of `JinaASGI`.
+        options: those of `JinaASGI`. With `auth` its answer is the identity.
 
     Raises:
-        DefinitionError: an option that does not exist; a source whose endpoints are known once it has started.
+        DefinitionError: an option that does not exist; both `auth` and `identity`; a source whose endpoints are known
+            once it has started.
     """
-    asgi = JinaASGI(source, **options)
-    try:
-        endpoints = asgi.endpoints
-    except NotReady as error:
-        raise DefinitionError(
-            f"the endpoints of {asgi.source.name!r} are known once it has started, and routes are written before:"
-            " give the Executor's class, or use mount(app, '/lm', ...)"
-        ) from error
-    made = APIRouter(dependencies=list(dependencies), tags=tags, lifespan=asgi.lifespan)
-    for name, app in endpoints.items():
-        for method in app.methods:
-            made.add_api_route(
-                name,
-                _handed_over(app),
-                methods=[method],
-                name=f"{method.lower()}{name.replace('/', '_')}",
-                response_class=Response,
-                openapi_extra=_operation(app.endpoint, method.lower()),
-                include_in_schema=True,
-            )
-    made.add_api_websocket_route(PATH, _socket(asgi))
-    return made
+    return _Routes(source, dependencies=dependencies, identity=identity, tags=tags, **options).router
 
 
 def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> None:
@@ -84,35 +78,117 @@ def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> 
     """
     if not prefix.startswith("/") or prefix.endswith("/"):
         raise DefinitionError(f"include(..., prefix={prefix!r}): expected a prefix such as '/lm'")
-    app.include_router(router(source, **options), prefix=prefix)
+    routes = _Routes(source, **options)
+    app.include_router(routes.router, prefix=prefix)
+    refer(app, routes.endpoints)
 
 
-def _handed_over(app: EndpointApp) -> Any:
-    async def endpoint(request: Request) -> Response:
-        if not hasattr(request, "_body"):
-            return _HandOver(app)
-        return _HandOver(app, await request.body())  # a dependency has read it
+class _Routes:
+    """A router, and the endpoints that its operations are marked with."""
 
-    endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
-    return endpoint
+    def __init__(
+        self,
+        source: AnySource,
+        *,
+        dependencies: Sequence[Any] = (),
+        identity: Callable[..., Any] | params.Depends | None = None,
+        tags: list[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if identity is not None and options.get("auth") is not None:
+            raise DefinitionError(
+                "router(auth=..., identity=...): expected one of them, as each says who the caller is"
+            )
+        self._asgi = JinaASGI(source, **options)
+        self._dependencies = list(dependencies)
+        self._user = identity if isinstance(identity, params.Depends) else Depends(identity or _user_of_the_host)
+        self.router = APIRouter(tags=tags, lifespan=self._lifespan)
+        self.endpoints = {f"{next(_marks)}{name}": app.endpoint for name, app in self._apps().items()}
+        for mark, (name, app) in zip(self.endpoints, self._apps().items(), strict=True):
+            for method in app.methods:
+                self.router.add_api_route(
+                    name,
+                    self._handed_over(app),
+                    methods=[method],
+                    name=f"{method.lower()}{name.replace('/', '_')}",
+                    response_class=Response,
+                    dependencies=self._dependencies,
+                    openapi_extra=operation(app.endpoint, method.lower(), mark),
+                )
+        for path in _MANAGEMENT:
+            guards = [] if path in PUBLIC else self._dependencies
+            self.router.add_api_route(
+                path, self._managed(path), methods=["GET", "HEAD"], dependencies=guards, include_in_schema=False
+            )
+        self.router.add_api_websocket_route(PATH, self._socket(), dependencies=self._dependencies)
+
+    def _apps(self) -> Mapping[str, EndpointApp]:
+        try:
+            return self._asgi.endpoints
+        except NotReady as error:
+            raise DefinitionError(
+                f"the endpoints of {self._asgi.source.name!r} are known once it has started, and routes are written"
+                " before: give the Executor's class, or use mount(app, '/lm', ...)"
+            ) from error
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
+        if isinstance(app, FastAPI):
+            refer(app, self.endpoints)
+        async with self._asgi.lifespan():
+            yield
+
+    def _handed_over(self, app: EndpointApp) -> Any:
+        async def endpoint(request: Request, identity: Any = self._user) -> Response:
+            # A body that is there has been read by a dependency.
+            return _HandOver(app, identity, await request.body() if hasattr(request, "_body") else None)
+
+        endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
+        return endpoint
+
+    def _managed(self, path: str) -> Any:
+        management = self._asgi.management
+
+        async def manage(request: Request) -> Response:
+            return _Managed(management, path)
+
+        return manage
+
+    def _socket(self) -> Any:
+        answer = self._asgi.websocket
+
+        async def socket(websocket: WebSocket, identity: Any = self._user) -> None:
+            await answer(PATH, {**websocket.scope, "user": identity}, websocket.receive, websocket.send)
+
+        return socket
 
 
-def _socket(asgi: JinaASGI) -> Any:
-    async def socket(websocket: WebSocket) -> None:
-        await asgi.websocket(PATH, websocket.scope, websocket.receive, websocket.send)
+async def _user_of_the_host(connection: HTTPConnection) -> Any:
+    """Who the host's own middleware says that the caller is."""
+    return connection.scope.get("user")
 
-    return socket
+
+class _Managed(Response):
+    """The response of a route beside the endpoints."""
+
+    def __init__(self, management: Management, path: str) -> None:
+        super().__init__()
+        self._management, self._path = management, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._management(self._path, scope, send)
 
 
 class _HandOver(Response):
     """The response that an endpoint's own application gives to a request whose body may have been read already."""
 
-    def __init__(self, app: EndpointApp, read: bytes | None = None) -> None:
+    def __init__(self, app: EndpointApp, identity: Any, read: bytes | None) -> None:
         super().__init__()
-        self._app, self._read = app, read
+        self._app, self._identity, self._read = app, identity, read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive if self._read is None else self._again(receive), send)
+        asked = {**scope, "user": self._identity}
+        await self._app(asked, receive if self._read is None else self._again(receive), send)
 
     def _again(self, receive: Receive) -> Receive:
         async def read_again() -> Message:
@@ -120,31 +196,3 @@ class _HandOver(Response):
             return await receive() if body is None else {"type": "http.request", "body": body, "more_body": False}
 
         return read_again
-
-
-def _operation(endpoint: Endpoint, method: str) -> dict[str, Any]:
-    """The operation for the host's document, every reference of ours replaced by what it refers to."""
-    schemas = dict(SHARED)
-    operation = operations(endpoint, schemas)[method]
-    wanted = ("requestBody", "responses", "parameters", "summary", "description")
-    return {key: _inlined(operation[key], schemas, ()) for key in wanted if key in operation}
-
-
-def _inlined(value: Any, schemas: Mapping[str, Any], within: tuple[str, ...]) -> Any:
-    """A value with every reference to our schemas replaced; one within itself becomes any object of that title."""
-    if isinstance(value, list):
-        return [_inlined(item, schemas, within) for item in value]
-    if not isinstance(value, dict):
-        return value
-    reference = value.get("$ref")
-    if not isinstance(reference, str):  # `$ref` may also be the name of a property
-        return {key: _inlined(item, schemas, within) for key, item in value.items()}
-    name = reference.rpartition("/")[2]
-    if name in within or len(within) > _DEPTH:
-        return {"type": "object", "title": name}
-    return _inlined({**schemas[name], **_beside(value)}, schemas, (*within, name))
-
-
-def _beside(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside a reference, such as a description or a default."""
-    return {key: value for key, value in reference.items() if key != "$ref"}

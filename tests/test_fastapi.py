@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -16,8 +17,11 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from jina_asgi import Context, DefinitionError, Deployment, Executor, requests
+from jina_asgi.codecs import codec
 from jina_asgi.fastapi import include, router
-from jina_asgi.testing import client, events
+from jina_asgi.protocols.http_client import HttpRunner
+from jina_asgi.testing import ASGITransport, client, events
+from jina_asgi.types import Call
 
 HI = {"data": [{"text": "hi"}]}
 
@@ -102,86 +106,52 @@ async def test_errors_are_those_of_a_mounted_application(app) -> None:
         assert bad.json()["detail"][0]["loc"] == ["body", "parameters", "times"]
 
 
-# Documentation.
+# Beside the endpoints.
 
 
-def body_schema(app: FastAPI, path: str, method: str = "post") -> dict[str, Any]:
-    return app.openapi()["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+async def test_probes_and_figures_are_there_as_where_it_is_mounted() -> None:
+    app = FastAPI()
+    include(app, Deployment(Speaker, name="speaker"), prefix="/lm", wait_ready=True)
+    async with client(app) as http:
+        assert [{}, {"ready": True}] == [(await http.get(f"/lm/-/{path}")).json() for path in ("live", "ready")]
+        assert "ready" == (await http.get("/lm/-/status")).json()["deployments"]["speaker"]["state"]
+        assert 200 == (await http.head("/lm/-/ready")).status_code
+    assert not [path for path in app.openapi()["paths"] if "/-/" in path]
 
 
-def test_the_hosts_documentation_has_typed_schemas(app) -> None:
-    schema = body_schema(app, "/lm/say")
-    document = schema["properties"]["data"]["anyOf"][1]
-    assert document["properties"]["text"]["description"] == "what is said"
-    parameters = schema["properties"]["parameters"]["anyOf"][0]
-    assert parameters["properties"]["times"]["minimum"] == 1
-    operation = app.openapi()["paths"]["/lm/say"]["post"]
-    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    assert answer["properties"]["data"]["items"]["properties"]["text"]["type"] == "string"
-    assert (operation["summary"], operation["description"]) == ("Say it.", "Say it.\n\nAs often as `times` says.")
+async def test_a_probe_is_told_that_it_still_loads() -> None:
+    gate = threading.Event()
 
-
-def test_a_stream_is_listed_under_both_methods_and_a_get_has_its_query(app) -> None:
-    operations = app.openapi()["paths"]["/lm/words"]
-    assert operations.keys() == {"get", "post"}
-    assert [parameter["name"] for parameter in operations["get"]["parameters"]] == ["text"]
-    assert "requestBody" not in operations["get"]
-
-
-def test_a_schema_within_itself_ends(app) -> None:
-    tree = body_schema(app, "/lm/grow")["properties"]["data"]["anyOf"][1]
-    assert tree["properties"]["name"]["type"] == "string"
-    assert tree["properties"]["left"]["anyOf"][0] == {"type": "object", "title": "Tree"}
-
-
-def test_an_executor_without_annotations_stays_small_in_the_documentation() -> None:
-    class Untyped(Executor):
-        @requests(on="/x")
-        def x(self, docs, **kwargs): ...
+    class Slow(Speaker):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            gate.wait(20.0)
 
     app = FastAPI()
-    include(app, Untyped, prefix="/lm")
-    assert len(json.dumps(app.openapi())) < 50_000
+    include(app, Slow, prefix="/lm")
+    async with client(app) as http:
+        ready = await http.get("/lm/-/ready")
+        gate.set()
+    assert (503, "1", "still loading") == (ready.status_code, ready.headers["retry-after"], ready.json()["detail"])
 
 
-def test_no_reference_in_the_documentation_leads_nowhere(app) -> None:
-    def references(value: Any) -> list[str]:
-        if isinstance(value, dict):
-            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
-            return own + [found for item in value.values() for found in references(item)]
-        return [found for item in value for found in references(item)] if isinstance(value, list) else []
-
-    document = app.openapi()
-    known = {f"#/components/schemas/{name}" for name in document.get("components", {}).get("schemas", {})}
-    assert set(references(document)) <= known
+async def test_our_client_finds_the_endpoints_and_asks_them(app) -> None:
+    runner = HttpRunner("http://test/lm", transport=ASGITransport(app))
+    async with client(app), runner.lifespan():
+        assert {"/say", "/words", "/grow", "/who"} == runner.endpoints.keys()
+        say = runner.endpoints["/say"]
+        result = await runner.call(Call("/say", codec(say.input).docs([{"text": "hi"}]), {"loud": True}, Context("r")))
+        assert ["HI"] == [doc["text"] for doc in result.docs.typed]
 
 
-def test_each_operation_has_an_id_of_its_own() -> None:
+@pytest.mark.parametrize("path", ["/-/status", "/-/endpoints", "/-/live", "/-/ready"])
+async def test_the_hosts_dependencies_guard_all_but_the_probes(path) -> None:
     app = FastAPI()
-    include(app, Speaker, prefix="/a")
-    include(app, Speaker, prefix="/b")
-    ids = [operation["operationId"] for path in app.openapi()["paths"].values() for operation in path.values()]
-    assert len(ids) == len(set(ids)) == 10
-
-
-def test_a_field_called_ref_is_no_reference() -> None:
-    class Odd(BaseModel):
-        ref: str = Field(alias="$ref")
-
-    class Odds(Executor):
-        @requests(on="/x")
-        async def x(self, docs: list[Odd]) -> list[Odd]:
-            return docs
-
-    app = FastAPI()
-    include(app, Odds, prefix="/lm")
-    assert "$ref" in body_schema(app, "/lm/x")["properties"]["data"]["anyOf"][1]["properties"]
-
-
-def test_tags_are_the_hosts() -> None:
-    app = FastAPI()
-    include(app, Speaker, prefix="/lm", tags=["models"])
-    assert app.openapi()["paths"]["/lm/say"]["post"]["tags"] == ["models"]
+    include(app, Speaker, prefix="/lm", dependencies=[Depends(known)], wait_ready=True)
+    async with client(app) as http:
+        answers = [await http.get(f"/lm{path}", headers=headers) for headers in ({}, {"authorization": "Bearer ann"})]
+    is_probe = path in ("/-/live", "/-/ready")
+    assert [200 if is_probe else 401, 200] == [answer.status_code for answer in answers]
 
 
 # Dependencies.

@@ -34,9 +34,12 @@ def document(endpoints: Mapping[str, Endpoint], *, title: str, description: str,
     }
 
 
-def operations(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
-    """The operations of one endpoint; the schemas that they refer to are added to `schemas`, which has `SHARED`."""
-    stem = _NOT_IN_NAMES.sub("_", endpoint.name.strip("/"))
+def operations(endpoint: Endpoint, schemas: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """The operations of one endpoint; the schemas that they refer to are added to `schemas`, which has `SHARED`.
+
+    `path` is where it is served, for the names of what it takes and gives; left out: its own name.
+    """
+    stem = _NOT_IN_NAMES.sub("_", (path or endpoint.name).strip("/"))
     while f"{stem}_input_model" in schemas:  # `/a/b` and `/a_b`
         stem += "_"
     body, answer = f"{stem}_input_model", f"{stem}_output_model"
