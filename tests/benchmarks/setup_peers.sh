@@ -5,6 +5,10 @@ set -euo pipefail
 
 root=${JINA_ASGI_BENCH:-${XDG_CACHE_HOME:-$HOME/.cache}/jina-asgi-bench}
 python=${PYTHON:-python3.11}
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || {
+  echo "$python is no Python 3.11, which Jina needs: install it, or name one in PYTHON" >&2
+  exit 1
+}
 
 declare -A peers=(
   # Jina's last release does not start on what its open requirements resolve to today. Its HTTP server runs on these two

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -178,7 +179,11 @@ def test_what_would_outlast_the_drain_is_told(journal: Journal) -> None:
         journal.until(note, within=0.1)
 
 
-@pytest.mark.parametrize("kind", ["uvicorn", "hypercorn", "granian"])
+#: hypercorn 0.18 first waits for every connection on Python 3.12 and newer, where asyncio's `wait_closed` does so.
+HYPERCORN_WAITS = sys.version_info >= (3, 12)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "granian", *(() if HYPERCORN_WAITS else ("hypercorn",))])
 def test_other_servers_end_and_leave_nothing_running(journal: Journal, kind: str) -> None:
     """When they close a WebSocket, and by which code, is theirs: our generators are closed, and they end in time."""
     with Served(kind, APP, env=journal.env) as server:
@@ -203,3 +208,15 @@ def test_gunicorns_own_worker_waits_for_its_sockets_and_is_killed_then(journal: 
             with pytest.raises(ConnectionClosed):
                 heard(socket)
         assert 0 == server.ended(within=10.0)
+
+
+@pytest.mark.skipif(not HYPERCORN_WAITS, reason="hypercorn closes its sockets by itself before Python 3.12")
+def test_hypercorn_waits_for_its_sockets(journal: Journal) -> None:
+    with Served("hypercorn", APP, env=journal.env) as server:
+        with opened(server) as socket:
+            ask(socket, 1, "/stream", name="s", count=50, pause=0.02)
+            heard(socket)
+            server.signal(signal.SIGTERM)
+            assert {"id": 1, "event": "end"} == outcome(socket, 1)
+        assert 0 == server.ended(within=10.0)
+    journal.until("unloaded", within=0.1)
