@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -40,6 +41,25 @@ def codec(schema: Schema) -> Codec:
     return found
 
 
+@lru_cache(maxsize=256)
+def codec_of(model: type[BaseModel]) -> Codec:
+    """The codec of a document class."""
+    from jina_asgi import schemas  # docarray, only where there are classes
+
+    return codec(schemas.schema_of(model))
+
+
+def plain(document: BaseModel) -> dict[str, Any]:
+    """A document, or a model of parameters, as plain values that its class, or another one like it, reads again.
+
+    Raises:
+        InvalidDocs: it holds what cannot be written.
+    """
+    (buffer,) = codec_of(type(document)).encode([document])
+    found: dict[str, Any] = _decode(buffer)
+    return found
+
+
 class Codec:
     """Typed docs to bytes and back."""
 
@@ -55,8 +75,8 @@ class Codec:
             from jina_asgi import schemas  # docarray, only where there are classes
 
             self.wrap = schemas.Container.docs(self.model).make
-        #: Whether pydantic can read these docs straight from JSON: no tensors or bytes in them.
-        self.is_plain = self.model is not None and not plans.documents_with(schema, plans.is_binary)
+        #: Whether pydantic can read these docs straight from JSON: no tensors, bytes, or defaults of another type in them.
+        self.is_plain = self.model is not None and not readers.own
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
         self.nests = plans.nests(schema)
         #: What reads and writes these docs as protobuf, set by `protocols.protobuf.documents.wire` on first use.
@@ -94,7 +114,11 @@ class Codec:
             InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
         """
         items = items if isinstance(items, list) else list(items)
-        if len(items) >= _MIN_ROWS and (made := self._read_as_columns(items, owned)) is not None:
+        if (
+            len(items) >= _MIN_ROWS
+            and self.model is not None
+            and (made := self._read_as_columns(items, owned)) is not None
+        ):
             return self.wrap(made)
         docs: list[Any] = []
         errors: list[dict[str, Any]] = []

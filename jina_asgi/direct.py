@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jina_asgi import schemas
 
 Read = Callable[[Any], Any]
+#: As `Read`, of a dict; and what was found wrong in it already.
+Slow = Callable[..., Any]
 #: Columns and how many documents they hold, and rows to use, to documents; None: read them another way.
 ReadColumns = Callable[..., list[Any] | None]
 EXACT: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
@@ -50,7 +52,9 @@ class Step:
     shape: tuple[int | None, ...] | None = None
 
     @classmethod
-    def tensor(cls, field: Field, tensor: schemas.TensorType, default: Callable[[], Any] | None) -> Step:
+    def tensor(
+        cls, field: Field, tensor: schemas.TensorType, default: Callable[[], Any] | None, *, nullable: bool
+    ) -> Step:
         """The step of a tensor field."""
         dtype = None if field.dtype is None else np.dtype(field.dtype)
         shape, view, convert = field.shape, tensor.view, tensor.convert
@@ -65,11 +69,14 @@ class Step:
             return convert(value) if traits.is_torch(value) else make(tensors.from_json(value, field.dtype))
 
         exact = None if view is None else np.ndarray
-        return cls(field.name, exact, make, other, field.nullable, default, view, dtype, shape)
+        return cls(field.name, exact, make, other, nullable, default, view, dtype, shape)
 
 
-def row_reader(model: type[BaseModel], steps: list[Step], slow: Read) -> Read:
-    """What makes one document of a dict; `slow` reads what is not just as the plan says."""
+def row_reader(model: type[BaseModel], steps: list[Step], slow: Slow) -> Read:
+    """What makes one document of a dict; `slow` reads what is not just as the plan says.
+
+    What was read by then is not read again: of documents within documents each would be, as often as they are deep.
+    """
     plan = [(s.name, s.exact, s.make, s.other, s.nullable, s.default) for s in steps]
     count, names = len(plan), {s.name for s in steps}
     new, put = model.__new__, object.__setattr__
@@ -108,8 +115,9 @@ def row_reader(model: type[BaseModel], steps: list[Step], slow: Read) -> Read:
                 put(doc, "__pydantic_private__", None)
                 return doc
         except (ValueError, TypeError, OverflowError) as error:
-            raise Mismatch.within(error, name) from None
-        return slow(value)
+            rest = {key: values.get(key, item) for key, item in value.items() if key != name}
+            return slow(rest, [(name, Mismatch.within(error, name))])
+        return slow({key: values.get(key, item) for key, item in value.items()})
 
     return read
 

@@ -10,8 +10,15 @@ from jina_asgi.types import Field, Schema
 
 def documents_with(schema: Schema, holds: Callable[[Field], bool]) -> set[str]:
     """The names of the documents that hold such a field, themselves or in a document within."""
+    return holding(
+        schema, {n for n, plan in schema.documents.items() if any(holds(p) for f in plan for p in _parts(f))}
+    )
+
+
+def holding(schema: Schema, names: set[str]) -> set[str]:
+    """These documents, and all that hold one of them."""
     fields = {name: [part for field in plan for part in _parts(field)] for name, plan in schema.documents.items()}
-    found = {name for name, parts in fields.items() if any(map(holds, parts))}
+    found = {*names}
     while more := {n for n, parts in fields.items() if n not in found and any(part.doc in found for part in parts)}:
         found |= more
     return found

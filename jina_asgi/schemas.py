@@ -37,7 +37,17 @@ with warnings.catch_warnings():
 
 subscripts.mend_now_or_on_import()
 
-__all__ = ["AnyDoc", "BaseDoc", "Container", "DocList", "LegacyDocument", "TensorType", "is_document", "schema_of"]
+__all__ = [
+    "AnyDoc",
+    "BaseDoc",
+    "Container",
+    "DocList",
+    "Fields",
+    "LegacyDocument",
+    "TensorType",
+    "is_document",
+    "schema_of",
+]
 
 _SCALARS: Mapping[Any, FieldKind] = {str: "str", int: "int", float: "float", bool: "bool", bytes: "bytes"}
 _CONTAINERS: Mapping[Any, FieldKind] = {
@@ -63,6 +73,12 @@ with warnings.catch_warnings():
         embedding: AnyTensor | None = None
         tags: dict[str, Any] = {}
         scores: dict[str, Any] | None = None
+
+    class Fields(AnyDoc):
+        """A document whose class is not at hand: its fields are attributes, and found by name as in a mapping."""
+
+        def __getitem__(self, name: str) -> Any:
+            return self.__dict__[name]
 
 
 def legacy_schema_of_jina() -> dict[str, Any]:
@@ -113,6 +129,12 @@ class Container:
         if isinstance(annotation, type) and issubclass(annotation, DocList):
             return cls.docs(annotation.doc_type)
         return None
+
+    @classmethod
+    def wanted(cls, annotation: Any) -> tuple[bool, Container | None]:
+        """What a `return_type` asks for: whether one document by itself, and the container; None where it is neither."""
+        single = is_document(annotation)
+        return single, cls.docs(annotation) if single else cls.of(annotation)
 
     @classmethod
     def docs(cls, model: type[BaseModel]) -> Container:
@@ -181,9 +203,9 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
     return ParametersSchema(models[0].__name__, adapter.json_schema(by_alias=True), required, adapter)
 
 
-def any_docs(values: list[dict[str, Any]]) -> list[Any]:
+def any_docs(values: Iterable[dict[str, Any]], make: Callable[..., Any] = AnyDoc) -> list[Any]:
     """Documents of any fields, as docarray makes them where no class is given; an id that none was given is not set."""
-    make: Callable[..., Any] = AnyDoc
+    values = list(values)
     docs = [make(**value) for value in values]
     for doc, value in zip(docs, values, strict=True):
         object.__setattr__(doc, "__pydantic_fields_set__", set(value))

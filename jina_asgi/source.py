@@ -9,11 +9,12 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
-from jina_asgi.codecs import Codec, codec
+from jina_asgi.codecs import Codec, codec, plain
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.household import Household
 from jina_asgi.protocols.http import within
+from jina_asgi.returns import Returns
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
 
@@ -57,7 +58,13 @@ class Source(ABC):
         await self._stack.aclose()
 
     async def call(
-        self, on: str, docs: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
+        self,
+        on: str,
+        docs: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: Any = None,
     ) -> Any:
         """Answer one call: docs in, docs out, in order.
 
@@ -67,18 +74,24 @@ class Source(ABC):
         Args:
             on: the endpoint.
             docs: a list of documents (or of dicts with their fields), or one document, answered by a list of one.
-            parameters: for the endpoint.
+                They are of the endpoint's class, or of another one with its fields.
+            parameters: for the endpoint: a dict or a pydantic model.
+            return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which gives the one
+                document where there is one. Without it documents are of the endpoint's class, or, where that is at
+                hand to replicas or another server alone, of any fields.
 
         Raises:
             UnknownEndpoint, InvalidDocs, ExecutorInputError, ExecutorError, DeadlineExceeded, Unavailable.
+            DefinitionError: `return_type` is none.
         """
-        return (await self.run(on, docs, parameters, context=context)).docs.typed
+        returns = Returns.of(return_type)
+        return returns.given((await self.run(on, docs, parameters, context=context)).docs)
 
     async def run(
         self,
         on: str,
         docs: Any,
-        parameters: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
         *,
         context: Context | None = None,
         target_executor: str = "",
@@ -98,16 +111,26 @@ class Source(ABC):
             ticket.close()
 
     async def stream(
-        self, on: str, doc: Any, parameters: Mapping[str, Any] | None = None, *, context: Context | None = None
+        self,
+        on: str,
+        doc: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: Any = None,
     ) -> AsyncGenerator[Any, None]:
-        """Answer one call to a streaming endpoint, document by document. Close it to stop the work; it waits as `call`."""
+        """Answer one call to a streaming endpoint, document by document. Close it to stop the work; it waits as `call`.
+
+        Arguments and errors are those of `call`.
+        """
+        returns = Returns.of(return_type)
         runner = await self._loaded(context) if self.household.has_homes else self.runner
         call = _call(runner, on, doc, parameters, context)
         ticket = runner.admit(on)
         try:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
-                    yield docs.typed[0]
+                    yield returns.read(docs)[0]
         finally:
             ticket.close()
 
@@ -128,7 +151,7 @@ def _call(
     runner: Runner,
     on: str,
     docs: Any,
-    parameters: Mapping[str, Any] | None,
+    parameters: Mapping[str, Any] | BaseModel | None,
     context: Context | None,
     target_executor: str = "",
 ) -> Call:
@@ -138,15 +161,14 @@ def _call(
         raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'; known: {', '.join(runner.endpoints)}")
     reader = codec(endpoint.input)
     items = list(docs) if isinstance(docs, list | tuple) else [docs]
-    return Call(
-        name, reader.docs(_typed(reader, items)), parameters or EMPTY, context or Context(), (), target_executor
-    )
+    given = plain(parameters) if isinstance(parameters, BaseModel) else parameters or EMPTY
+    return Call(name, reader.docs(_typed(reader, items)), given, context or Context(), (), target_executor)
 
 
 def _typed(reader: Codec, items: list[Any]) -> list[Any]:
     """Documents as an endpoint takes them: objects of its class, or, where that is at hand to replicas alone, dicts."""
-    if all(type(item) is reader.model for item in items):
+    model = reader.model
+    if model is not None and all(type(item) is model for item in items):
         return reader.wrap(items)
-    if reader.model is None and any(isinstance(item, BaseModel) for item in items):
-        return reader.decode(reader.encode(items))
-    return reader.read(items)
+    own: Any = () if model is None else model
+    return reader.read([plain(i) if isinstance(i, BaseModel) and not isinstance(i, own) else i for i in items])

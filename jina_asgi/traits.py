@@ -97,6 +97,32 @@ def wire_name(model: type[BaseModel], attribute: str) -> str:
     return accepted_names(model, attribute)[0]
 
 
+def unfit_defaults(model: type[BaseModel]) -> Mapping[str, tuple[str, Any]]:
+    """The defaults that a class itself would refuse, such as None for a `str`: by each name that the field may come
+    under, its name in Python and the default.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, info in model.model_fields.items():
+        if not info.validate_default and _is_plain(info.default) and not _fits(info):
+            found |= dict.fromkeys(accepted_names(model, name), (name, info.default))
+    return found
+
+
+def _is_plain(default: Any) -> bool:
+    return default is None or isinstance(default, str | int | float | bytes | list | dict)
+
+
+def _fits(info: FieldInfo) -> bool:
+    """Whether a field's type takes its own default."""
+    if type(info.default) is info.annotation and not info.metadata:
+        return True
+    try:
+        _adapter(info).validate_python(info.default)
+    except Exception:  # noqa: BLE001  # whatever a validator of the class's own raises: it does not take it
+        return False
+    return True
+
+
 def has_own_json(model: type[BaseModel]) -> bool:
     """Whether a class decides itself what its JSON looks like: serializers, computed fields, aliases."""
     decorators = model.__pydantic_decorators__
@@ -134,11 +160,16 @@ def dumps_of(model: type[BaseModel]) -> Mapping[str, Callable[[Any], Any]]:
     return {name: _dump_of(info) for name, info in model.model_fields.items() if _is_pydantics(info)}
 
 
-def _dump_of(info: FieldInfo) -> Callable[[Any], Any]:
+def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
+    """What reads and writes the type of a field, with what is added to it."""
     annotation: Any = info.annotation
     for item in info.metadata:
         annotation = Annotated[annotation, item]
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    return TypeAdapter(annotation)
+
+
+def _dump_of(info: FieldInfo) -> Callable[[Any], Any]:
+    adapter = _adapter(info)
     holds_bytes = any(isinstance(leaf, type) and issubclass(leaf, bytes) for leaf, _ in leaves(info.annotation))
     mode: Any = "python" if holds_bytes else "json"
     return lambda value: adapter.dump_python(value, mode=mode, round_trip=True, warnings=False)

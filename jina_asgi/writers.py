@@ -34,6 +34,7 @@ class Layout:
         dumps: what turns the values of types that only pydantic knows into plain ones.
         is_plain: the fields are `__dict__`, when that holds as many entries.
         own_json: the class decides itself what its JSON looks like.
+        keeps_all: whatever a document holds is a field of it (docarray's AnyDoc).
         as_they_are: the fields that pydantic must not turn into JSON, by name in Python: bytes, tensors, documents.
     """
 
@@ -42,6 +43,7 @@ class Layout:
     is_plain: bool
     own_json: bool
     as_they_are: Mapping[str, str]
+    keeps_all: bool = False
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Layout:
@@ -52,11 +54,14 @@ class Layout:
         keeps_extra = model.model_config.get("extra") == "allow"
         plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
         own = bool(dumps) or traits.has_own_json(model)
-        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {})
+        keeps_all = issubclass(model, schemas.AnyDoc)
+        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {}, keeps_all)
 
     def values(self, doc: BaseModel) -> dict[str, Any]:
         """The fields by their names on the wire."""
         fields, made = doc.__dict__, dict(doc.__pydantic_extra__ or {})
+        if self.keeps_all:
+            return fields
         for name, wire in self.attributes.items():
             if name in fields:
                 value, dump = fields[name], self.dumps.get(name)

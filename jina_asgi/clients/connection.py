@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
 from jina_asgi.clients.posts import Question
-from jina_asgi.clients.responses import NOTHING, Header, Response, Status, codec_of, raised, status_of
-from jina_asgi.codecs import Codec, codec
+from jina_asgi.clients.responses import NOTHING, Header, Response, Status, raised, status_of
+from jina_asgi.codecs import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
 from jina_asgi.protocols.bodies import JSON, MSGPACK

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.responses import Response, ReturnType, raised
+from jina_asgi.codecs import plain
 from jina_asgi.endpoints import normalised
 from jina_asgi.excepts import BadClientCallback, BadClientInput
 from jina_asgi.hooks import is_async
@@ -120,7 +121,7 @@ def _parameters(parameters: Any) -> Mapping[str, Any]:
     if parameters is None:
         return {}
     if isinstance(parameters, BaseModel):
-        return parameters.model_dump(by_alias=True)
+        return plain(parameters)
     if isinstance(parameters, Mapping):
         return parameters
     raise BadClientInput(f"expected a dict or a pydantic model as parameters, got {type(parameters).__name__}")

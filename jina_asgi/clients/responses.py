@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
-from pydantic import BaseModel
 
-from jina_asgi.codecs import Codec, codec
+from jina_asgi.codecs import Codec, codec, codec_of
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
 from jina_asgi.protocols.bodies import JSON
@@ -146,8 +144,7 @@ class ReturnType:
             return ArrayType(None, False, list)
         if wanted is None or wanted is schemas.DocList:
             return cls(None, False, schemas.Container.docs(schemas.AnyDoc).make)
-        single = schemas.is_document(wanted)
-        container = schemas.Container.docs(wanted) if single else schemas.Container.of(wanted)
+        single, container = schemas.Container.wanted(wanted)
         if container is None:
             raise BadClientInput(
                 f"return_type={wanted!r}: expected a document class, DocList[...] of one, or numpy.ndarray"
@@ -245,11 +242,3 @@ def _array(column: Any, of: type) -> np.ndarray | None:
     except ValueError:
         return None
     return made if made.size and made.dtype.kind in "biuf" else None
-
-
-@functools.lru_cache(maxsize=256)
-def codec_of(model: type[BaseModel]) -> Codec:
-    """The codec of a document class."""
-    from jina_asgi import schemas  # docarray, with the first call
-
-    return codec(schemas.schema_of(model))

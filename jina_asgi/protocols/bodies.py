@@ -8,6 +8,7 @@ for whoever accepts `application/msgpack; columns=true`. In protobuf both are a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -30,13 +31,26 @@ class Header(BaseModel):
 
 
 class Request(NamedTuple):
-    """A body read: typed docs, parameters, the request's own id if it has one, and the form of the answer."""
+    """A body read: typed docs, parameters, the request's own id if it has one, and the form of the answer.
+
+    `place` is where its docs stand, for what is found wrong with them later; `listed`: each at its index there.
+    """
 
     docs: Docs
     parameters: dict[str, Any]
     request_id: str | None
     columns: bool = False
     target_executor: str = ""
+    place: tuple[str, ...] = ("body", "data")
+    listed: bool = True
+
+    def placed(self, error: InvalidDocs) -> InvalidDocs:
+        """An error of the docs that was found where their class is, as it is told where that is here."""
+        if not any(_of_a_doc(entry) for entry in error.errors):
+            return error
+        skip = 0 if self.listed else 1
+        entries = [{**e, "loc": [*self.place, *e["loc"][skip:]]} if _of_a_doc(e) else e for e in error.errors]
+        return InvalidDocs(error.message, entries)
 
 
 class Bodies:
@@ -88,7 +102,8 @@ class Bodies:
         """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
         value = {k: [v] if k in self._lists and isinstance(v, str) else v for k, v in value.items()}
         try:
-            return Request(self.input.docs(self.input.read([value], self._limits.depth, patiently=patiently)), {}, None)
+            docs = self.input.docs(self.input.read([value], self._limits.depth, patiently=patiently))
+            return Request(docs, {}, None, place=("query",), listed=False)
         except InvalidDocs as error:
             entries = [{**e, "loc": ["query", *e["loc"][1:]]} for e in error.errors]
             raise InvalidDocs(error.message, entries) from error
@@ -139,6 +154,7 @@ class Bodies:
         listed = columns or isinstance(data, list)
         if (column_length(data["columns"]) if columns else len(data) if listed else 1) > self._limits.docs:
             raise self._too_many()
+        place = ("body", "data", f"list[{self._name}]" if listed else self._name)
         try:
             if columns:
                 docs = self.input.from_columns(data["columns"], self._limits.depth, patiently=patiently)
@@ -149,12 +165,12 @@ class Bodies:
             entries = [{**e, "loc": e["loc"] if listed else e["loc"][1:]} for e in error.errors]
             if any(entry["type"] == "too_deep" for entry in entries):
                 raise TooLarge(f"the body nests deeper than {self._limits.depth}") from error
-            branch = f"list[{self._name}]" if listed else self._name
-            raise _invalid([{**e, "loc": ["data", branch, *e["loc"]]} for e in entries], error.message) from error
+            raise _invalid([{**e, "loc": [*place[1:], *e["loc"]]} for e in entries], error.message) from error
         wrapped = self.input.docs(docs)
         if head is None:
-            return Request(wrapped, parameters or {}, None, columns)
-        return Request(wrapped, parameters or {}, head.request_id, columns, head.target_executor or "")
+            return Request(wrapped, parameters or {}, None, columns, "", place, listed)
+        target = head.target_executor or ""
+        return Request(wrapped, parameters or {}, head.request_id, columns, target, place, listed)
 
     def _read_protobuf(self, raw: bytes) -> Request:
         requests = protobuf()
@@ -286,6 +302,12 @@ def _is_deep(raw: bytes, depth: int) -> bool:
         if level > depth:
             return True
     return False
+
+
+def _of_a_doc(entry: Mapping[str, Any]) -> bool:
+    """Whether an error is of a document that its place begins with."""
+    place: Sequence[Any] = entry.get("loc") or ()
+    return bool(place) and isinstance(place[0], int)
 
 
 def _in_branch(entries: list[dict[str, Any]], branch: str) -> list[dict[str, Any]]:

@@ -160,9 +160,12 @@ class EndpointApp(CallApp):
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
         if streams:
-            await self._stream(runner, call, sent)
+            await self._stream(runner, call, request, sent)
             return
-        result = await runner.call(call)
+        try:
+            result = await runner.call(call)
+        except InvalidDocs as error:
+            raise request.placed(error) from error
         accept = headers.get(b"accept", b"")
         wanted = JSON if media == JSON and accept in _ANYTHING else accepted(accept, media)
         columns = request.columns or (wanted == MSGPACK and in_columns(accept))
@@ -173,7 +176,7 @@ class EndpointApp(CallApp):
             raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
-    async def _stream(self, runner: Runner, call: Call, sent: Sent) -> None:
+    async def _stream(self, runner: Runner, call: Call, request: Request, sent: Sent) -> None:
         writer = sse.EventWriter(sent.send, self._limits.stream_idle)
         try:
             async with aclosing(runner.stream(call)) as steps:
@@ -191,6 +194,8 @@ class EndpointApp(CallApp):
         except OSError:
             raise ClientGone from None
         except Exception as error:
+            if not writer.started and isinstance(error, InvalidDocs):
+                raise request.placed(error) from error
             if not writer.started or isinstance(error, ClientGone):
                 raise
             _, body, _ = problem(error, expose=self._options.expose_errors)

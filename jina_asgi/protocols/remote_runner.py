@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -222,6 +222,8 @@ class RemoteRunner(ABC):
         task = opened.task = asyncio.current_task()
         try:
             yield
+        except InvalidDocs as error:
+            raise _unplaced(error) from error
         except asyncio.CancelledError:
             call.context.cancelled = True
             if not opened.stopped or task is None:
@@ -253,3 +255,20 @@ class RemoteRunner(ABC):
                     await opened.steps.aclose()
                     self._ended(opened)
             await idle.wait()
+
+
+def _unplaced(error: InvalidDocs) -> InvalidDocs:
+    """What a server says of documents or parameters, as one in this process would: without their place in its request."""
+    return InvalidDocs(error.message, [{**entry, "loc": _within(entry.get("loc") or ())} for entry in error.errors])
+
+
+def _within(place: Sequence[str | int]) -> list[str | int]:
+    match [*place]:
+        case ["query", *rest]:
+            return [0, *rest]
+        case ["body", "data", str(branch), *rest]:
+            return rest if branch.startswith("list[") else [0, *rest]
+        case ["body", *rest]:
+            return rest[1:] if rest[:1] == ["data"] else rest
+        case other:
+            return other

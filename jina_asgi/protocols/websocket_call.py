@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from jina_asgi.endpoints import normalised
-from jina_asgi.errors import DeadlineExceeded, ExecutorError, Unavailable, UnknownEndpoint
+from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols.bodies import JSON, answer
 from jina_asgi.protocols.body_weight import is_heavy
@@ -156,10 +156,13 @@ class OpenCall:
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
-            if app.endpoint.kind == "stream":
-                await self._stream(runner, call)
-                return (self._events.end(),)
-            result = await runner.call(call)
+            try:
+                if app.endpoint.kind == "stream":
+                    await self._stream(runner, call)
+                    return (self._events.end(),)
+                result = await runner.call(call)
+            except InvalidDocs as error:
+                raise request.placed(error) from error
             write = functools.partial(answer, result, request.parameters, request_id, JSON)
             try:
                 body = await beside(None, write) if heavy or len(result.docs) > MANY else write()

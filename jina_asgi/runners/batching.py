@@ -302,7 +302,7 @@ class Batching:
             self._over(rider)
         told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
         for request in told_so:
-            said = told(error, several=several)
+            said = told(error, several=several, places=() if several else [rider.index for rider in taken])
             request.fail(said if several or len(told_so) == 1 else again(said))
         self._counts["failed"] += len(failed)
         self._step()

@@ -26,20 +26,37 @@ def fault_of(error: BaseException, *, several: bool) -> Fault:
     return Fault.POISON
 
 
-def told(error: BaseException, *, several: bool) -> BaseException:
-    """What one request is told of a batch that failed with it: its own error, unless the blame may be another's."""
+def told(error: BaseException, *, several: bool, places: Sequence[int] = ()) -> BaseException:
+    """What one request is told of a batch that failed with it: its own error, unless the blame may be another's.
+
+    `places` are those that the batch's items have in the request, where it has no others.
+    """
     if not isinstance(error, Exception):
         stopped = NotReady("stopped before this call ended; try again later")
         stopped.__cause__ = error
         return stopped
     if not several:
-        return error
+        return _in_request(error, places)
     if _everybodys(error):
         return again(error)  # each raises one of its own
     facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": kind_of(error)}
     failed = BatchFailed(f"a batch of several calls failed: {said(error)}", **facts)
     failed.__cause__ = error
     return failed
+
+
+def _in_request(error: Exception, places: Sequence[int]) -> Exception:
+    """An error of a batch's documents, each with its place in the request."""
+    if not isinstance(error, InvalidDocs) or not error.errors or list(places) == list(range(len(places))):
+        return error
+    entries = []
+    for entry in error.errors:
+        first, *rest = entry.get("loc") or [None]
+        known = isinstance(first, int) and 0 <= first < len(places)
+        entries.append({**entry, "loc": [places[first], *rest]} if known else entry)
+    placed = InvalidDocs(error.message, entries)
+    placed.__cause__ = error
+    return placed
 
 
 def checked(answers: Any, count: int, name: str) -> Sequence[Any]:
