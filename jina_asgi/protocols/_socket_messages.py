@@ -75,6 +75,8 @@ def read(raw: bytes) -> Asked | Cancelled | Unread:
         return Unread(_id_of(raw), InvalidRequest(f"expected a JSON object with an id and an endpoint: {error}"))
     except RecursionError:
         return Unread(None, TooLarge("the message nests too deep"))
+    if isinstance(message.id, int) and not -(2**63) <= message.id < 2**64:
+        return Unread(None, InvalidRequest("expected an id of at most 64 bits, or a text"))
     if message.event == "cancel":
         return Cancelled(message.id)
     if message.event != "call":
@@ -87,7 +89,8 @@ def read(raw: bytes) -> Asked | Cancelled | Unread:
 
 def _id_of(raw: bytes) -> Identity | None:
     try:
-        return _named(raw).id
+        found = _named(raw).id
+        return found if isinstance(found, str) or -(2**63) <= found < 2**64 else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -16,7 +16,7 @@ from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols.admission import Lasting, RpcOptions
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 from jina_asgi.protocols.websocket_call import Gone
-from jina_asgi.protocols.websocket_life import Closing, SocketLife, is_gone
+from jina_asgi.protocols.websocket_life import MESSAGE, TURN, Closing, SocketLife, is_gone
 
 logger = logging.getLogger("jina_asgi")
 
@@ -75,14 +75,22 @@ class BinarySocket:
         await self._life.run(self._read())
 
     async def _read(self) -> Closing | None:
-        """Begin requests as they come; why to close, or None where the client did."""
+        """Begin requests as they come; why to close, or None where the client did.
+
+        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        """
+        heard = 0
         while True:
+            if heard >= TURN:
+                heard = 0
+                await asyncio.sleep(0)
             message = await self._receive()
             if message["type"] != "websocket.receive":
                 return None
             raw = message.get("bytes")
             if raw is None:
                 return _TEXT
+            heard += MESSAGE + len(raw)
             if len(raw) > self._limits.body:
                 return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
             if raw == _END:

@@ -17,6 +17,9 @@ from jina_asgi.protocols.websocket_call import Gone, Lasting
 
 logger = logging.getLogger("jina_asgi")
 
+#: Bytes that are read of one socket before others get their turn, and what any message counts in addition: 16 small ones.
+TURN, MESSAGE = 2**12, 2**8
+
 
 def is_gone(error: Exception) -> bool:
     """Whether what `send` raised says that the client is gone.

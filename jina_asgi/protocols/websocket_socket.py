@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols._socket_messages import PING, Asked, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.http import EndpointApp, HttpOptions
+from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.protocols.websocket_call import Around, Gone, Lasting, OpenCall
-from jina_asgi.protocols.websocket_life import Closing, SocketLife
+from jina_asgi.protocols.websocket_life import MESSAGE, TURN, Closing, SocketLife
 
 _TURN = 0.001  # seconds of one call's events after which others get their turn
 
@@ -57,8 +58,15 @@ class Socket:
         await self._life.run(self._read(), self._keep_alive())
 
     async def _read(self) -> Closing | None:
-        """Begin calls and stop them, as the client says; why to close, or None where the client did."""
+        """Begin calls and stop them, as the client says; why to close, or None where the client did.
+
+        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        """
+        heard = 0
         while True:
+            if heard >= TURN:
+                heard = 0
+                await asyncio.sleep(0)
             message = await self._receive()
             if message["type"] != "websocket.receive":
                 return None
@@ -68,7 +76,8 @@ class Socket:
             raw = text.encode("utf-8", "surrogatepass")
             if len(raw) > self._limits.body:
                 return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
-            unread = self._take(read(raw))
+            heard += MESSAGE + len(raw)
+            unread = self._take(read(raw) if len(raw) < LARGE else await beside(None, read, raw))
             if unread is not None:
                 identity = None if unread.id in self._open else unread.id
                 try:
