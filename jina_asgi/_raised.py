@@ -9,7 +9,7 @@ import math
 import traceback
 from collections.abc import Mapping, Sequence
 from types import GetSetDescriptorType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import orjson
 
@@ -56,6 +56,12 @@ def described(error: BaseException) -> str:
     return f"{kind_of(error)}: {said(error)}"
 
 
+def class_of(error: BaseException) -> str:
+    """The class of an error; where it tells of what an Executor raised elsewhere, of that."""
+    raised = sound(error)
+    return (isinstance(raised, ExecutorError) and raised.raised) or kind_of(error)
+
+
 def sound(error: BaseException) -> BaseException:
     """An error that can be read: the attributes of one of ours are what its class says, and short.
 
@@ -94,6 +100,11 @@ def carried(error: BaseException) -> BaseException:
     held = RuntimeError(f"{kind_of(error)} raised by an Executor, or by its documents: {said(error)}")
     held.__cause__ = error
     return held
+
+
+def leave(error: BaseException) -> NoReturn:
+    """Raise what a user's code raised as others may have it: sound, and nothing that would end a loop."""
+    raise carried(sound(error))
 
 
 class Unreadable(Exception):

@@ -17,7 +17,9 @@ from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from contextvars import Context
 
+from jina_asgi._raised import loggable
 from jina_asgi.errors import NotReady
+from jina_asgi.failures import Failure
 from jina_asgi.heap import frozen, look_for_dropped
 from jina_asgi.household import Household
 from jina_asgi.loop_thread import loop_thread
@@ -105,7 +107,7 @@ class Home:
         """Why the Runner is not ready, for a client: nothing of the cause but its type."""
         life = self._current()
         if life is not None and life.failure is not None:
-            return f"failed to load ({type(life.failure).__name__}); the log has the cause"
+            return f"failed to load {life.failure}"
         if self.ending or (life is not None and life.state in ("draining", "stopped")):
             return "draining"
         if life is not None and life.state == "ready":
@@ -175,7 +177,7 @@ class Home:
             if wait_ready:
                 await life.settled(None)
                 if life.state != "ready":
-                    raise life.failure or NotReady("stopped before it had loaded")
+                    raise life.failure.error if life.failure else NotReady("stopped before it had loaded")
             yield
             hurried = False
         except Exception:
@@ -256,7 +258,7 @@ class _Life:
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.bridge, self.process = loop, BridgeRunner(runner, loop), os.getpid()
         self.state = "loading"
-        self.failure: BaseException | None = None
+        self.failure: Failure | None = None
         self._runner, self._stop = runner, asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._asked = self._hurried = False
@@ -282,18 +284,18 @@ class _Life:
                     await self._stop.wait()
         except Exception as error:
             if self.state != "loading":
-                logger.exception("an Executor failed while it was being closed")
+                logger.error("an Executor failed while it was being closed", exc_info=loggable(error))
                 return
-            self.failure = error
+            self.failure = Failure.logged(error, "an Executor failed to load; its application answers 503")
             self._become("failed")
-            logger.exception("an Executor failed to load; its application answers 503")
             await self._stop.wait()
 
     def stays_behind(self) -> None:
         """This process was forked from the one where it began, and has none of its threads."""
         if self.state != "failed":
-            self.state, self.failure = "failed", RuntimeError("an application was called before its process was forked")
-            logger.error("%s; have nothing call it until the server has forked its workers", self.failure)
+            error = RuntimeError("an application was called before its process was forked")
+            what = "have nothing call it until the server has forked its workers"
+            self.failure, self.state = Failure.logged(error, what), "failed"
 
     def end(self, *, hurry: bool) -> None:
         """Finish what runs, or with `hurry` stop it, and unload; from any thread."""

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jina_asgi._raised import carried, is_a
+from jina_asgi._raised import is_a, leave
 
 
 def is_async(function: Any) -> bool:
@@ -33,9 +33,9 @@ async def settled(value: Any) -> Any:
     try:
         return await value if inspect.isawaitable(value) else value
     except BaseException as error:
-        if is_a(error, asyncio.CancelledError) or (raised := carried(error)) is error:
+        if is_a(error, asyncio.CancelledError):
             raise
-        raise raised from error
+        leave(error)
 
 
 def as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -46,10 +46,8 @@ def as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     def call(*arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except BaseException as error:
-            if (raised := carried(error)) is error:
-                raise
-            raise raised from error
+        except BaseException as error:  # noqa: BLE001
+            leave(error)
 
     @functools.wraps(function, updated=())
     async def in_thread(*arguments: Any) -> Any:

@@ -6,8 +6,11 @@ import asyncio
 import logging
 from typing import Any
 
+from jina_asgi._raised import described, loggable
+from jina_asgi._shown import kind_of
 from jina_asgi.assembly import assemble_pool
 from jina_asgi.errors import ExecutorError, JinaASGIError
+from jina_asgi.failures import Failure
 from jina_asgi.processes.asks import Ask
 from jina_asgi.protocols.frames_server import FrameServer
 from jina_asgi.runners.observe import ObserveRunner
@@ -20,8 +23,8 @@ def own(error: Exception) -> JinaASGIError:
     """An error as a worker can be told it."""
     if isinstance(error, JinaASGIError):
         return error
-    logger.error("the pool host failed", exc_info=error)
-    return ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
+    logger.error("the pool host failed", exc_info=loggable(error))
+    return ExecutorError(described(error), raised=kind_of(error))
 
 
 class Generation:
@@ -38,6 +41,7 @@ class Generation:
         #: The version before, while this one does not work.
         self.older: Generation | None = None
         self.failure: JinaASGIError | None = None
+        self._told: Failure | None = None
         self.ready = asyncio.Event()  # or failed
         self.unused = asyncio.Event()
         self._ending = asyncio.Event()
@@ -52,9 +56,9 @@ class Generation:
             async with self.runner.lifespan():
                 self.ready.set()
                 await self._ending.wait()
-        except Exception as error:
-            logger.exception("%s could not be loaded", self.name)
+        except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = own(error)
+            self._told = Failure.logged(self.failure, f"{self.name} could not be loaded")
         finally:
             self.ready.set()
 
@@ -75,5 +79,5 @@ class Generation:
             connection.tell(trouble)
 
     def status(self) -> dict[str, Any]:
-        failure = None if self.failure is None else str(self.failure)
+        failure = None if self._told is None else self._told.status()
         return {"uses": str(self.uses), "users": self.users, "failure": failure, **self.runner.status()}

@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from jina_asgi._raised import described, loggable
+from jina_asgi._shown import kind_of
 from jina_asgi.assembly import assemble_replica
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.event_loop import run
@@ -80,7 +82,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
     except BaseException as error:
         if connection.fileno() == -1:  # it was served; this is about its end
             raise
-        logger.exception("%s could not be loaded", spec.uses)
+        logger.error("%s could not be loaded", spec.uses, exc_info=loggable(error))
         await _refuse(connection, error)
 
 
@@ -105,7 +107,7 @@ async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
 async def _refuse(connection: socket.socket, error: BaseException) -> None:
     """Say why there will be no hello."""
     if not isinstance(error, JinaASGIError):
-        error = ExecutorError(f"{type(error).__name__}: {error}", raised=type(error).__name__)
+        error = ExecutorError(described(error), raised=kind_of(error))
     server = Refusal(error)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)
     try:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from jina_asgi._raised import is_a, leave, loggable
 from jina_asgi.executor import Executor
 from jina_asgi.hooks import settled
 from jina_asgi.runners.threads import ExecutorThreads
@@ -69,14 +70,28 @@ async def trouble_of(executor: Executor | None, name: str) -> str:
     if executor is None or type(executor).health is Executor.health:
         return ""
     try:
-        async with asyncio.timeout(_HEALTH):
-            healthy = await settled(await asyncio.to_thread(executor.health))
-    except TimeoutError:
-        return f"{name}: its health() takes longer than {_HEALTH:g} s"
-    except Exception:
-        logger.exception("%s: its health() failed", name)
+        async with asyncio.timeout(_HEALTH) as limit:
+            said = await asyncio.to_thread(_healthy, executor)
+            healthy = said if isinstance(said, bool) else await settled(_true(said))
+    except Exception as error:
+        if limit.expired() and is_a(error, TimeoutError):
+            return f"{name}: its health() takes longer than {_HEALTH:g} s"
+        logger.error("%s: its health() failed", name, exc_info=loggable(error))
         return f"{name}: its health() failed"
     return "" if healthy else f"{name} says that it is not healthy"
+
+
+def _healthy(executor: Executor) -> bool | Awaitable[Any]:
+    """What `health` says, or what is to be awaited for that; in a thread, which no error of the user's may end."""
+    try:
+        said = executor.health()
+        return said if inspect.isawaitable(said) else bool(said)
+    except BaseException as error:  # noqa: BLE001
+        leave(error)
+
+
+async def _true(said: Awaitable[Any]) -> bool:
+    return bool(await said)
 
 
 def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
@@ -85,12 +100,12 @@ def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
         closing = executor.close()
         if closing is not None:
             asyncio.run_coroutine_threadsafe(_closed(closing, executor), loop)
-    except Exception:
-        logger.exception(_FAILED, type(executor).__name__)
+    except BaseException as error:
+        logger.error(_FAILED, type(executor).__name__, exc_info=loggable(error))
 
 
 async def _closed(closing: Any, executor: Executor) -> None:
     try:
         await settled(closing)
-    except Exception:
-        logger.exception(_FAILED, type(executor).__name__)
+    except Exception as error:
+        logger.error(_FAILED, type(executor).__name__, exc_info=loggable(error))

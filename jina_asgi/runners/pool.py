@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from jina_asgi._pool import Restarts
+from jina_asgi._shown import said
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -180,8 +181,8 @@ class PoolRunner:
         """
         while not any(seat.member is not None for seat in self._seats):
             if self._restarts.failing:
-                failure = next((seat.failure for seat in self._seats if seat.failure is not None), None)
-                raise ExecutorError(f"{self.name} failed to load: {failure}") from failure
+                failure = next(seat.failure for seat in self._seats if seat.failure is not None)
+                raise ExecutorError(f"{self.name} failed to load: {said(failure.error)}") from failure.error
             self._changed.clear()
             await self._changed.wait()
         client = next(seat.member.replica.client for seat in self._seats if seat.member is not None)
@@ -318,7 +319,7 @@ class PoolRunner:
 
     def _reason(self) -> str:
         failures = [seat.failure for seat in self._seats if seat.failure is not None]
-        return f"its replicas cannot be started ({type(failures[-1]).__name__})" if failures else "its replicas die"
+        return f"its replicas cannot be started {failures[-1]}" if failures else "its replicas die"
 
 
 class _Waiter:

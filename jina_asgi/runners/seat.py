@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jina_asgi._pool import Restarts
+from jina_asgi._shown import said
+from jina_asgi.failures import Failure
 from jina_asgi.tasks import begun, beside, finished, logged
 from jina_asgi.types import Endpoint, Runner
 
@@ -158,7 +160,7 @@ class Seat:
         self._max_requests = round(max_requests * (1 + _dice() / 10))
         self.member: Member | None = None
         self.state, self.restarts = "stopped", 0
-        self.failure: Exception | None = None
+        self.failure: Failure | None = None
         self.changed: Callable[[], None] = lambda: None
         self._retiring: dict[asyncio.Task[None], Member] = {}
         self._not_before = 0.0  # the next try to replace one that is due
@@ -212,7 +214,7 @@ class Seat:
             "in_flight": 0 if member is None else member.calls,
             "answered": 0 if member is None else member.answered,
             "restarts": self.restarts,
-            "failure": None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"[:500],
+            "failure": None if self.failure is None else self.failure.status(),
         }
 
     async def _one_life(self) -> float:
@@ -222,12 +224,11 @@ class Seat:
             replica = self._make(self.index)
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
-            self.failure = error
             if self._decisive(error):
                 delay = self._restarts.give_up()
             else:
                 delay = self._restarts.failed(self.index, time.monotonic(), _dice())
-            logger.error("replica %d failed to start; next try in %.1f s: %s", self.index, delay, error)
+            self.failure = Failure.logged(error, f"replica {self.index} failed to start; next try in {delay:.1f} s")
             return delay
         self.failure = None
         self.member = self._seated(replica)
@@ -301,7 +302,7 @@ class Seat:
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; the old one goes on
             self._not_before = time.monotonic() + 30.0
-            logger.error("%s is due to be replaced, but the new one failed to start: %s", old.replica.name, error)
+            logger.error("%s is due to be replaced, but the new one failed to start: %s", old.replica.name, said(error))
             return False
         self.member = self._seated(replica)
         self.restarts += 1

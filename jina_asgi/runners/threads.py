@@ -16,7 +16,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from jina_asgi._raised import carried, loggable
+from jina_asgi._raised import carried, loggable, sound
 from jina_asgi.errors import NotReady
 from jina_asgi.types import Context
 
@@ -228,4 +228,4 @@ class ExecutorThreads:
             if job.error is None:
                 job.future.set_result(job.result)
             else:
-                job.future.set_exception(carried(job.error))
+                job.future.set_exception(carried(sound(job.error)))

@@ -12,12 +12,16 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Executor, NotReady, ReplicaPool, requests
+from tests.processes.replica_watch import seats
 
 pytestmark = pytest.mark.processes
 
 
 class Text(BaseModel):
     text: str
+
+
+RAISED = {"raises": RuntimeError("no pulse"), "interrupts": KeyboardInterrupt("no pulse"), "exits": SystemExit(3)}
 
 
 class Patient(Executor):
@@ -31,8 +35,8 @@ class Patient(Executor):
         said = self.file.read_text()
         if said == "hangs":
             time.sleep(60)  # the hang itself
-        if said == "raises":
-            raise RuntimeError("no pulse")
+        if said in RAISED:
+            raise RAISED[said]
         return said == "well"
 
     @requests(on="/echo")
@@ -46,7 +50,9 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)  # told by another process: there is no event to wait on
 
 
-@pytest.mark.parametrize(("said", "told"), [("ill", "not healthy"), ("raises", "failed"), ("hangs", "longer than 1 s")])
+@pytest.mark.parametrize(
+    ("said", "told"), [("ill", "not healthy"), *((how, "failed") for how in RAISED), ("hangs", "longer than 1 s")]
+)
 async def test_a_replica_that_is_not_healthy_is_not_asked(tmp_path: Path, said: str, told: str) -> None:
     file = tmp_path / "health"
     file.write_text("well")
@@ -74,3 +80,4 @@ async def test_a_replica_that_is_not_healthy_is_not_asked(tmp_path: Path, said: 
             file.write_text("well")
             await until(answers)
             assert not pool.runner.trouble()
+            assert 0 == seats(pool)[0]["restarts"]
