@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from contextvars import Context
+from functools import partial
 
 from jina_asgi._raised import loggable
 from jina_asgi.errors import NotReady
@@ -24,6 +25,7 @@ from jina_asgi.heap import frozen, look_for_dropped
 from jina_asgi.household import Household
 from jina_asgi.loop_thread import loop_thread
 from jina_asgi.runners.bridge import BridgeRunner
+from jina_asgi.tasks import begun, ended
 from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -171,7 +173,7 @@ class Home:
         if shared:
             yield
             return
-        task = asyncio.create_task(life.live(), name="jina-asgi")
+        task = begun(life.live(), life.over, name="jina-asgi")
         hurried = True
         try:
             if wait_ready:
@@ -188,7 +190,8 @@ class Home:
             self._household.ending(hurry=hurried)
             self._tell()
             try:
-                await _ended(task, life)
+                if (cancelled := await ended([task], hurry=partial(life.end, hurry=True))) is not None:
+                    raise cancelled
             finally:
                 self._life = None
 
@@ -273,8 +276,12 @@ class _Life:
         except asyncio.CancelledError:
             pass  # `_end` did this, or the loop is closing: what is open has been closed on the way here
         finally:
-            self._become("stopped")
-            self.bridge.close()
+            self.over()
+
+    def over(self, task: object = None) -> None:
+        """It has ended, or its task has before it began: whoever waits is told; again does nothing."""
+        self._become("stopped")
+        self.bridge.close()
 
     async def _between(self) -> None:
         try:
@@ -331,19 +338,6 @@ class _Life:
                 waiter.get_loop().call_soon_threadsafe(_release, waiter)
             except RuntimeError:
                 pass  # its loop is closed: nobody waits any more
-
-
-async def _ended(task: asyncio.Task[None], life: _Life) -> None:
-    """Wait for a life's end; being cancelled meanwhile hurries it."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-            life.end(hurry=True)
-    if cancelled is not None:
-        raise cancelled
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

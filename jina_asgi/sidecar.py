@@ -22,6 +22,7 @@ from jina_asgi.management import versions
 from jina_asgi.protocols.admission import Known
 from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.taken import Taken
+from jina_asgi.tasks import beside
 
 logger = logging.getLogger("jina_asgi")
 
@@ -81,14 +82,10 @@ class Sidecar:
             if self._users > 1:
                 yield
                 return
-            keeping: asyncio.Task[None] | None = None
             try:
-                keeping = asyncio.create_task(self._keep(await self._begun()), name="jina-asgi-grpc")
-                yield
+                async with beside(self._keep(await self._begun())):
+                    yield
             finally:
-                if keeping is not None:
-                    keeping.cancel()
-                    await asyncio.wait([keeping])
                 self._state, self._why = "stopped", ""
                 await self._close(_LAST)
         finally:

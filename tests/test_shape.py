@@ -82,6 +82,18 @@ def test_pure_modules_import_nothing_that_does_input_or_output(path: Path) -> No
     assert not {name.split(".")[0] for name in imports_of(path)} & IMPURE
 
 
+def test_every_task_begins_where_its_end_is_dealt_with() -> None:
+    """A task that is cancelled before its first step runs none of its coroutine; `tasks` deals with that for all."""
+    makers = {"create_task", "ensure_future", "TaskGroup"}
+    found = {
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in makers
+    }
+    assert found == {"jina_asgi.tasks", "jina_asgi.testing.conformance"}
+
+
 def test_contrib_uses_public_names_only() -> None:
     for path in (ROOT / "contrib").rglob("*.py"):
         names = {name for name in imports_of(path) if name.startswith("jina_asgi")}

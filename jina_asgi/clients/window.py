@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from jina_asgi.tasks import begun, finished
+
 B = TypeVar("B")
 T = TypeVar("T")
 
@@ -64,9 +66,7 @@ async def async_answers(
     is_read = False
 
     def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        task.add_done_callback(events.put_nowait)
-        return task
+        return begun(work, events.put_nowait)
 
     try:
         while True:
@@ -85,11 +85,10 @@ async def async_answers(
                 yield task.result()
                 del opened[task]
     finally:
-        left = [*opened, *([] if reading is None else [reading])]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await batches.aclose()
+        try:
+            await finished([*opened, *([] if reading is None else [reading])])
+        finally:
+            await batches.aclose()
 
 
 def _ready(opened: dict[asyncio.Task[T], None], event: asyncio.Task[T], in_order: bool) -> list[asyncio.Task[T]]:

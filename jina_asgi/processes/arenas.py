@@ -83,6 +83,10 @@ class Sharing(ABC):
             return [doc.joined() if isinstance(doc, Parts) else doc for doc in docs]
         return [self._sent(doc) for doc in docs]
 
+    def unsent(self, docs: Sequence[Buffer | Reference]) -> None:
+        """What `out` gave was not sent after all: what was lent for it is free again."""
+        self.returned([(doc.arena, doc.offset) for doc in docs if isinstance(doc, Reference)])
+
     def find(self, reference: Reference) -> memoryview:
         """The doc that the other side has lent; it is given back when nobody looks at it any more.
 

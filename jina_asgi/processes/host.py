@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from jina_asgi.event_loop import run
@@ -22,6 +23,7 @@ from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask, digest_of
 from jina_asgi.processes.generation import Generation, own
 from jina_asgi.processes.reception import Reception
+from jina_asgi.tasks import begun, beside, ended, logged
 
 logger = logging.getLogger("jina_asgi")
 
@@ -46,7 +48,7 @@ class Host:
         server = await asyncio.get_running_loop().create_unix_server(
             lambda: Reception(self.welcome, self.status), sock=self._listening
         )
-        watch = asyncio.create_task(self._instance_ends())
+        watch = begun(self._instance_ends(), self._news)
         try:
             await self._until_over(watch)
         finally:
@@ -54,13 +56,12 @@ class Host:
             server.close()
             for generation in self._lives:
                 generation.end()
-            await asyncio.gather(*self._lives.values(), return_exceptions=True)
+            if (cancelled := await ended([*self._lives.values()])) is not None:
+                raise cancelled
 
     def welcome(self, reception: Reception, ask: Ask) -> None:
         """Answer one connection."""
-        task = asyncio.create_task(self._serve(reception, ask))
-        self._connections.add(task)
-        task.add_done_callback(self._left)
+        begun(self._serve(reception, ask), partial(self._left, reception), kept=self._connections)
 
     def status(self) -> dict[str, Any]:
         deployments = {key[:12]: {"name": g.name, **g.status()} for key, g in self._generations.items()}
@@ -77,14 +78,11 @@ class Host:
                 with self._used(older):
                     await reception.hand_over(older, until=generation)
                 return
-            waiting = asyncio.create_task(generation.ready.wait())
-            leaving = asyncio.create_task(reception.gone.wait())
-            await asyncio.wait([waiting, leaving], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            leaving.cancel()
+            async with beside(generation.ready.wait(), reception.gone.wait()) as either:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if generation.failure is not None:
                 await reception.refuse(generation.failure)
-            elif not reception.gone.is_set():
+            else:
                 await reception.hand_over(generation)
 
     @contextmanager
@@ -119,12 +117,10 @@ class Host:
                 elif not other.users:
                     self._end(other)
         self._generations[ask.fingerprint] = generation
-        task = self._lives[generation] = asyncio.create_task(generation.live())
-        task.add_done_callback(lambda _: self._over(generation))
+        self._lives[generation] = begun(generation.live(), partial(self._over, generation))
         if generation.older is not None:
-            settling = asyncio.create_task(self._settle(generation, generation.older))
-            self._settling.add(settling)
-            settling.add_done_callback(self._settling.discard)
+            over = logged(f"giving way to the next version of {generation.name}")
+            begun(self._settle(generation, generation.older), over, kept=self._settling)
         return generation
 
     async def _settle(self, generation: Generation, older: Generation) -> None:
@@ -152,16 +148,20 @@ class Host:
         if self._generations.get(generation.ask.fingerprint) is generation:
             del self._generations[generation.ask.fingerprint]
 
-    def _over(self, generation: Generation) -> None:
+    def _over(self, generation: Generation, task: asyncio.Task[None]) -> None:
         """It has ended, or failed to load: then the failure is told for a while."""
         self._lives.pop(generation, None)
+        generation.ready.set()  # whoever waits for it is told, though it may not have begun
         if generation.failure is not None:
             asyncio.get_running_loop().call_later(_FAILED, self._end, generation)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
-        self._connections.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a connection to the pool host failed", exc_info=error)
+    def _left(self, reception: Reception, task: asyncio.Task[None]) -> None:
+        logged("a connection to the pool host")(task)
+        reception.close()  # nothing answers on it any more
+        self._changed.set()
+
+    def _news(self, task: asyncio.Task[None]) -> None:
+        logged("watching the server")(task)
         self._changed.set()
 
     async def _until_over(self, watch: asyncio.Task[None]) -> None:
@@ -178,9 +178,7 @@ class Host:
                     if not self._connections:
                         return
             self._changed.clear()
-            change = asyncio.create_task(self._changed.wait())
-            await asyncio.wait([change, *([] if watch.done() else [watch])], return_when=asyncio.FIRST_COMPLETED)
-            change.cancel()
+            await self._changed.wait()
 
     async def _instance_ends(self) -> None:
         """Return when the process whose life is the instance's has ended; never, where it is none."""

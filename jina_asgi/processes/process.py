@@ -18,6 +18,7 @@ from jina_asgi.processes.arenas import KeeperSharing
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.output import Output
 from jina_asgi.protocols.frames_client import FrameClient
+from jina_asgi.tasks import beside
 from jina_asgi.types import Endpoint
 
 _STOPPING = 10.0  # seconds that an Executor's `close` may take
@@ -77,20 +78,16 @@ class ReplicaProcess:
             ExecutorError: it failed to load. NotReady: it died while it loaded, or took too long.
         """
         reading = self._spawn()
-        loading = asyncio.ensure_future(self._load(reading))
-        exiting = asyncio.ensure_future(self._exited.wait())
         try:
-            await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([loading, exiting], timeout=_SAID if exiting.done() or _is_unsaid(loading) else 0.0)
-            if exiting.done() and (not loading.done() or _is_unsaid(loading)):
-                raise NotReady(f"{self.name} {self._why} while it loaded; the log has what it printed")
-            await loading
+            async with beside(self._load(reading), self._exited.wait()) as (loading, exiting):
+                await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([loading, exiting], timeout=_SAID if exiting.done() or _is_unsaid(loading) else 0.0)
+                if exiting.done() and (not loading.done() or _is_unsaid(loading)):
+                    raise NotReady(f"{self.name} {self._why} while it loaded; the log has what it printed")
+                await loading
         except BaseException:
-            loading.cancel()
             await self.kill("failed to load")
             raise
-        finally:
-            exiting.cancel()
 
     async def ended(self) -> str:
         """Wait until it has ended, or its connection has; why."""

@@ -16,6 +16,7 @@ from jina_asgi.processes.arenas import KeeperSharing
 from jina_asgi.processes.asks import Ask, read_ask
 from jina_asgi.processes.generation import Generation
 from jina_asgi.protocols.frames_server import HELLO_LIMIT, FrameServer, Refusal
+from jina_asgi.tasks import beside
 
 logger = logging.getLogger("jina_asgi")
 
@@ -71,18 +72,26 @@ class Reception(asyncio.Protocol):
         self.gone.set()
 
     async def hand_over(self, generation: Generation, *, until: Generation | None = None) -> None:
-        """Serve a Deployment on this connection until it ends; or until another works, which it is then to be asked for."""
+        """Serve a Deployment on this connection until it ends; or until another works, which it is then to be asked for.
+
+        A connection that has ended meanwhile is not served: nothing would tell that it has.
+        """
+        if self.gone.is_set():
+            return
         if self.gone.is_set():  # what is connected too late would never learn of its end
             return
         server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
         generation.connections.add(server)
-        turning = None if until is None else asyncio.create_task(_turn(server, until, generation.settings.grace))
+        turning = () if until is None else (_turn(server, until, generation.settings.grace),)
         try:
-            await self._serve(server)
+            async with beside(*turning):
+                await self._serve(server)
         finally:
             generation.connections.discard(server)
-            if turning is not None:
-                turning.cancel()
+
+    def close(self) -> None:
+        """End this connection, if it has not."""
+        self._transport.abort()
 
     async def refuse(self, error: JinaASGIError) -> None:
         """Say why there will be no hello."""

@@ -18,7 +18,15 @@ from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, 
 from jina_asgi._wire_heads import ArenaHead, CallHead, EndedHead, ReleaseHead, ResultHead, read, write, write_error
 from jina_asgi._wire_state import Credit
 from jina_asgi.codecs import codec, pack, unpack
-from jina_asgi.errors import ExecutorError, InvalidDocs, InvalidRequest, JinaASGIError, ProtocolError, UnknownEndpoint
+from jina_asgi.errors import (
+    ExecutorError,
+    InvalidDocs,
+    InvalidRequest,
+    JinaASGIError,
+    ProtocolError,
+    TooLarge,
+    UnknownEndpoint,
+)
 from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Parts, Result, Step, resolve
 
 logger = logging.getLogger(__name__)
@@ -35,6 +43,7 @@ class Sharing(Protocol):
     def accept(self, arena: ArenaHead, /) -> bool: ...
     def readable(self) -> None: ...
     def out(self, docs: Sequence[Buffer | Parts], /) -> Sequence[Buffer | Reference]: ...
+    def unsent(self, docs: Sequence[Buffer | Reference], /) -> None: ...
     def find(self, reference: Reference, /) -> memoryview: ...
     def returned(self, docs: Sequence[tuple[int, int]], /) -> None: ...
     def ended(self, arenas: Sequence[int], /) -> None: ...
@@ -96,7 +105,12 @@ class Connection(asyncio.Protocol, ABC):
         outgoing: Sequence[Buffer | Reference] = ()
         if docs:
             outgoing = _sent(docs) if self.sharing is None else self.sharing.out(docs)
-        self._out_size += write_frame(self._out, kind, number, head, outgoing, self.send_limit)
+        try:
+            self._out_size += write_frame(self._out, kind, number, head, outgoing, self.send_limit)
+        except TooLarge:
+            if self.sharing is not None:
+                self.sharing.unsent(outgoing)
+            raise
         if self._out_size > WRITE_HIGH:
             self._flush()
 

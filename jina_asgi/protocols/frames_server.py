@@ -33,6 +33,7 @@ from jina_asgi._wire_heads import (
 from jina_asgi._wire_state import Answering, Credit, agree
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError
 from jina_asgi.protocols.frames import Connection, Sharing, encoded_answer, read_call, write_result
+from jina_asgi.tasks import begun, logged, seen
 from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
 
 logger = logging.getLogger(__name__)
@@ -162,9 +163,7 @@ class FrameServer(Connection):
         elif frame.kind == _wire.PING:
             self.send(_wire.PONG, 0, b"" if self._figures is None else write(PongHead(dict(self._figures()))))
             if self._health is not None:
-                task = self._loop.create_task(self._tell_health(self._health))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                begun(self._tell_health(self._health), logged("asking for a replica's health"), kept=self._tasks)
         elif served is not None:
             if frame.kind == _wire.CREDIT:
                 served.give(read(frame, CreditHead))
@@ -221,9 +220,8 @@ class FrameServer(Connection):
         is_stream = frame.kind == _wire.STREAM
         served = _Served(number, call, credit if is_stream else None)
         self._state.open[number] = served
-        served.task = self._loop.create_task(self._stream(served) if is_stream else self._call(served))
-        self._tasks.add(served.task)
-        served.task.add_done_callback(partial(self._finished, served, ticket))
+        work = self._stream(served) if is_stream else self._call(served)
+        served.task = begun(work, partial(self._finished, served, ticket), kept=self._tasks)
 
     async def _tell_health(self, health: Callable[[], Awaitable[str]]) -> None:
         trouble = await health()
@@ -285,8 +283,8 @@ class FrameServer(Connection):
 
     def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:
         """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
-        self._tasks.discard(task)
         ticket.close()
+        seen(task)
         if served.number not in self._state.open:
             return
         if served.cancelled:

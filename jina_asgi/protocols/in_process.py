@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from jina_asgi.tasks import begun, beside, seen
+
 _WINDOW = 16  # messages that an app may be ahead of its reader
 
 
@@ -73,7 +75,7 @@ class _Exchange(httpx.AsyncByteStream):
 
     async def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         """Run the app until its response begins."""
-        self._task = asyncio.create_task(self._run(app, scope))
+        self._task = begun(self._run(app, scope), self._ended)
         try:
             first = await self._messages.get()
         except asyncio.CancelledError:
@@ -85,11 +87,13 @@ class _Exchange(httpx.AsyncByteStream):
         self.status, self.headers = first["status"], list(first.get("headers", []))
 
     async def _run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
-        try:
-            await app(scope, self._receive, self._send)
-        finally:
-            if not self._left.is_set():
-                await self._put(None)
+        await app(scope, self._receive, self._send)
+        await self._put(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The reader learns that the app has ended, once what it sent before has been read."""
+        if task.cancelled() or task.exception() is not None:
+            begun(self._put(None), seen)
 
     async def _receive(self) -> dict[str, Any]:
         if self._body is None or self._over.is_set():
@@ -116,13 +120,8 @@ class _Exchange(httpx.AsyncByteStream):
         if not self._messages.full():
             self._messages.put_nowait(message)
             return
-        put = asyncio.ensure_future(self._messages.put(message))
-        left = asyncio.ensure_future(self._left.wait())
-        try:
-            await asyncio.wait([put, left], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            put.cancel()
-            left.cancel()
+        async with beside(self._messages.put(message), self._left.wait()) as either:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (message := await self._messages.get()) is not None:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from jina_asgi.protocols.problem_reader import told
 from jina_asgi.protocols.websocket_link import Dial, Wire, WireClosed
+from jina_asgi.tasks import begun, beside, seen
 from jina_asgi.types import EMPTY
 
 _WINDOW = 16  # messages that an app may be ahead of its reader
@@ -95,8 +96,12 @@ class InProcessSocket:
             SocketRefused: the app will not.
         """
         self._to_app.put_nowait({"type": "websocket.connect"})
-        self._task = asyncio.create_task(self._run())
-        answer = await self._from_app.get()
+        self._task = begun(self._run(), self._over)
+        try:
+            answer = await self._from_app.get()
+        except BaseException:
+            await self.close()
+            raise
         if answer["type"] == "websocket.accept":
             self.subprotocol = answer.get("subprotocol")
         elif answer["type"] == "websocket.close":
@@ -111,16 +116,21 @@ class InProcessSocket:
         """Leave, and wait for the app's end."""
         self._left.set()
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
-        await self._task
-        while not self._from_app.empty():
-            self._from_app.get_nowait()
-        self._from_app.put_nowait({"type": "ended", "code": code})  # for whoever still waits here
+        try:
+            await self._task
+        finally:
+            while not self._from_app.empty():
+                self._from_app.get_nowait()
+            self._from_app.put_nowait({"type": "ended", "code": code})  # for whoever still waits here
 
     async def _run(self) -> None:
-        try:
-            await self._app(self._scope, self._to_app.get, self._send)
-        finally:
-            await self._put({"type": "ended", "code": 1006})
+        await self._app(self._scope, self._to_app.get, self._send)
+        await self._put({"type": "ended", "code": 1006})
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Whoever waits here learns that the app has ended, once what it sent before has been read."""
+        if task.cancelled() or task.exception() is not None:
+            begun(self._put({"type": "ended", "code": 1006}), seen)
 
     async def _send(self, message: Any) -> None:
         if self._left.is_set():
@@ -135,13 +145,8 @@ class InProcessSocket:
             if not self._left.is_set():
                 self._from_app.put_nowait(message)
             return
-        put = asyncio.ensure_future(self._from_app.put(message))
-        left = asyncio.ensure_future(self._left.wait())
-        try:
-            await asyncio.wait([put, left], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            put.cancel()
-            left.cancel()
+        async with beside(self._from_app.put(message), self._left.wait()) as either:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import orjson
 from starlette.types import Send
 
+from jina_asgi.tasks import begun, seen
+
 logger = logging.getLogger("jina_asgi")
 
 #: The last event of a stream that went well. A browser dispatches no event that has no data.
@@ -114,7 +116,7 @@ class EventWriter:
         quiet = self._loop.time() - self._sent
         if quiet >= self._heartbeat:
             if not self._busy and self._pinging is None:
-                self._pinging = self._loop.create_task(self._send_ping())
+                self._pinging = begun(self._send_ping(), self._pinged)
             quiet = 0.0
         self._timer = self._loop.call_later(self._heartbeat - quiet, self._ping)
 
@@ -126,5 +128,7 @@ class EventWriter:
             self._sent = self._loop.time()
         except Exception:  # the next event meets it too, where somebody is told
             logger.debug("a heartbeat could not be sent", exc_info=True)
-        finally:
-            self._pinging = None
+
+    def _pinged(self, task: asyncio.Task[None]) -> None:
+        self._pinging = None
+        seen(task)

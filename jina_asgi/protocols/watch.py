@@ -13,6 +13,8 @@ from typing import Any
 
 from starlette.types import Receive
 
+from jina_asgi.tasks import begun, logged
+
 logger = logging.getLogger("jina_asgi")
 
 INTERVAL = 0.1
@@ -35,7 +37,7 @@ class Watched:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen for the client's leaving."""
-        self._watcher = loop.create_task(self._wait())
+        self._watcher = begun(self._wait(), logged("watching for a client's leaving"))
 
     async def _wait(self) -> None:
         try:

@@ -19,6 +19,7 @@ from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.remote import Answer, Asked, Remote, Served, until
 from jina_asgi.protocols.websocket_link import Dial, Wire, WireClosed, died
 from jina_asgi.protocols.websocket_links import Links
+from jina_asgi.tasks import begun, finished, logged
 from jina_asgi.types import EMPTY, Endpoint, Schema
 
 _ANY = Schema("Document", {"Document": ()}, {"type": "object", "additionalProperties": True})
@@ -33,7 +34,7 @@ class BinaryLink:
         self._wire, self._name = wire, name
         self._open: dict[str, asyncio.Future[Any]] = {}  # of the answer, or of the error that ended the connection
         self._ended: JinaASGIError | None = None
-        self._reader = asyncio.create_task(self._read())
+        self._reader = begun(self._read(), self._read_over)
 
     @property
     def alive(self) -> bool:
@@ -70,9 +71,10 @@ class BinaryLink:
     async def close(self) -> None:
         """Close the connection; requests that are open end with ReplicaDied."""
         self._end(WireClosed(1000, "closed here"))
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        await self._wire.close()
+        try:
+            await finished([self._reader])
+        finally:
+            await self._wire.close()
 
     async def _read(self) -> None:
         try:
@@ -83,6 +85,11 @@ class BinaryLink:
             self._end(error)
         except (DecodeError, TypeError) as error:  # a text is no bytes
             self._end(WireClosed(1007, f"what came is no DataRequestProto: {error}"))
+
+    def _read_over(self, task: asyncio.Task[None]) -> None:
+        """Nothing more is read, whatever ended that: those who wait are told."""
+        logged("reading a WebSocket")(task)
+        self._end(WireClosed(1006, "it is read no more"))
 
     def _tell(self, identity: str, told: Any) -> None:
         waiting = self._open.pop(identity, None)

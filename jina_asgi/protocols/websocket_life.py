@@ -14,6 +14,7 @@ from starlette.types import Message, Send
 from starlette.websockets import WebSocketDisconnect
 
 from jina_asgi.protocols.websocket_call import Gone, Lasting
+from jina_asgi.tasks import begun, finished, seen
 
 logger = logging.getLogger("jina_asgi")
 
@@ -69,18 +70,18 @@ class SocketLife:
             beside: what else runs meanwhile.
         """
         live = self._live
-        read, *others = [self._loop.create_task(work) for work in (reading, *beside)]
-        finished = self._loop.create_task(self._finished.wait())
+        read, over = begun(reading, seen), begun(self._finished.wait(), seen)
+        others = [begun(work, seen) for work in beside]
         live.follow(self._leave)
         if live.leaving:
             self._drain()
         try:
-            await asyncio.wait([read, finished], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([read, over], return_when=asyncio.FIRST_COMPLETED)
             closing = read.result() if read.done() else self.closing
         finally:
             self.over = True
             live.unfollow(self._leave)
-            await _ended({read, finished, *others, *self.tasks})
+            await finished([read, over, *others, *self.tasks])
         if closing is not None and not self._lost:
             try:
                 await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
@@ -91,10 +92,7 @@ class SocketLife:
 
     def begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a call, which tells its client itself how it ends."""
-        task = self._loop.create_task(call)
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
+        return begun(call, self._done, kept=self.tasks)
 
     async def send(self, message: Message) -> None:
         """Send a message; one at a time.
@@ -120,7 +118,6 @@ class SocketLife:
             self._finished.set()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
         if self.closing is not None and not self.tasks:
             self._finished.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -135,20 +132,3 @@ class SocketLife:
 
     def _drain(self) -> None:
         self.finish(Closing(1001, "draining"))
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel some tasks and wait for their end, also where we are cancelled meanwhile: that is raised afterwards."""
-    cancelled: asyncio.CancelledError | None = None
-    for task in tasks:
-        task.cancel()
-    while any(not task.done() for task in tasks):
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: what a call ends with is told there
-    if cancelled is not None:
-        raise cancelled

@@ -18,6 +18,7 @@ from jina_asgi.errors import InvalidDocs, JinaASGIError, ProtocolError, ReplicaD
 from jina_asgi.protocols.bodies import JSON
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.remote import Asked
+from jina_asgi.tasks import begun, finished, logged
 
 _AHEAD = 16  # events of a stream that may wait for its reader
 _TOO_BIG = 1009
@@ -108,7 +109,7 @@ class Link:
         self._ids = itertools.count(1)
         self._open: dict[int, _Inbox] = {}
         self._ended: JinaASGIError | None = None
-        self._reader = asyncio.create_task(self._read())
+        self._reader = begun(self._read(), self._read_over)
         self._cancels: set[asyncio.Task[None]] = set()
         self.streams = False
 
@@ -139,28 +140,28 @@ class Link:
         except WireClosed as error:
             self._end(error)
             raise died(self._name, error) from error
-        except asyncio.CancelledError:
-            self.cancel(identity)
-            raise
         except UnicodeDecodeError as error:
+            del self._open[identity]
             raise InvalidDocs(f"a call to {asked.endpoint} is no text: {error}") from error
+        except BaseException:  # it may have been sent
+            self.cancel(identity)
+            inbox.drop()
+            raise
         return OpenAsk(self, identity, inbox)
 
     def cancel(self, identity: int) -> None:
         """Nobody waits for a call any more: the server is told."""
         inbox = self._open.get(identity)
         if inbox is not None and self.alive:
-            task = asyncio.create_task(self._cancel(identity))
-            self._cancels.add(task)
-            task.add_done_callback(self._cancels.discard)
+            begun(self._cancel(identity), logged("ending a call on a WebSocket"), kept=self._cancels)
 
     async def close(self) -> None:
         """Close the connection; calls that are open end with ReplicaDied."""
         self._end(WireClosed(1000, "closed here"))
-        for task in (self._reader, *self._cancels):
-            task.cancel()
-        await asyncio.gather(self._reader, *self._cancels, return_exceptions=True)
-        await self._wire.close()
+        try:
+            await finished([self._reader, *self._cancels])
+        finally:
+            await self._wire.close()
 
     async def _cancel(self, identity: int) -> None:
         try:
@@ -184,6 +185,11 @@ class Link:
             self._end(error)
         except (orjson.JSONDecodeError, AttributeError) as error:
             self._end(WireClosed(_NO_MESSAGE, f"what came is no event: {error}"))
+
+    def _read_over(self, task: asyncio.Task[None]) -> None:
+        """Nothing more is read, whatever ended that: those who wait are told."""
+        logged("reading a WebSocket")(task)
+        self._end(WireClosed(1006, "it is read no more"))
 
     def _end(self, error: WireClosed) -> None:
         if self._ended is None:

@@ -6,10 +6,11 @@ Headers are those of a handshake, so calls with other headers have other sockets
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from jina_asgi.protocols.websocket_link import Dial, Wire
+from jina_asgi.tasks import begun, ended, logged
 
 _CALLS = 32  # calls on one socket: half of what a server of ours takes by default
 _KEPT = 8  # sockets on which nothing is open
@@ -74,15 +75,20 @@ class Links(Generic[L]):
         link.streams = False
         idle = [one for one in self._links if not len(one) and not one.streams]
         leaving = [one for one in idle if not one.alive] or idle[:-_KEPT]
-        for one in leaving:  # before the first of them is waited for: nobody takes them any more
+        for one in leaving:  # before the first of them is waited for: they are taken no more
             del self._links[one]
-        for one in leaving:
-            await one.close()
+        await self._close(leaving)
 
     async def close(self) -> None:
         """Close the sockets; what is open on them ends with ReplicaDied."""
         links, self._links = self._links, {}
-        await asyncio.gather(*(link.close() for link in links))
+        await self._close(links)
+
+    async def _close(self, links: Collection[L]) -> None:
+        """Close some, all of them, whatever becomes of the caller."""
+        tasks = [begun(link.close(), logged("closing a WebSocket")) for link in links]
+        if (cancelled := await ended(tasks)) is not None:
+            raise cancelled
 
     def _free(self, key: _Key, streams: bool) -> L | None:
         most = 0 if streams else _CALLS - 1

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from jina_asgi.protocols.in_process import ASGITransport
 from jina_asgi.protocols.in_process_socket import InProcessSocket, connected
+from jina_asgi.tasks import begun, finished, seen
 
 
 @asynccontextmanager
@@ -81,15 +82,14 @@ async def _lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
         cause = outcome if isinstance(outcome, BaseException) else None
         raise RuntimeError(f"{name} failed: {message.get('message') or repr(outcome)}") from cause
 
-    task = asyncio.create_task(run())
+    task = begun(run(), seen)
     try:
-        begun = await phase("startup")
+        lives = await phase("startup")
         try:
             yield state
         finally:
-            if begun:
+            if lives:
                 await phase("shutdown")
                 await task
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await finished([task])

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jina_asgi import Deployment, ExecutorError, ReplicaPool
+from jina_asgi import Deployment, ExecutorError, ReplicaPool, _wire
 from jina_asgi._arena import PAGE
-from jina_asgi._wire import Reference
-from jina_asgi.errors import ProtocolError
+from jina_asgi._wire import Frame, Reference
+from jina_asgi.errors import ProtocolError, TooLarge
 from jina_asgi.processes.arenas import KeeperSharing, PeerSharing
 from jina_asgi.processes.memory import ARENA_SIZE, Arena, Lent
+from jina_asgi.protocols.frames import Connection
 from jina_asgi.types import Parts
 from tests.processes.replica_watch import resident
 from tests.processes.rig import shared_memory
@@ -162,6 +163,26 @@ class Ends:
         head = self.keeper.offer()
         assert head is not None
         assert self.peer.accept(head)
+
+
+async def test_memory_for_what_is_too_large_to_be_sent_is_free_again() -> None:
+    ends = Ends()
+    end = Connected(sharing=ends.peer)
+    end.send_limit = 1 << 16
+    docs = [bytes(ARENA_SIZE // 2 + 1), bytes(1 << 15), bytes(1 << 15)]
+    for _ in range(3):  # the arena has room for one such document
+        with pytest.raises(TooLarge):
+            end.send(_wire.CALL, 1, b"", docs)
+    [lent] = ends.peer.out([docs[0]])
+    assert isinstance(lent, Reference)
+
+
+class Connected(Connection):
+    """One end of a connection to nothing."""
+
+    def frame_received(self, frame: Frame) -> None: ...
+
+    def lost(self, cause: BaseException | None) -> None: ...
 
 
 async def test_a_keeper_refuses_what_lies_in_no_arena_of_its_peer() -> None:

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from jina_asgi.errors import DefinitionError, NotReady
+from jina_asgi.tasks import begun, logged
 from jina_asgi.types import EMPTY
 
 #: As Jina's clients ping: a server that is gone is found within a quarter of a minute.
@@ -201,10 +202,12 @@ class Channels:
             return None
         return line if state is _READY else None
 
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        del self._left[task]
+        logged(f"closing a connection to {self.name}")(task)
+
     def _anew(self, target: str, line: Line) -> Line:
         """Another line in place of one that could not connect; what is open on that ends by itself."""
-        finishing = asyncio.create_task(line.finish())
-        self._left[finishing] = line
-        finishing.add_done_callback(self._left.pop)
+        self._left[begun(line.finish(), self._finished)] = line
         made = self._lines[target] = Line(self._dialling.channel(target))
         return made

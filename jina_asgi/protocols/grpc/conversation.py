@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any
 
 import grpc
 
 from jina_asgi.errors import ExecutorError, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
+from jina_asgi.tasks import begun, finished, seen
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 
@@ -48,7 +50,7 @@ class Conversation:
         Raises:
             What ended it before: `admission.REFUSALS`.
         """
-        self._reader = asyncio.create_task(self._read())
+        self._reader = begun(self._read(), seen)
         try:
             await asyncio.wait([self._reader])
             if not self._reader.cancelled():
@@ -77,10 +79,9 @@ class Conversation:
                 return
             self._bytes += len(raw)
             before = self._open[-1] if self._in_order and self._open else None
-            task = asyncio.create_task(self._answer(raw, before))
+            task = begun(self._answer(raw, before), partial(self._ended, len(raw)))
             self._open.append(task)
             self._unanswered.add(task)
-            task.add_done_callback(self._ended)
 
     async def _answer(self, raw: bytes, before: asyncio.Task[None] | None) -> None:
         try:
@@ -103,8 +104,6 @@ class Conversation:
                 raise
             self._gap = self._in_order
             self.end(ExecutorError("the call was cancelled by nobody who asked it"))
-        finally:
-            self._bytes -= len(raw)
 
     async def _answered(self, raw: bytes) -> Answered:
         while True:
@@ -125,8 +124,10 @@ class Conversation:
             answered.ticket.close()
         self._free(asyncio.current_task())
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, size: int, task: asyncio.Task[None]) -> None:
+        self._bytes -= size
         self._open.remove(task)
+        seen(task)
         self._changed.set()
         self._free(task)
 
@@ -137,10 +138,7 @@ class Conversation:
             self._freed.clear()
 
     async def _stop(self) -> None:
-        left = [*self._open, *([self._reader] if self._reader is not None else [])]
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await finished([*self._open, *([self._reader] if self._reader is not None else [])])
 
 
 def draining() -> NotReady:

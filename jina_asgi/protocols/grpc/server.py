@@ -27,6 +27,7 @@ from jina_asgi.protocols.grpc.services import SERVICES, Services
 from jina_asgi.protocols.grpc.socket_path import SocketPath
 from jina_asgi.protocols.protobuf.answering import Answering
 from jina_asgi.settings import GrpcSettings
+from jina_asgi.tasks import begun, seen
 
 #: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
 _OPTIONS = {
@@ -97,7 +98,7 @@ class GrpcServer:
         self._health.begin()
         self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
         await server.start()
-        self._over = asyncio.create_task(server.wait_for_termination())
+        self._over = begun(server.wait_for_termination(), seen)
         self._life.follow(self._told)
 
     async def lost(self) -> str | None:
@@ -147,7 +148,7 @@ class GrpcServer:
         self._health.end()
         self._services.drain()
         if self._server is not None and self._stopping is None:
-            self._stopping = asyncio.create_task(self._server.stop(_LONG))
+            self._stopping = begun(self._server.stop(_LONG), seen)
 
     async def close(self, grace: float) -> None:
         """Stop; what is still open after `grace` seconds is cancelled. Where this was cancelled, do it again."""

@@ -82,28 +82,25 @@ class Answering:
             if is_refusal(error):
                 raise
             return self._failed(DataRequest(), error)
-        ticket: Ticket | None = None
-        asked = incoming.asked
+        asked, place = incoming.asked, _Place()
         try:
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None:
                 return Answered(raw)
-            ticket = runner.admit(endpoint.name, size=len(raw))
+            place.ticket = runner.admit(endpoint.name, size=len(raw))
             call = await self._read(raw, requests.call, asked, endpoint, context)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
             if len(raw) < SMALL and len(result.docs) <= MANY:
-                return Answered(incoming.answer(result), ticket=ticket)
-            return Answered(await self._written(raw, incoming.answer, result), ticket=ticket)
+                return place.along(incoming.answer(result))
+            return place.along(await self._written(raw, incoming.answer, result))
         except Exception as error:
             if is_refusal(error):
-                _close(ticket)
                 raise
-            return self._failed(incoming.message, error, ticket)
-        except BaseException:
-            _close(ticket)
-            raise
+            return place.along(self._failed(incoming.message, error).raw, failed=True)
+        finally:
+            place.close()
 
     def refused(self, raw: bytes, error: Exception) -> Answered:
         """The answer that tells of what `answer` raised, for a wire that tells of it in no other way."""
@@ -134,25 +131,23 @@ class Answering:
         if len(messages.requests) < 2:
             return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", asker)
         first = messages.requests[0]
-        ticket: Ticket | None = None
+        place = _Place()
         try:
             parts = [requests.asked(message) for message in messages.requests]
             runner, endpoint, context = await self._found(parts[0], asker)
             if endpoint is None:
                 return Answered(first.SerializeToString())
-            ticket = runner.admit(endpoint.name, size=len(raw))
+            place.ticket = runner.admit(endpoint.name, size=len(raw))
             calls = await self._read(raw, requests.calls, parts, endpoint, context)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
-            return Answered(await self._written(raw, partial(requests.answer, first), result), ticket=ticket)
+            return place.along(await self._written(raw, partial(requests.answer, first), result))
         except Exception as error:
             if is_refusal(error):
-                _close(ticket)
                 raise
-            return self._failed(first, error, ticket)
-        except BaseException:
-            _close(ticket)
-            raise
+            return place.along(self._failed(first, error).raw, failed=True)
+        finally:
+            place.close()
 
     async def stream(self, raw: bytes, asker: Asker) -> AsyncGenerator[Answered, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
@@ -163,13 +158,13 @@ class Answering:
                 raise
             yield self._failed(SingleDocumentRequest(), error)
             return
-        begun, ticket = False, None
+        begun, place = False, _Place()
         try:
             asked = requests.asked(message)
             runner, endpoint, context = await self._found(asked, asker)
             if endpoint is None or endpoint.kind != "stream":
                 raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
-            ticket = runner.admit(endpoint.name, size=len(raw))
+            place.ticket = runner.admit(endpoint.name, size=len(raw))
             call = await self._read(raw, requests.call, asked, endpoint, context)
             step = requests.stepped(message)
             async with aclosing(runner.stream(call)) as steps:
@@ -181,7 +176,7 @@ class Answering:
                 raise
             yield self._failed(message, error)
         finally:
-            _close(ticket)
+            place.close()
 
     async def _found(self, asked: requests.Asked, asker: Asker) -> tuple[Runner, Endpoint | None, Context]:
         """The Runner, the endpoint that answers (None: none does), and the context of a call.
@@ -212,9 +207,26 @@ class Answering:
             return write(result)
         return await beside(None, write, result)
 
-    def _failed(self, message: Any, error: Exception, ticket: Ticket | None = None) -> Answered:
+    def _failed(self, message: Any, error: Exception) -> Answered:
         told = requests.failed(message, error, expose=self.options.expose_errors)
-        return Answered(told.SerializeToString(), True, ticket)
+        return Answered(told.SerializeToString(), True)
+
+
+class _Place:
+    """A call's place in the queue: it goes along with the answer, or is given back here."""
+
+    __slots__ = ("ticket",)
+
+    def __init__(self) -> None:
+        self.ticket: Ticket | None = None
+
+    def along(self, raw: bytes, *, failed: bool = False) -> Answered:
+        ticket, self.ticket = self.ticket, None
+        return Answered(raw, failed, ticket)
+
+    def close(self) -> None:
+        if self.ticket is not None:
+            self.ticket.close()
 
 
 def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
@@ -224,8 +236,3 @@ def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
     docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
     first = calls[0]
     return Call(first.endpoint, docs, first.parameters, first.context, sources, first.target_executor)
-
-
-def _close(ticket: Ticket | None) -> None:
-    if ticket is not None:
-        ticket.close()
