@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
+from jina_asgi._raised import loggable
+
 T = TypeVar("T")
 
 logger = logging.getLogger("jina_asgi")
@@ -51,7 +53,7 @@ def logged(what: str) -> Over:
 
     def over(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s failed", what, exc_info=error)
+            logger.error("%s failed", what, exc_info=loggable(error))
 
     return over
 
