@@ -179,9 +179,8 @@ class LocalRunner:
             else:  # the docs are looked at as the work begins: those of a batch are settled no sooner
                 value = await self._threads.run(lambda: bound.run(call.docs.typed, parameters, call), call.context)
         except BaseException as error:
-            if (surfaced := self._surfaced(error, bound, activity, call)) is error:
-                raise
-            raise surfaced from error
+            self._surface(error, bound, activity, call)
+            raise
         finally:
             self._ended(activity)
         if type(value) is dict:
@@ -213,9 +212,8 @@ class LocalRunner:
             if is_a(error, GeneratorExit) and activity.task is None:  # not one that the user raised
                 call.context.cancelled = True
                 raise
-            if (surfaced := self._surfaced(error, bound, activity, call)) is error:
-                raise
-            raise surfaced from error
+            self._surface(error, bound, activity, call)
+            raise
         finally:
             self._ended(activity)
 
@@ -249,19 +247,28 @@ class LocalRunner:
             raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
         return bound
 
-    def _surfaced(self, error: BaseException, bound: BoundMethod, activity: _Activity, call: Call) -> BaseException:
-        """What a caller is told of `error`: ours as it is, the user's wrapped once, a cancel as one if it was theirs."""
+    def _surface(self, error: BaseException, bound: BoundMethod, activity: _Activity, call: Call) -> None:
+        """Raise what the caller gets in place of `error`: the user's errors wrapped once; return for those that pass.
+
+        No frame of a traceback names the error that is raised: such a cycle would keep the whole call until a full
+        garbage collection.
+        """
         if not is_a(error, asyncio.CancelledError):
-            return bound.wrapped(error)
+            surfaced = bound.wrapped(error)
+            try:
+                if surfaced is not error:
+                    raise surfaced from error
+                return
+            finally:
+                del surfaced
         task = asyncio.current_task()
         if activity.stopped:
             if task is not None:
                 task.uncancel()
-            return NotReady(f"{self.name} is draining: it stopped before the call ended")
+            raise NotReady(f"{self.name} is draining: it stopped before the call ended") from error
         if task is not None and not task.cancelling():  # nobody cancelled us: the Executor raised it
-            return bound.wrapped(error)
+            raise bound.wrapped(error) from error
         call.context.cancelled = True
-        return error
 
     def _ended(self, activity: _Activity) -> None:
         self._active.discard(activity)
