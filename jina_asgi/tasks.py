@@ -85,8 +85,11 @@ async def finished(tasks: Collection[asyncio.Task[Any]]) -> None:
     interrupted = await ended(left)
     for task in tasks:
         seen(task)
-    if interrupted is not None:
-        raise interrupted
+    try:
+        if interrupted is not None:
+            raise interrupted
+    finally:
+        del interrupted  # its traceback holds this frame
 
 
 async def ended(
@@ -104,3 +107,20 @@ async def ended(
             interrupted = error
             hurry()
     return interrupted
+
+
+def cancel_requests() -> int:
+    """How often the current task was asked to cancel, less how often that was taken back; 0 outside of a task.
+
+    Asked here, so that no coroutine's frame names its own task: the task holds the error that ended it, the error's
+    traceback holds the frame, and such a cycle keeps the whole call until a full garbage collection.
+    """
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def uncancel() -> None:
+    """Take back one such request, in a task that goes on."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

@@ -283,6 +283,7 @@ class FrameServer(Connection):
 
     def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:
         """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
+        served.task = None  # it holds the error whose traceback holds a frame that names `served`
         ticket.close()
         seen(task)
         if served.number not in self._state.open:

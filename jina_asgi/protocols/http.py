@@ -35,6 +35,7 @@ from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
+from jina_asgi.tasks import cancel_requests
 from jina_asgi.types import Call, Context, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -81,7 +82,7 @@ class CallApp(ABC):
         except ClientGone:
             await self._left(sent)
         except asyncio.CancelledError:
-            if sent.watched is None or not sent.watched.gone or _cancelled_by_others():
+            if sent.watched is None or not sent.watched.gone or cancel_requests() > 1:  # not by the watcher alone
                 raise
             await self._left(sent)
         finally:
@@ -317,9 +318,3 @@ async def within(until: float, work: Awaitable[T]) -> T:
 def unwritable(call: Call, error: Exception) -> ExecutorError:
     """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
     return ExecutorError(f"{call.endpoint} answered what cannot be written: {error}", endpoint=call.endpoint)
-
-
-def _cancelled_by_others() -> bool:
-    """Whether this task, which we cancelled once, was cancelled by somebody else as well."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 1

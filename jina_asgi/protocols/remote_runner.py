@@ -17,6 +17,7 @@ from jina_asgi.codecs import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote import Answer, Asked, Served
+from jina_asgi.tasks import uncancel
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Headers of a caller that are about its own connection or body, or that are secrets between it and us.
@@ -219,16 +220,16 @@ class RemoteRunner(ABC):
     @contextmanager
     def _waiting(self, opened: _Open, call: Call) -> Iterator[None]:
         """While a task waits for the server: cancelling it is its caller's word, or that of our own end."""
-        task = opened.task = asyncio.current_task()
+        opened.task = asyncio.current_task()
         try:
             yield
         except InvalidDocs as error:
             raise _unplaced(error) from error
         except asyncio.CancelledError:
             call.context.cancelled = True
-            if not opened.stopped or task is None:
+            if not opened.stopped:
                 raise
-            task.uncancel()
+            uncancel()
             raise self._stopped() from None
         finally:
             opened.task = None

@@ -17,6 +17,7 @@ from jina_asgi.protocols.admission import Lasting, RpcOptions
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 from jina_asgi.protocols.websocket_call import Gone
 from jina_asgi.protocols.websocket_life import MESSAGE, TURN, Closing, SocketLife, is_gone
+from jina_asgi.tasks import cancel_requests
 
 logger = logging.getLogger("jina_asgi")
 
@@ -145,8 +146,7 @@ class BinarySocket:
                 finally:
                     self._refused -= 1
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if cancel_requests():
                 raise
             return self._answering.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
         except Exception as error:  # noqa: BLE001  # told to the client, and logged there

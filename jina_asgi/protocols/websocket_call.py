@@ -25,6 +25,7 @@ from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.tasks import cancel_requests, uncancel
 from jina_asgi.types import Call, Context, Runner
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
@@ -116,13 +117,12 @@ class OpenCall:
         except Gone:
             raise
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() > self._stopped:
+            if cancel_requests() > self._stopped:
                 raise
             if not self._stopped:
                 unasked = ExecutorError("the call was cancelled by nobody who asked it")
                 return (self._around.told(self._events, unasked),)
-            task.uncancel()
+            uncancel()
             return (self._events.cancelled(),)
         except _Stopped:
             return (self._events.cancelled(),)

@@ -108,7 +108,8 @@ class Batching:
             self._counts["over_budget"] += 1
             raise TooLarge(f"expected a cost of at most {self._bounds.max_cost:g}, got {over[0]:g}")
         until = math.inf if deadline is None else deadline
-        request = Request(len(values), until, loop.create_future())
+        answered: asyncio.Future[list[Any]] = loop.create_future()
+        request = Request(len(values), until, answered)
         try:
             if inputs is None:
                 request.riders = [
@@ -119,13 +120,14 @@ class Batching:
             else:
                 self._push(self._boarded(request, values, key, costs, inputs), tenant, priority)
             if inputs is None or until == math.inf:
-                return await request.future
+                return await answered
             return await request.answered_by(until)
         except BaseException as error:
             self._leave(request, told_so=not isinstance(error, asyncio.CancelledError))
             raise
         finally:
-            request.riders = []  # each of which has the request: collecting garbage would find them, and seldom runs
+            request.end()
+            del answered  # it holds the error whose traceback holds this frame
 
     def _boarded(
         self,

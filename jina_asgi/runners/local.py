@@ -27,7 +27,7 @@ from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
-from jina_asgi.tasks import begun, ended, logged, seen
+from jina_asgi.tasks import begun, cancel_requests, ended, logged, seen, uncancel
 from jina_asgi.turns import Turn
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
@@ -261,17 +261,16 @@ class LocalRunner:
                 return
             finally:
                 del surfaced
-        task = asyncio.current_task()
         if activity.stopped:
-            if task is not None:
-                task.uncancel()
+            uncancel()
             raise NotReady(f"{self.name} is draining: it stopped before the call ended") from error
-        if task is not None and not task.cancelling():  # nobody cancelled us: the Executor raised it
+        if not cancel_requests():  # the Executor raised it itself
             raise bound.wrapped(error) from error
         call.context.cancelled = True
 
     def _ended(self, activity: _Activity) -> None:
         self._active.discard(activity)
+        activity.task = None  # it holds the error whose traceback holds a frame that names the activity
         if self._idle is not None and not self._active and not self._idle.done():
             self._idle.set_result(None)
 

@@ -105,7 +105,8 @@ class PoolRunner:
                 result = await member.replica.client.call(call)
             except JinaASGIError as error:
                 tries = tries or _Tries(self, endpoint)
-                tries.failed(member, error)
+                if not tries.again(member, error):
+                    raise
             except asyncio.CancelledError:
                 member.doubt(endpoint)
                 raise
@@ -130,7 +131,8 @@ class PoolRunner:
                 if begun and isinstance(error, Unavailable) and self._is_running and not member.is_open:
                     self._counts["lost"] += 1
                     raise ReplicaDied("the replica died in the middle of the stream") from error
-                tries.failed(member, error)
+                if not tries.again(member, error):
+                    raise
             else:
                 self._worked(member, endpoint)
                 return
@@ -344,7 +346,7 @@ class _Waiter:
 
 
 class _Tries:
-    """How often one call has been tried: an error that is the Executor's own, or that ends it, is raised."""
+    """How often one call has been tried."""
 
     __slots__ = ("_deaths", "_endpoint", "_moves", "_pool")
 
@@ -352,11 +354,11 @@ class _Tries:
         self._pool, self._endpoint = pool, endpoint
         self._deaths = self._moves = 0
 
-    def failed(self, member: Member, error: JinaASGIError) -> None:
-        """Return where the call may be tried again.
+    def again(self, member: Member, error: JinaASGIError) -> bool:
+        """Whether the call may be tried again; False where the error is the Executor's own, or ends the call.
 
         Raises:
-            ReplicaDied: it had begun, and may not begin again, or has now ended two replicas. Else the error itself.
+            ReplicaDied: it had begun, and may not begin again, or has now ended two replicas.
         """
         pool = self._pool
         if isinstance(error, Overloaded) and error.everybody:
@@ -366,15 +368,13 @@ class _Tries:
                 member.doubt(self._endpoint)
             else:
                 pool._worked(member, self._endpoint)
-            raise error
+            return False
         if not pool._is_running:
-            raise error
+            return False
         if not isinstance(error, ReplicaDied):
             self._moves += 1
             pool._counts["moved"] += 1
-            if self._moves > _MOVES:
-                raise error
-            return
+            return self._moves <= _MOVES
         self._deaths += 1
         if self._deaths > 1:
             pool._counts["lost"] += 1
@@ -383,3 +383,4 @@ class _Tries:
             pool._counts["lost"] += 1
             raise ReplicaDied("the replica died while it ran this call; whether it took effect is not known") from error
         pool._counts["retried"] += 1
+        return True

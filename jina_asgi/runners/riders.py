@@ -84,7 +84,8 @@ class Request:
 
     def __init__(self, count: int, deadline: float, future: asyncio.Future[list[Any]]) -> None:
         self.answers: list[Any] = [None] * count
-        self.left, self.deadline, self.future = count, deadline, future
+        self.left, self.deadline = count, deadline
+        self.future: asyncio.Future[list[Any]] | None = future
         self.riders: list[Rider] = []
 
     async def answered_by(self, until: float) -> list[Any]:
@@ -93,6 +94,7 @@ class Request:
         Raises:
             DeadlineExceeded: they do not. Their own error.
         """
+        assert self.future is not None
         try:
             async with asyncio.timeout(until - time.monotonic()) as limit:
                 return await self.future
@@ -104,12 +106,16 @@ class Request:
     def answer(self, index: int, value: Any) -> None:
         self.answers[index] = value
         self.left -= 1
-        if not self.left and not self.future.done():
+        if not self.left and self.future is not None and not self.future.done():
             self.future.set_result(self.answers)
 
     def fail(self, error: BaseException) -> None:
-        if not self.future.done():
+        if self.future is not None and not self.future.done():
             self.future.set_exception(carried(error))
+
+    def end(self) -> None:
+        """Its caller has the answer or the error, or left: let go of both, and of the riders that name this."""
+        self.riders, self.future = [], None
 
 
 class Nobody(JinaASGIError):

@@ -57,14 +57,6 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            self.result = self.context.run(self.function)
-        except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure, not the server's
-            self.error = error
-        if self.undo is not None and not self.first():
-            self.undone()
-
     def first(self) -> bool:
         """Asked once by the thread that finished and once by a caller that left: True for who came first."""
         try:
@@ -154,21 +146,26 @@ class ExecutorThreads:
             if undo is not None and not job.first():
                 self._give(_Job(job.undone, self._loop.create_future()))
             raise
+        finally:
+            del job  # its future holds the error whose traceback holds this frame
 
     async def finish(self, function: Callable[[], T]) -> T:
         """Run `function` whatever happens: a cancelled caller waits for it, then is cancelled."""
         job = _Job(function, self._loop.create_future())
         self._give(job)
-        cancelled: asyncio.CancelledError | None = None
+        cancelled = False
         while not job.future.done():
             try:
-                await asyncio.shield(job.future)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        result: T = job.future.result()
-        return result
+                await asyncio.wait([job.future])
+            except asyncio.CancelledError:
+                cancelled = True
+        try:
+            result: T = job.future.result()
+            if cancelled:
+                raise asyncio.CancelledError
+            return result
+        finally:
+            del job
 
     def _give(self, job: _Job) -> None:
         if self._closed:
@@ -196,10 +193,16 @@ class ExecutorThreads:
         while (job := self._jobs.get()) is not None:
             self._running[index] = job
             job.begun = True  # before the look at `abandoned`: one side always sees the other's word
-            if not job.abandoned:
-                job.run()
+            if not job.abandoned:  # run here: a frame that ends, and names the job, would be in its error's traceback
+                try:
+                    job.result = job.context.run(job.function)
+                except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure
+                    job.error = error
+                if job.undo is not None and not job.first():
+                    job.undone()
             self._running[index] = None
             self._done.append(job)
+            del job
             if not self._waking:
                 self._waking = True
                 self._tell(self._deliver)

@@ -21,13 +21,13 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first error cancels the others and is raised once they have ended."""
     tasks = [begun(work, seen) for work in works]
     try:
-        left: set[asyncio.Task[T]] = set(tasks)
-        while left:
-            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-            raise_first(task for task in tasks if task in done)
+        while left := [task for task in tasks if not task.done()]:
+            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            raise_first(tasks)
+        return [task.result() for task in tasks]
     finally:
         await finished(tasks)
-    return [task.result() for task in tasks]
+        tasks.clear()  # an error's traceback holds this frame
 
 
 class Tasks:
@@ -54,12 +54,15 @@ class Tasks:
         """
         self._watched = asyncio.get_running_loop().create_future()
         await self._watched
-        raise_first(task for task in self._all if task.done())
+        raise_first(self._all)
 
     async def end(self) -> None:
         """Cancel what still runs, and wait for its end."""
-        if self.left:
-            await finished(self._all)
+        try:
+            if self.left:
+                await finished(self._all)
+        finally:
+            self._all.clear()  # an error's traceback holds a frame that names this
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.left -= 1
@@ -68,10 +71,14 @@ class Tasks:
             self._watched.set_result(None)
 
 
-def raise_first(done: Iterable[asyncio.Task[Any]]) -> None:
-    """Raise the error of the first of these finished tasks that has one."""
-    for task in done:
-        task.result()
+def raise_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Raise the error of the first of these tasks that has ended with one."""
+    failed = next((task for task in tasks if task.done() and (task.cancelled() or task.exception())), None)
+    if failed is not None:
+        try:
+            failed.result()
+        finally:
+            del failed  # the error's traceback holds this frame
 
 
 @asynccontextmanager

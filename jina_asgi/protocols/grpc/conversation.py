@@ -15,7 +15,7 @@ import grpc
 
 from jina_asgi.errors import ExecutorError, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
-from jina_asgi.tasks import begun, finished, seen
+from jina_asgi.tasks import begun, cancel_requests, finished, seen
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 
@@ -99,8 +99,7 @@ class Conversation:
             self._gap = self._in_order
             self.end(error)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if cancel_requests():
                 raise
             self._gap = self._in_order
             self.end(ExecutorError("the call was cancelled by nobody who asked it"))

@@ -42,6 +42,7 @@ from jina_asgi.protocols.protobuf.messages import (
     StatusProto,
 )
 from jina_asgi.protocols.remote import Answer, Asked, Served, until
+from jina_asgi.tasks import cancel_requests
 from jina_asgi.types import EMPTY
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
@@ -180,8 +181,7 @@ class GrpcRemote:
         except grpc.aio.UsageError as error:
             raise self._closed() from error
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if cancel_requests():
                 raise
             raise self._closed() from error  # gRPC cancels what is open on a channel that closes
 
