@@ -100,7 +100,14 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
 
 
 def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace: float) -> ObserveRunner:
-    """observe → deadline → shared → the nodes of a Flow, each with its own stack."""
+    """observe → deadline → shared → the nodes of a Flow, each with its own stack.
+
+    Where no node has an Executor the first one answers with the documents that it is given, so that all do.
+    """
+    if places and not any(place.runner for place in places.values()):
+        first = next(iter(places))
+        passing = assemble(Uses.at("jina_asgi.pass_through.PassThrough"), DeploymentSettings.of({"name": first}))
+        places = {**places, first: Place(first, passing, None)}
     return ObserveRunner(DeadlineRunner(SharedRunner(FlowRunner(name, graph, places, grace=grace))), name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +12,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.errors import PydanticUserError
 
+from jina_asgi.annotations import annotations_of
+from jina_asgi.as_jina import as_jina
 from jina_asgi.errors import DefinitionError
 from jina_asgi.types import Endpoint, EndpointKind, ParametersSchema
+
+logger = logging.getLogger("jina_asgi")
 
 RESERVED = frozenset({"/status", "/docs", "/openapi.json", "/dry_run", "/post"})
 #: What we pass; a method names those it wants, or takes them all in **kwargs.
@@ -67,11 +72,13 @@ def method_of(
     function = getattr(cls, attribute)
     if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
         raise DefinitionError(f"{where} is no ordinary method; expected `def {attribute}(self, docs, ...)`")
-    hints = _hints(function, where, {**local_names, cls.__name__: cls})
+    names = {**local_names, cls.__name__: cls}
+    hints = annotations_of(function, where, names, unknown=schemas.LegacyDocument)
     arguments = _arguments(function, where)
     kind = _kind(function, hints, arguments, where)
     argument = "doc" if kind != "batch" else "docs"
     taken, given = (hints.get(argument), argument) if request_schema is None else (request_schema, "request_schema")
+    taken = _without(taken, type(None))
     returned, answer = (hints.get("return"), "the return type")
     if response_schema is not None:
         returned, answer = response_schema, "response_schema"
@@ -97,13 +104,6 @@ def method_of(
         description=inspect.getdoc(function) or "",
     )
     return Method(attribute, endpoint, is_async, arguments)
-
-
-def _hints(function: Any, where: str, local_names: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, localns=dict(local_names), include_extras=True)
-    except (NameError, TypeError, AttributeError) as error:
-        raise DefinitionError(f"{where} has an annotation that cannot be resolved: {error}") from error
 
 
 def _arguments(function: Any, where: str) -> frozenset[str]:
@@ -140,13 +140,11 @@ def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], wh
 def _batch(annotation: Any, where: str) -> Any:
     from jina_asgi import schemas  # docarray, with the first Executor class
 
-    if annotation is None:
-        return schemas.LegacyDocument
-    if annotation in (dict, typing.Any) or get_origin(annotation) is dict:
+    if annotation in (None, dict, typing.Any, schemas.LegacyDocument) or get_origin(annotation) is dict:
         return schemas.LegacyDocument
     container = schemas.Container.of(annotation)
     if container is None:
-        raise DefinitionError(
+        return _generic(
             f"{where} is annotated as {_name(annotation)}; expected DocList[SomeDoc] or list[SomeModel]"
             " (for one document at a time, take `doc: SomeDoc`)"
         )
@@ -159,8 +157,22 @@ def _single(annotation: Any, where: str) -> Any:
     if annotation is None:
         return schemas.LegacyDocument
     if not schemas.is_document(annotation):
-        raise DefinitionError(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
+        return _generic(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
     return annotation
+
+
+def _generic(mistake: str) -> Any:
+    """The document with Jina's own fields, in place of an annotation that is wrong.
+
+    Raises:
+        DefinitionError: what is wrong, other than in a program written for Jina, where it is logged.
+    """
+    from jina_asgi import schemas  # docarray, with the first Executor class
+
+    if not as_jina():
+        raise DefinitionError(mistake)
+    logger.warning("%s; as in Jina, documents with its own fields are taken instead", mistake)
+    return schemas.LegacyDocument
 
 
 def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
@@ -168,7 +180,7 @@ def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
 
     if get_origin(annotation) is Annotated:
         return _parameters(get_args(annotation)[0], where)
-    plain = (None, dict, Mapping, typing.Any)
+    plain = (None, dict, Mapping, typing.Any, schemas.LegacyDocument)  # the last for what is unknown
     if annotation in plain or get_origin(annotation) in (dict, Mapping):
         return None
     try:

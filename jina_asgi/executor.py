@@ -52,6 +52,10 @@ class Executor:
     #: What `load_config` and `save_config` ask.
     yaml: ClassVar[ExecutorYaml]
 
+    #: As in Jina: of OpenTelemetry, where tracing and metrics are on; None where they are not.
+    tracer: Any = None
+    meter: Any = None
+
     metas: SimpleNamespace
     runtime_args: SimpleNamespace
     #: The options that it was made with, as far as they are plain data; of others, their types.
@@ -152,9 +156,13 @@ class Executor:
         return Executor.yaml.save(self, path)
 
     @property
-    def logger(self) -> logging.Logger:
-        """The logger of this Executor: `jina_asgi.executor.<name>`."""
-        return logging.getLogger(f"jina_asgi.executor.{self.metas.name}")
+    def logger(self) -> Any:
+        """The logger of this Executor: `jina_asgi.executor.<name>`, or the one that it was given in its place."""
+        return vars(self).get("logger") or logging.getLogger(f"jina_asgi.executor.{self.metas.name}")
+
+    @logger.setter
+    def logger(self, logger: Any) -> None:
+        vars(self)["logger"] = logger
 
     @property
     def requests(self) -> Mapping[str, Method]:

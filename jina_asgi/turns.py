@@ -13,6 +13,11 @@ _one = threading.Semaphore(1)
 _mine = threading.local()
 
 
+def is_making() -> bool:
+    """Whether this thread is making an Executor just now."""
+    return getattr(_mine, "depth", 0) > 0
+
+
 class Turn:
     """One Executor's: `with` waits for those before it. One that is made while another is, is part of that."""
 

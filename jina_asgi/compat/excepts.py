@@ -21,6 +21,10 @@ class DockerVersionError(BaseJinaException):
     """Docker is too old."""
 
 
+class NoAvailablePortError(BaseJinaException):
+    """No port is free."""
+
+
 class NoContainerizedError(BaseJinaException):
     """An export needs containers."""
 

@@ -10,6 +10,8 @@ from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
 
+from jina_asgi.as_jina import mark
+from jina_asgi.compat import signals
 from jina_asgi.compat.names import MODULES
 
 _MORE = "see docs/migrate.md for what this library does instead of the rest of Jina"
@@ -24,9 +26,9 @@ class Finder(MetaPathFinder, Loader):
         """The module of this name.
 
         Raises:
-            ImportError: it begins with "jina.", and there is none here; says which names there are.
+            ImportError: it begins with "jina." or "jina_commons.", and there is none here; says which names there are.
         """
-        if not name.startswith("jina."):
+        if not name.startswith(("jina.", "jina_commons.")):
             return None
         if name not in MODULES:
             raise ImportError(_missing(name), name=name)
@@ -45,6 +47,9 @@ def answer_for(module: ModuleType) -> None:
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
     own, names = module.__name__, MODULES[module.__name__]
+    if own == "jina":
+        mark(module)
+        signals.install()
 
     def ask(name: str) -> Any:
         if name in names:

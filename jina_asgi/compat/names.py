@@ -30,16 +30,17 @@ _OURS = (
 )
 #: Errors of Jina's that others stand for here.
 _IN_PLACE = {
-    **dict.fromkeys(("BadConfigSource", "BadYAMLVersion"), "DefinitionError"),
+    **dict.fromkeys(("BadConfigSource", "BadDocType", "BadYAMLVersion"), "DefinitionError"),
     **dict.fromkeys(("FlowBuildLevelError", "FlowMissingDeploymentError", "FlowTopologyError"), "DefinitionError"),
     **dict.fromkeys(("EstablishGrpcConnectionError", "InternalNetworkError"), "Unavailable"),
-    **dict.fromkeys(("ExecutorError", "RuntimeFailToStart"), "ExecutorError"),
+    **dict.fromkeys(("ExecutorError", "ExecutorFailToLoad", "RuntimeFailToStart"), "ExecutorError"),
 }
 _NEVER = (
     "BadImageNameError",
     "BadRequestType",
     "BadServerFlow",
     "DockerVersionError",
+    "NoAvailablePortError",
     "NoContainerizedError",
     "RuntimeRunForeverEarlyError",
     "RuntimeTerminated",
@@ -59,6 +60,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         **_DECORATORS,
     },
     "jina.clients": _CLIENT,
+    "jina.clients.base": {"CallbackFnType": "jina_asgi.clients.posts:Callback"},
     "jina.enums": {
         name: f"jina_asgi.compat.enums:{name}" for name in ("GatewayProtocolType", "PollingType", "ProtocolType")
     },
@@ -68,21 +70,26 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         **{name: f"jina_asgi.compat.excepts:{name}" for name in _NEVER},
     },
     "jina.helper": {
-        name: f"jina_asgi.compat.identities:{name}" for name in ("random_identity", "random_port", "random_uuid")
+        "batch_iterator": "jina_asgi.compat.batches:batch_iterator",
+        **{name: f"jina_asgi.compat.identities:{name}" for name in ("random_identity", "random_port", "random_uuid")},
     },
     "jina.logging": {},
     "jina.logging.logger": {"JinaLogger": "jina_asgi.compat.loggers:JinaLogger"},
     "jina.logging.predefined": {"default_logger": "jina_asgi.compat.loggers:default_logger"},
+    "jina.logging.profile": {"TimeContext": "jina_asgi.compat.profiling:TimeContext"},
     "jina.orchestrate": {},
     "jina.orchestrate.deployments": _DEPLOYMENT,
     "jina.orchestrate.flow": {},
     "jina.orchestrate.flow.asyncio": _ASYNC_FLOW,
     "jina.orchestrate.flow.base": _FLOW,
     "jina.serve": {},
-    "jina.serve.executors": _EXECUTOR,
+    "jina.serve.executors": {**_EXECUTOR, "__dry_run_endpoint__": "jina_asgi.compat.metas:DRY_RUN"},
     "jina.serve.executors.decorators": {**_DECORATORS, "write": "jina_asgi.compat.decorators:write"},
+    "jina.serve.executors.metas": {"get_default_metas": "jina_asgi.compat.metas:get_default_metas"},
     "jina.types": {},
     "jina.types.request": {"Request": _RESPONSE},
+    "jina_commons": {"get_logger": "jina_asgi.compat.batches:get_logger"},
+    "jina_commons.batching": {"get_docs_batch_generator": "jina_asgi.compat.batches:get_docs_batch_generator"},
     "jina.types.request.data": dict.fromkeys(("DataRequest", "Response", "SingleDocumentRequest"), _RESPONSE),
 }
 

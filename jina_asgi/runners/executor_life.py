@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from jina_asgi._raised import is_a, leave, loggable
+from jina_asgi.as_jina import as_jina
 from jina_asgi.executor import Executor
 from jina_asgi.hooks import settled
 from jina_asgi.runners.threads import ExecutorThreads
@@ -31,7 +33,8 @@ async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Execu
     loop = asyncio.get_running_loop()
 
     def load() -> tuple[Executor, Any]:
-        executor = make()
+        with _current(loop):
+            executor = make()
         try:
             return executor, executor.warmup()
         except BaseException:
@@ -92,6 +95,19 @@ def _healthy(executor: Executor) -> bool | Awaitable[Any]:
 
 async def _true(said: Awaitable[Any]) -> bool:
     return bool(await said)
+
+
+@contextmanager
+def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let a program written for Jina find the loop that its Executor will run on by `asyncio.get_event_loop()`."""
+    if not as_jina():
+        yield
+        return
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
 
 
 def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
