@@ -16,8 +16,8 @@ from typing import Any
 
 from jina_asgi.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker
 from jina_asgi.discovery import visible_devices
+from jina_asgi.ending import announce_end, end_now
 from jina_asgi.errors import JinaASGIError
-from jina_asgi.home import announce_end, end_now
 from jina_asgi.processes import place
 from jina_asgi.processes.slots import lease
 from jina_asgi.protocols.websocket import DRAINS

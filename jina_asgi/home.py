@@ -11,7 +11,6 @@ import atexit
 import logging
 import os
 import threading
-import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from contextvars import Context
 from functools import partial
 
 from jina_asgi._raised import loggable
+from jina_asgi.ending import ends_with_process, join_server
 from jina_asgi.errors import NotReady
 from jina_asgi.failures import Failure
 from jina_asgi.heap import frozen, look_for_dropped
@@ -30,20 +30,7 @@ from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
 
-_HOMES: weakref.WeakSet[Home] = weakref.WeakSet()
 _AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
-
-
-def announce_end() -> None:
-    """This process is about to end: every application says so when asked whether it is ready, and none starts anew."""
-    for home in list(_HOMES):
-        home.announce()
-
-
-def end_now() -> None:
-    """What still runs in any application of this process ends now, told NotReady."""
-    for home in list(_HOMES):
-        home.hurry()
 
 
 class Home:
@@ -59,7 +46,7 @@ class Home:
         self._needed: list[Callable[[], str]] = []
         #: Called, from any thread, when a life begins that no lifespan brought.
         self.began_alone: Callable[[], None] = lambda: None
-        _HOMES.add(self)
+        ends_with_process(self)
         household.join(self)
 
     @property
@@ -158,6 +145,7 @@ class Home:
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
+        join_server()
         async with self._household.lifespan():
             if self._own is not None:  # it was asked before the lifespan came
                 await asyncio.to_thread(self.close)
@@ -201,11 +189,13 @@ class Home:
         On the loop of this process's own thread, or on that where the same source has a lifespan, elsewhere.
         """
         if self._life is None:
+            join_server()
             look_for_dropped()  # which may hold a model, and whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
                 loop = self._household.loop or loop_thread("loop").loop
                 life = self._life = _Life(self._runner, loop)
+                logger.info("an application loads now, as it is asked and no lifespan has reached it")
                 self.began_alone()
                 # In a context of its own: nothing of who happened to ask first.
                 self._own = Context().run(asyncio.run_coroutine_threadsafe, self._run(life), loop)

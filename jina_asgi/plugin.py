@@ -59,7 +59,7 @@ class JinaASGI(Application):
     def __call__(self, scope: WSGIEnvironment, receive: StartResponse) -> Iterable[bytes]: ...
     def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
         """ASGI 3, or with two arguments WSGI."""
-        return self.wsgi(scope, receive) if send is None else super().__call__(scope, receive, send)
+        return self.wsgi(scope, receive) if send is None else self._entrance(scope, receive, send)
 
 
 class GRPCSidecar:

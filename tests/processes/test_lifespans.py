@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -325,13 +326,18 @@ async def test_ready_says_draining_while_what_runs_is_finished() -> None:
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("kind", "option"),
-    [("uvicorn", ("--lifespan", "off")), ("gunicorn-asgi", ("--asgi-lifespan", "off")), ("hypercorn", ())],
+    [("gunicorn-uvicorn", ()), ("gunicorn-asgi", ("--asgi-lifespan", "off")), ("hypercorn", ())],
 )
-def test_a_plain_mount_serves_where_no_lifespan_comes(journal: Journal, kind: str, option: tuple[str, ...]) -> None:
+def test_a_plain_mount_serves_where_no_lifespan_comes_and_is_closed_at_the_end(
+    journal: Journal, kind: str, option: tuple[str, ...]
+) -> None:
     with Served(kind, "tests.processes.apps:plain", *option, env=journal.env) as server, server.client() as http:
         assert 200 == http.post("/lm/echo", json={"data": [{"name": "x"}]}).status_code
         assert 200 == http.get("/lm/-/ready").status_code
+        server.signal(signal.SIGTERM)
+        server.ended(within=15.0)
         assert "Traceback" not in server.log
+    assert ["loading", "loaded", "unloaded"] == journal.so_far()
 
 
 @pytest.mark.processes
