@@ -52,13 +52,9 @@ def connect(instance: place.Instance) -> socket.socket:
 
 def end(instance: place.Instance) -> None:
     """Kill the host of an instance; its replicas end with it."""
-    try:
-        pid, start = map(int, (place.folder(instance.key) / "pid").read_text().split())
-    except (OSError, ValueError) as error:
-        logger.warning("the pool host that hangs cannot be found: %s", error)
-        return
-    if place.alive(pid, start or None):
-        os.kill(pid, signal.SIGKILL)
+    found = place.keeper(place.folder(instance.key))
+    if found is not None and place.alive(found[0], found[1] or None):
+        os.kill(found[0], signal.SIGKILL)
 
 
 def status(path: Path) -> dict[str, Any] | None:
@@ -88,6 +84,20 @@ def _connected(path: Path) -> socket.socket | None:
 
 
 def _start(path: Path, instance: place.Instance) -> None:
+    """Start a host that listens at a path.
+
+    Raises:
+        NotReady: it cannot be started.
+    """
+    try:
+        pid = _spawned(path, instance)
+        _started.append(pid)
+        place.keeps(path.parent, pid)
+    except OSError as error:
+        raise NotReady(f"the pool host at {path} cannot be started: {error.strerror}") from error
+
+
+def _spawned(path: Path, instance: place.Instance) -> int:
     path.unlink(missing_ok=True)  # what a host left that was killed
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listening:
@@ -96,7 +106,7 @@ def _start(path: Path, instance: place.Instance) -> None:
         listening.listen(_BACKLOG)
         words = [str(_INHERITED), instance.key, str(instance.pid or 0), str(instance.started or 0)]
         # Not `subprocess`: a host outlives whoever started it, and nobody here waits for it.
-        pid = os.posix_spawn(
+        return os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "jina_asgi.processes.host", *words],
             _environment(),
@@ -107,7 +117,6 @@ def _start(path: Path, instance: place.Instance) -> None:
             ],
             setsid=True,
         )
-        _started.append(pid)
 
 
 def _inheritable() -> list[int]:

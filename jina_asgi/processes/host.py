@@ -209,7 +209,6 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its workers, and they with their server
     instance = place.Instance(key, int(pid) or None, int(start) or None)
-    (place.folder(key) / "pid").write_text(f"{os.getpid()} {place.started(os.getpid()) or 0}")
     run(_serve(socket.socket(fileno=int(descriptor)), instance))
     if instance.pid is not None:
         place.remove(key)

@@ -5,6 +5,7 @@ The folder is for this user alone, which is checked and not assumed: whoever cou
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import multiprocessing
@@ -15,18 +16,21 @@ import stat
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jina_asgi._wire_heads import VERSIONS
 from jina_asgi.errors import DefinitionError, NotReady
 
-__all__ = ["Instance", "alive", "folder", "instance", "remove", "sockets", "started", "sweep"]
+__all__ = ["Instance", "alive", "folder", "instance", "keeper", "keeps", "remove", "sockets", "started", "sweep"]
 
 logger = logging.getLogger("jina_asgi")
 
 _LONGEST_PATH = 100  # bytes of a socket's path: macOS takes 103, Linux 107
 _LONGEST_NAME = 16  # of those, for the socket's name in its folder
+_KEEPER = "pid"  # the file, in an instance's folder, that says which process keeps its pool; blank where there is none
+_KEEPER_SIZE = 40  # bytes
 _SWEPT = re.compile(r"v\d+-(\d+)-(\d+)-(\d+)")  # what `_name` makes of an instance that is a process
 
 
@@ -81,36 +85,46 @@ def alive(pid: int, start: int | None) -> bool:
 def folder(key: str, bases: Iterable[Path] | None = None) -> Path:
     """The folder of an instance, made if need be: `<base>/jina-asgi-<uid>/<name made of key>/`.
 
-    The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where nobody else can
-    rename what is ours, that can be written, and where a socket's path stays under 100 bytes; or the first such of `bases`.
+    The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where nobody else can rename what is ours, that
+    can be written to and is not full, and where a socket's path stays under 100 bytes; or the first such of `bases`.
 
     Raises:
         NotReady: no base will do; the message says what is wrong with each.
         DefinitionError: the folder is there, but not as a folder that only this user can enter.
     """
     uid, wrong = os.geteuid(), []
-    for base in _bases() if bases is None else bases:
-        mine = base / f"jina-asgi-{uid}"
-        made = mine / _name(key)
+    places = [(base, base / f"jina-asgi-{uid}" / _name(key)) for base in (_bases() if bases is None else bases)]
+    for base, made in places:  # where it is already: another base may have room again
+        if _has_room(made) and _objection(base, made) is None:
+            _trusted(made, uid)
+            return made
+    for base, made in places:
         objection = _objection(base, made)
         if objection is None:
             try:
-                for path in (mine, made):
-                    path.mkdir(0o700, exist_ok=True)
-            except FileExistsError:
-                pass  # it is no folder: said below
+                _make(made, uid)
             except OSError as error:
                 objection = str(error.strerror)
-        if objection is None:
-            for path in (mine, made):
-                _check(path, uid)
-            if os.access(made, os.W_OK):
+            else:
                 return made
-            objection = "it cannot be written"
         wrong.append(f"{base} ({objection})")
     raise NotReady(
         f"there is no folder for sockets: {', '.join(wrong)}; set XDG_RUNTIME_DIR or TMPDIR to a folder of this user"
     )
+
+
+def keeper(folder: Path) -> tuple[int, int] | None:
+    """The process that keeps an instance's pool, by pid and start (0: not known), as `keeps` noted it; None: there is none."""
+    try:
+        pid, start = map(int, (folder / _KEEPER).read_text().split())
+    except (OSError, ValueError):
+        return None
+    return pid, start
+
+
+def keeps(folder: Path, pid: int) -> None:
+    """Note the process that keeps an instance's pool. The file has its length already, so this needs no room."""
+    _write_keeper(folder, f"{pid} {started(pid) or 0}")
 
 
 def sockets() -> Iterator[Path]:
@@ -127,7 +141,14 @@ def sockets() -> Iterator[Path]:
 
 def remove(key: str) -> None:
     """Remove the folder of an instance that has ended. Its parent stays: others may be about to use it."""
-    shutil.rmtree(folder(key), ignore_errors=True)
+    for base in _bases():
+        made = base / f"jina-asgi-{os.geteuid()}" / _name(key)
+        try:
+            _trusted(made, os.geteuid())
+        except (OSError, DefinitionError) as error:
+            logger.debug("nothing is removed in %s: %s", base, error)
+            continue
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def sweep() -> None:
@@ -210,6 +231,56 @@ def _objection(base: Path, made: Path) -> str | None:
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
         return "others can write there, and it has no sticky bit"
     return None
+
+
+def _make(made: Path, uid: int) -> None:
+    """Make the folder of an instance, and see that there is room to write to it.
+
+    Raises:
+        OSError: it cannot be made, or written to. DefinitionError: it cannot be trusted.
+    """
+    for path in (made.parent, made):
+        with suppress(FileExistsError):  # where it is no folder, `_check` says so
+            path.mkdir(0o700)
+        _check(path, uid)
+    if not os.access(made, os.W_OK):
+        raise PermissionError(errno.EACCES, "it cannot be written")
+    try:
+        _write_keeper(made, "")
+    except OSError:
+        (made / _KEEPER).unlink(missing_ok=True)
+        with suppress(OSError):  # others may have used it when there was room
+            made.rmdir()
+        raise
+
+
+def _write_keeper(folder: Path, text: str) -> None:
+    descriptor = os.open(folder / _KEEPER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if not text and os.fstat(descriptor).st_size >= _KEEPER_SIZE:  # another process of this instance was quicker
+            return
+        if os.pwrite(descriptor, text.encode().ljust(_KEEPER_SIZE), 0) < _KEEPER_SIZE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(descriptor)
+
+
+def _has_room(made: Path) -> bool:
+    """Whether an instance has its folder there, which could be written to when it was made."""
+    try:
+        return (made / _KEEPER).lstat().st_size >= _KEEPER_SIZE
+    except OSError:
+        return False
+
+
+def _trusted(made: Path, uid: int) -> None:
+    """Return where a folder and the one above it are this user's alone.
+
+    Raises:
+        DefinitionError: they are not. OSError: they are not there.
+    """
+    for path in (made.parent, made):
+        _check(path, uid)
 
 
 def _check(path: Path, uid: int) -> None:

@@ -61,7 +61,7 @@ def claimed(where: Bind, *, waits: bool = True) -> Iterator[Callable[[], None]]:
         fcntl.flock(held, fcntl.LOCK_SH)
 
         def bound() -> None:
-            os.pwrite(held, b"had", 0)
+            os.ftruncate(held, 1)  # a length that needs no room
             fcntl.flock(gate, fcntl.LOCK_UN)
 
         yield bound

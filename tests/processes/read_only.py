@@ -1,4 +1,7 @@
-"""Runs a module where only /dev/shm can be written: `python -m tests.processes.read_only gunicorn ...`. Needs root."""
+"""Runs a module among folders of another kind: `python -m tests.processes.read_only gunicorn ...`. Needs root.
+
+Only /dev/shm can be written to; or, where FULL names a folder, everything but that one, which is full.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import os
 import subprocess
 import sys
 
-SCRIPT = 'mount --make-rprivate / && mount -o remount,bind,ro / && exec "$0" -m "$@"'
+READ_ONLY = "mount -o remount,bind,ro /"
+FULL = 'mount -t tmpfs -o size=8k tmpfs "$FULL" && head -c 8192 /dev/zero > "$FULL/filled"'
+SCRIPT = f'mount --make-rprivate / && if [ -n "$FULL" ]; then {FULL}; else {READ_ONLY}; fi && exec "$0" -m "$@"'
 
 #: What it is started with; without it mounts are not ours to change.
 UNSHARE = ["unshare", "--mount"]

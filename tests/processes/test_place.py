@@ -15,6 +15,7 @@ import pytest
 
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.processes import place
+from tests.processes import read_only
 from tests.processes.rig import ROOT, Served
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")]
@@ -162,7 +163,7 @@ def test_a_folder_that_others_could_have_made_is_refused(
     planted: Callable[[Path], None], said: str, inner: bool, base: Path
 ) -> None:
     made = place.folder("pool-x")
-    made.rmdir()
+    place.remove("pool-x")
     if not inner:
         made = made.parent
         made.rmdir()
@@ -220,6 +221,53 @@ def test_a_base_with_a_long_path_is_passed_over(base: Path, monkeypatch: pytest.
     assert base == place.folder("pool-x").parents[1]
 
 
+def test_an_instance_stays_where_it_is_when_a_base_that_comes_first_will_do_again(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(base))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base / "later"))
+    before = place.folder("pool-x")
+    (base / "later").mkdir()
+    assert (before, base / "later") == (place.folder("pool-x"), place.folder("pool-y").parents[1])
+
+
+FILLED = """
+import os, sys
+from contextlib import suppress
+from pathlib import Path
+from jina_asgi.errors import NotReady
+from jina_asgi.processes import place
+
+full, other = map(Path, sys.argv[1:])
+print(place.folder("pool-x", [full, other]) == other / f"jina-asgi-{os.geteuid()}" / place._name("pool-x"))
+try:
+    place.folder("pool-x", [full])
+except NotReady as error:
+    print(f"{full} (No space left on device)" in error.message)
+(full / "filled").unlink()
+made = place.folder("pool-y", [full])
+place.keeps(made, 1)
+with suppress(OSError):
+    (full / "filled").write_bytes(bytes(1 << 13))
+place.keeps(made, os.getpid())
+print(place.keeper(made) == (os.getpid(), place.started(os.getpid())))
+"""
+
+
+@pytest.mark.skipif(not read_only.possible(), reason="needs root, and a kernel that lets it have mounts of its own")
+def test_a_base_that_is_full_is_passed_over_by_name_and_what_was_noted_there_can_be_noted_anew(
+    base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "filled.py").write_text(FILLED)
+    full, other = base / "full", base / "other"
+    full.mkdir()
+    other.mkdir()
+    command = [sys.executable, "-m", "tests.processes.read_only", "filled", str(full), str(other)]
+    env = {**os.environ, "FULL": str(full), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    said = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ["True", "True", "True"] == said.stdout.split(), said.stderr
+
+
 def test_no_base_at_all_says_what_is_wrong_with_each(base: Path) -> None:
     for_everyone(base)
     bases = [base, base / "missing", Path("relative"), base / ("long" * 20), Path("/proc")]
@@ -250,7 +298,7 @@ def test_folders_of_instances_that_are_gone_are_swept(base: Path, sleeper: subpr
 
 
 def test_sweeping_follows_no_link(base: Path, tmp_path: Path) -> None:
-    kept = tmp_path / f"v1-4194304-1-{place._namespace()}"
+    kept = tmp_path / f"v2-4194304-1-{place._namespace()}"
     kept.mkdir()
     (base / f"jina-asgi-{os.geteuid()}").symlink_to(tmp_path)
     place.sweep()
@@ -260,7 +308,7 @@ def test_sweeping_follows_no_link(base: Path, tmp_path: Path) -> None:
 def test_a_server_leaves_no_folder(base: Path, tmp_path: Path) -> None:
     """Nor does one that was killed, once another has begun."""
     (tmp_path / "placed.py").write_text(APP)
-    place.folder("pool-x").rmdir()
+    place.remove("pool-x")
     mine = base / f"jina-asgi-{os.geteuid()}"
     with Served("gunicorn-uvicorn", "placed:app", cwd=tmp_path) as killed:
         told(killed.url)
@@ -268,7 +316,7 @@ def test_a_server_leaves_no_folder(base: Path, tmp_path: Path) -> None:
     assert 1 == len(os.listdir(mine))
     with Served("gunicorn-uvicorn", "placed:app", cwd=tmp_path) as served:
         told(served.url)
-        assert [f"v1-{served.process.pid}"] == [name.rpartition("-")[0].rpartition("-")[0] for name in os.listdir(mine)]
+        assert [f"v2-{served.process.pid}"] == [name.rpartition("-")[0].rpartition("-")[0] for name in os.listdir(mine)]
         served.signal(signal.SIGTERM)
         assert 0 == served.ended(within=20.0)
     assert [] == os.listdir(mine)

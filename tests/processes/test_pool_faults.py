@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -265,6 +266,15 @@ def test_a_server_on_a_file_system_that_cannot_be_written_needs_shared_memory_al
         assert pool.run()["name"] == "x"
         [folder] = Path(f"/dev/shm/jina-asgi-{os.geteuid()}").glob(f"*{place_key(pool.server.process.pid)}")
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not read_only.possible(), reason="needs root, and a kernel that lets it have mounts of its own")
+def test_a_server_whose_temporary_folder_is_full_uses_the_next_one(journal: Journal) -> None:
+    full = Path(tempfile.mkdtemp(dir="/tmp"))  # as short as a socket's path must be
+    env: dict[str, Any] = {"XDG_RUNTIME_DIR": str(full), "FULL": str(full), "TMPDIR": "", **UNMEASURED}
+    with serving(journal, started_by="tests.processes.read_only gunicorn", **env) as pool:
+        assert pool.run()["name"] == "x"
+    full.rmdir()
 
 
 JUMPING = """
