@@ -18,6 +18,8 @@ from jina_asgi.settings import DeploymentSettings
 
 logger = logging.getLogger("jina_asgi")
 
+_CLOSING = 15.0  # seconds that replicas get to end, beside those that their calls get
+
 
 def own(error: Exception) -> JinaASGIError:
     """An error as a worker can be told it."""
@@ -49,18 +51,24 @@ class Generation:
 
     async def live(self) -> None:
         """Load, serve until told to end, unload. Told so while it loads, it is cancelled: nobody waits for it."""
-        self._living = asyncio.current_task()
+        living = self._living = asyncio.current_task()
+        assert living is not None
+        limit: asyncio.TimerHandle | None = None
         if self._ending.is_set():
             return
         try:
             async with self.runner.lifespan():
                 self.ready.set()
                 await self._ending.wait()
+                # Each part of the end has a limit of its own; this is that of the whole.
+                limit = asyncio.get_running_loop().call_later(self.settings.grace + _CLOSING, living.cancel)
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = own(error)
             self._told = Failure.logged(self.failure, f"{self.name} could not be loaded")
         finally:
             self.ready.set()
+            if limit is not None:
+                limit.cancel()
 
     def end(self) -> None:
         self._ending.set()

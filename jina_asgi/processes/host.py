@@ -28,6 +28,7 @@ from jina_asgi.tasks import begun, beside, ended, logged
 logger = logging.getLogger("jina_asgi")
 
 _ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
+_ENDING = 10.0  # seconds that all Executors have to be closed in, once there are no workers
 _UNUSED = 60.0  # seconds that a Deployment which nobody asks for stays while others are used
 _FAILED = 30.0  # seconds for which a failure to load is told, before it is tried again
 
@@ -54,10 +55,19 @@ class Host:
         finally:
             watch.cancel()
             server.close()
-            for generation in self._lives:
-                generation.end()
-            if (cancelled := await ended([*self._lives.values()])) is not None:
-                raise cancelled
+            await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        """End every Deployment, within one limit: those whom their calls are for have left."""
+        lives = dict(self._lives)
+        for generation in lives:
+            generation.end()
+        grace = max((generation.settings.grace for generation in lives), default=0.0)
+        limit = asyncio.get_running_loop().call_later(min(_ENDING, grace), _cancel, list(lives.values()))
+        cancelled = await ended(list(lives.values()))
+        limit.cancel()
+        if cancelled is not None:
+            raise cancelled
 
     def welcome(self, reception: Reception, ask: Ask) -> None:
         """Answer one connection."""
@@ -200,6 +210,11 @@ class Host:
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
+
+
+def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 def main() -> None:

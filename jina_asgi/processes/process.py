@@ -104,8 +104,8 @@ class ReplicaProcess:
     async def stop(self) -> None:
         """End it: what still runs is cancelled, its Executor is closed; killed where that takes too long."""
         try:
-            await self._life.__aexit__(None, None, None)
             async with asyncio.timeout(_STOPPING):
+                await self._life.__aexit__(None, None, None)
                 await self._exited.wait()
         except TimeoutError:
             pass

@@ -103,7 +103,7 @@ class Reception(asyncio.Protocol):
         server.connection_made(self._transport)
         if self._buffer:
             server.data_received(self._buffer)
-        await server.wait_closed()
+        await server.closed.wait()  # what was cancelled may take longer: that holds up no end, but is ended with it
 
 
 async def _turn(server: FrameServer, to: Generation, grace: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ class Model(Executor):
         note(f"began {docs[0].name}")
         time.sleep(docs[0].pause)
         return docs
+
+    @requests(on="/sync_stream")
+    def sync_stream(self, doc: Job) -> Iterator[Job]:
+        note(f"began {doc.name}")
+        while True:
+            yield doc
 
     @requests(on="/stream")
     async def stream(self, doc: Job) -> AsyncIterator[Job]:

@@ -127,6 +127,21 @@ def streamed(pool: Pooled, name: str) -> str:
         return http.post("/lm/stream", json={"data": {"name": name, "pause": 0.05}}).text
 
 
+def test_a_call_that_cannot_be_stopped_and_a_stream_behind_it_hold_up_the_end_of_nothing(journal: Journal) -> None:
+    with serving(journal, POOLED_REPLICAS="1") as pool, ThreadPoolExecutor(2) as threads, pool.server.client() as http:
+        with http.stream("POST", "/lm/sync_stream", json={"data": {"name": "s"}}) as stream:
+            lines = stream.iter_lines()
+            next(lines)  # it has begun, and has its next step behind the call
+            call = threads.submit(asked, pool, "call", 60.0)
+            journal.until("began call")
+            [replica] = pool.replicas
+            start = place.started(replica)
+            pool.server.signal(signal.SIGTERM)
+            assert pool.server.ended(within=DRAIN + 2.0) == 0
+            pool.until(lambda: not pool.hosts() and not place.alive(replica, start))
+        assert call.result().status_code == 503
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_second_signal_ends_a_server_and_its_pool_sooner(journal: Journal, second: int) -> None:
     """GU-05."""
