@@ -21,6 +21,7 @@ from jina_asgi.event_loop import run
 from jina_asgi.heap import frozen
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask, digest_of
+from jina_asgi.processes.children import heard
 from jina_asgi.processes.generation import Generation, own
 from jina_asgi.processes.reception import Reception
 from jina_asgi.tasks import begun, beside, ended, logged
@@ -222,7 +223,7 @@ def main() -> None:
     descriptor, key, pid, start = sys.argv[1:]
     logging.basicConfig(stream=sys.stderr, format="[pool] %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with its workers, and they with their server
+        signal.signal(number, heard)  # it ends with its workers, and they with their server
     instance = place.Instance(key, int(pid) or None, int(start) or None)
     run(_serve(socket.socket(fileno=int(descriptor)), instance))
     if instance.pid is not None:

@@ -91,10 +91,10 @@ class ReplicaProcess:
 
     async def ended(self) -> str:
         """Wait until it has ended, or its connection has; why."""
-        await self.client.lost()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SAID):
-                await self._exited.wait()
+        async with beside(self.client.lost(), self._exited.wait()) as ends:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, timeout=_SAID)  # what it started may hold its connection open
+        self.client.abort()
         return self._why or "closed its connection"
 
     async def leaves(self) -> None:
@@ -127,9 +127,13 @@ class ReplicaProcess:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
-        with suppress(TimeoutError):  # something that it started may hold its output open, in a session of its own
+        try:
             async with asyncio.timeout(_SAID):
                 await self._output.ended.wait()
+        except TimeoutError:
+            pass  # something that it started holds its output open, in a session of its own
+        finally:
+            self._output.close()
 
     async def end_hung(self, why: str) -> None:
         """As `kill`."""

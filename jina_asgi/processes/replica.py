@@ -15,9 +15,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from jina_asgi._raised import described, loggable
 from jina_asgi._shown import kind_of
@@ -26,6 +27,7 @@ from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.event_loop import run
 from jina_asgi.heap import frozen
 from jina_asgi.processes.arenas import PeerSharing
+from jina_asgi.processes.children import heard, unhandled_in_children
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
 from jina_asgi.protocols.frames_server import FrameServer, Refusal
@@ -40,9 +42,14 @@ _UNREAD = 5.0  # seconds that a failure's reason has to be read
 
 def main() -> None:
     """The process's whole life. Its arguments: descriptors of its socket, its marks and `end_with`'s; its parent's pid."""
+    for descriptor in map(int, sys.argv[1:4]):
+        os.set_inheritable(descriptor, False)  # to us, not to the programs that the Executor runs
     end_with(int(sys.argv[4]), alive=int(sys.argv[3]))
-    signal.signal(signal.SIGTERM, _end_group)  # the parent's death, or an impatient parent
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the parent's to handle
+    for number, handler in _HANDLERS.items():
+        signal.signal(number, handler)
+    unhandled_in_children(
+        _HANDLERS, as_usual={signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a line is read as it is printed, and not lost with the process
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
@@ -119,6 +126,10 @@ async def _refuse(connection: socket.socket, error: BaseException) -> None:
 
 def _end_group(number: int, frame: object) -> None:
     os.killpg(0, signal.SIGKILL)
+
+
+#: The parent's death, or an impatient parent; Ctrl-C in a terminal, which is the parent's to handle.
+_HANDLERS: Mapping[int, Any] = {signal.SIGTERM: _end_group, signal.SIGINT: heard}
 
 
 if __name__ == "__main__":

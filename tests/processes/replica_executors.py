@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -154,6 +155,58 @@ class Worker(Executor):
             await asyncio.sleep(doc.pause)
         finally:
             note(f"closed {doc.name}")
+
+
+class Parent(Executor):
+    """Starts processes in every way, and says what became of them and of what they had from this one."""
+
+    @requests(on="/forked")
+    def forked(self, doc: Number) -> Number:
+        """The exit code of a child that was terminated; by which signal is asked."""
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        os.kill(child.pid or 0, doc.value)
+        child.join()
+        return Number(value=child.exitcode or 0)
+
+    @requests(on="/forked_async")
+    async def forked_async(self, doc: Number) -> Number:
+        return self.forked(doc)
+
+    @requests(on="/pool")
+    def pool(self, doc: Number) -> Number:
+        with multiprocessing.get_context("fork").Pool(2) as children:
+            return Number(value=sum(children.map(abs, range(doc.value))))
+
+    @requests(on="/run")
+    def run(self, doc: Number) -> Number:
+        """The exit code of a program that a signal was sent to."""
+        child = subprocess.Popen([sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"], stdout=-1)
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(doc.value)
+        return Number(value=child.wait())
+
+    @requests(on="/run_async")
+    async def run_async(self, doc: Number) -> Number:
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        child.send_signal(doc.value)
+        return Number(value=await child.wait())
+
+    @requests(on="/inherited")
+    def inherited(self, doc: Number) -> Number:
+        """How many descriptors a program has from here, beside the standard three."""
+        found = subprocess.run(["ls", "/proc/self/fd"], capture_output=True, close_fds=False, check=True)
+        return Number(value=len(found.stdout.split()) - 4)  # one is of the listing itself
+
+    @requests(on="/leave_behind")
+    def leave_behind(self, doc: Number) -> Number:
+        """A child in a session of its own has all that this process has; then this one dies."""
+        if not os.fork():
+            os.setsid()
+            time.sleep(20)
+            os._exit(0)
+        os._exit(5)
 
 
 class Failing(Executor):
