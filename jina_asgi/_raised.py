@@ -6,6 +6,7 @@ An exception's `__init__`, `__str__`, `__class__`, `__reduce__` and attributes a
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from types import GetSetDescriptorType
@@ -14,8 +15,8 @@ from typing import Any, NoReturn, TypeVar
 import orjson
 
 from jina_asgi import errors
-from jina_asgi._shown import bounded, kind_of, said, shown
-from jina_asgi.errors import ExecutorError, JinaASGIError
+from jina_asgi._shown import LONGEST, bounded, kind_of, said, shown
+from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -35,6 +36,10 @@ _CODES = frozenset(
 )
 _MOST_ENTRIES, _LONGEST_ENTRIES = 10, 4000
 _MOST_CAUSES, _LONGEST_TRACE = 10, 50_000
+_NOT_MODIFIED = 304
+_MOST_HEADERS = 20
+_NAME, _VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"), re.compile(r"[\t\x20-\x7e\xa0-\xff]{0,200}")
+_OUR_OWN = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding", "connection"})
 _mro_of = type.__dict__["__mro__"].__get__  # a metaclass may have another idea of it
 _slots = BaseException.__dict__
 _args_of, _cause_of, _context_of = _slots["args"].__get__, _slots["__cause__"].__get__, _slots["__context__"].__get__
@@ -69,6 +74,8 @@ def sound(error: BaseException) -> BaseException:
     would run code of its own another stands in its place: of the nearest class of ours, or an ExecutorError.
     """
     kind = _kind(error)
+    if kind is ExecutorHTTPError:
+        return http_error(error)
     if kind is None:
         if not _has_hooks(type(error), _HOOKS):
             return error
@@ -80,6 +87,50 @@ def sound(error: BaseException) -> BaseException:
         made = kind(said(error))
     made.__cause__ = error
     return made
+
+
+def http_error(error: Any) -> JinaASGIError:
+    """What stands for an HTTPException of a user's: one of ours, which has a detail and headers that can be sent.
+
+    A status that tells of no error, or is answered without a body, is the mistake of its Executor.
+    """
+    try:
+        status, detail, headers = error.status_code, error.detail, error.headers
+    except BaseException:  # noqa: BLE001  # whatever properties of its own raise
+        status = detail = headers = None
+    if type(status) is not int or not 300 <= status < 600 or status == _NOT_MODIFIED:
+        made: JinaASGIError = ExecutorError(described(error), raised=kind_of(error))
+    else:
+        detail = _writable(detail)
+        text = detail if type(detail) is str else shown(detail)
+        made = ExecutorHTTPError(text, status=status, detail=detail, headers=_headers(headers))
+    if type(error) is ExecutorHTTPError:
+        made.node, made.__cause__ = error.node, _cause_of(error)
+    else:
+        made.__cause__ = error
+    return made
+
+
+def _writable(detail: Any) -> Any:
+    """A detail as JSON has it: text, or any value that can be written and is short, else as text."""
+    if issubclass(type(detail), str):
+        return bounded(detail)
+    try:
+        raw = orjson.dumps(detail, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+        return orjson.loads(raw) if len(raw) <= LONGEST else bounded(raw.decode())
+    except (TypeError, ValueError, RecursionError):
+        return shown(detail)
+
+
+def _headers(given: Any) -> dict[str, str] | None:
+    """Those of some headers that may be sent beside a JSON body, names in lower case."""
+    if type(given) is not dict:
+        return None
+    found: dict[str, str] = {}
+    for name, value in list(given.items())[:_MOST_HEADERS]:
+        if type(name) is str and type(value) is str and _NAME.fullmatch(name) and _VALUE.fullmatch(value):
+            found[name.lower()] = value
+    return {name: value for name, value in found.items() if name not in _OUR_OWN} or None
 
 
 def again(error: ErrorT) -> ErrorT:

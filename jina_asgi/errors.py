@@ -8,6 +8,7 @@
     ├── Unauthenticated         401  the `auth` hook knows no such caller
     ├── UnknownEndpoint         404  no endpoint of that name, and no '/default'
     ├── ExecutorInputError      422  raised by an Executor: its message is meant for the caller
+    ├── ExecutorHTTPError       400  or any other: an Executor raised Starlette's or FastAPI's HTTPException (it is one, too)
     ├── ExecutorError           500  an Executor raised, or broke its own promise
     │   └── BatchFailed         500  it did so in a batch of several calls; who is to blame is not known
     ├── Unavailable             503  try again
@@ -26,12 +27,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from starlette.exceptions import HTTPException
+
+#: gRPC's code for a status of HTTP; others of the caller's are FAILED_PRECONDITION, and of the server's INTERNAL.
+GRPC_CODES: Mapping[int, str] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    415: "INVALID_ARGUMENT",
+    416: "OUT_OF_RANGE",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
 
 class JinaASGIError(Exception):
     """The base of every error this library raises."""
 
-    status: ClassVar[int] = 500
-    grpc_code: ClassVar[str] = "INTERNAL"
+    status: int = 500
+    grpc_code: str = "INTERNAL"
     retriable: ClassVar[bool] = False
     #: What a client is told when the message itself may hold something private; None: the message is safe.
     public: ClassVar[str | None] = None
@@ -103,6 +126,29 @@ class ExecutorInputError(JinaASGIError):
 
     status = 422
     grpc_code = "INVALID_ARGUMENT"
+
+
+class ExecutorHTTPError(JinaASGIError, HTTPException):
+    """In place of an HTTPException that an Executor raised: its status, detail and headers are what the caller is answered.
+
+    It is an HTTPException too: a host's own route that lets it pass answers with it.
+    """
+
+    status = 400
+    grpc_code = "INVALID_ARGUMENT"
+
+    def __init__(
+        self, message: str, *, status: int = 400, detail: Any = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        Exception.__init__(self, message)
+        self.message = message
+        self.status = self.status_code = status
+        self.grpc_code = GRPC_CODES.get(status, "FAILED_PRECONDITION" if status < 500 else "INTERNAL")
+        self.detail: Any = message if detail is None else detail
+        self.headers = dict(headers) if headers else None
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"status": self.status, "detail": self.detail, "headers": self.headers}
 
 
 class ExecutorError(JinaASGIError):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
 
-from jina_asgi.errors import ReplicaDied, TooLarge, Unauthenticated, Unavailable
+from jina_asgi.errors import ExecutorHTTPError, ReplicaDied, TooLarge, Unauthenticated, Unavailable
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Endpoint, Runner
 
@@ -57,8 +57,8 @@ class RpcOptions(Protocol):
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error ends the RPC; not what a replica died of: that may have run, and nobody should repeat it."""
-    return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied)
+    """Whether an error ends the RPC; not what a replica died of, nor an Executor's own: that may have run, and should not be repeated."""
+    return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied | ExecutorHTTPError)
 
 
 async def identify(auth: Auth | None, headers: Mapping[str, str], endpoint: str) -> Any:

@@ -15,6 +15,7 @@ from jina_asgi._wire_heads import error_named
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
+    ExecutorHTTPError,
     InvalidDocs,
     InvalidRequest,
     JinaASGIError,
@@ -66,6 +67,8 @@ def told_as(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -
             facts["retry_after"] = retry_after
         if entries:
             facts["errors"] = entries
+        if error["type"] == ExecutorHTTPError.__name__:
+            facts = {"status": status, "detail": detail, "headers": error.get("headers")}
         found = error_named(error["type"], message, facts)
         if found is not None:
             return found

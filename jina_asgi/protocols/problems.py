@@ -10,11 +10,12 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from jina_asgi._raised import loggable, sound
+from jina_asgi._raised import http_error, is_a, is_ours, loggable, sound
 from jina_asgi._shown import bounded, kind_of, said
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
+    ExecutorHTTPError,
     InvalidDocs,
     InvalidRequest,
     JinaASGIError,
@@ -50,9 +51,12 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
             which is told as an internal error.
         expose: also tell the message of an Executor's own exception, and the facts of an error (for development).
     """
-    error = sound(error)
+    of_hook = is_a(error, HTTPException) and not is_ours(error)
+    error = http_error(error) if of_hook else sound(error)
     identity = os.urandom(8).hex()
     status, name, message = _told(error, expose)
+    if of_hook:
+        name = "HTTPException"
     if isinstance(message, str):
         message = bounded(message)
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
@@ -61,14 +65,16 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
     told: dict[str, Any] = {"type": name, "id": identity, "retriable": retriable}
     if expose and isinstance(error, ExecutorError):
         told["facts"] = dict(error.facts())
+    if isinstance(error, ExecutorHTTPError) and error.headers:
+        told["headers"] = error.headers
     body = {"detail": message, "error": told}
     return status, body, _headers(error)
 
 
 def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
     """The status, the type and the sentence (or FastAPI's list) that a client is told."""
-    if isinstance(error, HTTPException):
-        return error.status_code, "HTTPException", error.detail
+    if isinstance(error, ExecutorHTTPError):
+        return error.status, kind_of(error), error.detail
     if not isinstance(error, JinaASGIError):
         return 500, "InternalError", _INTERNAL
     message: Any = error.message
@@ -97,8 +103,8 @@ def _headers(error: BaseException) -> Headers:
         return [(b"allow", ", ".join(error.methods).encode())]
     if isinstance(error, Unauthenticated):
         return [(b"www-authenticate", b"Bearer")]
-    if isinstance(error, HTTPException):
-        return [(key.lower().encode(), value.encode()) for key, value in (error.headers or {}).items()]
+    if isinstance(error, ExecutorHTTPError):
+        return [(name.encode(), value.encode("latin-1")) for name, value in (error.headers or {}).items()]
     return []
 
 

@@ -6,8 +6,9 @@ from collections.abc import Generator, Mapping
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException
 
-from jina_asgi._raised import described, is_ours, sound
+from jina_asgi._raised import described, http_error, is_a, is_ours, sound
 from jina_asgi._shown import kind_of
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import Method
@@ -152,6 +153,8 @@ class BoundMethod:
         """An error of the user's, wrapped once; one of ours as it is, made sound."""
         if is_ours(error):
             return sound(error)
+        if is_a(error, HTTPException):
+            return http_error(error)
         return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
 
 
