@@ -222,6 +222,16 @@ class ReplicaDied(Unavailable):
     """The process that ran the call is gone; whether the call took effect is not known."""
 
 
+def cut_short(why: str, *, begun: bool) -> Unavailable:
+    """What a call is told that ended without an answer, as serving ended or a process did: `why` says which.
+
+    Whether it had begun, or may have, decides which of the two it is, and so whether it may be sent again.
+    """
+    if begun:
+        return ReplicaDied(f"{why} while this call ran; whether it took effect is not known")
+    return NotReady(f"{why} before this call began; try again later")
+
+
 class DeadlineExceeded(JinaASGIError):
     """The deadline that the caller set has passed."""
 

@@ -10,7 +10,7 @@ from jina_asgi import _wire
 from jina_asgi._wire import Frame
 from jina_asgi._wire_heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
 from jina_asgi._wire_state import Asked, Asking, Window
-from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, ReplicaDied
+from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, cut_short
 from jina_asgi.protocols.frames import Connection, Sharing, write_call
 from jina_asgi.types import Call
 
@@ -147,11 +147,7 @@ class Link(Connection):
             if not waiter.done():
                 waiter.set_result(None)
         for asked in self.state.open.values():
-            error: JinaASGIError
-            if self.state.started(asked) and self._begun(asked.number):
-                error = ReplicaDied("the connection to the executor was lost while the call ran")
-            else:
-                error = NotReady("the executor stopped before the call began")
+            error = self._cut_short(asked, "the connection to the executor was lost")
             error.__cause__ = cause
             asked.holder.fail(error)
         self.state.open.clear()
@@ -220,13 +216,17 @@ class Link(Connection):
         except TimeoutError:
             for asked in list(self.state.open.values()):
                 if self.cancel(asked):
-                    asked.holder.fail(NotReady("stopped while the call ran"))
+                    asked.holder.fail(self._cut_short(asked, "the executor was stopped"))
         except BaseException:
             self.abort()
             raise
         if self.sharing is not None:
             self.sharing.detach()
         await self.close()
+
+    def _cut_short(self, asked: Asked[Holder], why: str) -> JinaASGIError:
+        """What a request that is not answered is told: the other side has begun it, unless it is known that it has not."""
+        return cut_short(why, begun=self.state.started(asked) and self._begun(asked.number))
 
     def _note_idle(self) -> None:
         if self.leaving and not self.state.waiting:

@@ -31,7 +31,7 @@ from jina_asgi._wire_heads import (
     write_error,
 )
 from jina_asgi._wire_state import Answering, Credit, agree
-from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError
+from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, cut_short
 from jina_asgi.protocols.frames import Connection, Sharing, encoded_answer, read_call, write_result
 from jina_asgi.tasks import begun, logged, seen
 from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
@@ -56,12 +56,14 @@ _NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
 class _Served:
     """One request being answered."""
 
-    __slots__ = ("call", "cancelled", "credit", "more", "number", "stopped", "task")
+    __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task")
 
     def __init__(self, number: int, call: Call, credit: Credit | None) -> None:
         self.number, self.call, self.credit = number, call, credit
         #: Whether the asking side cancelled it, and whether it was stopped, for that or another reason.
         self.cancelled = self.stopped = False
+        #: Whether it was given to the Runner; what that did with it is not known here.
+        self.begun = False
         self.more: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -230,6 +232,7 @@ class FrameServer(Connection):
             self.tell(trouble)
 
     async def _call(self, served: _Served) -> None:
+        served.begun = True
         try:
             head, docs = write_result(await self._runner.call(served.call))
             if not self.is_writable:
@@ -239,6 +242,7 @@ class FrameServer(Connection):
             self._fail(served, error)
 
     async def _stream(self, served: _Served) -> None:
+        served.begun = True
         try:
             async with aclosing(self._runner.stream(served.call)) as items:
                 await self._send_items(served, items)
@@ -291,7 +295,7 @@ class FrameServer(Connection):
         if served.cancelled:
             self._end(served, _wire.END)
         elif served.stopped:
-            self._fail(served, NotReady("stopped while the call ran"))
+            self._fail(served, cut_short("the executor was stopped", begun=served.begun))
         else:
             self._fail(served, ExecutorError("gave the call up, though nobody had cancelled it"))
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from jina_asgi._wire_heads import agreed
 from jina_asgi.codecs import codec
-from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, UnknownEndpoint
+from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, cut_short
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote import Answer, Asked, Served
 from jina_asgi.tasks import uncancel
@@ -234,8 +234,8 @@ class RemoteRunner(ABC):
         finally:
             opened.task = None
 
-    def _stopped(self) -> NotReady:
-        return NotReady(f"draining: the Runner of {self._where} stopped before the call ended")
+    def _stopped(self) -> Unavailable:
+        return cut_short(f"the Runner of {self._where} stopped", begun=True)  # as far as is known here
 
     async def _finish(self) -> None:
         """Let open calls end within the grace period, then end them; being cancelled ends that period."""

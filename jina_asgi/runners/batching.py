@@ -19,7 +19,15 @@ from typing import Any
 from jina_asgi._batch import BatchKernel
 from jina_asgi._batch_items import Batch, Bounds, Fault, Item
 from jina_asgi._raised import again, described, is_a, loggable, sound
-from jina_asgi.errors import DeadlineExceeded, DefinitionError, ExecutorError, NotReady, Overloaded, TooLarge
+from jina_asgi.errors import (
+    DeadlineExceeded,
+    DefinitionError,
+    ExecutorError,
+    NotReady,
+    Overloaded,
+    TooLarge,
+    cut_short,
+)
 from jina_asgi.runners.blame import checked, fault_of, told
 from jina_asgi.runners.pace import Pace
 from jina_asgi.runners.riders import Members, Request, Rider, Share, awaited, joinable, own_failure, same
@@ -186,7 +194,7 @@ class Batching:
         if self._timer is not None:
             self._timer.cancel()
         for item in self._kernel.drop():
-            self._fail(item, NotReady("stopped before this call was run; try again later"))
+            self._fail(item, cut_short("serving ended", begun=False))
         for task in self._tasks.values():
             task.cancel()
 
@@ -260,7 +268,7 @@ class Batching:
         self._tasks.pop(batch, None)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if self._kernel.is_running(batch):
-            self._failed(batch, members.settled(), sound(error or ExecutorError("a batch ended without an answer")))
+            self._failed(batch, members, sound(error or ExecutorError("a batch ended without an answer")))
         elif error is not None and not task.cancelled():
             logger.error("a batch could not be answered: %s", described(error), exc_info=loggable(error))
             for item in batch.items:
@@ -280,7 +288,7 @@ class Batching:
             taken = members.settled()
             answers = checked(answers, len(taken), self._name)
         except BaseException as error:
-            self._failed(batch, members.settled(), own_failure(error, self._name))
+            self._failed(batch, members, own_failure(error, self._name))
             if is_a(error, asyncio.CancelledError):
                 raise
         else:
@@ -296,7 +304,8 @@ class Batching:
                 elif rider.state == "answered":
                     rider.request.answer(rider.index, answer)
 
-    def _failed(self, batch: Batch, taken: list[Rider], error: BaseException) -> None:
+    def _failed(self, batch: Batch, members: Members, error: BaseException) -> None:
+        began, taken = members.began, members.settled()
         several = len({rider.request for rider in taken}) > 1
         fault = Fault.FINAL if self._stopped else fault_of(error, several=several)  # nothing begins again after the end
         failed: list[Rider] = self._kernel.failed(batch, fault)  # type: ignore[assignment]
@@ -304,7 +313,8 @@ class Batching:
             self._over(rider)
         told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
         for request in told_so:
-            said = told(error, several=several, places=() if several else [rider.index for rider in taken])
+            places = () if several else [rider.index for rider in taken]
+            said = told(error, several=several, began=began, places=places)
             request.fail(said if several or len(told_so) == 1 else again(said))
         self._counts["failed"] += len(failed)
         self._step()

@@ -8,7 +8,7 @@ from typing import Any
 from jina_asgi._batch_items import Fault
 from jina_asgi._raised import again
 from jina_asgi._shown import kind_of, said
-from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, NotReady, ReplicaDied
+from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, ReplicaDied, cut_short
 
 _PLAIN = (list, tuple)
 
@@ -26,13 +26,14 @@ def fault_of(error: BaseException, *, several: bool) -> Fault:
     return Fault.POISON
 
 
-def told(error: BaseException, *, several: bool, places: Sequence[int] = ()) -> BaseException:
+def told(error: BaseException, *, several: bool, began: bool, places: Sequence[int] = ()) -> BaseException:
     """What one request is told of a batch that failed with it: its own error, unless the blame may be another's.
 
-    `places` are those that the batch's items have in the request, where it has no others.
+    `began`: its values had been taken to be run. `places` are those that the batch's items have in the request, where it
+    has no others.
     """
     if not isinstance(error, Exception):
-        stopped = NotReady("stopped before this call ended; try again later")
+        stopped = cut_short("serving ended", begun=began)
         stopped.__cause__ = error
         return stopped
     if not several:

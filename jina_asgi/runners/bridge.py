@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
-from jina_asgi.errors import NotReady
+from jina_asgi.errors import cut_short
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.tasks import begun
 from jina_asgi.types import Call, Docs, Result, Runner
@@ -41,7 +41,7 @@ class BridgeRunner(Wrapper):
         """The loop is ending: whoever still waits is told NotReady."""
         self._closed = True
         for crossing in list(self._crossings):
-            crossing.report(None, _stopped())
+            crossing.stopped()
 
     async def _over(self, work: Coroutine[Any, Any, T], *, whole: bool = False) -> T:
         """Run `work` there; a cancelled caller leaves when it has ended there. Cancelling it is what ends it, if not `whole`."""
@@ -50,7 +50,7 @@ class BridgeRunner(Wrapper):
         try:
             if self._closed:
                 work.close()
-                raise _stopped()
+                raise cut_short("serving ended", begun=False)
             crossing.start()
             cancelled: asyncio.CancelledError | None = None
             while not crossing.arrived.done():
@@ -87,13 +87,17 @@ class _Crossing:
             self._there.call_soon_threadsafe(self._begin, context=self._context)
         except RuntimeError:  # that loop is closed
             self._work.close()
-            self.report(None, _stopped())
+            self.stopped()
 
     def cancel(self) -> None:
         try:
             self._there.call_soon_threadsafe(self._cancel)
         except RuntimeError:
-            self.report(None, _stopped())
+            self.stopped()
+
+    def stopped(self) -> None:
+        """It will not be answered: serving has ended there."""
+        self.report(None, cut_short("serving ended", begun=self._task is not None))
 
     def report(self, result: Any, error: BaseException | None) -> None:
         """From any thread; the first report counts."""
@@ -111,7 +115,7 @@ class _Crossing:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            self.report(None, _stopped())
+            self.stopped()
         elif (error := task.exception()) is not None:
             self.report(None, error)
         else:
@@ -124,7 +128,3 @@ class _Crossing:
 
 async def _next(steps: AsyncGenerator[Docs, None]) -> Any:
     return await anext(steps, _END)
-
-
-def _stopped() -> NotReady:
-    return NotReady("draining: serving ended before the call did")

@@ -19,7 +19,7 @@ import msgspec
 
 from jina_asgi._raised import is_a
 from jina_asgi.devices import SLOT, WORKERS
-from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
+from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, cut_short
 from jina_asgi.executor import Executor, bind, make
 from jina_asgi.monitoring import figures
 from jina_asgi.runners import executor_life
@@ -37,12 +37,16 @@ _END: Any = object()
 
 
 class _Activity(msgspec.Struct, eq=False):
-    """One running call or stream: the task now inside it, and whether serving ended under it."""
+    """One running call or stream: the task now inside it, whether what the user wrote has begun, and whether serving ended."""
 
     task: asyncio.Task[Any] | None = None
+    begun: bool = False
     stopped: bool = False
     steps: AsyncGenerator[Any, None] | None = None
     _closed: asyncio.Future[None] | None = None
+
+    def begins(self) -> None:
+        self.begun = True
 
     async def close(self) -> None:
         """Close what the user wrote, in the task of who asks first; whoever comes later waits for that."""
@@ -175,9 +179,11 @@ class LocalRunner:
         try:
             parameters = bound.parameters(call)
             if bound.is_async:
+                activity.begun = True
                 value = await bound.run_async(call.docs.typed, parameters, call)
             else:  # the docs are looked at as the work begins: those of a batch are settled no sooner
-                value = await self._threads.run(lambda: bound.run(call.docs.typed, parameters, call), call.context)
+                work = partial(self._work, bound, parameters, call)
+                value = await self._threads.run(work, call.context, left=activity.begins)
         except BaseException as error:
             self._surface(error, bound, activity, call)
             raise
@@ -195,11 +201,12 @@ class LocalRunner:
             docs, parameters = call.docs.typed, bound.parameters(call)
             if len(docs) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
-            activity.steps = self._steps(bound, docs[0], parameters, call)
+            activity.begun = bound.is_async
+            activity.steps = self._steps(bound, docs[0], parameters, call, activity)
             activity.task = asyncio.current_task()
             try:
                 async for item in activity.steps:
-                    activity.task = None
+                    activity.task, activity.begun = None, True
                     yield bound.codec.docs([bound.document(item)])
                     activity.task = asyncio.current_task()
                     if activity.stopped:
@@ -207,7 +214,7 @@ class LocalRunner:
             finally:
                 await activity.close()
             if activity.stopped:
-                raise NotReady(f"{self.name} stopped before the stream ended")
+                raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun)
         except BaseException as error:
             if is_a(error, GeneratorExit) and activity.task is None:  # not one that the user raised
                 call.context.cancelled = True
@@ -217,23 +224,29 @@ class LocalRunner:
         finally:
             self._ended(activity)
 
-    def _steps(self, bound: BoundMethod, doc: Any, parameters: Any, call: Call) -> AsyncGenerator[Any, None]:
+    @staticmethod
+    def _work(bound: BoundMethod, parameters: Any, call: Call) -> Any:
+        return bound.run(call.docs.typed, parameters, call)
+
+    def _steps(
+        self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, activity: _Activity
+    ) -> AsyncGenerator[Any, None]:
         """The user's own generator, or one in its place that runs in a thread, or that gives a call's docs."""
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
-        return made if bound.is_async else self._in_thread(bound, made, call)
+        return made if bound.is_async else self._in_thread(bound, made, call, activity)
 
     async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
         for answer in (await self.call(call)).docs.typed:
             yield answer
 
     async def _in_thread(
-        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call
+        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, activity: _Activity
     ) -> AsyncGenerator[Any, None]:
+        step, left = partial(bound.step, made, _END), activity.begins
         try:
-            step = partial(bound.step, made, _END)
-            while (item := await self._threads.run(step, call.context, waits=True)) is not _END:
+            while (item := await self._threads.run(step, call.context, waits=True, left=left)) is not _END:
                 yield item
         finally:
             await self._threads.finish(made.close)
@@ -263,7 +276,7 @@ class LocalRunner:
                 del surfaced
         if activity.stopped:
             uncancel()
-            raise NotReady(f"{self.name} is draining: it stopped before the call ended") from error
+            raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun) from error
         if not cancel_requests():  # the Executor raised it itself
             raise bound.wrapped(error) from error
         call.context.cancelled = True

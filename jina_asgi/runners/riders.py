@@ -157,6 +157,11 @@ class Members:
             return self._taken
 
     @property
+    def began(self) -> bool:
+        """Whether they have been settled: the batch runs, or has."""
+        return self._taken is not None
+
+    @property
     def waiting(self) -> bool:
         """Whether anybody still waits for this batch."""
         return awaited(self._batch)

@@ -125,12 +125,13 @@ class ExecutorThreads:
         *,
         waits: bool = False,
         undo: Callable[[T], Any] | None = None,
+        left: Callable[[], object] = lambda: None,
     ) -> T:
         """Run `function` on one of the threads, in the caller's contextvars.
 
         A cancelled caller leaves at once: work that had not begun is dropped, work that has is told by
         `context.cancelled`. With `waits` the caller leaves when what had begun has returned. `undo` is called, on
-        the thread, with what was made for a caller that left.
+        the thread, with what was made for a caller that left; `left`, here, where it leaves work that had begun.
         """
         job = _Job(function, self._loop.create_future(), undo)
         self._give(job)
@@ -141,6 +142,8 @@ class ExecutorThreads:
             job.abandoned_at, job.abandoned = time.monotonic(), True
             if context is not None:
                 context.cancelled = True
+            if job.begun:
+                left()
             if waits and job.begun and not job.delivered:
                 await self._returned(job)
             if undo is not None and not job.first():

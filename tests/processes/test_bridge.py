@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from docarray import BaseDoc, DocList
 
-from jina_asgi import Deployment, Executor, NotReady, requests
+from jina_asgi import Deployment, Executor, NotReady, ReplicaDied, requests
 from jina_asgi.codecs import codec
 from jina_asgi.runners.bridge import BridgeRunner
 from jina_asgi.types import Call
@@ -144,7 +144,7 @@ async def test_the_end_of_the_other_loop_is_told_to_who_waits_and_who_comes() ->
         waiting = asyncio.create_task(bridge.call(a_call(bridge, "/wait")))
         assert await asyncio.to_thread(model.began.wait, 10.0)
         await end()
-        with pytest.raises(NotReady):
+        with pytest.raises(ReplicaDied):
             await waiting
         with pytest.raises(NotReady):
             await bridge.call(a_call(bridge, "/who"))

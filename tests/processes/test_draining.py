@@ -86,7 +86,7 @@ def test_what_would_outlast_the_drain_is_told_shortly_before_its_end(journal: Jo
     for text in texts:
         last = text.rpartition(b"event: ")[2]
         assert last.startswith(b"error"), text[-500:]
-        assert b"NotReady" in last
+        assert b"ReplicaDied" in last
         assert b"draining" in last
         assert text.endswith(b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 503")
@@ -104,7 +104,7 @@ def test_a_second_sigterm_speeds_up(journal: Journal) -> None:
         server.logged("Waiting for connections to close")
         heard = rest(stream, until=b"event: update")
         server.signal(signal.SIGTERM)
-        assert b"NotReady" in rest(stream, heard)
+        assert b"ReplicaDied" in rest(stream, heard)
         assert_ended_well(server, within=4.0)
     journal.until("unloaded", within=0.1)
 
@@ -115,7 +115,7 @@ def test_int_and_quit_end_at_once_and_still_tell(journal: Journal, number: int) 
         stream = sent(server, "/stream", {"name": "s", "pause": 0.05})
         heard = rest(stream, until=b"event: update")
         server.signal(number)
-        assert b"NotReady" in rest(stream, heard)
+        assert b"ReplicaDied" in rest(stream, heard)
         assert_ended_well(server, within=4.0)
 
 

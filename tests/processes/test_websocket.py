@@ -172,7 +172,7 @@ def test_what_would_outlast_the_drain_is_told(journal: Journal) -> None:
             journal.until("began /wait")
             server.signal(signal.SIGTERM)
             said = {event["id"]: event for event in (outcome(socket, 0),)}
-            assert "NotReady" == said[0]["error"]["type"]
+            assert "ReplicaDied" == said[0]["error"]["type"]
         assert 0 == server.ended(within=5.0), server.log
         assert "Traceback" not in server.log, server.log
     for note in ("cancelled /wait", "closed /idle-stream", "unloaded"):

@@ -125,7 +125,7 @@ def test_with_our_configuration_an_endless_stream_gets_its_last_event(journal: J
         heard(connection)
         server.signal(signal.SIGTERM)
         with connection:
-            assert b'"type":"NotReady"' in heard(connection, until=b'"type":"NotReady"')
+            assert b'"type":"ReplicaDied"' in heard(connection, until=b'"type":"ReplicaDied"')
         assert 0 == server.ended(within=6.0)
         assert "Traceback" not in server.log, server.log
     for note in ("closed endless", "unloaded"):

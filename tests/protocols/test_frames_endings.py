@@ -161,7 +161,7 @@ async def test_draining_cancels_what_outlasts_its_grace() -> None:
         running = asyncio.create_task(client.call(a_call("x")))
         await started.wait()
         await server.drain(grace=0.01)
-        with pytest.raises(NotReady, match="stopped while the call ran"):
+        with pytest.raises(ReplicaDied, match="stopped while this call ran"):
             await running
 
 
@@ -219,7 +219,7 @@ async def test_leaving_the_lifespan_cancels_what_outlasts_its_grace() -> None:
         running = asyncio.create_task(client.call(a_call("x")))
         await started.wait()
 
-    with pytest.raises(NotReady, match="stopped while the call ran"):
+    with pytest.raises(ReplicaDied, match="stopped while this call ran"):
         await running
     assert cancelled.is_set()
 

@@ -13,7 +13,7 @@ from jina_asgi import _wire
 from jina_asgi._wire_heads import CallHead, write
 from jina_asgi._wire_state import WINDOW_BYTES, WINDOW_ITEMS
 from jina_asgi.codecs import codec
-from jina_asgi.errors import DeadlineExceeded, ExecutorError, ExecutorInputError, NotReady, ReplicaDied, UnknownEndpoint
+from jina_asgi.errors import DeadlineExceeded, ExecutorError, ExecutorInputError, ReplicaDied, UnknownEndpoint
 from jina_asgi.protocols.frames import WRITE_HIGH
 from jina_asgi.protocols.frames_server import TURN
 from jina_asgi.types import Call, Docs
@@ -295,7 +295,7 @@ async def test_draining_ends_an_endless_stream_after_its_grace() -> None:
         stream = client.stream(a_stream())
         await anext(stream)
         await server.drain(grace=0.01)
-        with pytest.raises(NotReady, match="stopped"):
+        with pytest.raises(ReplicaDied, match="stopped"):
             await read_into([], stream)
 
     assert counting.closed.is_set()
@@ -309,7 +309,7 @@ async def test_leaving_the_lifespan_ends_a_stream_that_nobody_reads() -> None:
         await anext(stream)
 
     assert counting.closed.is_set()
-    with pytest.raises(NotReady):
+    with pytest.raises(ReplicaDied):
         await read_into([], stream)
 
 

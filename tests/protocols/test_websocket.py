@@ -485,7 +485,7 @@ async def test_calls_that_outlast_the_grace_period_are_told() -> None:
         await until(socket, lambda event: event["id"] == 0)
         await asyncio.gather(lifespan.__aexit__(None, None, None))
         said = [await socket.receive() for _ in range(2)]
-        assert {(0, "NotReady"), (1, "NotReady")} == {(event["id"], event["error"]["type"]) for event in said}
+        assert {(0, "ReplicaDied"), (1, "ReplicaDied")} == {(event["id"], event["error"]["type"]) for event in said}
         with pytest.raises(SocketClosed):
             await socket.receive()
 

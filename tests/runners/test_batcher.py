@@ -19,6 +19,7 @@ from jina_asgi import (
     ExecutorError,
     InvalidDocs,
     NotReady,
+    ReplicaDied,
     TooLarge,
     dynamic_batching,
     requests,
@@ -207,12 +208,13 @@ async def test_leaving_finishes_what_is_queued_within_grace() -> None:
     assert [docs[0].text for docs in await asyncio.gather(*tasks)] == [str(n) for n in range(9)]
 
 
-async def test_after_the_grace_period_the_rest_are_told_to_come_back() -> None:
+async def test_after_the_grace_period_those_that_run_are_told_so_and_those_that_wait_to_come_back() -> None:
     async with Deployment(Model, grace=0.05) as model:
-        tasks = [asyncio.ensure_future(model.call("/held", texts(text))) for text in ("hold", "queued")]
+        tasks = [asyncio.ensure_future(model.call("/held", texts("hold")))]
         await until(model, running=1)
+        tasks += [asyncio.ensure_future(model.call("/held", texts("queued")))]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(error) for error in errors] == [NotReady, NotReady]
+    assert [type(error) for error in errors] == [ReplicaDied, NotReady]
 
 
 @pytest.mark.parametrize(

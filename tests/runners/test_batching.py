@@ -19,6 +19,7 @@ from jina_asgi.errors import (
     ExecutorError,
     ExecutorInputError,
     NotReady,
+    ReplicaDied,
     TooLarge,
 )
 from jina_asgi.runners.batching import Batching
@@ -305,14 +306,14 @@ async def test_a_value_over_the_budget_is_refused_or_runs_alone() -> None:
     assert function.batches == [[1], [2], [3]]
 
 
-async def test_stopping_tells_who_waits_and_who_runs_to_come_back() -> None:
+async def test_stopping_tells_those_that_wait_to_come_back_and_those_that_run_that_they_may_have() -> None:
     batching = Batching(function := Doubler(), Bounds(1))
     function.gate.clear()
     waiting = [asyncio.ensure_future(batching.submit([n], KEY)) for n in (1, 2)]
     await function.called.wait()
     batching.stop()
     answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [NotReady, NotReady]
+    assert [type(answer) for answer in answers] == [ReplicaDied, NotReady]
     with pytest.raises(NotReady):
         await batching.submit([3], KEY)
 
