@@ -1,4 +1,4 @@
-"""`jina-asgi ping` and `jina-asgi client`: ask a server, ours or a real Jina's: over gRPC, or as the host's scheme says."""
+"""`jina-asgi ping` and `jina-asgi client`: ask a server, ours or a real Jina's, as its host's scheme says or as it answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
 
 _PAUSE = 1.0  # seconds between two attempts, as Jina has it
+_LOOK = 5.0  # seconds in which a server says what it speaks
 
 
 @click.command(short_help="Ask whether a server can answer.")
@@ -34,13 +36,13 @@ _PAUSE = 1.0  # seconds between two attempts, as Jina has it
 def ping(target: str, host: str, timeout: int, attempts: int, min_successful_attempts: int) -> int:
     """Ask whether an Executor, a gateway or a whole Flow at HOST[:PORT] can answer; exits with 1 where it cannot.
 
-    Over gRPC; a scheme, as in http://HOST:PORT, says otherwise.
+    Over what it speaks there, HTTP or gRPC; a scheme, as in grpc://HOST:PORT, says which.
 
     \b
     jina-asgi ping executor 127.0.0.1:8080
     jina-asgi ping flow http://models:8000/search --attempts 5 --min-successful-attempts 3
     """
-    address = address_of(host, None, "grpc")
+    address = _spoken_at(host)
     if address.protocol == "websocket":
         raise NotSupportedError(f"{host}: a WebSocket is not pinged; name its HTTP port, http://host:port")
     if address.others:
@@ -59,6 +61,25 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
             time.sleep(_PAUSE)
     click.echo(f"{good} of {attempts} attempts succeeded, expected {min_successful_attempts}", err=True)
     return 1
+
+
+def _spoken_at(host: str) -> Address:
+    """The address that a host names; where no scheme says it, by what its server answers: HTTP, or else gRPC.
+
+    Where no server listens at all it is gRPC, if that is installed.
+    """
+    address = address_of(host, None, "grpc")
+    if address.protocol != "grpc" or address.others or "://" in host:
+        return address
+    plain = address_of(host, None, "http")
+    try:
+        with httpx.Client(timeout=_LOOK, trust_env=False) as http:
+            http.get(plain.url)
+    except httpx.ConnectError:
+        return plain if find_spec("grpc") is None else address
+    except httpx.TransportError:  # it closed the connection at the first line, as a server of gRPC does
+        return address
+    return plain
 
 
 def _problem(address: Address, target: str, timeout: float) -> str:
@@ -110,7 +131,7 @@ def client(
 ) -> None:
     """Ask an endpoint of the server at HOST, and print what it answers, one document a line.
 
-    Over gRPC; a scheme, as in http://HOST:PORT, says otherwise.
+    Over what it speaks there, HTTP or gRPC; a scheme, as in grpc://HOST:PORT, says which.
 
     \b
     jina-asgi client localhost:12345 --on /encode --data '{"text": "hi"}'
@@ -120,7 +141,8 @@ def client(
     given = _object("--parameters", parameters) if parameters is not None else None
     headers = dict(_header(text) for text in header)
     options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    with Client(host, headers=headers) as asked:
+    address = _spoken_at(host)
+    with Client(address.url if address.protocol == "http" else host, headers=headers) as asked:
         if stream:
             if [len(docs) for docs in requests] != [1]:
                 raise DefinitionError(f"--stream takes one document as --data, got {sum(map(len, requests))}")

@@ -95,10 +95,12 @@ def jina_asgi() -> None:
     """Executors inside your own web application.
 
     \b
-    jina-asgi new my-model                       a project that passes its own tests
-    jina-asgi check config.yml                   run every endpoint once
-    jina-asgi deployment --uses config.yml       serve it by itself
-    jina-asgi client localhost:12345 --on /encode --data '{"text": "hi"}'
+    jina-asgi new my-model                   a project that passes its own tests
+    jina-asgi check config.yml               run every endpoint once
+    jina-asgi deployment --uses config.yml --protocol http --port 12345
+                                             serve it by itself
+    jina-asgi client localhost:12345 --on /shout --data '{"text": "hi"}'
+                                             ask it
     """
 
 

@@ -142,12 +142,12 @@ class Served:
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[Served]:
-    """A command that runs, until this is left."""
+def started(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
+    """A command that runs, until this is left; `env` is over the environment of the others."""
     with subprocess.Popen(
         [sys.executable, "-m", "jina_asgi", *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment() | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -159,8 +159,8 @@ def started(folder: Path, *arguments: str) -> Iterator[Served]:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Served]:
+def serving(folder: Path, *arguments: str, **env: str) -> Iterator[Served]:
     """A command that serves, once it does; `url` is where."""
-    with started(folder, *arguments) as served:
+    with started(folder, *arguments, **env) as served:
         served.url = served.line(r"answers at (http\S+)")[1]
         yield served

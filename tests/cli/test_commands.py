@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-import httpx
 import jsonschema
 import pytest
 import yaml
@@ -77,7 +79,7 @@ class Silent(Executor):
 
 
 @pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
-def test_ping_asks_over_grpc_where_no_scheme_is_named(command: Command, target: str) -> None:
+def test_ping_finds_a_server_of_grpc(command: Command, target: str) -> None:
     with Deployment(Silent) as served:
         there = command("ping", target, f"127.0.0.1:{served.port}")
     gone = command("ping", target, f"127.0.0.1:{served.port}")
@@ -168,9 +170,40 @@ def test_a_new_project_passes_its_own_tests_and_serves(folder: Path, command: Co
         assert 0 == done.returncode, done.stdout + done.stderr
     if kind == "app":
         return
-    with serving(project, kind, "--uses", f"{kind}.yml", "--port", "0") as served:
-        told = httpx.post(f"{served.url}/shout", json={"data": [{"text": "hi"}]})
-        assert [{"text": "HI!"}] == told.json()["data"]
+    serve, ask = [
+        shlex.split(line)[1:] for line in re.findall(r"`(jina-asgi (?!check).*?)`", (project / "README.md").read_text())
+    ]
+    with serving(project, *serve, "--port", "0") as served:
+        done = command(*[served.url.removeprefix("http://") if word == "localhost:12345" else word for word in ask])
+        assert {"text": "HI!"} == json.loads(done.stdout), done.stderr
+
+
+def test_the_examples_of_help_work_without_the_extra_grpc(folder: Path) -> None:
+    (folder / "grpc").mkdir()
+    (folder / "grpc" / "__init__.py").write_text("raise ImportError('not installed')\n")
+    without = {"PYTHONPATH": os.pathsep.join([str(folder), environment()["PYTHONPATH"]])}
+
+    def command(*words: str, cwd: Path = folder) -> str:
+        start = [sys.executable, "-m", "jina_asgi"]
+        env = environment() | without
+        return subprocess.run([*start, *words], cwd=cwd, env=env, capture_output=True, text=True, check=True).stdout
+
+    lines = re.findall(r"^ +jina-asgi (.*?)(?:   .*)?$", command("--help"), re.MULTILINE)
+    new, check, serve, ask = [shlex.split(line) for line in lines]
+    command(*new)
+    project = folder / new[1]
+    command(*check, cwd=project)
+    with serving(project, *[word.replace("12345", "0") for word in serve], **without) as served:
+        asked = [word.replace("localhost:12345", served.url.removeprefix("http://")) for word in ask]
+        assert {"text": "HI!"} == json.loads(command(*asked))
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc", "websocket"])
+def test_a_server_is_asked_in_what_it_speaks_where_no_scheme_says_it(typed: Typed, protocol: str) -> None:
+    with Deployment(Silent, protocol=protocol, quiet=True) as served:
+        host = f"127.0.0.1:{served.port}"
+        assert (0, "") == typed("client", host, "--on", "/default", "--data", '{"text": "a"}')[::2]
+        assert 0 == typed("ping", "executor", host)[0]
 
 
 def test_new_writes_over_nothing(folder: Path, command: Command) -> None:
