@@ -1,4 +1,4 @@
-"""README.md, followed to the letter: its files are written, its tests pass, its commands answer what it says."""
+"""README.md and docs/fastapi.md, followed to the letter: files are written, tests pass, commands answer what they say."""
 
 import os
 import re
@@ -6,22 +6,34 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-FILES = {match[1]: code for kind, code in BLOCKS if kind == "python" and (match := re.match(r"# (\S+\.py)\n", code))}
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
-def commands(word: str) -> list[tuple[str, str]]:
-    """The console commands that start with `word`, each with the answer printed below it."""
-    consoles = "".join(text for kind, text in BLOCKS if kind == "console")
-    pairs = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", consoles, re.MULTILINE)
-    return [(command, answer) for command, answer in pairs if command.startswith(word)]
+class Page:
+    """The blocks of a page: files that it has its reader write, and commands."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.text = path, (ROOT / path).read_text(encoding="utf-8")
+        self.blocks = re.findall(r"^```(\w+)\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
+        python = [code for kind, code in self.blocks if kind == "python"]
+        self.files = {match[1]: code for code in python if (match := re.match(r"# (\S+\.py)\n", code))}
+        assert len(self.files) == len(python), "every block of Python is a file"
+
+    def commands(self, word: str) -> list[tuple[str, str]]:
+        """The console commands that start with `word`, each with the answer printed below it."""
+        consoles = "".join(text for kind, text in self.blocks if kind == "console")
+        pairs = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", consoles, re.MULTILINE)
+        return [(command, answer) for command, answer in pairs if command.startswith(word)]
+
+
+PAGES = [Page("README.md"), Page("docs/fastapi.md")]
+README = PAGES[0]
 
 
 def matches(expected: str, actual: str) -> bool:
@@ -31,22 +43,29 @@ def matches(expected: str, actual: str) -> bool:
     return re.fullmatch(pattern, "\n".join(lines[1])) is not None
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README tells its reader to write."""
-    folder = tmp_path_factory.mktemp("readme")
-    for name, code in FILES.items():
+@dataclass
+class Followed:
+    """A page, and the folder with the files that it has its reader write."""
+
+    page: Page
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.path)
+def followed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    folder = tmp_path_factory.mktemp("page")
+    for name, code in request.param.files.items():
         (folder / name).write_text(code, encoding="utf-8")
-    return folder
+    return Followed(request.param, folder)
 
 
 @pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    """Where the app answers, started by the README's own command on a free port."""
-    ((command, _),) = commands("gunicorn")
+def address(followed: Followed) -> Iterator[str]:
+    """Where the app answers, started by the page's own command on a free port."""
+    ((command, _),) = followed.page.commands("gunicorn")
     with subprocess.Popen(
         [*shlex.split(command), "--bind", "127.0.0.1:0"],
-        cwd=folder,
+        cwd=followed.folder,
         env={**os.environ, "PATH": PATH},
         stderr=subprocess.PIPE,
         text=True,
@@ -66,27 +85,31 @@ def address(folder: Path) -> Iterator[str]:
             server.stderr.close()
 
 
-def test_every_python_block_is_a_file() -> None:
-    assert len(FILES) == sum(kind == "python" for kind, _ in BLOCKS)
-    assert {"app.py", "test_app.py"} <= FILES.keys()
-
-
-def test_its_tests_of_your_app_pass(folder: Path) -> None:
-    tests = [name for name in FILES if name.startswith("test_")]
+def test_its_tests_of_your_app_pass(followed: Followed) -> None:
+    tests = [name for name in followed.page.files if name.startswith("test_")]
+    assert "app.py" in followed.page.files
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *tests], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", "-q", *tests],
+        cwd=followed.folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("command", "answer"), commands("curl"))
-def test_each_command_answers_what_it_says(command: str, answer: str, folder: Path, address: str) -> None:
-    words = [word.replace("localhost:8000", address) for word in shlex.split(command)]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
-    assert matches(answer, done.stdout), done.stdout
+def test_each_command_answers_what_it_says(followed: Followed, address: str) -> None:
+    commands = followed.page.commands("curl")
+    assert commands
+    for command, answer in commands:
+        words = [word.replace("localhost:8000", address) for word in shlex.split(command)]
+        done = subprocess.run(words, cwd=followed.folder, capture_output=True, text=True, check=True, timeout=60)
+        assert matches(answer, done.stdout), (command, done.stdout)
 
 
-def test_continuous_integration_runs_the_test_command_as_it_stands() -> None:
-    (test,) = [text for kind, text in BLOCKS if kind == "sh" and text.endswith("tox run\n")]
-    assert test in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+def test_continuous_integration_runs_the_test_command_by_the_python_that_it_finds() -> None:
+    (test,) = [text for kind, text in README.blocks if kind == "sh" and text.endswith("tox run\n")]
+    python, _, rest = test.partition(" ")
+    assert "python3" == python
+    assert f'"$python" {rest}' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
