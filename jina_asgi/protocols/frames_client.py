@@ -16,6 +16,7 @@ from jina_asgi._wire import FRAME_LIMIT
 from jina_asgi._wire_heads import agreed, endpoint_of, write
 from jina_asgi._wire_state import Window
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
+from jina_asgi.patience import any_done
 from jina_asgi.protocols.frames import Sharing, docs_of, read_result
 from jina_asgi.protocols.frames_link import Inbox, Link, Reply
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
@@ -226,12 +227,10 @@ class FrameClient:
             raise NotReady(f"cannot connect to the executor: {error}") from error
         link = cast("Link", protocol)
         try:
-            async with asyncio.timeout(self._hello_timeout):
-                hello = await link.greeted
+            if not await any_done([link.greeted], self._hello_timeout):
+                raise NotReady(f"no hello came within {self._hello_timeout} s of connecting")
+            hello = await link.greeted
             self._endpoints = agreed(self._given, {e.name: e for e in map(endpoint_of, hello.endpoints)})
-        except TimeoutError as error:
-            link.abort()
-            raise NotReady(f"no hello came within {self._hello_timeout} s of connecting") from error
         except BaseException:
             link.abort()
             raise

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from jina_asgi._pool import Restarts
 from jina_asgi._shown import said
 from jina_asgi.failures import Failure
+from jina_asgi.patience import any_done
 from jina_asgi.tasks import begun, beside, finished, logged
 from jina_asgi.types import Endpoint, Runner
 
@@ -276,11 +277,9 @@ class Seat:
 
     async def _answers(self, member: Member) -> bool:
         client = member.replica.client
-        try:
-            async with asyncio.timeout(self._heartbeat):
-                await client.ping()
-        except TimeoutError:
-            return False
+        async with beside(client.ping()) as asking:
+            if not await any_done(asking, self._heartbeat):
+                return False
         if client.trouble != member.trouble:
             member.trouble = client.trouble
             self.changed()
