@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import click
 
+from jina_asgi.errors import NotReady
+
 _COLUMNS = ("deployment", "replica", "state", "pid", "device", "in flight", "answered", "restarts", "uses")
+_AT_ONCE = 16  # hosts that are asked beside each other, as each may take its time
 
 
 @click.command(short_help="Show the replicas that run.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
 def pool(as_json: bool) -> None:
     """Show the pools of this user: replicas, devices, queues, restarts."""
-    from jina_asgi.processes import election, place  # Linux only
+    from jina_asgi.processes import place  # Linux only
 
-    hosts = [found for path in place.sockets() if (found := election.status(path)) is not None]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        hosts = [found for found in threads.map(_asked, place.sockets()) if found is not None]
+    answers = [found for found in hosts if not isinstance(found, NotReady)]
     if as_json:
-        click.echo(json.dumps(hosts, indent=2))
+        click.echo(json.dumps(answers, indent=2))
     elif not hosts:
         click.echo("no pool is running; one starts with a server that has a Deployment(replicas=...)")
-    for host in [] if as_json else hosts:
+    for host in [] if as_json else answers:
         _print_host(host)
+    for silent in hosts:
+        if isinstance(silent, NotReady):
+            click.echo(silent.message, err=True)
+
+
+def _asked(path: Path) -> dict[str, Any] | NotReady | None:
+    """What the host at a socket says, or that it says nothing; None where there is none."""
+    from jina_asgi.processes import election
+
+    try:
+        return election.status(path)
+    except NotReady as error:
+        return error
 
 
 def _print_host(host: dict[str, Any]) -> None:

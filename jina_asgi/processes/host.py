@@ -22,6 +22,7 @@ from jina_asgi.heap import frozen
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask, digest_of
 from jina_asgi.processes.children import heard
+from jina_asgi.processes.election import BACKLOG
 from jina_asgi.processes.generation import Generation, own
 from jina_asgi.processes.reception import Reception
 from jina_asgi.tasks import begun, beside, ended, logged
@@ -48,7 +49,7 @@ class Host:
     async def serve(self) -> None:
         """Answer until nobody can ask any more."""
         server = await asyncio.get_running_loop().create_unix_server(
-            lambda: Reception(self.welcome, self.status), sock=self._listening
+            lambda: Reception(self.welcome, self.status), sock=self._listening, backlog=BACKLOG
         )
         watch = begun(self._instance_ends(), self._news)
         try:

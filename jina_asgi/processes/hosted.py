@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 from jina_asgi._pool import Restarts
-from jina_asgi.errors import DefinitionError, ExecutorError
+from jina_asgi.errors import DefinitionError, ExecutorError, NotReady
 from jina_asgi.processes import election, place
 from jina_asgi.processes.arenas import PeerSharing
 from jina_asgi.processes.asks import Ask
@@ -17,6 +17,7 @@ from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool import PoolRunner
 from jina_asgi.runners.seat import Seat
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.tasks import beside
 from jina_asgi.types import Endpoint
 from jina_asgi.uses import Uses
 
@@ -26,8 +27,9 @@ _LOADING = 24 * 3600.0  # seconds: the host itself says when loading takes too l
 class HostConnection:
     """One connection to the host of this server instance, which is started where there is none."""
 
-    def __init__(self, name: str, ask: bytes, endpoints: Mapping[str, Endpoint] | None) -> None:
-        self.name, self._ask = name, ask
+    def __init__(self, name: str, ask: bytes, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
+        self.name, self._ask, self._heartbeat = name, ask, heartbeat
+        self._host = 0  # its pid, once it has loaded
         self.client = FrameClient(
             self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0, sharing=PeerSharing
         )
@@ -48,9 +50,20 @@ class HostConnection:
         """Connect, and wait until the Deployment has loaded there.
 
         Raises:
-            ExecutorError: it failed to load. NotReady: there is no host, and none could be started.
+            ExecutorError: it failed to load. NotReady: there is no host, and none could be started; or it gave no sign
+                of life for a heartbeat, and was ended.
         """
-        await self._life.__aenter__()
+        instance = place.instance()
+        async with beside(self._life.__aenter__(), election.silent(instance, self._heartbeat)) as (loading, silence):
+            await asyncio.wait([loading, silence], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                pid = silence.result()
+                await asyncio.to_thread(election.end, instance, pid)
+                raise NotReady(
+                    f"{self.name} (process {pid}) gave no sign of life for {self._heartbeat:g} s as it loaded"
+                )
+            await loading
+        self._host, _ = place.keeper(place.folder(instance.key)) or (0, 0)
 
     async def ended(self) -> str:
         """Wait until the connection is gone; why."""
@@ -73,7 +86,7 @@ class HostConnection:
 
     async def end_hung(self, why: str) -> None:
         """End the host, and with it what hangs for every worker."""
-        await asyncio.to_thread(election.end, place.instance())
+        await asyncio.to_thread(election.end, place.instance(), self._host)
         await self.kill(why)
 
     def resident(self) -> int:
@@ -111,7 +124,7 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
     restarts = Restarts()
 
     def make(index: int) -> HostConnection:
-        return HostConnection(f"the pool host of {settings.name}", ask, endpoints)
+        return HostConnection(f"the pool host of {settings.name}", ask, endpoints, settings.heartbeat)
 
     return PoolRunner(
         settings.name,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -171,3 +177,52 @@ def test_of_many_who_look_for_a_host_one_starts_it() -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)  # a process that is not our child: there is no event to wait on
         place.remove(f"pool-{name}")
+
+
+@pytest.mark.parametrize("load", ["0", "3"], ids=["while a worker is replaced", "while it loads"])
+def test_a_host_that_hangs_where_a_worker_waits_for_it_is_given_up_and_another_elected(
+    load: str, journal: Journal
+) -> None:
+    env = {**journal.env, "POOLED_HEARTBEAT": "1", "POOLED_REPLICAS": "1", "POOLED_LOAD": load}
+    with Served("gunicorn-uvicorn", APP, "--workers", "1", env=env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: pool.replicas != [] if load != "0" else http.get("/lm/-/ready").status_code == 200)
+            hung, [worker] = pool.host, pool.workers
+            os.kill(hung, signal.SIGSTOP)
+            if load == "0":
+                os.kill(worker, signal.SIGKILL)
+            pool.until(lambda: pool.hosts() not in ([], [hung]))
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
+            assert pool.run()["pid"] in pool.replicas
+            assert hung not in pool.hosts()
+
+
+def test_a_host_that_gives_no_answer_is_named_and_the_others_are_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = Path(tempfile.mkdtemp(dir="/tmp"))  # as short as a socket's path must be
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    folders = {name: place.folder(f"pool-{name}") for name in ("silent", "sound")}
+    place.keeps(folders["silent"], os.getpid())
+    said = {"pid": 4711, "instance": "pool-sound", "deployments": {}}
+    with ExitStack() as stack:
+        listening = {name: stack.enter_context(socket.socket(socket.AF_UNIX)) for name in folders}
+        for name, one in listening.items():
+            one.bind(str(folders[name] / "socket"))
+            one.listen()
+
+        def answer() -> None:
+            connection, _ = listening["sound"].accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(json.dumps(said).encode())
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        command = [sys.executable, "-m", "jina_asgi", "pool"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True)
+        answering.join()
+    shutil.rmtree(base)
+    assert "pool host 4711 of pool-sound" in printed.stdout
+    assert f"pool host {os.getpid()} at {folders['silent']} gives no answer within 5 s" in printed.stderr
