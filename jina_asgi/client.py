@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from jina_asgi.clients.address import address_of
 from jina_asgi.excepts import NotSupportedError
 from jina_asgi.settings import ClientSettings
+from jina_asgi.settings.options import ClientOptions
 
 if TYPE_CHECKING:
     from jina_asgi.clients.asynchronous import AsyncClient
@@ -23,7 +24,7 @@ def Client(
     tls: bool = ...,
     prefetch: int = ...,
     app: Any = ...,
-    **options: Any,
+    **options: Unpack[ClientOptions],
 ) -> SyncClient: ...
 
 
@@ -37,7 +38,7 @@ def Client(
     tls: bool = ...,
     prefetch: int = ...,
     app: Any = ...,
-    **options: Any,
+    **options: Unpack[ClientOptions],
 ) -> AsyncClient: ...
 
 
@@ -49,7 +50,7 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
     tls: bool = False,
     prefetch: int = 1000,
     app: Any = None,
-    **options: Any,
+    **options: Unpack[ClientOptions],
 ) -> SyncClient | AsyncClient:
     """A client of a server, or of an application in this process.
 

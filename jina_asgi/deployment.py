@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from jina_asgi.assembly import assemble, assemble_pool, batches
 from jina_asgi.config import (
@@ -29,6 +29,7 @@ from jina_asgi.executor import Executor
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import DeploymentSettings, ServingSettings
+from jina_asgi.settings.options import DeploymentOptions
 from jina_asgi.uses import Uses
 from jina_asgi.yaml_document import Document
 
@@ -62,14 +63,13 @@ class Deployment(Served):
         uses: type[Executor] | str | os.PathLike[str] | Mapping[str, Any] | Document | None = None,
         *,
         reading: Reading | None = None,
-        **options: Any,
+        **options: Unpack[DeploymentOptions],
     ) -> None:
-        reading = reading or Reading()
-        uses, options, self._reading = unwrapped(uses, options, reading)
+        uses, given, self._reading = unwrapped(uses, dict(options), reading or Reading())
         self._uses, named = uses, None
-        if not options.get("external"):
-            named, options = resolved(uses, options, self._reading)
-        self.settings = DeploymentSettings.of(options)
+        if not given.get("external"):
+            named, given = resolved(uses, given, self._reading)
+        self.settings = DeploymentSettings.of(given)
         self._named, self.runner = named, self._assembled(named)
         super().__init__()
 
@@ -81,7 +81,7 @@ class Deployment(Served):
         substitute: bool = True,
         context: Mapping[str, Any] | None = None,
         allow_py_modules: bool = True,
-        **overrides: Any,
+        **overrides: Unpack[DeploymentOptions],
     ) -> Self:
         """The Deployment of a YAML: `jtype: Deployment`, its options below `with` or beside it.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from jina_asgi._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi._graph_plot import mermaid
@@ -35,6 +35,7 @@ from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import FlowSettings, ServingSettings
+from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 from jina_asgi.source import Source
 from jina_asgi.yaml_document import Document
 
@@ -79,7 +80,7 @@ class Flow(Served):
         DefinitionError: an option that does not exist or does not fit; it names the nearest one.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[DeploymentOptions]) -> None:
         if "uses_with" in options:
             raise DefinitionError("Flow has no option 'uses_with'; give it to the node whose Executor takes it")
         self.settings = FlowSettings.of(options)
@@ -144,7 +145,7 @@ class Flow(Served):
         copy: bool = True,
         copy_flow: bool = True,
         reading: Reading | None = None,
-        **options: Any,
+        **options: Unpack[NodeOptions],
     ) -> Self:
         """A Flow with one more node.
 
@@ -203,7 +204,7 @@ class Flow(Served):
         substitute: bool = True,
         context: Mapping[str, Any] | None = None,
         allow_py_modules: bool = True,
-        **overrides: Any,
+        **overrides: Unpack[DeploymentOptions],
     ) -> Self:
         """The Flow of a YAML: `jtype: Flow`, its options below `with`, its nodes below `executors` or `deployments`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from os import PathLike
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from starlette.routing import Mount, Route
@@ -17,6 +17,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.protocols.wsgi import WsgiApp
 from jina_asgi.settings import AppSettings, GrpcSettings
+from jina_asgi.settings.options import AppOptions, SidecarOptions
 from jina_asgi.source import Source
 from jina_asgi.sources import source_of
 
@@ -46,7 +47,7 @@ class JinaASGI(Application):
         DefinitionError: a source that is none; an option that does not exist (it names the nearest) or does not fit.
     """
 
-    def __init__(self, source: AnySource, **options: Any) -> None:
+    def __init__(self, source: AnySource, **options: Unpack[AppOptions]) -> None:
         super().__init__(as_source(source), AppSettings.of(options))
         self.wsgi = WsgiApp(self._entrance)
         # Servers look at the attribute to learn which interface this is, and must find a coroutine function there.
@@ -80,9 +81,10 @@ class GRPCSidecar:
         DefinitionError: a source, an address or an option that is none; the extra `grpc` is missing.
     """
 
-    def __init__(self, source: AnySource, bind: str = "127.0.0.1:0", **options: Any) -> None:
-        own = {name: options.pop(name) for name in list(options) if name in GrpcSettings.model_fields}
-        settings = AppSettings.of({"wait_ready": True, **options, "grpc": {"required": True, **own, "bind": bind}})
+    def __init__(self, source: AnySource, bind: str = "127.0.0.1:0", **options: Unpack[SidecarOptions]) -> None:
+        own = {name: value for name, value in options.items() if name in GrpcSettings.model_fields}
+        rest = {name: value for name, value in options.items() if name not in own}
+        settings = AppSettings.of({"wait_ready": True, **rest, "grpc": {"required": True, **own, "bind": bind}})
         self._application = Application(as_source(source), settings)
         self._lives: list[AbstractAsyncContextManager[None]] = []
 
@@ -115,7 +117,7 @@ class GRPCSidecar:
         await self._lives.pop().__aexit__(*raised)  # type: ignore[arg-type]  # the three of them, or None
 
 
-def mount(app: Any, path: str, source: AnySource, **options: Any) -> JinaASGI:
+def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions]) -> JinaASGI:
     """Mount a Deployment or a Flow (or an Executor class) into a Starlette or FastAPI app, and live within its lifespan.
 
     Routes that the host has already keep precedence. One source may be mounted more than once: its model is

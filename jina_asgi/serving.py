@@ -7,14 +7,20 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from pydantic import BaseModel
 
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
 
 if TYPE_CHECKING:
+    from jina_asgi.clients.options import AnswerOptions, PostOptions
     from jina_asgi.clients.sync import SyncClient
     from jina_asgi.serving_thread import ServingThread, Waitable
+
+L = TypeVar("L", bound=list[Any])
+M = TypeVar("M", bound=BaseModel)
 
 
 class Served(Source):
@@ -122,23 +128,33 @@ class Served(Source):
             raise RuntimeError(f"{self.name} is not served; use it as `with ...:`, or call start() first")
         return self._server.client
 
+    @overload
+    def post(self, on: str, inputs: Any = None, *, return_type: type[L], **options: Unpack[AnswerOptions]) -> L: ...
+    @overload
+    def post(self, on: str, inputs: BaseModel, *, return_type: type[M], **options: Unpack[AnswerOptions]) -> M: ...
+    @overload
+    def post(
+        self, on: str, inputs: Any = None, *, return_type: type[M], **options: Unpack[AnswerOptions]
+    ) -> M | list[M]: ...
+    @overload
+    def post(self, on: str, inputs: Any = None, **options: Unpack[PostOptions]) -> Any: ...
     def post(self, on: str, inputs: Any = None, **options: Any) -> Any:
         """Ask the server that runs, as `Client.post` does."""
         return self.client.post(on, inputs, **options)
 
-    def index(self, inputs: Any = None, **options: Any) -> Any:
+    def index(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
         """`post("/index", ...)`."""
         return self.post("/index", inputs, **options)
 
-    def search(self, inputs: Any = None, **options: Any) -> Any:
+    def search(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
         """`post("/search", ...)`."""
         return self.post("/search", inputs, **options)
 
-    def update(self, inputs: Any = None, **options: Any) -> Any:
+    def update(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
         """`post("/update", ...)`."""
         return self.post("/update", inputs, **options)
 
-    def delete(self, inputs: Any = None, **options: Any) -> Any:
+    def delete(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
         """`post("/delete", ...)`."""
         return self.post("/delete", inputs, **options)
 

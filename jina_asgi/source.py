@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -17,6 +17,9 @@ from jina_asgi.protocols.http import within
 from jina_asgi.returns import Returns
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
+
+L = TypeVar("L", bound=list[Any])
+M = TypeVar("M", bound=BaseModel)
 
 
 class Source(ABC):
@@ -57,6 +60,46 @@ class Source(ABC):
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    @overload
+    async def call(
+        self,
+        on: str,
+        docs: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: type[L],
+    ) -> L: ...
+    @overload
+    async def call(
+        self,
+        on: str,
+        docs: BaseModel,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: type[M],
+    ) -> M: ...
+    @overload
+    async def call(
+        self,
+        on: str,
+        docs: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: type[M],
+    ) -> M | list[M]: ...
+    @overload
+    async def call(
+        self,
+        on: str,
+        docs: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: None = None,
+    ) -> Any: ...
     async def call(
         self,
         on: str,
@@ -110,6 +153,26 @@ class Source(ABC):
         finally:
             ticket.close()
 
+    @overload
+    def stream(
+        self,
+        on: str,
+        doc: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: type[M],
+    ) -> AsyncGenerator[M, None]: ...
+    @overload
+    def stream(
+        self,
+        on: str,
+        doc: Any,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        context: Context | None = None,
+        return_type: None = None,
+    ) -> AsyncGenerator[Any, None]: ...
     async def stream(
         self,
         on: str,

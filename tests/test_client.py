@@ -401,7 +401,7 @@ def test_grpc_is_the_default_and_a_scheme_goes_before_it() -> None:
 
 def test_an_option_that_is_none_is_named_with_the_nearest() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'headers'"):
-        Client("http://models", header={})
+        Client("http://models", header={})  # type: ignore[call-overload]
     with pytest.raises(BadClientInput, match="prefetch=0"):
         Client("http://models", prefetch=0)
 

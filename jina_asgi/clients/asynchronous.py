@@ -6,16 +6,20 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partialmethod
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
 from jina_asgi.clients.inputs import async_batches, the_document
+from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
 from jina_asgi.clients.posts import Callback, Handling, Question
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import async_answers
+
+L = TypeVar("L", bound=list[Any])
+M = TypeVar("M", bound=BaseModel)
 
 
 class AsyncClient(BaseClient):
@@ -33,6 +37,31 @@ class AsyncClient(BaseClient):
         if connection is not None:
             await connection.close()
 
+    @overload
+    def post(
+        self, on: str, inputs: Any = None, *, return_type: type[L], **options: Unpack[AnswerOptions]
+    ) -> AsyncGenerator[L, None]: ...
+    @overload
+    def post(
+        self, on: str, inputs: BaseModel, *, return_type: type[M], **options: Unpack[AnswerOptions]
+    ) -> AsyncGenerator[M, None]: ...
+    @overload
+    def post(
+        self, on: str, inputs: Any = None, *, return_type: type[M], **options: Unpack[AnswerOptions]
+    ) -> AsyncGenerator[M | list[M], None]: ...
+    @overload
+    def post(
+        self,
+        on: str,
+        inputs: Any = None,
+        on_done: Callback | None = None,
+        on_error: Callback | None = None,
+        on_always: Callback | None = None,
+        *,
+        return_responses: bool = False,
+        return_type: Any = None,
+        **options: Unpack[AnswerOptions],
+    ) -> AsyncGenerator[Any, None]: ...
     async def post(
         self,
         on: str,
@@ -54,7 +83,7 @@ class AsyncClient(BaseClient):
         stream: bool = True,
         prefetch: int | None = None,
         return_type: Any = None,
-        **options: Any,
+        **options: Unpack[RequestOptions],
     ) -> AsyncGenerator[Any, None]:
         """Ask an endpoint, and give the documents of each request as they come.
 
@@ -121,6 +150,27 @@ class AsyncClient(BaseClient):
     update = partialmethod(post, "/update")
     delete = partialmethod(post, "/delete")
 
+    @overload
+    def stream_doc(
+        self,
+        on: str,
+        inputs: BaseModel,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        return_type: type[M],
+        timeout: float | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncGenerator[M, None]: ...
+    @overload
+    def stream_doc(
+        self,
+        on: str,
+        inputs: BaseModel,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        return_type: None = None,
+        timeout: float | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncGenerator[Any, None]: ...
     async def stream_doc(
         self,
         on: str,
@@ -128,7 +178,7 @@ class AsyncClient(BaseClient):
         parameters: Mapping[str, Any] | BaseModel | None = None,
         return_type: Any = None,
         timeout: float | None = None,
-        **options: Any,
+        **options: Unpack[StreamOptions],
     ) -> AsyncGenerator[Any, None]:
         """Ask a streaming endpoint with one document, and give its documents as they come.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from functools import partialmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
@@ -13,6 +13,7 @@ from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
 from jina_asgi.clients.connection import Connection
 from jina_asgi.clients.inputs import batches, the_document
+from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
 from jina_asgi.clients.posts import Callback, Handling, Question
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import answers
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from jina_asgi.clients.asynchronous import AsyncClient
 
 _END: Any = object()
+
+L = TypeVar("L", bound=list[Any])
+M = TypeVar("M", bound=BaseModel)
 
 
 class SyncClient(BaseClient):
@@ -46,6 +50,27 @@ class SyncClient(BaseClient):
         if connection is not None:
             thread.run(connection.close())
 
+    @overload
+    def post(self, on: str, inputs: Any = None, *, return_type: type[L], **options: Unpack[AnswerOptions]) -> L: ...
+    @overload
+    def post(self, on: str, inputs: BaseModel, *, return_type: type[M], **options: Unpack[AnswerOptions]) -> M: ...
+    @overload
+    def post(
+        self, on: str, inputs: Any = None, *, return_type: type[M], **options: Unpack[AnswerOptions]
+    ) -> M | list[M]: ...
+    @overload
+    def post(
+        self,
+        on: str,
+        inputs: Any = None,
+        on_done: Callback | None = None,
+        on_error: Callback | None = None,
+        on_always: Callback | None = None,
+        *,
+        return_responses: bool = False,
+        return_type: Any = None,
+        **options: Unpack[AnswerOptions],
+    ) -> Any: ...
     def post(
         self,
         on: str,
@@ -67,7 +92,7 @@ class SyncClient(BaseClient):
         stream: bool = True,
         prefetch: int | None = None,
         return_type: Any = None,
-        **options: Any,
+        **options: Unpack[RequestOptions],
     ) -> Any:
         """Ask an endpoint, and give the documents of all answers.
 
@@ -138,6 +163,27 @@ class SyncClient(BaseClient):
     update = partialmethod(post, "/update")
     delete = partialmethod(post, "/delete")
 
+    @overload
+    def stream_doc(
+        self,
+        on: str,
+        inputs: BaseModel,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        *,
+        return_type: type[M],
+        timeout: float | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> Generator[M, None, None]: ...
+    @overload
+    def stream_doc(
+        self,
+        on: str,
+        inputs: BaseModel,
+        parameters: Mapping[str, Any] | BaseModel | None = None,
+        return_type: None = None,
+        timeout: float | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> Generator[Any, None, None]: ...
     def stream_doc(
         self,
         on: str,
@@ -145,7 +191,7 @@ class SyncClient(BaseClient):
         parameters: Mapping[str, Any] | BaseModel | None = None,
         return_type: Any = None,
         timeout: float | None = None,
-        **options: Any,
+        **options: Unpack[StreamOptions],
     ) -> Generator[Any, None, None]:
         """Ask a streaming endpoint with one document, and give its documents as they come.
 

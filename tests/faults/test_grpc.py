@@ -320,7 +320,7 @@ async def test_tls_is_spoken_to_who_trusts_it_and_to_clients_that_show_a_certifi
     made, key = certificate(tmp_path, "server")
     other, _ = certificate(tmp_path, "other")
     shown = certificate(tmp_path, "client")
-    tls = {"ssl_certfile": made, "ssl_keyfile": key}
+    tls: dict[str, Any] = {"ssl_certfile": made, "ssl_keyfile": key}
 
     async def answers(sidecar: GRPCSidecar, **dialled: Any) -> bool:
         channels = Channels([f"127.0.0.1:{sidecar.port}"], Dialling.of(**dialled))
@@ -369,7 +369,7 @@ async def test_a_client_whose_certificate_has_expired_is_not_answered(tmp_path: 
     """GR-13."""
     made, key = certificate(tmp_path, "server")
     old = certificate(tmp_path, "old", days=-1)
-    tls = {"ssl_certfile": made, "ssl_keyfile": key, "ssl_clients": old[0]}
+    tls: dict[str, Any] = {"ssl_certfile": made, "ssl_keyfile": key, "ssl_clients": old[0]}
     async with GRPCSidecar(Deployment(Model), **tls) as sidecar:
         channels = Channels([f"127.0.0.1:{sidecar.port}"], Dialling.of(tls=True, roots=made, certificate=old))
         with pytest.raises(NotReady):

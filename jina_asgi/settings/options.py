@@ -1,0 +1,170 @@
+"""The options of the public classes, as type checkers see them: made from the settings by `python -m tests.option_types`.
+
+What an option means, and its default, is said by the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypedDict
+
+from jina_asgi.settings.application import Limits
+from jina_asgi.settings.grpc import GrpcSettings
+
+
+class ServingOptions(TypedDict, total=False):
+    """How a Deployment or a Flow is served by itself."""
+
+    host: str | list[str]
+    port: int | list[int] | None
+    protocol: str | list[str]
+    title: str
+    description: str
+    cors: bool | list[str]
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    uvicorn_kwargs: Mapping[str, Any]
+    reflection: bool
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None
+    grpc_server_options: Mapping[str, Any]
+    quiet: bool
+
+
+class JinaOptions(TypedDict, total=False):
+    """Options of Jina's that are named otherwise here, or change nothing."""
+
+    disable_reduce: bool
+    timeout_ready: float
+    disable_auto_volume: Any
+    docker_kwargs: Any
+    entrypoint: Any
+    gpus: Any
+    volumes: Any
+    force_network_mode: Any
+    native: Any
+    env_from_secret: Any
+    image_pull_secrets: Any
+    force_update: Any
+    install_requirements: Any
+    prefer_platform: Any
+    tracing: Any
+    traces_exporter_host: Any
+    traces_exporter_port: Any
+    metrics: Any
+    metrics_exporter_host: Any
+    metrics_exporter_port: Any
+    monitoring: Any
+    port_monitoring: Any
+    log_config: Any
+    quiet_error: Any
+    stateful: Any
+    raft_configuration: Any
+    peer_ports: Any
+    provider: Any
+    provider_endpoint: Any
+    connection_list: Any
+    timeout_ctrl: Any
+    retries: Any
+    prefetch: Any
+    include_gateway: Any
+    runtime_cls: Any
+    pod_role: Any
+    exit_on_exceptions: Any
+    output_array_type: Any
+    reload: Any
+    uses_before: Any
+    uses_after: Any
+    uses_before_address: Any
+    uses_after_address: Any
+    inspect: Any
+    no_debug_endpoints: Any
+    no_crud_endpoints: Any
+    expose_endpoints: Any
+    expose_graphql_endpoint: Any
+    jcloud: Any
+    proxy: Any
+
+
+class NodeOptions(ServingOptions, JinaOptions, total=False):
+    """Those of a node of a Flow, beside the arguments of `Flow.add`."""
+
+    uses_with: Mapping[str, Any]
+    uses_metas: Mapping[str, Any]
+    uses_requests: Mapping[str, str]
+    py_modules: str | list[str]
+    extra_search_paths: list[str]
+    workspace: str | None
+    allow_concurrent: bool | int
+    uses_dynamic_batching: Mapping[str, Mapping[str, Any]]
+    timeout_send: float | None
+    external: bool
+    tls: bool
+    verify: str | None
+    grpc_metadata: Mapping[str, str]
+    grpc_channel_options: Mapping[str, Any]
+    idempotent: bool | None
+    max_queue: int
+    max_queue_bytes: int
+    grace: float
+    shards: int
+    polling: str | Mapping[str, str]
+    shard_id: int
+    replicas: int
+    placement: Literal["worker", "pool"] | None
+    env: Mapping[str, str | int | float]
+    devices: Any
+    startup_timeout: float
+    heartbeat: float
+    abandoned_timeout: float
+    max_requests: int
+    max_rss: int
+
+
+class DeploymentOptions(NodeOptions, total=False):
+    """Those of a Deployment, and of a Flow for all its nodes."""
+
+    name: str
+    no_reduce: bool
+
+
+class AppOptions(TypedDict, total=False):
+    """Those of a JinaASGI."""
+
+    auth: Callable[[Mapping[str, str], str], Any] | None
+    limits: Limits | None
+    cors: bool | list[str]
+    startup_wait: float
+    wait_ready: bool
+    expose_errors: bool
+    title: str
+    description: str
+    version: str
+    grpc: str | Mapping[str, Any] | GrpcSettings | None
+
+
+class SidecarOptions(AppOptions, total=False):
+    """Those of a GRPCSidecar."""
+
+    reflection: bool
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    ssl_clients: str | None
+    insecure_bind: bool
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None
+    shared: bool
+    required: bool
+    options: Mapping[str, Any]
+
+
+class ClientOptions(TypedDict, total=False):
+    """Those of a Client, beside where its server is."""
+
+    headers: Mapping[str, str]
+    verify: Any
+    cert: tuple[str, str] | None
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None
+    grpc_channel_options: Mapping[str, Any]
+    proxy: bool
+    reuse_session: bool
+    suppress_root_logging: bool
+    log_config: Any

@@ -1,0 +1,59 @@
+"""What type checkers say of a user's program: nothing where it is right, each line where it is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.option_types import FILE, written
+
+FILES = Path(__file__).parent / "typing_files"
+NAMES = ["right.py", "wrong.py"]
+
+
+def lines_by_mypy(folder: Path) -> dict[str, set[int]]:
+    (folder / "mypy.ini").write_text("[mypy]\nstrict = True\nplugins = pydantic.mypy\n")
+    said = run(["mypy", "--output", "json", *NAMES], folder)
+    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return {name: {one["line"] for one in found if one["file"] == name} for name in NAMES}
+
+
+def lines_by_pyright(folder: Path) -> dict[str, set[int]]:
+    (folder / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict", "include": NAMES}))
+    said = json.loads(run(["pyright", "--outputjson", "--pythonpath", sys.executable], folder))
+    found = [one for one in said["generalDiagnostics"] if one["severity"] == "error"]
+    return {
+        name: {one["range"]["start"]["line"] + 1 for one in found if Path(one["file"]).name == name} for name in NAMES
+    }
+
+
+def run(command: list[str], folder: Path) -> str:
+    """What a checker prints; pyright takes node from PyPI, and itself from npm's registry at its first run."""
+    environment = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    done = subprocess.run(  # noqa: PLW1510  # 1: it found something
+        [sys.executable, "-m", *command], capture_output=True, text=True, env=environment, cwd=folder
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("lines", [lines_by_mypy, lines_by_pyright])
+def test_a_right_program_passes_and_each_mistake_is_named(
+    lines: Callable[[Path], dict[str, set[int]]], tmp_path: Path
+) -> None:
+    for name in NAMES:
+        shutil.copy(FILES / name, tmp_path)
+    wrong = (FILES / "wrong.py").read_text().splitlines()
+    marked = {number for number, line in enumerate(wrong, 1) if line.endswith("# wrong")}
+    assert {"right.py": set(), "wrong.py": marked} == lines(tmp_path)
+
+
+def test_the_types_of_options_are_those_of_the_settings() -> None:
+    assert written() == FILE.read_text(), "run `python -m tests.option_types`"
