@@ -74,7 +74,7 @@ class Liar(Exception):
         raise LookupError("no class")
 
     @property
-    def __notes__(self) -> Any:
+    def __notes__(self) -> Any:  # type: ignore[override]
         raise LookupError("no notes")
 
 
@@ -99,7 +99,7 @@ class RudeInput(ExecutorInputError):
         pass
 
     @property
-    def message(self) -> Any:
+    def message(self) -> Any:  # type: ignore[override]
         raise KeyboardInterrupt("no message")
 
     def facts(self) -> Mapping[str, Any]:

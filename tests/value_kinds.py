@@ -44,7 +44,7 @@ class Small(BaseModel):
 
 class Tree(BaseDoc):
     n: int = 0
-    twigs: DocList[Tree] = DocList[BaseDoc]()
+    twigs: DocList[Tree] = DocList[BaseDoc]()  # type: ignore[assignment]
     leaf: NdArray | None = None
 
 
@@ -141,7 +141,7 @@ FIELDS: Mapping[str, Any] = {
     "tensor": NdArray,
     "float32": Annotated[NdArray, np.float32],
     "uint8": Annotated[NdArray, np.uint8],
-    "shaped": NdArray[2, 2],
+    "shaped": NdArray[2, 2],  # type: ignore[valid-type]
     "document": Inner,
     "documents": DocList[Inner],
     "list-of-small": list[Small],

@@ -144,7 +144,7 @@ async def test_a_replica_that_was_replaced_ends_with_its_place_at_whatever_step_
     seat.member.idle.clear()  # it has a call that does not end
     await turns(10)
     made[0].due.set()
-    while seat.member.replica is made[0]:
+    while seat.member.replica is made[0]:  # type: ignore[comparison-overlap]
         await asyncio.sleep(0)
     await turns(later)
     keeping.cancel()
@@ -169,6 +169,6 @@ async def test_a_place_whose_keeping_fails_is_taken_anew() -> None:
     async with asyncio.timeout(10):
         while seat.member is None:
             await asyncio.sleep(0.01)
-    assert seat.member.replica is made[1]
+    assert seat.member.replica is made[1]  # type: ignore[comparison-overlap]
     keeping.cancel()
     await asyncio.wait([keeping])
