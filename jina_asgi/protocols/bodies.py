@@ -8,6 +8,7 @@ for whoever accepts `application/msgpack; columns=true`. In protobuf both are a 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from jina_asgi.codecs import Codec, codec, column_length, unpack
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.body_weight import JSON, MSGPACK, PROTOBUF, check_json, check_msgpack, check_parameters
+from jina_asgi.protocols.json_pieces import loads
 from jina_asgi.readers import errors_of
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint, Result
@@ -82,13 +84,14 @@ class Bodies:
         if media == JSON:
             check_json(raw, self._limits.values)
             if heavy:
-                return self._read_values(_loads(raw), patiently=True)
+                return self._read_values(self._loads_in_pieces(raw), patiently=True)
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
                 return self._read_plain(raw)
             return self._read_values(_loads(raw))
         if media == MSGPACK:
             check_msgpack(raw, self._limits.values)
-            return self._read_values(unpack(raw), columns=self._has_columns, patiently=heavy)
+            value = _unpack_whole(raw) if heavy else unpack(raw)
+            return self._read_values(value, columns=self._has_columns, patiently=heavy)
         if media == PROTOBUF:
             return self._read_protobuf(raw)
         raise _unsupported(media)
@@ -96,7 +99,15 @@ class Bodies:
     def read_bare(self, raw: bytes, *, heavy: bool = False) -> Request:
         """One bare document in JSON, as our Client sends it with a GET of a streaming endpoint; raises as `read`."""
         check_json(raw, self._limits.values)
-        return self.read_doc(loads_object(raw), patiently=heavy)
+        if not heavy:
+            return self.read_doc(loads_object(raw))
+        value = self._loads_in_pieces(raw)
+        if not isinstance(value, dict):
+            raise InvalidRequest("expected a JSON object")
+        return self.read_doc(value, patiently=True)
+
+    def _loads_in_pieces(self, raw: bytes) -> Any:
+        return loads(raw, self._limits.depth + 64)
 
     def read_doc(self, value: dict[str, Any], *, patiently: bool = False) -> Request:
         """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
@@ -267,6 +278,20 @@ def _loads(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
+
+
+def _unpack_whole(raw: bytes) -> Any:
+    """As `unpack`, with no search for garbage meanwhile: each would look at all that has been made, millions of objects.
+
+    No other thread runs while msgpack is parsed, so that none misses one.
+    """
+    searches = gc.isenabled()
+    gc.disable()
+    try:
+        return unpack(raw)
+    finally:
+        if searches:
+            gc.enable()
 
 
 class _Named(msgspec.Struct):

@@ -1,7 +1,7 @@
 """How many values a JSON or msgpack body holds, counted before any is made: three bytes would become a hundred.
 
-Texts, keys, lists and mappings count alike, `limit` of them at most. Of numbers, true, false and null there may be 32
-times as many: they cost less, and arrays hold millions of them.
+Texts, keys and lists count once, mappings four times, since documents are made of them: `limit` in all. Of numbers,
+true, false and null there may be 20 times as many: they cost less, and arrays hold millions of them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from jina_asgi.errors import TooLarge
 from jina_asgi.protocols.reading import LARGE
 
 JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "application/x-protobuf"
-#: Numbers that weigh as much as one text, key, list or mapping.
-NUMBERS = 32
+#: Numbers that weigh as much as a text, key or list, and how many of these a mapping weighs.
+NUMBERS, MAPPING = 20, 4
 #: Bytes of a request's parameters.
 PARAMETERS_SIZE = 4 * 2**20
 #: Bytes of a body that holds little whatever is in it, and values that are few.
@@ -43,7 +43,7 @@ def check_json(raw: bytes, limit: int) -> None:
         texts += len(pieces) - 1
         outside = b"".join(pieces[inside::2])
         inside ^= (len(pieces) - 1) & 1
-        openings += outside.count(b"[") + outside.count(b"{")
+        openings += outside.count(b"[") + MAPPING * outside.count(b"{")
         commas += outside.count(b",")
         _check(texts // 2 + openings, commas, limit)
 
@@ -109,8 +109,8 @@ def is_heavy(media: str, raw: bytes) -> bool:
 def _check(values: int, numbers: int, limit: int) -> None:
     if values > limit or numbers > NUMBERS * limit:
         raise TooLarge(
-            f"expected at most {limit} texts, keys, lists and mappings, and {NUMBERS} times as many numbers, in one "
-            "request; `limits` of JinaASGI raises this"
+            f"expected at most {limit} texts, keys, lists and mappings (which count {MAPPING} times), and {NUMBERS} times "
+            "as many numbers, in one request; `limits` of JinaASGI raises this"
         )
 
 
@@ -124,15 +124,13 @@ def _count(raw: bytes, limit: int) -> None:
         at += 1
         if length >= 0:
             at += length
-            if _WEIGHS[head]:
-                values += 1
-            else:
-                numbers += 1
+            values += _WEIGHTS[head]
+            numbers += not _WEIGHTS[head]
         else:
             width = -length
             count = int.from_bytes(raw[at : at + width], "big")
             at += width
-            values += 1
+            values += _WEIGHTS[head]
             if head in (0xDC, 0xDD):
                 alike = _alike(raw, at, count)
                 at, numbers = at + alike[0], numbers + alike[1]
@@ -153,11 +151,13 @@ def _alike(raw: bytes, at: int, count: int) -> tuple[int, int]:
     return (width * count, count) if heads.count(raw[at : at + 1]) == count else (0, 0)
 
 
-def _lengths() -> tuple[list[int], list[bool]]:
-    """By the first byte of a value: how many bytes follow, or minus the width of what tells so; whether it weighs."""
-    lengths, weighs = [0] * 256, [False] * 256
-    for head in range(0x80, 0xC0):  # mappings, lists, texts
-        weighs[head], lengths[head] = True, head - 0xA0 if head >= 0xA0 else 0
+def _lengths() -> tuple[list[int], list[int]]:
+    """By the first byte of a value: how many bytes follow, or minus the width of what tells so; what it weighs."""
+    lengths, weights = [0] * 256, [0] * 256
+    for head in (*range(0x80, 0xC0), *range(0xC4, 0xCA), *range(0xD9, 0xE0)):  # mappings, lists, texts, buffers
+        weights[head], lengths[head] = 1, head - 0xA0 if 0xA0 <= head < 0xC0 else 0
+    for head in (*range(0x80, 0x90), 0xDE, 0xDF):
+        weights[head] = MAPPING
     for head, width in {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}.items():
         lengths[head] = -width
     for head, width in {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.items():
@@ -167,8 +167,8 @@ def _lengths() -> tuple[list[int], list[bool]]:
     for head, length in {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}.items():
         lengths[head] = length
     for power in range(5):
-        weighs[0xD4 + power], lengths[0xD4 + power] = True, 1 + 2**power
-    return lengths, weighs
+        weights[0xD4 + power], lengths[0xD4 + power] = 1, 1 + 2**power
+    return lengths, weights
 
 
-_LENGTHS, _WEIGHS = _lengths()
+_LENGTHS, _WEIGHTS = _lengths()

@@ -45,8 +45,8 @@ class Limits:
         body: bytes of a request's body.
         docs: documents in a request.
         depth: how deep JSON may nest.
-        values: texts, keys, lists and mappings in a request, in whatever form it comes. Of numbers there may be 32 times
-            as many, and buffers of tensors count as one: 64 MiB of JSON's floats pass.
+        values: texts, keys, lists and mappings in a request, in whatever form it comes; a mapping counts four times. Of
+            numbers there may be 20 times as many, and a tensor's buffer counts once: 10,000 embeddings of 512 pass as JSON.
         parameters: values in a request's parameters.
         stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
         socket_calls: calls that are open at once on one WebSocket, or in one stream of gRPC's.

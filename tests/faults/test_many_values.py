@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from jina_asgi.codecs import codec
 from jina_asgi.errors import InvalidDocs, TooLarge
 from jina_asgi.protocols.bodies import JSON, MSGPACK, PROTOBUF
-from jina_asgi.protocols.body_weight import check_json, check_msgpack
+from jina_asgi.protocols.body_weight import NUMBERS, check_json, check_msgpack
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.schemas import schema_of
 from jina_asgi.settings import Limits
@@ -53,7 +53,7 @@ TOO_MANY: dict[str, Any] = {
     "lists beside the data": {"data": [], "unknown": [[]] * VALUES},
     "texts": {"data": {"texts": [""] * VALUES}},
     "keys": {"data": {"pairs": {str(number): 0 for number in range(VALUES)}}},
-    "numbers": {"data": {"numbers": [0] * (33 * VALUES)}},
+    "numbers": {"data": {"numbers": [0] * (NUMBERS * VALUES + 2)}},
     "empty lists in the parameters": {"data": [], "parameters": {"x": [[]] * PARAMETERS}},
     "numbers in the parameters": {"data": [], "parameters": {"x": [0] * PARAMETERS}},
     "keys of the parameters": {"data": [], "parameters": {str(number): 0 for number in range(PARAMETERS + 1)}},
@@ -108,9 +108,9 @@ def made(rng: random.Random, depth: int = 0) -> Any:
 
 
 def weight(value: Any) -> int:
-    """How many texts, keys, lists and mappings a value is."""
+    """How many texts, keys and lists a value is, and four for a mapping."""
     if isinstance(value, dict):
-        return 1 + len(value) + sum(map(weight, value.values()))
+        return 4 + len(value) + sum(map(weight, value.values()))
     return 1 + sum(map(weight, value)) if isinstance(value, list) else isinstance(value, str)
 
 

@@ -13,6 +13,8 @@ from jina_asgi.settings import Limits
 MAX_BESIDE = 4 * 2**20
 #: So many values in protobuf's lists and mappings, numbers among them, weigh as much as one of `Limits.values`.
 _LIGHT = 8
+#: Values that a document weighs: it becomes several objects.
+_DOCUMENT = 32
 #: Fields of a request itself, and requests that may meet at a join.
 MAX_FIELDS, MAX_REQUESTS = 2**16, 2**10
 #: Fields that hold one value where protobuf's own writers write it: an entry, its key, its node, and what that holds.
@@ -128,7 +130,7 @@ def _count(raw: bytes, limit: int, kind: _Kind) -> int:
             fields -= 1
             if within is None and fields >= 0:
                 continue
-            count += tag == 0x0A
+            count += _DOCUMENT if within is _DOC else tag == 0x0A
             if count > limit or fields < 0:
                 raise _TooMany
             if start < after and within is not None:

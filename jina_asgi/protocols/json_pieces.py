@@ -1,0 +1,182 @@
+"""A large JSON body read in pieces, so that other threads run in between: a parser lets none in until it has read all.
+
+The text is cut at commas, some hundred kilobytes apart. What is open at a cut is a list or a mapping here, to which the
+parser's values are added; what a value is, and whether it is one, is the parser's to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from jina_asgi.errors import InvalidRequest
+
+_PIECE = 2**18
+_SPACE = b" \t\n\r"
+_KINDS = np.zeros(256, np.int8)
+_KINDS[[*b"[{"]], _KINDS[[*b"]}"]], _KINDS[44], _KINDS[34] = 1, -1, 2, 3
+_OPEN, _CLOSE, _COMMA, _QUOTE = 1, -1, 2, 3
+
+
+def loads(raw: bytes, depth: int, *, piece: int = _PIECE) -> Any:
+    """The value of a JSON text, as orjson reads it.
+
+    Args:
+        depth: how deep lists and mappings may be cut: one that nests deeper, and is larger than a piece, is refused.
+        piece: bytes after which others get their turn.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    pieces = _Pieces(raw, depth)
+    for start, stop, places, kinds in _marks(raw, piece):
+        pieces.take(start, stop, places, kinds)
+    return pieces.end()
+
+
+def _marks(raw: bytes, piece: int) -> Any:
+    """By pieces that end behind a comma, or at the end: from where to where, and the places and kinds of its marks.
+
+    Marks are brackets, commas and quotes; what looks like one within a text is none.
+    """
+    at = start = inside = 0
+    places: list[Any] = []
+    kinds: list[Any] = []
+    while at < len(raw):
+        block = raw[at : at + piece]
+        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # what is escaped belongs to it
+            block = raw[at : at + piece + 1]
+        plain = block.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in block else block
+        marks = _KINDS[np.frombuffer(plain, np.uint8)]
+        found = np.flatnonzero(marks)
+        kind = marks[found]
+        quotes = np.cumsum(kind == _QUOTE)
+        outside = ((quotes + inside) % 2 == 0) | (kind == _QUOTE)
+        inside = (inside + int(quotes[-1])) % 2 if len(quotes) else inside
+        found, kind = found[outside], kind[outside]
+        commas = np.flatnonzero(kind == _COMMA)
+        last = int(commas[-1]) + 1 if len(commas) else 0
+        if last:
+            stop = at + int(found[last - 1]) + 1
+            yield start, stop, np.concatenate([*places, found[:last] + at]), np.concatenate([*kinds, kind[:last]])
+            start, places, kinds = stop, [], []
+        places.append(found[last:] + at)
+        kinds.append(kind[last:])
+        at += len(block)
+    yield (
+        start,
+        len(raw),
+        np.concatenate([*places, np.empty(0, np.int64)]),
+        np.concatenate([*kinds, np.empty(0, np.int8)]),
+    )
+
+
+class _Pieces:
+    """What has been read so far: the lists and mappings that are open, the outermost a list of the one value."""
+
+    def __init__(self, raw: bytes, depth: int) -> None:
+        self._raw, self._depth = raw, depth
+        self._open: list[Any] = [[]]
+        self._behind = False  # directly behind a value, where a comma or an end has to follow
+        self._wants = True  # a value has to follow
+
+    def take(self, start: int, stop: int, places: Any, kinds: Any) -> None:
+        """Read a piece: what it closes, then what it opens and leaves open, with values between."""
+        brackets = np.abs(kinds) == 1
+        at, steps = places[brackets], kinds[brackets]
+        levels = len(self._open) + np.cumsum(steps, dtype=np.int64)
+        lowest = min(len(self._open), int(levels.min(initial=len(self._open))))
+        for level in range(len(self._open) - 1, lowest - 1, -1):
+            place = int(at[np.argmax(levels == level)])
+            self._close(start, place)
+            start = place + 1
+        final = int(levels[-1]) if len(levels) else lowest
+        if final > self._depth:
+            raise InvalidRequest(f"the body nests deeper than {self._depth}")
+        for level in range(lowest + 1, final + 1):
+            below = np.flatnonzero(levels == level - 1)
+            place = int(at[below[-1] + 1 if len(below) else 0])
+            self._enter(start, place, places[kinds == _QUOTE])
+            start = place + 1
+        is_cut = stop > start and len(kinds) > 0 and int(kinds[-1]) == _COMMA and int(places[-1]) == stop - 1
+        self._add(self._raw[start : stop - is_cut], closes=not is_cut)
+        if is_cut:
+            self._behind, self._wants = False, True
+
+    def end(self) -> Any:
+        """The value."""
+        if len(self._open) != 1 or len(self._open[0]) != 1:
+            raise _broken()
+        return self._open[0][0]
+
+    def _close(self, start: int, place: int) -> None:
+        expected = b"]" if isinstance(self._open[-1], list) else b"}"
+        if len(self._open) == 1 or self._raw[place : place + 1] != expected:
+            raise _broken()
+        self._add(self._raw[start:place], closes=True)
+        self._open.pop()
+        self._behind, self._wants = True, False
+
+    def _enter(self, start: int, place: int, quotes: Any) -> None:
+        """Open a list or a mapping that this piece does not close."""
+        outer = self._open[-1]
+        made: Any = [] if self._raw[place : place + 1] == b"[" else {}
+        if isinstance(outer, list):
+            self._add_before(self._raw[start:place])
+            outer.append(made)
+        else:
+            before = quotes[: np.searchsorted(quotes, place)]
+            if len(before) < 2 or before[-2] < start:
+                raise _broken()
+            begin, stop = int(before[-2]), int(before[-1]) + 1
+            if self._raw[stop:place].strip(_SPACE) != b":":
+                raise _broken()
+            self._add_before(self._raw[start:begin])
+            outer[_parsed(self._raw[begin:stop])] = made
+        self._open.append(made)
+        self._behind = self._wants = False
+
+    def _add_before(self, text: bytes) -> None:
+        """Add values that a comma ends, or none."""
+        text = text.strip(_SPACE)
+        if not text and not self._behind:
+            return
+        if not text.endswith(b","):
+            raise _broken()
+        if text == b"," and self._behind:
+            return
+        self._add(text[:-1], closes=False)
+
+    def _add(self, text: bytes, *, closes: bool) -> None:
+        """Add the values of a text to what is open; `closes`: it is the end of that, which may be empty."""
+        text = text.strip(_SPACE)
+        if self._behind:
+            if text and not text.startswith(b","):
+                raise _broken()
+            if not text:
+                return
+            text = text[1:].strip(_SPACE)
+            if not text:
+                raise _broken()
+        elif not text:
+            if self._wants or not closes:
+                raise _broken()
+            return
+        outer = self._open[-1]
+        if isinstance(outer, list):
+            outer += _parsed(b"[%s]" % text)
+        else:
+            outer |= _parsed(b"{%s}" % text)
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error.msg}") from None
+
+
+def _broken() -> InvalidRequest:
+    return InvalidRequest("the body is not JSON: a bracket, a comma or a value is missing, or one too many")
