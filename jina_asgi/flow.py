@@ -94,6 +94,11 @@ class Flow(Served):
         return self.settings.name
 
     @property
+    def parts(self) -> list[Source]:
+        """What answers at the nodes."""
+        return [added.source for added in self._added.values() if added.source is not None]
+
+    @property
     def graph(self) -> Graph:
         """The nodes, what each needs, and whose documents are the answer."""
         return self._graph

@@ -37,7 +37,7 @@ class Home:
     """One Runner's life, entered by `lifespan`, or begun on the loop of this process's thread by the first who asks."""
 
     def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
-        self._runner, self._wait, self._household = runner, startup_wait, household
+        self._runner, self._wait, self.household = runner, startup_wait, household
         self._life: _Life | None = None
         self._own: Future[None] | None = None
         self._lock = threading.Lock()
@@ -146,7 +146,7 @@ class Home:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
         join_server()
-        async with self._household.lifespan():
+        async with self.household.lifespan():
             if self._own is not None:  # it was asked before the lifespan came
                 await asyncio.to_thread(self.close)
             async with self._lived(wait_ready):
@@ -175,7 +175,7 @@ class Home:
             raise
         finally:
             life.end(hurry=hurried)
-            self._household.ending(hurry=hurried)
+            self.household.ending(hurry=hurried)
             self._tell()
             try:
                 if (cancelled := await ended([task], hurry=partial(life.end, hurry=True))) is not None:
@@ -193,7 +193,7 @@ class Home:
             look_for_dropped()  # which may hold a model, and whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
-                loop = self._household.loop or loop_thread("loop").loop
+                loop = self.household.loop or loop_thread("loop").loop
                 life = self._life = _Life(self._runner, loop)
                 logger.info("an application loads now, as it is asked and no lifespan has reached it")
                 self.began_alone()

@@ -1,4 +1,4 @@
-"""The homes of one source, which may be mounted more than once: its model is loaded once, hence on one event loop.
+"""The homes of one source, which may be mounted more than once, and be a node of a Flow: loaded once, hence on one loop.
 
 That of a lifespan, while there is one; what began by itself before ends as a lifespan comes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -21,6 +21,11 @@ class Member(Protocol):
     @property
     def state(self) -> str:
         """One of stopped, loading, ready, failed, draining."""
+        ...
+
+    @property
+    def household(self) -> Household:
+        """What it belongs to."""
         ...
 
     @property
@@ -42,10 +47,17 @@ class Member(Protocol):
 
 
 class Household:
-    """Where one source lives."""
+    """Where one source lives, and what it is made of: the nodes of a Flow, which may be served by themselves as well.
 
-    def __init__(self) -> None:
+    Args:
+        parts: the households of those.
+    """
+
+    def __init__(self, parts: Callable[[], Iterable[Household]] = tuple) -> None:
+        self._parts = parts
         self._homes: weakref.WeakSet[Member] = weakref.WeakSet()
+        #: Those of others that this is a part of, too.
+        self._users: weakref.WeakSet[Member] = weakref.WeakSet()
         #: Whether applications serve the source, or did.
         self.has_homes = False
         self._lock = threading.Lock()
@@ -54,13 +66,15 @@ class Household:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """That of the lifespan there is."""
-        return self._loop
+        """That of a lifespan there is, of this source or of one that shares a part with it."""
+        return next((one._loop for one in self._all() if one._loop is not None), None)
 
     def join(self, home: Member) -> None:
         """An application serves the source."""
         self._homes.add(home)
         self.has_homes = True
+        for one in self._all():
+            one._users.add(home)
 
     def home(self) -> Member | None:
         """One that lives, best one that is ready; any, where the source lives nowhere."""
@@ -75,33 +89,50 @@ class Household:
     async def lifespan(self) -> AsyncIterator[None]:
         """A lifespan is here, whose loop is that of all homes until it ends."""
         here = asyncio.get_running_loop()
-        with self._lock:
-            self._lifespans += 1
-            self._loop = self._loop or here
+        for one in self._all():
+            one._begin(here)
         try:
-            await self._end_alone(but_on=here)
+            await self._end_alone(lambda home: home.alone_on is not here)
             yield
         finally:
-            with self._lock:
-                self._lifespans -= 1
-                if not self._lifespans:
-                    self._loop = None
-            if not self._lifespans:
-                await self._end_alone()
+            for one in self._all():
+                one._end()
+            await self._end_alone(lambda home: home.alone_on is here and home.household.loop is None)
 
     def ending(self, *, hurry: bool) -> None:
         """A lifespan is about to end. With the last one the lives of others on its loop end, too."""
-        if self._lifespans == 1:
-            for home in self._alone():
+        own = self._all()
+        for home in self._alone():
+            if all(one._lifespans <= (one in own) for one in home.household._all()):
                 home.leave(hurry=hurry)
 
-    async def _end_alone(self, but_on: asyncio.AbstractEventLoop | None = None) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._lifespans += 1
+            self._loop = self._loop or loop
+
+    def _end(self) -> None:
+        with self._lock:
+            self._lifespans -= 1
+            if not self._lifespans:
+                self._loop = None
+
+    def _all(self) -> list[Household]:
+        """This, and the parts of it, and theirs; each once."""
+        found = {self: None}
+        for part in self._parts():
+            found.update(dict.fromkeys(part._all()))
+        return list(found)
+
+    async def _end_alone(self, wanted: Callable[[Member], bool]) -> None:
         for home in self._alone():
-            if but_on is None or home.alone_on is not but_on:
+            if wanted(home):
                 await asyncio.to_thread(home.close)
 
     def _alone(self) -> list[Member]:
-        return [home for home in list(self._homes) if home.alone_on is not None]
+        """The homes that began by themselves, of this source and of those that share a part with it."""
+        homes = {home: None for one in self._all() for home in list(one._users)}
+        return [home for home in homes if home.alone_on is not None]
 
 
 _ORDER = ["ready", "loading", "failed", "draining", "stopped"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Self, TypeVar, overload
 
@@ -31,12 +32,17 @@ class Source(ABC):
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
         #: Where it lives, which the applications that serve it share.
-        self.household = Household()
+        self.household = Household(_parts_of(weakref.ref(self)))
 
     @property
     @abstractmethod
     def name(self) -> str:
         """The name, as figures and logs have it."""
+
+    @property
+    def parts(self) -> Sequence[Source]:
+        """The sources that this is made of; none, but for a Flow."""
+        return ()
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -208,6 +214,16 @@ class Source(ABC):
             return self.runner
         until = None if context is None else context.deadline
         return await (home.runner() if until is None else within(until, home.runner()))
+
+
+def _parts_of(source: weakref.ref[Source]) -> Callable[[], list[Household]]:
+    """The households of a source's parts, as long as it is there."""
+
+    def parts() -> list[Household]:
+        found = source()
+        return [] if found is None else [part.household for part in found.parts]
+
+    return parts
 
 
 def _call(

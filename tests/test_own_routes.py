@@ -228,6 +228,26 @@ async def test_a_mount_that_no_lifespan_reaches_lives_with_the_one_that_it_does(
     await asyncio.to_thread(other.home.close)
 
 
+@pytest.mark.parametrize("early", ["/alone", "/flow", "/outer"])
+async def test_a_deployment_that_is_mounted_and_a_node_of_flows_that_are_lives_on_one_loop(early: str) -> None:
+    shout = Deployment(uses=Shout, name="shout")
+    flow = Flow(name="inner").add(uses=shout)
+    app, other = Starlette(), Starlette()
+    mount(app, "/alone", shout)
+    mount(app, "/flow", flow)
+    mount(other, "/outer", Flow().add(uses=flow))
+    paths = [(app, "/alone/shout"), (app, "/flow/shout"), (other, "/outer/shout")]
+
+    async def ask(app: Any, path: str) -> int:
+        async with httpx.AsyncClient(transport=ASGITransport(app), base_url="http://test") as http:
+            return (await http.post(path, json=HI)).status_code
+
+    assert 200 == await ask(other if early == "/outer" else app, f"{early}/shout")
+    async with client(app):
+        assert [200] * 3 == [await ask(*each) for each in paths]
+    assert [200] * 3 == [await ask(*each) for each in paths]  # all alone, in one thread
+
+
 # WebSockets of one's own, and mistakes.
 
 

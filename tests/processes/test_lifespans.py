@@ -242,7 +242,7 @@ async def test_closing_a_thread_of_its_own_tells_who_still_waits() -> None:
         assert await asyncio.to_thread(story.began.wait, 5.0)
         await asyncio.to_thread(asgi.home.close)
         answer = await waiting
-    assert [503, "NotReady"] == [answer.status_code, answer.json()["error"]["type"]]
+    assert [503, "ReplicaDied"] == [answer.status_code, answer.json()["error"]["type"]]
     assert set() == threads()
 
 

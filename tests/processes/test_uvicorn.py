@@ -47,7 +47,7 @@ def test_with_reload_open_streams_do_not_hold_up_code_that_changed(tmp_path: Pat
         reader.join(10.0)
         assert not reader.is_alive()
         assert "event: error" in heard
-        assert '"type":"NotReady"' in heard[heard.index("event: error") + 1]
+        assert '"type":"ReplicaDied"' in heard[heard.index("event: error") + 1]
         assert ["loading", "loaded", "closed reader", "unloaded"] == [
             note for note in journal.so_far() if note in ("loading", "loaded", "closed reader", "unloaded")
         ][:4]
