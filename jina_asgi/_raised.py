@@ -148,7 +148,7 @@ def carried(error: BaseException) -> BaseException:
     """An error that a future may hold: StopIteration may not be, SystemExit would end the loop."""
     if issubclass(type(error), Exception) and not issubclass(type(error), StopIteration):
         return error
-    held = RuntimeError(f"{kind_of(error)} raised by an Executor, or by its documents: {said(error)}")
+    held = RuntimeError(f"{kind_of(error)} raised by an Executor, its documents or a hook: {said(error)}")
     held.__cause__ = error
     return held
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 from jina_asgi._batch_items import Bounds
+from jina_asgi._raised import leave
 from jina_asgi.endpoints import Method
 from jina_asgi.errors import DeadlineExceeded, DefinitionError
 from jina_asgi.executor import Executor
@@ -156,7 +157,10 @@ class DynamicBatching(Generic[In, Out]):
             or `cost`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        costs = None if self._cost is None else [weight(self._cost(value))]
+        try:
+            costs = None if self._cost is None else [weight(self._cost(value))]
+        except BaseException as error:  # noqa: BLE001
+            leave(error)
         try:
             async with asyncio.timeout(timeout) as limit:
                 [answer] = await self._batching.submit([value], key, costs, deadline)

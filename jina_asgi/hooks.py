@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from jina_asgi._raised import is_a, leave
+from jina_asgi._raised import leave
+from jina_asgi.tasks import is_cancel
 
 
 def is_async(function: Any) -> bool:
@@ -33,7 +34,7 @@ async def settled(value: Any) -> Any:
     try:
         return await value if inspect.isawaitable(value) else value
     except BaseException as error:
-        if is_a(error, asyncio.CancelledError):
+        if is_cancel(error):
             raise
         leave(error)
 

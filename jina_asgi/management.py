@@ -84,7 +84,7 @@ class Management:
             if scope["method"] not in _METHODS:
                 raise MethodNotAllowed(_METHODS)
             await route(scope, send)
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+        except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             status, body, headers = problem(error, expose=options.expose_errors)
             await send_json(send, status, body, headers)
 

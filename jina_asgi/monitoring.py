@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar, overload
 
+from jina_asgi._shown import said
+
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "__jina_asgi_timings__"
+_MOST, _OTHERS = 1000, "(others)"  # names that are counted by themselves, and what all beyond are counted as
 
 
 class _Timings:
@@ -23,13 +26,15 @@ class _Timings:
 
     def add(self, name: str, took: float, documentation: str | None) -> None:
         with self.lock:
+            if name not in self.figures and len(self.figures) >= _MOST:
+                name = _OTHERS
             before = self.figures.get(name) or {"count": 0, "seconds": 0.0, "longest": 0.0}
             self.figures[name] = {
                 **before,
                 "count": before["count"] + 1,
                 "seconds": before["seconds"] + took,
                 "longest": max(before["longest"], took),
-                **({"documentation": documentation} if documentation else {}),
+                **({"documentation": said(documentation)} if documentation else {}),
             }
 
 
@@ -37,6 +42,7 @@ class _Timings:
 def timed(executor: object, name: str, documentation: str | None = None) -> Iterator[None]:
     """Count what runs inside among an Executor's figures, whether it ends well or not."""
     timings: _Timings = vars(executor).setdefault(_KEY, _Timings())
+    name = said(name)
     start = time.perf_counter()
     try:
         yield

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
-from jina_asgi._raised import loggable
+from jina_asgi._raised import is_a, loggable
 
 T = TypeVar("T")
 
@@ -117,6 +117,11 @@ def cancel_requests() -> int:
     """
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
+
+
+def is_cancel(error: BaseException) -> bool:
+    """Whether an error is the cancelling of the current task, and none that a user's code raised by itself."""
+    return is_a(error, asyncio.CancelledError) and cancel_requests() > 0
 
 
 def uncancel() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from pydantic_core import to_jsonable_python
 from jina_asgi import tensors, traits
 from jina_asgi.types import Parts
 
+_MOST = 10_000  # values of an iterator
 #: How msgpack begins what `parts` writes.
 _FIXMAP, _MAP16, _MAP32, _EXT32 = 0x80, 0xDE, 0xDF, 0xC9
 
@@ -85,7 +87,7 @@ class Writer:
     def __init__(self, models: Mapping[str, type[BaseModel]]) -> None:
         self._models = frozenset(models.values())
         self._layouts: dict[type, tuple[Layout, int]] = {}
-        self.encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(to_jsonable_python)).encode
+        self.encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(plain)).encode
         self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(_revealed)).encode
 
     def values(self, doc: Any) -> dict[str, Any]:
@@ -142,7 +144,7 @@ class Writer:
             return base64.b64encode(value).decode()
         if isinstance(value, set | frozenset | deque):
             return list(value)
-        return to_jsonable_python(value)
+        return plain(value)
 
     def _hook(self, other: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """What msgspec asks for a value that it does not know; `other` has the last word."""
@@ -175,6 +177,31 @@ class Writer:
         return self._layouts[kind]
 
 
+def plain(value: Any) -> Any:
+    """What pydantic makes of a value for JSON. An iterator, which may have no end, has so many values at most.
+
+    Raises:
+        ValueError: it has more. Whatever pydantic raises.
+    """
+    return to_jsonable_python(_listed(value) if isinstance(value, Iterator) else value)
+
+
+def finite(value: Any) -> Any:
+    """Plain data in which lists stand for iterators, at whatever depth; raises as `plain` does."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in dict.items(value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(finite, value))
+    return finite(_listed(value)) if isinstance(value, Iterator) else value
+
+
+def _listed(values: Iterator[Any]) -> list[Any]:
+    listed = [*islice(values, _MOST + 1)]
+    if len(listed) > _MOST:
+        raise ValueError(f"expected plain data, got an iterator of more than {_MOST:,} values")
+    return listed
+
+
 def _map_head(count: int) -> bytes:
     """How msgpack begins a map of so many fields."""
     if count < 1 << 4:
@@ -183,4 +210,4 @@ def _map_head(count: int) -> bytes:
 
 
 def _revealed(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else to_jsonable_python(value)
+    return value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else plain(value)

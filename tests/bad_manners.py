@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, computed_field, field_serializer
+from pydantic import BaseModel, computed_field, field_serializer, field_validator
 
 from jina_asgi import Executor, ExecutorInputError, dynamic_batching, requests
 
@@ -120,20 +120,36 @@ class UncountedList(list[Any]):
     __len__ = __iter__ = __getitem__ = refuse
 
 
-class Uncomputed(Word):
+class Uncomputed(BaseModel):
     """A document with a property that raises as it is written."""
 
-    @computed_field
+    text: str = ""
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic wants it
+    @property
     def more(self) -> str:
         raise KeyboardInterrupt("not computed")
 
 
-class Unwritten(Word):
+class Unwritten(BaseModel):
     """A document with a field that raises as it is written."""
+
+    text: str = ""
 
     @field_serializer("text")
     def write(self, _: str) -> str:
         raise SystemExit("not written")
+
+
+class Unread(BaseModel):
+    """A document that raises as it is read."""
+
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def read(cls, _: str) -> str:
+        raise GeneratorExit("not read")
 
 
 class Thing:
@@ -187,13 +203,16 @@ REFUSALS: Mapping[str, Callable[[], BaseException]] = {
 VALUES: Mapping[str, Callable[[], Any]] = {
     "a thing": Thing,
     "an enormous class": lambda: type("X" * ENORMOUS, (), {})(),
-    "a property that raises": lambda: Uncomputed(text="x"),
-    "a field that raises": lambda: Unwritten(text="x"),
+    "a document of another class": lambda: Uncomputed(text="x"),
+    "an exception": lambda: Untouchable("x"),
+}
+#: Lists that are good, walked as lists.
+WALKED: Mapping[str, Callable[[], Any]] = {
+    "a list without end": lambda: Lying([Word(text="x")]),
+    "a list that raises": lambda: UncountedList([Word(text="x")]),
 }
 #: What is returned in place of a list of documents.
 LISTS: Mapping[str, Callable[[], Any]] = {
-    "an endless list": lambda: Lying([Word(text="x")]),
-    "a list that raises": lambda: UncountedList([Word(text="x")]),
     "endless results": lambda: {"x": itertools.count()},
     "results that raise": lambda: {"x": Thing()},
     "an endless generator": lambda: itertools.repeat(Word(text="x")),
@@ -209,8 +228,8 @@ def outcome(word: Word) -> Any:
 
 def outcomes(words: list[Word]) -> Any:
     """As `outcome`, of a list."""
-    if words[0].text in LISTS:
-        return LISTS[words[0].text]()
+    if words[0].text in LISTS or words[0].text in WALKED:
+        return {**LISTS, **WALKED}[words[0].text]()
     return [outcome(word) for word in words]
 
 
@@ -250,6 +269,22 @@ class Rude(Executor):
     @dynamic_batching(preferred_batch_size=4)
     async def async_batched(self, docs: list[Word]) -> list[Word]:
         return outcomes(docs)
+
+    @requests(on="/uncomputed")
+    def uncomputed(self, docs: list[Word]) -> list[Uncomputed]:
+        return [Uncomputed() for _ in docs]
+
+    @requests(on="/unwritten")
+    async def unwritten(self, docs: list[Word]) -> list[Unwritten]:
+        return [Unwritten() for _ in docs]
+
+    @requests(on="/unwritten_stream")
+    async def unwritten_stream(self, doc: Word) -> AsyncIterator[Unwritten]:
+        yield Unwritten()
+
+    @requests(on="/unread")
+    async def unread(self, docs: list[Unread]) -> list[Word]:
+        return [Word(text=doc.text) for doc in docs]
 
 
 ENDPOINTS = [f"/{how}_{kind}" for how in ("sync", "async") for kind in ("batch", "single", "stream", "batched")]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from starlette.exceptions import HTTPException
 
 from jina_asgi.errors import ExecutorHTTPError, ReplicaDied, TooLarge, Unauthenticated, Unavailable
+from jina_asgi.hooks import settled
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Endpoint, Runner
 
@@ -69,7 +70,7 @@ async def identify(auth: Auth | None, headers: Mapping[str, str], endpoint: str)
     """
     if auth is None:
         return None
-    identity = await auth(headers, endpoint)
+    identity = await settled(auth(headers, endpoint))
     if identity is None:
         raise Unauthenticated(
             "not authenticated; send the credentials that this service asks for, as headers or metadata"

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from jina_asgi import _wire
+from jina_asgi._raised import described
+from jina_asgi._shown import said
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, write_frame
 from jina_asgi._wire_heads import ArenaHead, CallHead, EndedHead, ReleaseHead, ResultHead, read, write, write_error
 from jina_asgi._wire_state import Credit
@@ -329,6 +331,8 @@ def encoded_answer(docs: Docs) -> Sequence[Buffer | Parts]:
         return docs.parts
     except InvalidDocs as error:
         raise ExecutorError(error.message) from error
+    except BaseException as error:
+        raise ExecutorError(f"documents that cannot be encoded: {described(error)}") from error
 
 
 def read_result(frame: Frame, endpoint: Endpoint) -> Result:
@@ -359,5 +363,5 @@ def _pack(what: str, value: Any) -> bytes:
         return pack(value)
     except JinaASGIError:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"{what} cannot cross to another process: expected plain data: {error}") from error
+    except BaseException as error:
+        raise InvalidRequest(f"{what} cannot cross to another process: expected plain data: {said(error)}") from error

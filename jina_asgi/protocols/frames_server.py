@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from jina_asgi import _wire
-from jina_asgi._raised import loggable
+from jina_asgi._raised import carried, is_a, loggable
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
 from jina_asgi._wire_heads import (
     MAGIC,
@@ -238,8 +238,10 @@ class FrameServer(Connection):
             if not self.is_writable:
                 await self.writable()
             self._end(served, _wire.RESULT, head, docs)
-        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
-            self._fail(served, error)
+        except BaseException as error:
+            if is_a(error, asyncio.CancelledError):  # `_finished` tells of it
+                raise
+            self._fail(served, carried(error))  # whatever a runner raises is this call's answer
 
     async def _stream(self, served: _Served) -> None:
         served.begun = True
@@ -247,8 +249,10 @@ class FrameServer(Connection):
             async with aclosing(self._runner.stream(served.call)) as items:
                 await self._send_items(served, items)
             self._end(served, _wire.END)
-        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
-            self._fail(served, error)
+        except BaseException as error:
+            if is_a(error, asyncio.CancelledError):  # `_finished` tells of it
+                raise
+            self._fail(served, carried(error))  # whatever a runner raises is this call's answer
 
     async def _send_items(self, served: _Served, items: AsyncGenerator[Docs, None]) -> None:
         """Each item as it comes; the generator is not asked for one that may not be sent."""
@@ -276,11 +280,11 @@ class FrameServer(Connection):
         self.send(kind, served.number, head, docs)
         del self._state.open[served.number]
 
-    def _fail(self, served: _Served, error: Exception) -> None:
+    def _fail(self, served: _Served, error: BaseException) -> None:
         self._send_error(served.number, error)
         del self._state.open[served.number]
 
-    def _send_error(self, number: int, error: Exception) -> None:
+    def _send_error(self, number: int, error: BaseException) -> None:
         if not isinstance(error, JinaASGIError):
             logger.error("request %d failed", number, exc_info=loggable(error))
         self.send(_wire.ERROR, number, write_error(error))

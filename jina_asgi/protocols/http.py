@@ -10,22 +10,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from jina_asgi._raised import carried, is_a, is_ours, sound
+from jina_asgi._shown import said
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
     InvalidDocs,
     InvalidRequest,
+    JinaASGIError,
     Unauthenticated,
     UnknownEndpoint,
     UnsupportedMedia,
 )
+from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint
 from jina_asgi.protocols.body_weight import is_heavy
@@ -35,7 +39,7 @@ from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
-from jina_asgi.tasks import cancel_requests
+from jina_asgi.tasks import cancel_requests, is_cancel
 from jina_asgi.types import Call, Context, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -43,8 +47,6 @@ logger = logging.getLogger("jina_asgi")
 T = TypeVar("T")
 #: What `Accept` says where whatever the request itself is in will do.
 _ANYTHING = frozenset((b"", b"*/*", b"application/json"))
-#: What writing an answer may raise where an Executor's documents hold something that has no such form.
-UNWRITABLE = (InvalidDocs, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Live(Protocol):
@@ -115,8 +117,10 @@ class CallApp(ABC):
                 ticket.close()
         except ClientGone:
             raise
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            await self._tell(error, sent)
+        except BaseException as error:
+            if is_cancel(error):
+                raise
+            await self._tell(carried(error), sent)  # told to the client, and logged there
 
     async def _left(self, sent: Sent) -> None:
         """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
@@ -131,7 +135,7 @@ class CallApp(ABC):
     ) -> None:
         """Make the call that a request means, and send its answer; `context` still lacks the request's id."""
 
-    async def _tell(self, error: Exception, sent: Sent) -> None:
+    async def _tell(self, error: BaseException, sent: Sent) -> None:
         status, body, headers = problem(error, expose=self._options.expose_errors)
         if not sent.started:
             await send_json(sent.message, status, body, headers)
@@ -173,7 +177,9 @@ class EndpointApp(CallApp):
         write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns)
         try:
             body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
-        except UNWRITABLE as error:
+        except BaseException as error:
+            if is_cancel(error):
+                raise
             raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
@@ -185,7 +191,7 @@ class EndpointApp(CallApp):
                     codec = docs.codec
                     try:
                         data = codec.dumps(codec.to_json(docs.typed)[0])
-                    except UNWRITABLE as error:
+                    except BaseException as error:
                         raise unwritable(call, error) from error
                     await writer.write(sse.update(data))
                     if sent.watched is not None and sent.watched.gone:  # the server's `send` swallowed our cancel
@@ -294,7 +300,7 @@ async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:
     Raises:
         Unauthenticated: the hook answered None.
     """
-    identity = await auth(Headers(raw=scope["headers"]), endpoint)
+    identity = await settled(auth(Headers(raw=scope["headers"]), endpoint))
     if identity is None:
         raise Unauthenticated("not authenticated; send the credentials that this service asks for")
     return identity
@@ -315,6 +321,8 @@ async def within(until: float, work: Awaitable[T]) -> T:
         raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
 
 
-def unwritable(call: Call, error: Exception) -> ExecutorError:
+def unwritable(call: Call, error: BaseException) -> JinaASGIError:
     """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
-    return ExecutorError(f"{call.endpoint} answered what cannot be written: {error}", endpoint=call.endpoint)
+    if is_ours(error) and not is_a(error, InvalidDocs):
+        return cast("JinaASGIError", sound(error))
+    return ExecutorError(f"{call.endpoint} answered what cannot be written: {said(error)}", endpoint=call.endpoint)

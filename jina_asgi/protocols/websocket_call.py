@@ -17,12 +17,13 @@ from typing import Protocol
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from jina_asgi._raised import carried
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols.bodies import JSON, answer
 from jina_asgi.protocols.body_weight import is_heavy
-from jina_asgi.protocols.http import UNWRITABLE, EndpointApp, HttpOptions, Live, authenticate, unwritable, within
+from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.tasks import cancel_requests, uncancel
@@ -59,7 +60,7 @@ class Around:
     live: Lasting
     options: HttpOptions
 
-    def told(self, events: Events, error: Exception) -> str:
+    def told(self, events: Events, error: BaseException) -> str:
         """The event that tells of an error."""
         status, body, _ = problem(error, expose=self.options.expose_errors)
         return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
@@ -126,8 +127,8 @@ class OpenCall:
             return (self._events.cancelled(),)
         except _Stopped:
             return (self._events.cancelled(),)
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            return (self._around.told(self._events, error),)
+        except BaseException as error:  # noqa: BLE001  # told to the client, and logged there
+            return (self._around.told(self._events, carried(error)),)
         finally:
             self._asked = None
 
@@ -166,7 +167,7 @@ class OpenCall:
             write = functools.partial(answer, result, request.parameters, request_id, JSON)
             try:
                 body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
-            except UNWRITABLE as error:
+            except BaseException as error:
                 raise unwritable(call, error) from error
             return self._events.answer(body), self._events.end()
         finally:
@@ -178,7 +179,7 @@ class OpenCall:
                 codec = docs.codec
                 try:
                     data = codec.dumps(codec.to_json(docs.typed)[0])
-                except UNWRITABLE as error:
+                except BaseException as error:
                     raise unwritable(call, error) from error
                 await self._write(self, self._events.doc(data))
                 if self._stopped:

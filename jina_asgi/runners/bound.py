@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.executor import Executor
 from jina_asgi.readers import check_depth, errors_of
 from jina_asgi.types import Call
+from jina_asgi.writers import finite
 
 
 class BoundMethod:
@@ -109,12 +111,15 @@ class BoundMethod:
         Raises:
             ExecutorError: anything else.
         """
+        kind = type(value)
         if value is None:
             value = docs
-        elif isinstance(value, dict):
-            return value
-        elif not isinstance(value, list):
+        elif issubclass(kind, dict):
+            return finite(value)
+        elif not issubclass(kind, list):
             self._wrong(f"returned {_kind(value)}; expected {self._expected}, a dict, or None")
+        elif not _may_be_walked(kind):
+            value = [*list.__iter__(value)]
         model = self.codec.model
         for doc in value:
             if type(doc) is not model and not isinstance(doc, model):  # type: ignore[arg-type]  # typed here
@@ -156,6 +161,16 @@ class BoundMethod:
         if is_a(error, HTTPException):
             return http_error(error)
         return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
+
+
+@lru_cache(maxsize=256)
+def _may_be_walked(kind: type[list[Any]]) -> bool:
+    """Whether a list of this class is walked as `list` is: a user's own may have no end, or raise."""
+    before = kind.__mro__[: kind.__mro__.index(list)]
+    return all(found.__module__.partition(".")[0] == "docarray" or not _WALKS & vars(found).keys() for found in before)
+
+
+_WALKS = frozenset({"__iter__", "__len__", "__getitem__", "__getattribute__", "__bool__", "__class__"})
 
 
 def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:

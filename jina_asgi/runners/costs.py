@@ -10,16 +10,21 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
+from jina_asgi._raised import described, is_ours, sound
+from jina_asgi._shown import kind_of
+from jina_asgi._shown import said as text_of
+from jina_asgi.errors import ExecutorError, InvalidRequest
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Context, Endpoint, Result, Runner, resolve
 
 Cost = Callable[[Any], float]
+F = TypeVar("F")
+T = TypeVar("T")
 PRIORITIES = 10  #: Priorities lie between minus this and this; what lies beyond counts as these.
 
 
@@ -56,17 +61,17 @@ class Teller:
         """
         return Facts(
             None if self.cost is None else told(self.cost, call.docs.typed, self.endpoint),
-            call.context.tenant if self.tenant is None else _tenant(self._asked("tenant", self.tenant, call)),
-            call.context.priority if self.priority is None else _priority(self._asked("priority", self.priority, call)),
-            names(call) if self.single_flight else None,
+            call.context.tenant if self.tenant is None else self._asked("tenant", self.tenant, call, _tenant),
+            call.context.priority if self.priority is None else self._asked("priority", self.priority, call, _priority),
+            self._asked("content", lambda call: call, call, names) if self.single_flight else None,
         )
 
-    def _asked(self, what: str, function: Callable[[Call], list[Any]], call: Call) -> list[Any]:
+    def _asked(self, what: str, function: Callable[[Call], F], call: Call, read: Callable[[F], T]) -> T:
         try:
-            return function(call)
-        except JinaASGIError:
-            raise
-        except Exception as error:
+            return read(function(call))
+        except BaseException as error:
+            if is_ours(error):
+                raise sound(error) from None
             raise _untold(f"the {what} of a call to", self.endpoint, error) from error
 
 
@@ -127,7 +132,7 @@ def told(cost: Cost, docs: Any, endpoint: str) -> list[float]:
     """
     try:
         return [weight(cost(doc)) for doc in docs]
-    except Exception as error:
+    except BaseException as error:
         raise _untold("the cost of a document of", endpoint, error) from error
 
 
@@ -183,14 +188,14 @@ def _with_id(doc: Any, value: str) -> Any:
 
 
 def _tenant(said: list[Any]) -> str:
-    return "" if not said or said[0] is None else str(said[0])
+    return "" if not said or said[0] is None else text_of(said[0])
 
 
 def _priority(said: list[Any]) -> int:
     try:
         return bounded(max((int(value) for value in said if value is not None), default=0))
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidRequest(f"expected a whole number as priority: {error}") from error
+        raise InvalidRequest(f"expected a whole number as priority: {text_of(error)}") from error
 
 
 def _context(context: Context, facts: Facts) -> Context:
@@ -208,9 +213,9 @@ def _context(context: Context, facts: Facts) -> Context:
     return told
 
 
-def _untold(what: str, endpoint: str, error: Exception) -> ExecutorError:
+def _untold(what: str, endpoint: str, error: BaseException) -> ExecutorError:
     return ExecutorError(
-        f"{what} {endpoint} could not be told: {type(error).__name__}: {error}",
+        f"{what} {endpoint} could not be told: {described(error)}",
         endpoint=endpoint,
-        raised=type(error).__name__,
+        raised=kind_of(error),
     )

@@ -14,11 +14,12 @@ from typing import Any
 
 from jina_asgi._graph import GATEWAY, Graph
 from jina_asgi._graph_route import Chain, Route, Stage, own_parameters, parameters_for
+from jina_asgi._raised import leave
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.runners.merging import concatenated, copied, fitted, matching, merged, some
 from jina_asgi.runners.together import Tasks, named
-from jina_asgi.tasks import begun, finished
+from jina_asgi.tasks import begun, finished, is_cancel
 from jina_asgi.types import Call, Context, Docs, Endpoint, Runner, Step
 
 _END: Any = object()
@@ -99,8 +100,15 @@ class Crossing:
             await tasks.end()
 
     async def _walk(self, chain: Chain) -> None:
-        for node in chain:
-            self.give(node, await self.visit(node))
+        try:
+            for node in chain:
+                self.give(node, await self.visit(node))
+        except BaseException as error:
+            if is_cancel(error):
+                raise
+            leave(
+                error
+            )  # documents are copied and looked at here, which is code of the user's: no error of it ends a loop
 
     def give(self, giver: str, docs: Docs) -> None:
         """Hand documents to whoever takes them: to each but the last a copy, of those that it wants."""

@@ -62,7 +62,7 @@ async def ended(executor: Executor, threads: ExecutorThreads) -> None:
     Raises:
         Whatever its `close` raises.
     """
-    await settled(await threads.finish(executor.close))
+    await settled(await threads.finish(lambda: executor.close()))
 
 
 async def trouble_of(executor: Executor | None, name: str) -> str:

@@ -13,10 +13,11 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from jina_asgi._raised import loggable
 from jina_asgi.errors import Unavailable
 from jina_asgi.runners.crossing import Crossing
 from jina_asgi.runners.merging import concatenated
-from jina_asgi.tasks import begun, finished
+from jina_asgi.tasks import begun, finished, is_cancel
 from jina_asgi.types import Context, Docs, Runner, Ticket
 
 logger = logging.getLogger("jina_asgi")
@@ -64,9 +65,11 @@ class Floating:
             docs = await (_gathered(crossing, node, context) if streams else crossing.visit(node, context))
             if docs is not None:
                 crossing.give(node, docs)
-        except Exception:
+        except BaseException as error:
+            if is_cancel(error):
+                raise
             self._failed[node] += 1
-            logger.exception("%s floats, and failed; the caller has its answer", node)
+            logger.error("%s floats, and failed; the caller has its answer", node, exc_info=loggable(error))
 
 
 def _give_back(ticket: Ticket | None, task: asyncio.Task[None]) -> None:

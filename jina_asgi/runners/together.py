@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
+from jina_asgi._raised import is_ours
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.tasks import begun, ended, finished, seen
 from jina_asgi.types import Runner
@@ -177,8 +178,9 @@ class _Life:
 
 def named(error: BaseException, name: str) -> None:
     """Say in an error which node it comes from; a node within a node is named with both."""
-    if not isinstance(error, JinaASGIError):
-        error.add_note(f"in the node {name!r}")
-    elif error.node != name and not error.node.startswith(f"{name}/"):
+    if not is_ours(error):
+        with suppress(BaseException):  # its own notes may raise anything
+            BaseException.add_note(error, f"in the node {name!r}")
+    elif isinstance(error, JinaASGIError) and error.node != name and not error.node.startswith(f"{name}/"):
         error.node = f"{name}/{error.node}" if error.node else name
         error.add_note(f"in the node {name!r}")

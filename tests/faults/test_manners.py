@@ -9,7 +9,7 @@ import pytest
 
 from jina_asgi import Deployment, JinaASGI
 from jina_asgi.testing import client
-from tests.bad_manners import ENDPOINTS, ERRORS, REFUSALS, Rude
+from tests.bad_manners import ENDPOINTS, ERRORS, LISTS, REFUSALS, VALUES, WALKED, Rude
 
 LONGEST = 8192
 AT_ONCE = 10.0  # seconds, on a busy machine
@@ -35,4 +35,37 @@ async def test_whatever_an_executor_raises_is_a_short_typed_error(endpoint: str,
     error = failed.json()["error"]["type"]
     assert (422 if raised in REFUSALS else 500, True) == outcome_of(failed)
     assert error in (("ExecutorInputError", "BareInput") if raised in REFUSALS else ("ExecutorError",))
+    assert (200, True) == outcome_of(calm)
+
+
+RETURNED = [(endpoint, name) for endpoint in ENDPOINTS for name in (*VALUES, *(LISTS if "batch" in endpoint else ()))]
+
+
+@pytest.mark.parametrize(("endpoint", "returned"), RETURNED)
+async def test_whatever_an_executor_returns_or_yields_that_is_no_document_is_a_short_typed_error(
+    endpoint: str, returned: str
+) -> None:
+    async with client(JinaASGI(Deployment(Rude))) as http:
+        failed = await answer(http, endpoint, returned)
+        calm = await answer(http, endpoint, "calm")
+    assert (500, True) == outcome_of(failed)
+    assert "ExecutorError" == failed.json()["error"]["type"]
+    assert (200, True) == outcome_of(calm)
+
+
+@pytest.mark.parametrize("endpoint", [endpoint for endpoint in ENDPOINTS if "batch" in endpoint])
+@pytest.mark.parametrize("returned", WALKED)
+async def test_a_list_of_a_class_of_ones_own_is_walked_as_a_list(endpoint: str, returned: str) -> None:
+    async with client(JinaASGI(Deployment(Rude))) as http:
+        answered = await answer(http, endpoint, returned)
+    assert [{"text": "x"}] == answered.json()["data"]
+
+
+@pytest.mark.parametrize("endpoint", ["/uncomputed", "/unwritten", "/unwritten_stream", "/unread"])
+async def test_documents_that_raise_as_they_are_read_or_written_are_a_short_typed_error(endpoint: str) -> None:
+    async with client(JinaASGI(Deployment(Rude))) as http:
+        failed = await answer(http, endpoint, "x")
+        calm = await answer(http, "/sync_batch", "calm")
+    assert (500, True) == outcome_of(failed)
+    assert failed.json()["error"]["type"] in ("ExecutorError", "InternalError")
     assert (200, True) == outcome_of(calm)

@@ -380,7 +380,7 @@ async def test_a_hook_that_is_cancelled_by_nobody_is_an_error_of_its_request() -
 
     async with served(auth=auth) as port, opened(port) as socket:
         await socket.send(request("/upper", "a"))
-        assert "ExecutorError" == (await answer(socket)).header.status.exception.name
+        assert "InternalError" == (await answer(socket)).header.status.exception.name
 
 
 async def test_the_end_of_serving_answers_what_is_open_refuses_what_is_new_and_closes_1001() -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from jina_asgi._raised import carried
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
@@ -31,6 +32,7 @@ from jina_asgi.protocols.protobuf.messages import (
     StatusProto,
 )
 from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.tasks import is_cancel
 from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Ticket, resolve
 
 T = TypeVar("T")
@@ -95,10 +97,10 @@ class Answering:
             if len(raw) < SMALL and len(result.docs) <= MANY:
                 return place.along(incoming.answer(result))
             return place.along(await self._written(raw, incoming.answer, result))
-        except Exception as error:
-            if is_refusal(error):
+        except BaseException as error:
+            if is_cancel(error) or is_refusal(error):
                 raise
-            return place.along(self._failed(incoming.message, error).raw, failed=True)
+            return place.along(self._failed(incoming.message, carried(error)).raw, failed=True)
         finally:
             place.close()
 
@@ -142,10 +144,10 @@ class Answering:
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await runner.call(_joined(calls, names, endpoint))
             return place.along(await self._written(raw, partial(requests.answer, first), result))
-        except Exception as error:
-            if is_refusal(error):
+        except BaseException as error:
+            if is_cancel(error) or is_refusal(error):
                 raise
-            return place.along(self._failed(first, error).raw, failed=True)
+            return place.along(self._failed(first, carried(error)).raw, failed=True)
         finally:
             place.close()
 
@@ -171,10 +173,12 @@ class Answering:
                 async for docs in steps:
                     begun = True
                     yield Answered(step(docs))
-        except Exception as error:
-            if is_refusal(error) and not begun:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if is_cancel(error) or (is_refusal(error) and not begun):
                 raise
-            yield self._failed(message, error)
+            yield self._failed(message, carried(error))
         finally:
             place.close()
 
@@ -207,7 +211,7 @@ class Answering:
             return write(result)
         return await beside(None, write, result)
 
-    def _failed(self, message: Any, error: Exception) -> Answered:
+    def _failed(self, message: Any, error: BaseException) -> Answered:
         told = requests.failed(message, error, expose=self.options.expose_errors)
         return Answered(told.SerializeToString(), True)
 

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from jina_asgi import tensors
 from jina_asgi.types import Field, Schema
-from jina_asgi.writers import Writer
+from jina_asgi.writers import Writer, plain
 
 Buffer = Any  # bytes or an array; what a buffer is has a type from Python 3.12 on
 #: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.
@@ -218,7 +218,7 @@ class NodeWriter:
             return self.value(value.item(), field)
         if isinstance(value, RootModel):
             return self.value(value.root, _ANY)
-        return self.value(to_jsonable_python(value), _ANY)
+        return self.value(plain(value), _ANY)
 
 
 class _Heads(dict[int, bytes]):
