@@ -15,6 +15,7 @@ import msgspec
 from jina_asgi import errors
 from jina_asgi._raised import described, sound
 from jina_asgi._shown import bounded, shown
+from jina_asgi._traces import trace_of, traced
 from jina_asgi._wire import FRAME_LIMIT, Frame
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidRequest, JinaASGIError, ProtocolError
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
@@ -97,11 +98,12 @@ class ResultHead(Head, frozen=True):
 
 
 class ErrorHead(Head, frozen=True):
-    """An error by the name of its class."""
+    """An error by the name of its class; `trace` is of what an Executor raised, for the log."""
 
     type: str
     message: str
     facts: bytes = b""
+    trace: str = ""
 
 
 class CreditHead(Head, frozen=True):
@@ -286,7 +288,8 @@ def write_error(error: BaseException) -> bytes:
     known = next((kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind), None)
     if known is None or not isinstance(error, JinaASGIError):
         return _encoder.encode(ErrorHead("ExecutorError", described(error)))
-    return _encoder.encode(ErrorHead(known, bounded(error.message, MESSAGE_LIMIT), _facts(error)))
+    trace = trace_of(error) if isinstance(error, ExecutorError) else ""
+    return _encoder.encode(ErrorHead(known, bounded(error.message, MESSAGE_LIMIT), _facts(error), trace))
 
 
 def error_of(head: ErrorHead) -> JinaASGIError:
@@ -295,7 +298,9 @@ def error_of(head: ErrorHead) -> JinaASGIError:
         facts = _unpack(head.facts) if head.facts else {}
     except _UNREADABLE:  # of another version: the kind and the message still stand
         facts = {}
-    return error_named(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
+    error = error_named(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
+    error.__cause__ = traced(head.trace)
+    return error
 
 
 def error_named(name: str, message: str, facts: Mapping[str, Any]) -> JinaASGIError | None:

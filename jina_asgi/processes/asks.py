@@ -15,6 +15,7 @@ import msgspec
 
 from jina_asgi._wire_heads import describe
 from jina_asgi.errors import DefinitionError, ProtocolError
+from jina_asgi.processes.logs import Logs
 from jina_asgi.processes.spec import SERVERS
 from jina_asgi.py_modules import is_dotted
 from jina_asgi.settings import DeploymentSettings
@@ -30,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """`serve`: a Deployment, whose frames follow. `status`: one answer, as JSON.
 
     `fingerprint` tells one version of a Deployment and its code from the next; `endpoints` is the digest of those that
-    the asker knows already, and needs.
+    the asker knows already, and needs. `logs` is how the asker logs, which makes no other Deployment.
     """
 
     ask: Literal["serve", "status"]
@@ -39,6 +40,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     path: list[str] = []
     fingerprint: str = ""
     endpoints: str = ""
+    logs: Logs = Logs()
 
     @classmethod
     def to_serve(cls, uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None = None) -> Ask:

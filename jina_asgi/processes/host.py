@@ -24,11 +24,13 @@ from jina_asgi.processes.asks import Ask, digest_of
 from jina_asgi.processes.children import heard
 from jina_asgi.processes.election import BACKLOG
 from jina_asgi.processes.generation import Generation, own
+from jina_asgi.processes.logs import Logs
 from jina_asgi.processes.reception import Reception
 from jina_asgi.tasks import begun, beside, ended, logged
 
 logger = logging.getLogger("jina_asgi")
 
+_PREFIX = "[pool] "  # of what it logs itself
 _ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
 _ENDING = 10.0  # seconds that all Executors have to be closed in, once there are no workers
 _UNUSED = 60.0  # seconds that a Deployment which nobody asks for stays while others are used
@@ -120,6 +122,7 @@ class Host:
         found = self._generations.get(ask.fingerprint)
         if found is not None:
             return found
+        ask.logs.apply(_PREFIX)  # and so the replicas, which log as their keeper
         generation = Generation(ask)
         for other in list(self._generations.values()):
             if other.name == generation.name:
@@ -222,7 +225,7 @@ def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 def main() -> None:
     """The process's whole life. Its arguments: the descriptor that it listens on, and the instance."""
     descriptor, key, pid, start = sys.argv[1:]
-    logging.basicConfig(stream=sys.stderr, format="[pool] %(levelname)s %(name)s: %(message)s")
+    Logs().apply(_PREFIX)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, heard)  # it ends with its workers, and they with their server
     instance = place.Instance(key, int(pid) or None, int(start) or None)

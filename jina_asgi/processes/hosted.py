@@ -7,11 +7,14 @@ import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
+import msgspec
+
 from jina_asgi._pool import Restarts
 from jina_asgi.errors import DefinitionError, ExecutorError, NotReady
 from jina_asgi.processes import election, place
 from jina_asgi.processes.arenas import PeerSharing
 from jina_asgi.processes.asks import Ask
+from jina_asgi.processes.logs import Logs
 from jina_asgi.protocols.frames_client import FrameClient
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool import PoolRunner
@@ -27,7 +30,7 @@ _LOADING = 24 * 3600.0  # seconds: the host itself says when loading takes too l
 class HostConnection:
     """One connection to the host of this server instance, which is started where there is none."""
 
-    def __init__(self, name: str, ask: bytes, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
+    def __init__(self, name: str, ask: Ask, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
         self.name, self._ask, self._heartbeat = name, ask, heartbeat
         self._host = 0  # its pid, once it has loaded
         self.client = FrameClient(
@@ -103,7 +106,7 @@ class HostConnection:
     def _called(self) -> socket.socket:
         connection = election.connect(place.instance())
         try:
-            connection.sendall(self._ask)
+            connection.sendall(msgspec.structs.replace(self._ask, logs=Logs.here()).dumps())
         except BaseException:
             connection.close()
             raise
@@ -120,7 +123,7 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
     Raises:
         DefinitionError: an option cannot be given to another process.
     """
-    ask = Ask.to_serve(uses, settings, endpoints).dumps()
+    ask = Ask.to_serve(uses, settings, endpoints)
     restarts = Restarts()
 
     def make(index: int) -> HostConnection:

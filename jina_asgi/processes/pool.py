@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from jina_asgi._pool import Restarts
 from jina_asgi.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of
 from jina_asgi.discovery import visible_devices
 from jina_asgi.errors import DefinitionError, ExecutorError
+from jina_asgi.processes.logs import Logs
 from jina_asgi.processes.process import ReplicaProcess
 from jina_asgi.processes.spec import ReplicaSpec, replica_options
 from jina_asgi.runners.admission import Admission
@@ -48,13 +51,14 @@ def process_pool(
         DefinitionError: an option cannot be given to another process, or names a device that there is not.
     """
     options = replica_options(settings)
-    specs = [ReplicaSpec(uses=uses, options=options, replica=i, path=[*path]).dumps() for i in range(settings.replicas)]
+    specs = [ReplicaSpec(uses=uses, options=options, replica=i, path=[*path]) for i in range(settings.replicas)]
+    specs[0].dumps()  # which says at once what cannot be given
     environments = _environments(settings)
 
     def make(index: int) -> ReplicaProcess:
         return ReplicaProcess(
             f"{settings.name}/rep-{index}",
-            specs[index],
+            msgspec.structs.replace(specs[index], logs=Logs.here()).dumps(),
             environments[index],
             endpoints=endpoints,
             startup_timeout=settings.startup_timeout,

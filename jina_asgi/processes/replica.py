@@ -52,10 +52,10 @@ def main() -> None:
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a line is read as it is printed, and not lost with the process
-    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     connection, marks = socket.socket(fileno=int(sys.argv[1])), Marks(int(sys.argv[2]))
     with sys.stdin.buffer as given:
         spec = ReplicaSpec.loads(given.read())
+    spec.logs.apply()
     try:
         run(_serve(spec, connection, marks))
     finally:
@@ -114,7 +114,8 @@ async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
 async def _refuse(connection: socket.socket, error: BaseException) -> None:
     """Say why there will be no hello."""
     if not isinstance(error, JinaASGIError):
-        error = ExecutorError(described(error), raised=kind_of(error))
+        cause, error = error, ExecutorError(described(error), raised=kind_of(error))
+        error.__cause__ = cause
     server = Refusal(error)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)
     try:

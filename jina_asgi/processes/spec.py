@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import DefinitionError
+from jina_asgi.processes.logs import Logs
 from jina_asgi.settings import DeploymentSettings, ServingSettings
 from jina_asgi.uses import Uses
 
@@ -17,12 +18,13 @@ SERVERS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "t
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica: the Executor's class, its Deployment's options, and where modules are looked for."""
+    """One replica: the Executor's class, its Deployment's options, where modules are looked for, how it logs."""
 
     uses: Uses
     options: dict[str, Any]
     replica: int
     path: list[str]
+    logs: Logs = Logs()
 
     def dumps(self) -> bytes:
         """This as msgpack.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jina_asgi import Executor, requests
+from jina_asgi import Executor, dynamic_batching, requests
 from tests.processes.rig import note
 
 #: What the environment held when this module was imported.
@@ -207,6 +208,34 @@ class Parent(Executor):
             time.sleep(20)
             os._exit(0)
         os._exit(5)
+
+
+class Talker(Executor):
+    """Logs and fails."""
+
+    @requests(on="/fail")
+    def fail(self, doc: Word) -> Word:
+        return self._fail(doc)
+
+    @requests(on="/fail_async")
+    async def fail_async(self, doc: Word) -> Word:
+        return self._fail(doc)
+
+    @dynamic_batching(preferred_batch_size=4)
+    @requests(on="/fail_batched")
+    def fail_batched(self, docs: list[Word]) -> list[Word]:
+        return [self._fail(doc) for doc in docs]
+
+    @requests(on="/log")
+    def log(self, doc: Word) -> Word:
+        logger = logging.getLogger("talker")
+        logger.debug("debug %s", doc.text)
+        logger.info("info %s", doc.text)
+        logging.getLogger("quiet").warning("warning %s", doc.text)
+        return doc
+
+    def _fail(self, doc: Word) -> Word:
+        raise ValueError(doc.text)
 
 
 class Failing(Executor):
