@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jina_asgi._graph import GATEWAY, Graph
 from jina_asgi.errors import DefinitionError, InvalidRequest
@@ -102,7 +103,7 @@ def check_neighbours(graph: Graph, name: str, known: Mapping[str, Mapping[str, E
 
 
 def difference(one: Schema, other: Schema) -> str:
-    """In which field two documents differ, by name or JSON type; nothing where they do not."""
+    """In which field two documents differ, by name or JSON types; nothing where they do not."""
     left, right = (schema.json_schema.get("properties", {}) for schema in (one, other))
     for field in [*left, *(field for field in right if field not in left)]:
         if field not in right or field not in left:
@@ -111,7 +112,19 @@ def difference(one: Schema, other: Schema) -> str:
         kinds = left[field].get("type"), right[field].get("type")
         if kinds[0] != kinds[1]:
             return f"{field!r} is {_said(kinds[0])} in {one.name}, and {_said(kinds[1])} in {other.name}"
+        ours, theirs = _types(left[field]), _types(right[field])
+        if ours and theirs and not ours & theirs:
+            return (
+                f"{field!r} is {' or '.join(sorted(ours))} in {one.name}, {' or '.join(sorted(theirs))} in {other.name}"
+            )
     return ""
+
+
+def _types(field: Mapping[str, Any]) -> set[str]:
+    """The JSON types that a field may be of, other than null; none, where that is not said."""
+    members = field.get("anyOf", [field])
+    kinds = {member.get("type", "object" if "$ref" in member else "") for member in members}
+    return set() if "" in kinds else {"number" if kind == "integer" else kind for kind in kinds} - {"null"}
 
 
 def target_pattern(text: str) -> re.Pattern[str]:

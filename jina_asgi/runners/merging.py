@@ -109,9 +109,34 @@ def fitted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:
     except InvalidDocs as error:
         raise ExecutorError(
             f"{taker!r} does not take what {giver!r} gave: expected documents of {wanted.schema.name}, got"
-            f" {docs.codec.schema.name}: {error}",
+            f" {docs.codec.schema.name}: {_first_mistake(error)}",
             executor=giver,
         ) from error
+
+
+def _alike(docs: Docs, left: Docs, name: str, first: str, node: str) -> Docs:
+    """The documents of a branch as those of the first one.
+
+    Raises:
+        ExecutorError: no document of theirs is one of the other class.
+    """
+    try:
+        return fitted(docs, left.codec, name, node)
+    except ExecutorError as error:
+        raise ExecutorError(
+            f"{node!r} merges what {first!r} and {name!r} gave, and the documents of {docs.codec.schema.name} from"
+            f" {name!r} are none of {left.codec.schema.name}, which {first!r} gave: {_first_mistake(error.__cause__)}",
+            executor=name,
+        ) from error.__cause__
+
+
+def _first_mistake(error: BaseException | None) -> str:
+    """Where the documents do not fit, of what is wrong with them the first."""
+    if not isinstance(error, InvalidDocs) or not error.errors:
+        return str(error)
+    entry = error.errors[0]
+    place = ".".join(str(part) for part in entry.get("loc", ()))
+    return f"{place}: {entry.get('msg')}"
 
 
 def concatenated(parts: Sequence[tuple[str, Docs]]) -> Docs:
@@ -131,7 +156,7 @@ def merged(parts: Sequence[tuple[str, Docs]], node: str, *, paired: bool = False
     (first, left), *others = parts
     codec: Codec = left.codec
     docs = rows(left)
-    given = [(name, rows(fitted(other, codec, name, node))) for name, other in others]
+    given = [(name, rows(_alike(other, left, name, first, node))) for name, other in others]
     by_id = not paired and all(id_of(doc) is not None for part in (docs, *(part for _, part in given)) for doc in part)
     for name, part in given:
         if by_id:

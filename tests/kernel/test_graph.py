@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +161,24 @@ def test_a_node_that_merges_is_given_one_kind_of_documents() -> None:
 
 def test_documents_of_equal_fields_do_not_differ_whatever_their_classes_names() -> None:
     assert difference(schema("A", x="string"), schema("B", x="string")) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (["integer", "null"], ["string", "null"], "'x' is number in A, string in B"),
+        (["integer", "array"], ["string", "object"], "'x' is array or number in A, object or string in B"),
+        (["integer", "null"], ["number", "null"], ""),
+        (["integer", "string"], ["string", "null"], ""),
+        (["null"], ["string", "null"], ""),
+    ],
+)
+def test_unions_differ_where_no_type_is_of_both(one: list[str], other: list[str], said: str) -> None:
+    either = [{"anyOf": [{"type": kind} for kind in kinds]} for kinds in (one, other)]
+    schemas = [
+        replace(schema(name), json_schema={"properties": {"x": x}}) for name, x in zip("AB", either, strict=True)
+    ]
+    assert said == difference(*schemas)
 
 
 def test_a_parameter_may_be_for_one_node_alone() -> None:

@@ -356,6 +356,27 @@ async def test_documents_that_a_fallback_does_not_take_are_the_givers_fault() ->
             await flow.call("/go", [doc()])
 
 
+async def test_a_join_of_documents_that_do_not_fit_names_both_nodes_and_both_classes() -> None:
+    """The first branch answers /go, the second by its /default, which gives others."""
+
+    class Number(BaseDoc):
+        text: int = 3
+
+    class Fallback(Executor):
+        @requests
+        def default(self, docs: DocList[Doc]) -> DocList[Number]:
+            return DocList[Number](Number(id=doc.id) for doc in docs)
+
+    async with Flow().add(uses=Mark, name="a").add(uses=Fallback, name="b", needs="gateway").needs(["a", "b"]) as flow:
+        with pytest.raises(ExecutorError) as raised:
+            await flow.call("/go", [doc()])
+    said = (
+        "'joiner' merges what 'a' and 'b' gave, and the documents of Number from 'b' are none of Doc, which 'a' gave: "
+    )
+    assert str(raised.value).startswith(said)
+    assert "text" in str(raised.value)
+
+
 async def test_nodes_are_made_in_turn_warm_up_together_and_end_in_reverse() -> None:
     order: list[str] = []
     making: list[str] = []
