@@ -23,6 +23,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.hooks import is_async, is_generator, settled
 from jina_asgi.monitoring import timed
 from jina_asgi.turns import Turn
+from jina_asgi.unknown_options import warn_of_unknown
 
 __all__ = ["Executor", "requests"]
 
@@ -80,7 +81,7 @@ class Executor:
         requests: Mapping[str, str] | None = None,
         runtime_args: Mapping[str, Any] | None = None,
         workspace: str | None = None,
-        **_: Any,
+        **unknown: Any,
     ) -> None:
         """The options are Jina's; a Deployment passes them, and code that makes an Executor itself may.
 
@@ -92,6 +93,7 @@ class Executor:
         """
         if metas or runtime_args or workspace or requests:
             self.describe(metas, runtime_args, workspace, requests)
+        warn_of_unknown(type(self), unknown.keys() - {*_FACTS}, base=Executor)
 
     def describe(
         self,
@@ -246,6 +248,8 @@ def make(
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
     with turn or Turn():
         loading: Any = cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
+    if takes_all:  # what did not come to our own `__init__` either
+        warn_of_unknown(cls, uses_with, base=Executor, near_only=True)
     if loading is not None:
         if inspect.iscoroutine(loading):
             loading.close()
