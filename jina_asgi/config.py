@@ -5,6 +5,7 @@ An Executor's YAML says its class and the options that it comes with; those of t
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from jina_asgi.settings.base import Settings
 from jina_asgi.uses import Uses, known_class
 from jina_asgi.yaml_document import Document, Key, is_stream
 
+logger = logging.getLogger("jina_asgi")
+
 #: An Executor's YAML: each key, and what it becomes among a Deployment's options.
 _EXECUTOR = {
     "with": "uses_with",
@@ -28,7 +31,7 @@ _EXECUTOR = {
     "requests": "uses_requests",
     "dynamic_batching": "uses_dynamic_batching",
 }
-_KEYS = ("jtype", "version", "py_modules", *_EXECUTOR)
+_KEYS = ("jtype", "version", "py_modules", "runtime_args", *_EXECUTOR)
 
 Named = Uses | type[Executor]
 T = TypeVar("T")
@@ -166,6 +169,9 @@ def _of_document(
             merged[option] = _over(given, merged.get(option) or {}, deep=key == "dynamic_batching")
         elif given is not None:
             document.complain((key,), f"{key!r}: expected a mapping, got {shown(given)}")
+    if "runtime_args" in data:
+        place = document.where(("runtime_args",))
+        logger.warning("%s: 'runtime_args' changes nothing here: a Deployment says where an Executor runs", place)
     if not isinstance(jtype, str) or not jtype:
         document.complain((), "expected 'jtype', the name of an Executor class")
     listed = _modules_at(document, ("py_modules",), own, search)

@@ -50,6 +50,7 @@ def _executor() -> dict[str, Any]:
     return {
         "jtype": {"type": "string", "description": "the name of the class, or its import path"},
         "version": {},
+        "runtime_args": {"description": "changes nothing here: a Deployment says where an Executor runs"},
         "with": {"type": "object", "description": "what its `__init__` is given"},
         "metas": {"type": "object", "description": "its name, description and workspace"},
         "py_modules": {**_FILES, "description": "files that have the class"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -117,6 +118,16 @@ def test_a_module_of_an_importable_package_is_that_package(tmp_path: Path, monke
     from importable_greeters.executor import Text  # type: ignore[import-not-found]  # written above
 
     assert Deployment(str(package / "config.yml")).endpoints["/greet"].input.model is Text
+
+
+async def test_the_runtime_args_of_hub_executors_are_taken_and_change_nothing(
+    config: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.write_text(CONFIG + "runtime_args:\n  pea_id: 0\n")
+    with caplog.at_level(logging.WARNING):
+        async with Deployment(str(config)) as greeter:
+            assert await texts(greeter, "you") == ["good day you? of 1 (greeter)"]
+    assert "config.yml:15:1: 'runtime_args' changes nothing here" in caplog.text
 
 
 class Reader(Executor):
