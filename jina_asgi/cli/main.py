@@ -13,6 +13,7 @@ from importlib import metadata
 
 import click
 
+from jina_asgi import compat
 from jina_asgi.cli.ask import client, ping
 from jina_asgi.cli.check import check
 from jina_asgi.cli.export import export
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, and exit: with 2 where it is written wrong, with 1 where it fails."""
     if "" not in sys.path:
         sys.path.insert(0, "")  # as `python -m` has it: import paths start where the command is typed
+    compat.install()  # Executors of Jina's hub import `jina`
     try:
         code = jina_asgi(arguments, prog_name="jina-asgi", standalone_mode=False)
     except click.ClickException as error:

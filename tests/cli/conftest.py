@@ -108,6 +108,7 @@ def typed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """As `command`, in this process: the exit code, and what was printed."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds to it: a process's own, put back after
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # it adds to this as well
     monkeypatch.delitem(sys.modules, "model", raising=False)
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -23,6 +23,9 @@ from tests.serving import Serving, free_port
 pytestmark = pytest.mark.processes
 
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
+
+
 @pytest.fixture
 def served(folder: Path) -> Iterator[Served]:
     with serving(folder, "deployment", "--uses", "deployment.yml") as served:
@@ -51,6 +54,23 @@ def test_check_runs_every_endpoint_once(command: Command, uses: str) -> None:
     assert (0, "3 ok, 0 failed") == (done.returncode, done.stdout.splitlines()[-1])
     assert [["ok", "/shout"], ["ok", "/times"], ["ok", "/words"]] == [line[:2] for line in lines]
     assert ["1 document"] * 3 == [" ".join(line[4:]) for line in lines]
+
+
+OLD = "from docarray import DocList\nfrom docarray.documents import TextDoc\nfrom jina import Executor, requests\n\n"
+HUB = """class Old(Executor):
+    @requests
+    def answer(self, docs: DocList[TextDoc], **kwargs) -> DocList[TextDoc]:
+        return docs
+"""
+
+
+@pytest.mark.parametrize("options", [[], pytest.param(["replicas: 1"], marks=LINUX)])
+def test_an_executor_that_imports_jina_is_loaded_as_it_is(folder: Path, command: Command, options: list[str]) -> None:
+    (folder / "old.py").write_text(OLD + HUB)
+    (folder / "old.yml").write_text("jtype: Old\nmetas: {py_modules: [old.py]}\n")
+    (folder / "served.yml").write_text("\n".join(["jtype: Deployment", "uses: old.yml", *options]))
+    done = command("check", "served.yml")
+    assert (0, "1 ok, 0 failed") == (done.returncode, done.stdout.splitlines()[-1]), done.stderr
 
 
 def test_check_says_what_an_endpoint_raised_and_exits_with_1(command: Command) -> None:
