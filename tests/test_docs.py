@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 PAGES = sorted((Path(__file__).parent.parent / "docs").glob("*.md"))
+TOX = (Path(__file__).parent.parent / "tox.ini").read_text(encoding="utf-8")
 #: Pages whose blocks, one after another, are a program.
-PROGRAMS = ["executor.md", "hosts.md"]
+PROGRAMS = ["batching.md", "executor.md", "flow.md", "hosts.md", "migrate.md"]
 
 
 def blocks(page: Path) -> list[str]:
@@ -34,6 +36,20 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", prose)
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_block_of_a_page_is_of_a_kind_that_is_checked(page: Path) -> None:
+    """Python, YAML, scripts and consoles are run, by these tests or by those of README.md; "text" is a picture."""
+    text = page.read_text(encoding="utf-8")
+    kinds = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
+    assert [kind for kind in kinds if kind not in ("console", "js", "json", "python", "sh", "text", "yaml")] == []
+    for block in re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        json.loads(block)
+    for script in re.findall(r"\b(?:python )?((?:tests|examples)/[\w/]+\.py)\b", text):
+        assert (page.parent.parent / script).exists()
+    for name in re.findall(r"tox run -e (\S+)", text):
+        assert f"[testenv:{name}" in TOX
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
