@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -103,6 +103,9 @@ def kind(annotation: Any) -> str:
         return " | ".join(kind(one) for one in arguments)
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, arguments)).replace(chr(39), chr(34))}]"
+    if origin is Callable:
+        taken, answer = arguments
+        return f"Callable[[{', '.join(kind(one) for one in taken)}], {kind(answer)}]"
     if origin is not None:
         name = "Mapping" if origin is dict else origin.__name__
         return f"{name}[{', '.join(kind(one) for one in arguments)}]"

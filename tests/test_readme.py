@@ -45,7 +45,7 @@ README = Page("README.md")
 PAGES = [
     README,
     Page("docs/http.md", README),
-    *(Page(f"docs/{name}.md") for name in ("client", "fastapi", "grpc", "pool", "websocket", "yaml")),
+    *(Page(f"docs/{name}.md") for name in ("client", "fastapi", "grpc", "pool", "production", "websocket", "yaml")),
 ]
 
 

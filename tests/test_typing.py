@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import option_pages
 from tests.option_types import FILE, written
 
 FILES = Path(__file__).parent / "typing_files"
@@ -53,6 +54,10 @@ def test_a_right_program_passes_and_each_mistake_is_named(
     wrong = (FILES / "wrong.py").read_text().splitlines()
     marked = {number for number, line in enumerate(wrong, 1) if line.endswith("# wrong")}
     assert {"right.py": set(), "wrong.py": marked} == lines(tmp_path)
+
+
+def test_the_page_of_options_is_that_of_the_settings() -> None:
+    assert option_pages.written() == option_pages.FILE.read_text(encoding="utf-8"), "run `python -m tests.option_pages`"
 
 
 def test_the_types_of_options_are_those_of_the_settings() -> None:

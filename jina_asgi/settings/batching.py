@@ -34,7 +34,7 @@ class BatchingSettings(Settings):
     use_custom_metric: bool = Field(
         False, description="preferred_batch_size bounds the weight of a batch, not its size"
     )
-    use_dynamic_batching: bool = True
+    use_dynamic_batching: bool = Field(True, description="False: the endpoint is not batched")
     gather: Literal["idle", "window"] = Field("idle", description="begin when idle; or when full, or the time is up")
     cost: Callable[[Any], float] | str | None = Field(None, description='a function, or a field: "len:text"')
     max_cost: float | None = Field(None, gt=0, description="the cost of a batch at most")
