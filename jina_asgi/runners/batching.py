@@ -306,16 +306,17 @@ class Batching:
 
     def _failed(self, batch: Batch, members: Members, error: BaseException) -> None:
         began, taken = members.began, members.settled()
-        several = len({rider.request for rider in taken}) > 1
+        several = len({request for rider in taken for request in rider.requests}) > 1
         fault = Fault.FINAL if self._stopped else fault_of(error, several=several)  # nothing begins again after the end
         failed: list[Rider] = self._kernel.failed(batch, fault)  # type: ignore[assignment]
         for rider in failed:
             self._over(rider)
         told_so = list(dict.fromkeys(request for rider in failed for request in rider.requests))
         for request in told_so:
-            places = () if several else [rider.index for rider in taken]
-            said = told(error, several=several, began=began, places=places)
-            request.fail(said if several or len(told_so) == 1 else again(said))
+            its_own = all(request in rider.requests for rider in taken)  # whatever was to blame, it had given it
+            places = [rider.index for rider in taken] if all(rider.request is request for rider in taken) else ()
+            said = told(error, several=not its_own, began=began, places=places)
+            request.fail(again(said) if its_own and several else said)
         self._counts["failed"] += len(failed)
         self._step()
 

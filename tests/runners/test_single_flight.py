@@ -200,3 +200,16 @@ async def test_an_answer_that_cannot_be_copied_fails_who_needs_the_copy_alone() 
     first, second = await asyncio.gather(*asked, return_exceptions=True)
     assert first == ["xaxa"]
     assert "could not be copied for another caller" in str(second)
+
+
+async def test_one_who_waits_for_a_value_of_a_call_with_poison_in_it_may_ask_again() -> None:
+    function = Gated("poison")
+    batching = of(function)
+    first = ask(batching, "poison", "xa")
+    await function.called.wait()
+    joined = ask(batching, "xb")
+    await asyncio.sleep(0)
+    function.gate.set()
+    errors = await asyncio.gather(first, joined, return_exceptions=True)
+    assert [type(error) for error in errors] == [ValueError, BatchFailed]
+    assert batching.status()["joined"] == 1
