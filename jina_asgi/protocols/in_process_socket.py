@@ -233,11 +233,11 @@ class _Wire:
         await self._socket.close()
 
 
-def app_dialler(app: ASGIApp) -> Dial:
-    """What opens sockets on an app, for a Runner or a Client."""
+def app_dialler(app: ASGIApp, *, subprotocols: Sequence[str] = ()) -> Dial:
+    """What opens sockets on an app, for a Runner or a Client; `subprotocols` are offered."""
 
     async def dial(url: str, headers: Mapping[str, str]) -> Wire:
-        socket = InProcessSocket(app, _scope(url, list(headers.items())))
+        socket = InProcessSocket(app, _scope(url, list(headers.items()), subprotocols))
         try:
             await socket.open()
         except SocketRefused as error:

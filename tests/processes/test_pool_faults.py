@@ -114,7 +114,7 @@ def test_what_would_outlast_the_drain_is_told_so_across_the_pool(journal: Journa
         start = time.monotonic()
         last = stream.result().rpartition("event: ")[2]
         assert last.startswith("error"), last
-        assert "NotReady" in last
+        assert "ReplicaDied" in last
         refused = call.result()
         assert (refused.status_code, refused.json()["error"]["retriable"]) == (503, True)
         assert pool.server.ended(within=DRAIN + 2.0) == 0
