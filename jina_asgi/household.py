@@ -60,6 +60,8 @@ class Household:
         self._users: weakref.WeakSet[Member] = weakref.WeakSet()
         #: Whether applications serve the source, or did.
         self.has_homes = False
+        #: Whether there was a lifespan, and is none now.
+        self.is_over = False
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lifespans = 0
@@ -109,13 +111,13 @@ class Household:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._lifespans += 1
-            self._loop = self._loop or loop
+            self._loop, self.is_over = self._loop or loop, False
 
     def _end(self) -> None:
         with self._lock:
             self._lifespans -= 1
             if not self._lifespans:
-                self._loop = None
+                self._loop, self.is_over = None, True
 
     def _all(self) -> list[Household]:
         """This, and the parts of it, and theirs; each once."""

@@ -210,8 +210,10 @@ class Source(ABC):
             NotReady, DeadlineExceeded.
         """
         home = self.household.home()
-        if home is None:  # loaded by `async with`, and served by an application that has not been asked
-            return self.runner
+        if home is None or (self.household.is_over and home.state == "stopped"):
+            return (
+                self.runner
+            )  # loaded by `async with` alone; or ended, and not to be loaded anew by the host's own code
         until = None if context is None else context.deadline
         return await (home.runner() if until is None else within(until, home.runner()))
 

@@ -181,6 +181,18 @@ async def test_where_no_lifespan_comes_a_route_of_ones_own_loads_it_as_an_endpoi
         assert ["HI"] == (await http.post("/own", json=HI["data"])).json()
 
 
+@hosts
+async def test_code_of_the_host_that_calls_it_after_the_lifespan_loads_nothing_anew(host: Any) -> None:
+    source = Deployment(uses=Shout)
+    app = host(source)
+    async with client(app):
+        assert "HI" == (await source.call("/shout", [Text(text="hi")]))[0].text
+    with pytest.raises(NotReady):
+        await source.call("/shout", [Text(text="hi")])
+    async with client(app):
+        assert "HI" == (await source.call("/shout", [Text(text="hi")]))[0].text
+
+
 async def test_a_deployment_that_nothing_serves_is_called_within_async_with() -> None:
     source = Deployment(uses=Shout)
     with pytest.raises(NotReady):
