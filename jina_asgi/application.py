@@ -12,6 +12,7 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from jina_asgi._shown import said
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
 from jina_asgi.management import Management, without_body
@@ -131,7 +132,7 @@ class _Entrance:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as error:
-            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": str(error)})
+            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": said(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -21,6 +21,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from jina_asgi import patient, plans, tensors
+from jina_asgi._shown import said
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Parts, Schema
@@ -163,7 +164,7 @@ class Codec:
         try:
             return [encode(values(doc)) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {said(error)}") from error
 
     def encode_parts(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
         """As `encode`, but the large tensors of a document stay where they are.
@@ -177,7 +178,7 @@ class Codec:
         try:
             return [parts(values(doc), self._tensors) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {said(error)}") from error
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Docs from one msgpack buffer each.
@@ -224,7 +225,7 @@ class Codec:
         try:
             return [json(doc) for doc in docs]
         except _UNWRITABLE as error:
-            raise ExecutorError(f"a {self.schema.name} has no JSON form: {error}") from error
+            raise ExecutorError(f"a {self.schema.name} has no JSON form: {said(error)}") from error
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `pack` writes."""
@@ -240,12 +241,12 @@ class Codec:
             try:
                 return orjson.dumps(value, self._writer.for_json, self._json_options)
             except TypeError as error:
-                if "Dict key must" not in str(error):
+                if "Dict key must" not in said(error):
                     raise
                 options = self._json_options | orjson.OPT_NON_STR_KEYS
                 return orjson.dumps(value, self._writer.for_json, options)
         except TypeError as error:
-            raise ExecutorError(f"an answer has no JSON form: {error.__cause__ or error}") from error
+            raise ExecutorError(f"an answer has no JSON form: {said(error.__cause__ or error)}") from error
 
     def pack(self, value: Any) -> bytes:
         """An answer that holds docs from `to_values` as msgpack.
@@ -256,7 +257,7 @@ class Codec:
         try:
             return self._writer.encode(value)
         except _UNWRITABLE as error:
-            raise ExecutorError(f"an answer cannot be written as msgpack: {error}") from error
+            raise ExecutorError(f"an answer cannot be written as msgpack: {said(error)}") from error
 
 
 def column_length(columns: dict[str, Any]) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jina_asgi._shown import said
+
 #: At most so many errors are told of, so many of them with what came.
 MAX_ERRORS, MAX_INPUTS = 100, 20
 #: Listing pydantic's errors costs 2 µs each; over so many only their number is told.
@@ -37,7 +39,7 @@ def errors_of(error: Exception) -> list[dict[str, Any]]:
     if isinstance(error, Mismatch):
         return error.errors[:MAX_ERRORS]
     if not isinstance(error, ValidationError):
-        return [{"type": "value_error", "loc": [], "msg": _cut(str(error), _TEXT)}]
+        return [{"type": "value_error", "loc": [], "msg": _cut(said(error), _TEXT)}]
     count = error.error_count()
     if count > _MAX_LISTED:
         return [{"type": "too_many_errors", "loc": [], "msg": f"{count} values are wrong"}]

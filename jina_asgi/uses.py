@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from jina_asgi._raised import described
 from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
@@ -173,7 +174,7 @@ def _run_main(file: str) -> ModuleType:
         found = runpy.run_path(file, run_name=_MAIN)
     except Exception as error:
         raise DefinitionError(
-            f"{file} was run again to find its classes, and raised {type(error).__name__}: {error}; what only the program"
+            f"{file} was run again to find its classes, and raised {described(error)}; what only the program"
             " itself shall do belongs below `if __name__ == '__main__':`"
         ) from error
     module.__dict__.update(found)

@@ -152,6 +152,17 @@ class Unread(BaseModel):
         raise GeneratorExit("not read")
 
 
+class Objecting(BaseModel):
+    """A document whose validator raises, in pydantic's way, what cannot be shown or is long."""
+
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def read(cls, text: str) -> str:
+        raise ValueError(Thing() if text == "a thing" else "x" * ENORMOUS)
+
+
 class Thing:
     """No document, and nothing to look at."""
 
@@ -281,6 +292,10 @@ class Rude(Executor):
     @requests(on="/unwritten_stream")
     async def unwritten_stream(self, doc: Word) -> AsyncIterator[Unwritten]:
         yield Unwritten()
+
+    @requests(on="/objecting")
+    async def objecting(self, docs: list[Objecting]) -> list[Word]:
+        return [Word(text=doc.text) for doc in docs]
 
     @requests(on="/unread")
     async def unread(self, docs: list[Unread]) -> list[Word]:

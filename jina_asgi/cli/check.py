@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import click
 
 from jina_asgi._examples import document_example, value_example
+from jina_asgi._raised import described
+from jina_asgi._shown import shown
 from jina_asgi.deployment import Deployment
 from jina_asgi.errors import InvalidDocs, JinaASGIError
 from jina_asgi.flow import Flow
@@ -68,8 +70,8 @@ async def _try(source: Deployment | Flow, endpoint: Endpoint, timeout: float, cl
         hint = "give its documents an example: Field(examples=[...]), or json_schema_extra={'examples': [...]}"
         return _Tried(endpoint.name, clock() - began, problem=f"{error}; {hint}")
     except JinaASGIError as error:
-        cause = f": {error.__cause__!r}" if error.__cause__ is not None else ""
-        return _Tried(endpoint.name, clock() - began, problem=f"{type(error).__name__}: {error}{cause}")
+        cause = f": {shown(error.__cause__)}" if error.__cause__ is not None else ""
+        return _Tried(endpoint.name, clock() - began, problem=f"{described(error)}{cause}")
     return _Tried(endpoint.name, clock() - began, count)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jina_asgi._shown import shown
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.responses import Response, ReturnType, raised
 from jina_asgi.codecs import plain
@@ -113,7 +114,7 @@ class Handling:
         except Exception as error:
             name = getattr(callback, "__name__", type(callback).__name__)
             if not self.continue_on_error:
-                raise BadClientCallback(f"the callback {name}() raised {error!r}") from error
+                raise BadClientCallback(f"the callback {name}() raised {shown(error)}") from error
             logger.exception("the callback %s() raised", name)
 
 

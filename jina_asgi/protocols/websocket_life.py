@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from starlette.types import Message, Send
 from starlette.websockets import WebSocketDisconnect
 
+from jina_asgi._raised import loggable
 from jina_asgi.protocols.websocket_call import Gone, Lasting
 from jina_asgi.tasks import begun, finished, seen
 
@@ -121,7 +122,7 @@ class SocketLife:
         if self.closing is not None and not self.tasks:
             self._finished.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a call on a WebSocket ended without a word", exc_info=error)
+            logger.error("a call on a WebSocket ended without a word", exc_info=loggable(error))
 
     def _leave(self) -> None:
         """Serving ends; from any thread."""

@@ -27,30 +27,25 @@ def outcome_of(answered: httpx.Response) -> tuple[int, bool]:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-@pytest.mark.parametrize("raised", [*ERRORS, *REFUSALS])
-async def test_whatever_an_executor_raises_is_a_short_typed_error(endpoint: str, raised: str) -> None:
+async def test_whatever_an_executor_raises_is_a_short_typed_error(endpoint: str) -> None:
     async with client(JinaASGI(Deployment(Rude))) as http:
-        failed = await answer(http, endpoint, raised)
-        calm = await answer(http, endpoint, "calm")
-    error = failed.json()["error"]["type"]
-    assert (422 if raised in REFUSALS else 500, True) == outcome_of(failed)
-    assert error in (("ExecutorInputError", "BareInput") if raised in REFUSALS else ("ExecutorError",))
-    assert (200, True) == outcome_of(calm)
+        for raised in (*ERRORS, *REFUSALS):
+            failed = await answer(http, endpoint, raised)
+            calm = await answer(http, endpoint, "calm")
+            expected = (422, True) if raised in REFUSALS else (500, True)
+            assert (raised, expected, (200, True)) == (raised, outcome_of(failed), outcome_of(calm))
+            kinds = ("ExecutorInputError", "BareInput") if raised in REFUSALS else ("ExecutorError",)
+            assert failed.json()["error"]["type"] in kinds
 
 
-RETURNED = [(endpoint, name) for endpoint in ENDPOINTS for name in (*VALUES, *(LISTS if "batch" in endpoint else ()))]
-
-
-@pytest.mark.parametrize(("endpoint", "returned"), RETURNED)
-async def test_whatever_an_executor_returns_or_yields_that_is_no_document_is_a_short_typed_error(
-    endpoint: str, returned: str
-) -> None:
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_whatever_an_executor_returns_or_yields_that_is_no_document_is_a_short_typed_error(endpoint: str) -> None:
     async with client(JinaASGI(Deployment(Rude))) as http:
-        failed = await answer(http, endpoint, returned)
-        calm = await answer(http, endpoint, "calm")
-    assert (500, True) == outcome_of(failed)
-    assert "ExecutorError" == failed.json()["error"]["type"]
-    assert (200, True) == outcome_of(calm)
+        for returned in (*VALUES, *(LISTS if "batch" in endpoint else ())):
+            failed = await answer(http, endpoint, returned)
+            calm = await answer(http, endpoint, "calm")
+            assert (returned, (500, True), (200, True)) == (returned, outcome_of(failed), outcome_of(calm))
+            assert "ExecutorError" == failed.json()["error"]["type"]
 
 
 @pytest.mark.parametrize("endpoint", [endpoint for endpoint in ENDPOINTS if "batch" in endpoint])
@@ -68,4 +63,14 @@ async def test_documents_that_raise_as_they_are_read_or_written_are_a_short_type
         calm = await answer(http, "/sync_batch", "calm")
     assert (500, True) == outcome_of(failed)
     assert failed.json()["error"]["type"] in ("ExecutorError", "InternalError")
+    assert (200, True) == outcome_of(calm)
+
+
+@pytest.mark.parametrize("text", ["a thing", "x"])
+async def test_what_a_validator_objects_to_is_a_short_typed_error(text: str) -> None:
+    async with client(JinaASGI(Deployment(Rude))) as http:
+        failed = await answer(http, "/objecting", text)
+        calm = await answer(http, "/sync_batch", "calm")
+    assert failed.status_code in (422, 500)
+    assert len(failed.content) < LONGEST
     assert (200, True) == outcome_of(calm)
