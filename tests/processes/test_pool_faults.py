@@ -294,12 +294,13 @@ def test_a_server_whose_temporary_folder_is_full_uses_the_next_one(journal: Jour
 
 JUMPING = """
 import time
-real = time.time
+real, real_ns = time.time, time.time_ns
 
-def jumping():
-    return real() + (86400.0 if int(time.monotonic() * 5) % 2 else -86400.0)
+def jump():
+    return 86400 if int(time.monotonic() * 5) % 2 else -86400
 
-time.time = jumping
+time.time = lambda: real() + jump()
+time.time_ns = lambda: real_ns() + jump() * 10**9  # what logging asks from Python 3.13 on
 """
 
 
