@@ -84,17 +84,17 @@ class Bodies:
         if media == JSON:
             check_json(raw, self._limits.values)
             if heavy:
-                return self._read_values(self._loads_in_pieces(raw), patiently=True)
+                return self.read_values(self._loads_in_pieces(raw), patiently=True)
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
                 return self._read_plain(raw)
-            return self._read_values(_loads(raw))
+            return self.read_values(_loads(raw))
         if media == MSGPACK:
             check_msgpack(raw, self._limits.values)
             value = _unpack_whole(raw) if heavy else unpack(raw)
-            return self._read_values(value, columns=self._has_columns, patiently=heavy)
+            return self.read_values(value, columns=self._has_columns, patiently=heavy)
         if media == PROTOBUF:
             return self._read_protobuf(raw)
-        raise _unsupported(media)
+        raise unsupported(media)
 
     def read_bare(self, raw: bytes, *, heavy: bool = False) -> Request:
         """One bare document in JSON, as our Client sends it with a GET of a streaming endpoint; raises as `read`."""
@@ -153,7 +153,10 @@ class Bodies:
         except ValidationError as single:
             raise _invalid(_in_branch(errors_of(single), self._name)) from None
 
-    def _read_values(self, body: Any, *, columns: bool = False, patiently: bool = False) -> Request:
+    def read_values(
+        self, body: Any, *, columns: bool = False, patiently: bool = False, place: tuple[str, ...] = ()
+    ) -> Request:
+        """A body of plain values; `place` is where its documents stand, if not where they do in JSON. Raises as `read`."""
         if not isinstance(body, dict) or "data" not in body:
             raise _invalid([{"type": "missing", "loc": ["data"], "msg": "Field required", "input": None}])
         data, parameters, header = body["data"], body.get("parameters"), body.get("header")
@@ -165,7 +168,7 @@ class Bodies:
         listed = columns or isinstance(data, list)
         if (column_length(data["columns"]) if columns else len(data) if listed else 1) > self._limits.docs:
             raise self._too_many()
-        place = ("body", "data", f"list[{self._name}]" if listed else self._name)
+        place = place or ("body", "data", f"list[{self._name}]" if listed else self._name)
         try:
             if columns:
                 docs = self.input.from_columns(data["columns"], self._limits.depth, patiently=patiently)
@@ -233,7 +236,7 @@ def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
         found: str = requests.asked(requests.read(raw)).endpoint
         return found
     if media not in (JSON, MSGPACK):
-        raise _unsupported(media)
+        raise unsupported(media)
     if not heavy:
         body = _loads(raw) if media == JSON else unpack(raw)
         given = body.get("exec_endpoint") if isinstance(body, dict) else None
@@ -340,12 +343,25 @@ def _in_branch(entries: list[dict[str, Any]], branch: str) -> list[dict[str, Any
     return [{**e, "loc": ["data", branch, *e["loc"][1:]] if e["loc"][:1] == ["data"] else e["loc"]} for e in entries]
 
 
-def _unsupported(media: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"expected content-type {JSON}, {MSGPACK} or {PROTOBUF}, got {media[:64] or 'none'!r}")
+def unsupported(media: str) -> UnsupportedMedia:
+    """The error that names the content types of bodies."""
+    expected = f"{JSON}, {MSGPACK}, {PROTOBUF} or multipart/form-data"
+    return UnsupportedMedia(f"expected content-type {expected}, got {media[:64] or 'none'!r}")
 
 
 def _invalid(entries: list[dict[str, Any]], message: str = "the body does not match the schema") -> InvalidDocs:
     return InvalidDocs(message, [{**entry, "loc": ["body", *entry["loc"]]} for entry in entries])
 
 
-__all__ = ["JSON", "MSGPACK", "PROTOBUF", "Bodies", "Request", "answer", "exec_endpoint", "loads_object", "protobuf"]
+__all__ = [
+    "JSON",
+    "MSGPACK",
+    "PROTOBUF",
+    "Bodies",
+    "Request",
+    "answer",
+    "exec_endpoint",
+    "loads_object",
+    "protobuf",
+    "unsupported",
+]

@@ -37,6 +37,7 @@ from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
 from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, in_columns, length, media_type
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.protocols.uploads import Uploads
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.tasks import cancel_requests, is_cancel
@@ -150,6 +151,7 @@ class EndpointApp(CallApp):
         )
         self.endpoint = endpoint
         self.bodies = Bodies(endpoint, options.limits)
+        self._uploads = Uploads(endpoint, self.bodies, options.limits)
         self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
     async def reply(
@@ -157,9 +159,14 @@ class EndpointApp(CallApp):
     ) -> None:
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
-        bare = streams and scope["method"] == "GET"
-        read = partial(self._bare, scope) if bare else self.bodies.read
-        heavy = is_heavy(media, raw)
+        read: Callable[..., Request]
+        if streams and scope["method"] == "GET":
+            read, heavy = partial(self._bare, scope), is_heavy(media, raw)
+        elif media in CONTENT_TYPES:
+            read, heavy = self.bodies.read, is_heavy(media, raw)
+        else:
+            read = partial(self._uploads.read, headers.get(b"content-type", b""), scope["query_string"])
+            heavy = self._uploads.is_heavy(raw)
         request = await beside(context.deadline, read, media, raw, heavy=True) if heavy else read(media, raw)
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor

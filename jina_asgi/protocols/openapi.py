@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from jina_asgi.protocols.openapi_uploads import contents
 from jina_asgi.types import Endpoint, Schema
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
@@ -64,7 +65,10 @@ def operations(endpoint: Endpoint, schemas: dict[str, Any], path: str = "") -> d
         "operationId": f"post_{stem}_post",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
+            "content": {
+                "application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}},
+                **contents(endpoint, schemas[document["$ref"].rpartition("/")[2]], parameters),
+            },
         },
         "responses": {"422": _response("Validation Error", "HTTPValidationError"), **_error_responses()},
     }

@@ -94,8 +94,6 @@ def told(answer: httpx.Response) -> tuple[int, str]:
         "",
         "text/plain",
         "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
-        "application/octet-stream",
         "application/python-pickle",
         "application/jsonp",
         "application/json; charset=utf-16",
