@@ -242,7 +242,10 @@ def answer(case: schemathesis.Case) -> httpx.Response:
     request = case.as_transport_kwargs(base_url="http://test")
     request.pop("cookies", None)
     if request.get("files"):  # a form, written whole, as its content is looked at afterwards
-        form = httpx.Request("POST", request["url"], files=request["files"], data=request.get("data"))
+        try:
+            form = httpx.Request("POST", request["url"], files=request["files"], data=request.get("data"))
+        except (AttributeError, TypeError):  # neither text nor bytes, which no form holds
+            assume(False)
         request = {"method": "POST", "url": form.url, "content": form.read(), "headers": form.headers}
     elif "data" in request:
         request["content"] = request.pop("data")
