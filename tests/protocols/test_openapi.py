@@ -244,9 +244,10 @@ def answer(case: schemathesis.Case) -> httpx.Response:
     if request.get("files"):  # a form, written whole, as its content is looked at afterwards
         try:
             form = httpx.Request("POST", request["url"], files=request["files"], data=request.get("data"))
+            form.read()
         except (AttributeError, TypeError):  # neither text nor bytes, which no form holds
             assume(False)
-        request = {"method": "POST", "url": form.url, "content": form.read(), "headers": form.headers}
+        request = {"method": "POST", "url": form.url, "content": form.content, "headers": form.headers}
     elif "data" in request:
         request["content"] = request.pop("data")
 
