@@ -135,11 +135,18 @@ class _Connected(NamedTuple):
 
     @classmethod
     def to(cls, address: Address, settings: ClientSettings, app: Any) -> Self:
-        """A server's address, or an application in this process."""
+        """A server's address, or an application in this process.
+
+        Raises:
+            NotSupportedError: gRPC cannot be used in this process.
+        """
         if address.protocol == "grpc":
             from jina_asgi.protocols.grpc.channels import Channels, Dialling  # with grpcio, an extra
+            from jina_asgi.protocols.grpc.forks import cut_off
             from jina_asgi.protocols.grpc.remote import GrpcRemote
 
+            if why := cut_off():
+                raise NotSupportedError(why)
             dialling = Dialling.of(
                 tls=address.tls,
                 roots=settings.verify,

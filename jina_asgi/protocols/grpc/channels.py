@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from jina_asgi.errors import DefinitionError, NotReady
+from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.tasks import begun, logged
 from jina_asgi.types import EMPTY
 
@@ -90,7 +91,13 @@ class Dialling:
         )
 
     def channel(self, target: str) -> grpc.aio.Channel:
-        """A channel to a target; it connects when it is used."""
+        """A channel to a target; it connects when it is used.
+
+        Raises:
+            DefinitionError: gRPC cannot be used in this process.
+        """
+        if why := cut_off():
+            raise DefinitionError(why)
         options = list({**OPTIONS, **self.options}.items())
         if self.credentials is None:
             return grpc.aio.insecure_channel(target, options, self.compression)
@@ -102,6 +109,7 @@ class Line:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
+        opened(channel)
         self._unary: dict[str, Any] = {}
         self._stream: dict[str, Any] = {}
         self._open: set[Any] = set()
@@ -126,7 +134,12 @@ class Line:
         while self._open:
             self._idle.clear()
             await self._idle.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel; what is open on it is cancelled."""
         await self.channel.close()
+        over(self.channel)
 
     def _opened(self, call: Any) -> Any:
         self._open.add(call)
@@ -174,7 +187,7 @@ class Channels:
         lines, left = [*self._lines.values(), *self._left.values()], [*self._left]
         for finishing in left:
             finishing.cancel()
-        await asyncio.gather(*(line.channel.close() for line in lines))
+        await asyncio.gather(*(line.close() for line in lines))
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _reason(self, target: str) -> str:

@@ -20,6 +20,7 @@ import grpc.aio
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
+from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.protocols.grpc.health import Health
 from jina_asgi.protocols.grpc.listening import Listening, listening, listens
 from jina_asgi.protocols.grpc.reflection import Reflection
@@ -82,8 +83,10 @@ class GrpcServer:
 
         Raises:
             PortAlreadyUsed: somebody else listens there.
-            DefinitionError: the address, a certificate or an option is none.
+            DefinitionError: the address, a certificate or an option is none; gRPC cannot be used in this process.
         """
+        if why := cut_off():
+            raise DefinitionError(why)
         settings = self._settings
         self._path = SocketPath(settings.where.path) if settings.where.path else None
         limits = {"grpc.max_receive_message_length": self._options.limits.body, "grpc.so_reuseport": int(shares_port)}
@@ -91,6 +94,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
         )
+        opened(server)
         server.add_generic_rpc_handlers((_Methods(self._handlers()),))
         before = listening()
         self.port = self._listen(server, port)
@@ -159,6 +163,7 @@ class GrpcServer:
         self._health.end()
         self._services.drain()
         await server.stop(grace)
+        over(server)
         if self._stopping is not None:
             await self._stopping
         if self._path is not None:

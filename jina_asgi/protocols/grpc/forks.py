@@ -1,0 +1,40 @@
+"""gRPC does not survive a fork: where it was in use then, all that the child begins with it would wait for good."""
+
+from __future__ import annotations
+
+import os
+import weakref
+
+__all__ = ["cut_off", "opened", "over"]
+
+_WORDS = (
+    "gRPC was in use in the process that this one was forked from, and cannot be used here: ask over HTTP or a WebSocket,"
+    " close what uses gRPC before the fork, or start processes by multiprocessing's 'spawn'"
+)
+#: The channels and servers of this process that are open.
+_open: weakref.WeakSet[object] = weakref.WeakSet()
+_is_cut_off = False
+
+
+def opened(what: object) -> None:
+    """A channel or a server is open from now on."""
+    _open.add(what)
+
+
+def over(what: object) -> None:
+    """It has been closed."""
+    _open.discard(what)
+
+
+def cut_off() -> str:
+    """Why gRPC cannot be used in this process; nothing where it can."""
+    return _WORDS if _is_cut_off else ""
+
+
+def _forked() -> None:
+    global _is_cut_off
+    _is_cut_off = _is_cut_off or bool(_open)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
