@@ -29,7 +29,7 @@ NO_JSON = {
     "100,000 digits": doc('"n":' + "9" * 10**5),
     "400 digits and a fraction": doc('"f":' + "9" * 400 + ".5"),
     "deep lists": b'{"data":' + b"[" * 10**5 + b"]" * 10**5 + b"}",
-    "deep objects": b'{"data":' + b'{"a":' * 10**5 + b"1" + b"}" * 10**5 + b"}",
+    "deep objects": b'{"data":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}",
     "lists without an end": b"[" * 10**5,
 }
 

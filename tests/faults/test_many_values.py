@@ -128,7 +128,7 @@ def test_values_are_counted_as_they_are(seed: int) -> None:
 @pytest.mark.parametrize("numbers", [[0.5], [1, 200, 70_000, -1], [1], [np.float32(0.5).item()], [0, 0.5]], ids=str)
 def test_numbers_may_be_many_more_than_texts(numbers: list[float]) -> None:
     for encode, check in ((orjson.dumps, check_json), (msgspec.msgpack.encode, check_msgpack)):
-        check(encode([numbers * 300] * 2), 100)
+        check(encode([numbers * 200] * 2), 100)
         with pytest.raises(TooLarge):
             check(encode([numbers * 4000] * 2), 3)
 
