@@ -21,12 +21,14 @@ from jina_asgi.errors import JinaASGIError
 from jina_asgi.processes import place
 from jina_asgi.processes.slots import lease
 from jina_asgi.protocols.websocket import DRAINS
+from jina_asgi.uvicorn_connections import released
 
 try:
     from gunicorn.arbiter import Arbiter
     from gunicorn.errors import HaltServer
     from gunicorn.workers.gthread import ThreadWorker
     from gunicorn.workers.sync import SyncWorker
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
     from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
     from uvicorn.server import Server
     from uvicorn_worker import UvicornWorker
@@ -166,6 +168,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self._grace = timeout - self._margin
         self.config.timeout_graceful_shutdown = timeout - self._margin / 2
         self.config.timeout_notify = min(self.config.timeout_notify, _NOTIFY)
+        if self.config.http == "auto":
+            self.config.http = released(AutoHTTPProtocol)
         if self.config.ws == "auto" and AutoWebSocketsProtocol is not None:
             self.config.ws = _patient(AutoWebSocketsProtocol)
 

@@ -10,10 +10,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.settings import ServingSettings
+from jina_asgi.uvicorn_connections import released
 
 
 class UvicornFront:
@@ -64,6 +66,7 @@ class UvicornFront:
             "timeout_graceful_shutdown": max(1, round(self._grace)),
             "ssl_certfile": settings.ssl_certfile,
             "ssl_keyfile": settings.ssl_keyfile,
+            "http": released(AutoHTTPProtocol),
             **settings.uvicorn_kwargs,
         }
         try:

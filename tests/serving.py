@@ -43,10 +43,10 @@ def free_ports(count: int) -> list[int]:
 
 
 @asynccontextmanager
-async def serving(app: Any, *, port: int = 0, lifespan: str = "off") -> AsyncIterator[int]:
-    """Serve on this loop; gives the port."""
+async def serving(app: Any, *, port: int = 0, lifespan: str = "off", **options: Any) -> AsyncIterator[int]:
+    """Serve on this loop; gives the port. `options` are uvicorn's."""
     sock = bound(port)
-    server = _Server(uvicorn.Config(app, lifespan=lifespan, log_level="warning"))  # type: ignore[arg-type]
+    server = _Server(uvicorn.Config(app, lifespan=lifespan, log_level="warning", **options))  # type: ignore[arg-type]
     task = asyncio.create_task(server.serve([sock]))
     try:
         up = asyncio.create_task(server.up.wait())

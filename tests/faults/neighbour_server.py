@@ -1,0 +1,116 @@
+"""What the neighbours' tests serve, in a process of its own: how long its loop was held, and how large it grew, is asked there."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from docarray import BaseDoc, DocList
+from docarray.typing import NdArray
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi import Executor, JinaASGI, requests
+
+
+class Kid(BaseModel):
+    n: int = 0
+
+
+class Part(BaseDoc):
+    kids: list[Kid] = []
+
+
+class Everything(BaseDoc):
+    text: str = ""
+    texts: list[str] = []
+    numbers: list[float] = []
+    kids: list[Kid] = []
+    parts: DocList[Part] | None = None
+    pairs: dict[str, int] = {}
+    either: list[int | list[int] | dict[str, Kid] | Kid | list[list[Kid]] | bool] = []
+    any: Any = None
+
+
+class Vector(BaseDoc):
+    vector: NdArray | None = None
+    text: str = ""
+
+
+class Answers(Executor):
+    """Does nothing, so that only the library is at work."""
+
+    @requests(on="/count")
+    async def count(self, docs: DocList[Everything]) -> DocList[Everything]:
+        return DocList[Everything]([Everything(id="a", text=str(len(docs)))])
+
+    @requests(on="/echo")
+    async def echo(self, docs: DocList[Everything]) -> DocList[Everything]:
+        return docs
+
+    @requests(on="/vectors")
+    def vectors(self, docs: DocList[Vector]) -> DocList[Vector]:
+        return docs
+
+
+def memory(kind: str) -> int:
+    """Bytes of this process that are in memory (`VmRSS`), or were at most (`VmHWM`)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{kind}:"))
+
+
+class Watched:
+    """An application, and `/holds` beside it: since it was asked last, the longest hold of the loop in seconds, and the
+    bytes by which this process had grown at its largest.
+
+    The time in which this process did not run, as on a busy machine, does not count.
+    """
+
+    def __init__(self, asgi: JinaASGI) -> None:
+        self._asgi, self._longest, self._size = asgi, 0.0, memory("VmRSS")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/holds":
+            port = self._asgi.sidecar.port if self._asgi.sidecar is not None else 0
+            told = {"longest": self._longest, "grown": memory("VmHWM"), "grpc": port}
+            gc.collect()
+            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+            told["grown"] -= self._size
+            self._size = memory("VmRSS")
+            await JSONResponse(told)(scope, receive, send)
+            self._longest = 0.0
+            return
+        await self._asgi(scope, receive, send)
+
+    async def watch(self) -> None:
+        pause = 0.005
+        while True:
+            began, used = time.perf_counter(), time.process_time()
+            await asyncio.sleep(pause)
+            late = time.perf_counter() - began - pause
+            self._longest = max(self._longest, min(late, time.process_time() - used))
+
+
+async def main() -> None:
+    """Serve on a free port until standard input ends; the port is said first."""
+    watched = Watched(JinaASGI(Answers, grpc="127.0.0.1:0", wait_ready=True))
+    server = uvicorn.Server(uvicorn.Config(watched, port=0, log_level="warning", ws_max_size=2**27))
+    watching = asyncio.create_task(watched.watch())
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await serving
+    watching.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
