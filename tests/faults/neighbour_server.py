@@ -77,11 +77,10 @@ class Watched:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/holds":
-            port = self._asgi.sidecar.port if self._asgi.sidecar is not None else 0
-            told = {"longest": self._longest, "grown": memory("VmHWM"), "grpc": port}
+            grown, port = memory("VmHWM") - self._size, self._asgi.sidecar.port if self._asgi.sidecar is not None else 0
+            told = {"longest": self._longest, "grown": grown, "grpc": port}
             gc.collect()
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-            told["grown"] -= self._size
             self._size = memory("VmRSS")
             await JSONResponse(told)(scope, receive, send)
             self._longest = 0.0

@@ -177,7 +177,7 @@ async def by_binary_websocket(server: Server, name: str) -> None:
         offered = [Subprotocol("bytes")]
         async with connect(f"ws://127.0.0.1:{server.port}/", subprotocols=offered, max_size=None) as socket:
             await socket.send(raw)
-            return bytes(await socket.recv())
+            return await socket.recv(decode=False)
 
     assert DataRequest.FromString(await server.harm(ask)).ByteSize()
 
