@@ -27,7 +27,7 @@ class Ends(Protocol):
         ...
 
     def hurry(self) -> None:
-        """End now: what still runs is told NotReady."""
+        """End now, also what still runs."""
         ...
 
     def close(self) -> None:
@@ -40,7 +40,7 @@ _joined: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def ends_with_process(home: Ends) -> None:
-    """Have this told of the end of the process."""
+    """Have this end with the process."""
     _HOMES.add(home)
 
 
@@ -51,7 +51,7 @@ def announce_end() -> None:
 
 
 def end_now() -> None:
-    """What still runs in any application of this process ends now, told NotReady."""
+    """What still runs in any application of this process ends now, with an error that its caller gets."""
     for home in list(_HOMES):
         home.hurry()
 

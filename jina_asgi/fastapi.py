@@ -45,7 +45,7 @@ def router(
 ) -> APIRouter:
     """An APIRouter with one route an endpoint, the WebSocket, and `/-/live`, `/-/ready`, `/-/status` and `/-/endpoints`.
 
-    Its lifespan loads and closes what answers.
+    Its lifespan loads and closes the source.
 
     Args:
         source: a Deployment, a Flow, or an Executor class.

@@ -119,7 +119,7 @@ async def test_probes_and_figures_are_there_as_where_it_is_mounted() -> None:
     assert not [path for path in app.openapi()["paths"] if "/-/" in path]
 
 
-async def test_a_probe_is_told_that_it_still_loads() -> None:
+async def test_a_probe_is_answered_that_it_still_loads() -> None:
     gate = threading.Event()
 
     class Slow(Speaker):

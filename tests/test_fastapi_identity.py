@@ -1,4 +1,4 @@
-"""Who asks, as a FastAPI host's own dependency or middleware says it: the Executor's `context.identity`."""
+"""The user that a FastAPI host's own dependency or middleware finds is the Executor's `context.identity`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host's own routes that ask a Deployment themselves: they wait as endpoints do, and their errors are told alike."""
+"""A host's own routes that ask a Deployment themselves: they wait as endpoints do, and answer errors alike."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def test_it_waits_no_longer_than_endpoints_do_and_answers_as_they_do(host:
 
 
 @hosts
-async def test_a_call_whose_deadline_passes_while_it_waits_is_told_so(host: Any) -> None:
+async def test_a_call_whose_deadline_passes_while_it_waits_raises_that(host: Any) -> None:
     gate = threading.Event()
     source = Deployment(uses=Shout, uses_with={"gate": gate})
     async with client(host(source)):
@@ -143,7 +143,7 @@ async def test_a_call_whose_deadline_passes_while_it_waits_is_told_so(host: Any)
 
 @pytest.mark.parametrize("text", ERRORS)
 @hosts
-async def test_an_error_is_told_as_an_endpoint_tells_it(host: Any, text: str) -> None:
+async def test_an_error_is_answered_as_an_endpoint_answers_it(host: Any, text: str) -> None:
     docs = [{"text": text}]
     async with client(host(Deployment(uses=Shout), wait_ready=True)) as http:
         theirs, own = await http.post("/lm/shout", json={"data": docs}), await http.post("/own", json=docs)
