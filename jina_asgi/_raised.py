@@ -34,7 +34,7 @@ _CODES = frozenset(
     "CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED UNAUTHENTICATED "
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS".split()
 )
-_MOST_ENTRIES, _LONGEST_ENTRIES = 10, 4000
+_MOST_ENTRIES, _MOST_LOOKED_AT, _LONGEST_ENTRIES = 10, 50, 4000
 _MOST_CAUSES, _LONGEST_TRACE = 10, 50_000
 _NOT_MODIFIED = 304
 _MOST_HEADERS = 20
@@ -59,6 +59,16 @@ def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
 def described(error: BaseException) -> str:
     """The class of an error and what it says."""
     return f"{kind_of(error)}: {said(error)}"
+
+
+def public_class(error: BaseException) -> str:
+    """The class of this library that an error is of, which a client knows: of one of a user's own the nearest."""
+    found = (
+        found
+        for found in _mro_of(type(error))
+        if found.__module__.partition(".")[0] == errors.__name__.partition(".")[0]
+    )
+    return next((cls.__name__ for cls in found), kind_of(error))
 
 
 def class_of(error: BaseException) -> str:
@@ -253,7 +263,7 @@ def _right(value: Any, default: Any) -> Any:
 def _entries(entries: list[Any]) -> list[Any]:
     """The list of what is wrong with documents; itself where it is short and can be written."""
     try:
-        if len(orjson.dumps(entries, default=shown)) <= _LONGEST_ENTRIES:
+        if len(entries) <= _MOST_LOOKED_AT and len(orjson.dumps(entries, default=shown)) <= _LONGEST_ENTRIES:
             return entries
     except (TypeError, ValueError, RecursionError):
         pass

@@ -10,8 +10,8 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from jina_asgi._raised import http_error, is_a, is_ours, loggable, sound
-from jina_asgi._shown import bounded, kind_of, said
+from jina_asgi._raised import http_error, is_a, is_ours, loggable, public_class, sound
+from jina_asgi._shown import bounded, said
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -74,7 +74,7 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
 def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
     """The status, the type and the sentence (or FastAPI's list) that a client is told."""
     if isinstance(error, ExecutorHTTPError):
-        return error.status, kind_of(error), error.detail
+        return error.status, public_class(error), error.detail
     if not isinstance(error, JinaASGIError):
         return 500, "InternalError", _INTERNAL
     message: Any = error.message
@@ -82,7 +82,7 @@ def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
         message = [_placed(entry) for entry in error.errors]
     elif error.status == 500 and not expose:
         message = error.public or _INTERNAL
-    return error.status, kind_of(error), message
+    return error.status, public_class(error), message
 
 
 def _placed(entry: Mapping[str, Any]) -> dict[str, Any]:
