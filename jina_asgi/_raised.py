@@ -165,7 +165,11 @@ def carried(error: BaseException) -> BaseException:
 
 def leave(error: BaseException) -> NoReturn:
     """Raise what a user's code raised as others may have it: sound, and nothing that would end a loop."""
-    raise carried(sound(error))
+    held = carried(sound(error))
+    try:
+        raise held
+    finally:
+        del held, error  # a frame of a traceback that names its error is a cycle
 
 
 class Unreadable(Exception):
