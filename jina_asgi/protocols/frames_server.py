@@ -223,7 +223,8 @@ class FrameServer(Connection):
         served = _Served(number, call, credit if is_stream else None)
         self._state.open[number] = served
         work = self._stream(served) if is_stream else self._call(served)
-        served.task = begun(work, partial(self._finished, served, ticket), kept=self._tasks)
+        served.task = begun(work, partial(self._finished, served, ticket))
+        self._tasks.add(served.task)  # not by `kept`: that takes a callback more of every call
 
     async def _tell_health(self, health: Callable[[], Awaitable[str]]) -> None:
         trouble = await health()
@@ -291,11 +292,12 @@ class FrameServer(Connection):
 
     def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:
         """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
+        self._tasks.discard(task)
         served.task = None  # it holds the error whose traceback holds a frame that names `served`
         ticket.close()
-        seen(task)
         if served.number not in self._state.open:
             return
+        seen(task)
         if served.cancelled:
             self._end(served, _wire.END)
         elif served.stopped:

@@ -73,10 +73,16 @@ class BoundMethod:
             given["docs_map"] = {name: source.typed for name, source in call.sources} if call.sources else {}
         return given
 
-    def run(self, docs: list[Any], parameters: Any, call: Call) -> Any:
-        """Call a synchronous batch or single method; its checked answer. What it raises is wrapped here, in its own thread."""
+    def run(self, parameters: Any, call: Call) -> Any:
+        """Call a synchronous batch or single method; its checked answer. What it raises is wrapped here, in its own thread.
+
+        The call's docs are looked at as its work begins: those of a batch are settled no sooner.
+        """
         try:
-            return self._run(docs, parameters, call)
+            docs = call.docs.typed
+            if self._batch:
+                return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+            return self._each(docs, parameters, call)
         except BaseException as error:
             raise self.wrapped(error) from error
 
@@ -87,9 +93,7 @@ class BoundMethod:
         except BaseException as error:
             raise self.wrapped(error) from error
 
-    def _run(self, docs: list[Any], parameters: Any, call: Call) -> Any:
-        if self._batch:
-            return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+    def _each(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         made = []
         for doc in docs:
             if call.context.cancelled:

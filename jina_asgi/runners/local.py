@@ -181,8 +181,8 @@ class LocalRunner:
             if bound.is_async:
                 activity.begun = True
                 value = await bound.run_async(call.docs.typed, parameters, call)
-            else:  # the docs are looked at as the work begins: those of a batch are settled no sooner
-                work = partial(self._work, bound, parameters, call)
+            else:
+                work = partial(bound.run, parameters, call)
                 value = await self._threads.run(work, call.context, left=activity.begins)
         except BaseException as error:
             self._surface(error, bound, activity, call)
@@ -223,10 +223,6 @@ class LocalRunner:
             raise
         finally:
             self._ended(activity)
-
-    @staticmethod
-    def _work(bound: BoundMethod, parameters: Any, call: Call) -> Any:
-        return bound.run(call.docs.typed, parameters, call)
 
     def _steps(
         self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, activity: _Activity
