@@ -107,7 +107,8 @@ class AsyncClient(BaseClient):
             prefetch: how many requests are open at once; inputs are read no further.
             return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
                 `numpy.ndarray`: the one tensor that each document has, those of a request in one array, in order.
-            options: `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
+            options: `files` (by field: a path, bytes, an open file, (name, content), or a list of these; sent with each
+                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
                 a password), `cookies`.
 
         Yields:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
+from jina_asgi.clients.files import Part, parts_of
 from jina_asgi.clients.posts import Question
 from jina_asgi.clients.responses import NOTHING, Header, Response, Status, raised, status_of
 from jina_asgi.codecs import Codec, codec, codec_of
@@ -40,6 +41,7 @@ class Connection:
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._remote, self._http = _Connected.to(address, settings, app)
+        self._protocol = address.protocol
         self._draw = draw
         self._served: Served | None = None
         self._describing = asyncio.Lock()
@@ -52,6 +54,7 @@ class Connection:
         """
         writer = codec_of(type(docs[0])) if docs else codec(NOTHING)
         identity, attempt, deadline = uuid.uuid4().hex, 0, _deadline(question)
+        files = await self._files(question)
         while True:
             attempt += 1
             idempotent = False
@@ -63,7 +66,7 @@ class Connection:
                     raise BadClientInput(
                         f"{endpoint.name} streams its answer; ask for a stream: stream_doc, or --stream on the command line"
                     )
-                asked = _asked(question, endpoint, writer, docs, identity, deadline)
+                asked = _asked(question, endpoint, writer, docs, identity, deadline, files)
                 answer = await self._remote.ask(asked, media=MSGPACK if served.ours else JSON)
             except JinaASGIError as error:
                 if isinstance(error, UnknownEndpoint):
@@ -82,6 +85,7 @@ class Connection:
             As `posts.Handling.settle`, at the first step or a later one.
         """
         identity, writer = uuid.uuid4().hex, codec_of(type(doc))
+        files = await self._files(question)
         try:
             served = await self._known(question.headers)
             if not served.streams:
@@ -91,7 +95,7 @@ class Connection:
                 raise BadClientInput(f"{endpoint.name} answers at once; ask it with post")
             if question.parameters and endpoint.name in served.by_get:
                 raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
-            asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question))
+            asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question), files)
             async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as steps:
                 async for answer in steps:
                     yield question.returns.read(answer)[0]
@@ -110,6 +114,18 @@ class Connection:
         await self._remote.close()
         if self._http is not None:
             await self._http.aclose()
+
+    async def _files(self, question: Question) -> tuple[Part, ...]:
+        """The files that go along, read beside the loop.
+
+        Raises:
+            BadClientInput: they cannot be read, or not be sent.
+        """
+        if question.files is None:
+            return ()
+        if self._protocol != "http":
+            raise BadClientInput(f"files go over HTTP alone, and this Client speaks {self._protocol}")
+        return await asyncio.to_thread(parts_of, question.files)
 
     async def _known(self, headers: Mapping[str, str]) -> Served:
         """What the server serves, asked for once."""
@@ -198,6 +214,7 @@ def _asked(
     docs: list[BaseModel],
     identity: str,
     deadline: float | None,
+    files: tuple[Part, ...],
 ) -> Asked:
     header = {"request_id": identity, "exec_endpoint": question.on}
     if question.target_executor:
@@ -210,6 +227,7 @@ def _asked(
         headers=question.headers,
         deadline=deadline,
         columns=question.returns.is_array,
+        files=files,
     )
 
 

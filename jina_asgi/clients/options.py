@@ -17,6 +17,7 @@ class StreamOptions(TypedDict, total=False):
     metadata: Mapping[str, Any] | Sequence[tuple[str, Any]] | None
     auth: tuple[str, str] | None
     cookies: Mapping[str, str] | None
+    files: Mapping[str, Any] | None
 
 
 class RequestOptions(StreamOptions, total=False):

@@ -21,7 +21,7 @@ from jina_asgi.hooks import is_async
 logger = logging.getLogger("jina_asgi")
 
 Callback = Callable[[Response], Any]
-_OPTIONS = ("auth", "cookies", "headers", "metadata", "timeout")
+_OPTIONS = ("auth", "cookies", "files", "headers", "metadata", "timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,7 @@ class Question:
     timeout: float | None = None
     retries: Retries = field(default_factory=Retries)
     returns: ReturnType
+    files: Any = None
 
     @classmethod
     def of(
@@ -63,6 +64,7 @@ class Question:
             timeout=options.get("timeout"),
             retries=retries or Retries(),
             returns=ReturnType.of(return_type),
+            files=options.get("files"),
         )
 
 

@@ -219,6 +219,7 @@ PAGE = """<!doctype html>
   body { max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
   details { border: 1px solid #8884; border-radius: 8px; margin: .6rem 0; padding: .5rem .9rem }
   summary { cursor: pointer } b { font: 600 12px ui-monospace, monospace; margin-right: .6em; color: #0a7 }
+  label { display: block; margin: .3rem 0 }
   pre { background: #8881; border-radius: 6px; padding: .7rem; overflow: auto; font-size: 12px }
 </style>
 <h1></h1><p id="about"></p><main></main>
@@ -236,6 +237,23 @@ fetch(base + "/openapi.json").then(answer => answer.json()).then(api => {
     make("b", method.toUpperCase(), line); line.append(path)
     make("p", operation.description || operation.summary, box)
     const show = (title, schema) => schema && (make("h4", title, box), make("pre", JSON.stringify(find(schema), null, 2), box))
+    const form = operation.requestBody?.content["multipart/form-data"]?.schema
+    if (form) {
+      const fields = make("form", "", box)
+      for (const [name, schema] of Object.entries(form.properties)) {
+        const input = make("input", "", make("label", name + " ", fields))
+        input.name = name
+        if ((schema.items ?? schema).format === "binary") { input.type = "file"; input.multiple = true }
+      }
+      make("button", "Send", fields)
+      const answer = make("pre", "", box)
+      fields.addEventListener("submit", async event => {
+        event.preventDefault()
+        const given = new FormData(fields), body = new FormData()
+        for (const [name, value] of given) if (value.size ?? value.length) body.append(name, value)
+        answer.textContent = await (await fetch(base + path, { method: "POST", body })).text()
+      })
+    }
     show("Request", operation.requestBody?.content["application/json"].schema)
     show("Answer", operation.responses["200"].content["application/json"]?.schema)
   }

@@ -60,7 +60,8 @@ class Served:
 class Asked:
     """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock.
 
-    `columns` asks for the answer's docs field by field, which only msgpack has.
+    `columns` asks for the answer's docs field by field, which only msgpack has. `files` make a form of the request: each a
+    field's name, and the file's own, its bytes and its media type.
     """
 
     endpoint: str
@@ -70,6 +71,16 @@ class Asked:
     headers: Mapping[str, str] = EMPTY
     deadline: float | None = None
     columns: bool = False
+    files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
+
+    def form(self) -> dict[str, bytes]:
+        """The parts of a form that are no files: what a body of JSON holds.
+
+        Raises:
+            InvalidDocs: something in it has no such form.
+        """
+        held = orjson.loads(self.body(JSON))
+        return {key: orjson.dumps(held[key]) for key in ("data", "parameters", "header") if held.get(key)}
 
     def body(self, media: str) -> bytes:
         """The body, in a media type.
@@ -196,8 +207,7 @@ class Remote:
             with self._surfaced():
                 response = await self._http.post(
                     self._url + (path or asked.endpoint),
-                    content=asked.body(media),
-                    headers={**_headers(asked), "content-type": media, "accept": _accepts(asked, media)},
+                    **_sent(asked, media, {"accept": _accepts(asked, media)}),
                 )
         if response.status_code != 200:
             raise told(response.status_code, response.headers, response.content)
@@ -226,12 +236,18 @@ class Remote:
             raise ReplicaDied(f"the stream of {asked.endpoint} from {self.name} broke off")
 
     async def _steps(self, asked: Asked, get: bool) -> AsyncGenerator[Any, None]:
-        content = _bare(asked) if get else asked.body(JSON)
+        accept = {"accept": "text/event-stream"}
+        if get:
+            sent: dict[str, Any] = {
+                "content": _bare(asked),
+                "headers": _headers(asked) | {"content-type": JSON} | accept,
+            }
+        else:
+            sent = _sent(asked, JSON, accept)
         request = self._http.build_request(
             "GET" if get else "POST",
             self._url + asked.endpoint,
-            content=content,
-            headers={**_headers(asked), "content-type": JSON, "accept": "text/event-stream"},
+            **sent,
         )
         with self._surfaced():
             response = await self._http.send(request, stream=True)
@@ -285,6 +301,13 @@ class Remote:
             ) from error
         except orjson.JSONDecodeError as error:
             raise ProtocolError(f"{self.name} sent an event that is no JSON") from error
+
+
+def _sent(asked: Asked, media: str, accept: Mapping[str, str]) -> dict[str, Any]:
+    """A request's body and headers, as httpx takes them."""
+    if asked.files:
+        return {"data": asked.form(), "files": asked.files, "headers": {**_headers(asked), **accept}}
+    return {"content": asked.body(media), "headers": {**_headers(asked), "content-type": media, **accept}}
 
 
 def _headers(asked: Asked) -> dict[str, str]:

@@ -103,7 +103,8 @@ class Uploads:
         for part in parts:
             field = self._fields.get(part.name)
             if field is None and part.name in _ENVELOPE:
-                envelope[part.name] = part
+                if part.data:  # a page's input that was left empty is none
+                    envelope[part.name] = part
             elif field is None:
                 if self._keeps_extra:
                     named.setdefault(part.name, []).append(part)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,25 @@ KNOWN = {
     "fastapi_auth.py",
     "gunicorn.conf.py",
     "one_model.py",
+    "pictures.py",
     "quickstart.py",
     "starlette_app.py",
+    "upload.sh",
 }
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The toy application, served by the command that its folder is made for: `gunicorn app:asgi`."""
+    with served("app:asgi") as found:
+        yield found
+
+
+@contextmanager
+def served(app: str) -> Iterator[str]:
+    """The address of an application, served in the examples' folder."""
     with subprocess.Popen(
-        ["gunicorn", "app:asgi", "--bind", "127.0.0.1:0"],
+        ["gunicorn", app, "--bind", "127.0.0.1:0"],
         cwd=EXAMPLES,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -55,6 +65,19 @@ def test_curl_shows_every_way_to_ask(address: str) -> None:
     assert "event: end" in done.stdout
     assert "Field required" in done.stdout
     assert '{"openapi":"3.1.0"' in done.stdout
+
+
+def test_curl_sends_pictures_as_forms_and_alone() -> None:
+    with served("pictures:asgi") as address:
+        done = subprocess.run(
+            ["bash", "upload.sh", address], cwd=EXAMPLES, check=False, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+    size = (EXAMPLES / "mark.png").stat().st_size
+    assert f'"a mark: {size} bytes"' in done.stdout
+    assert f'"one: {size} bytes"' in done.stdout
+    assert '"brightness":128.0' in done.stdout
+    assert '"loc":["body","pixels"]' in done.stdout
 
 
 def test_a_users_own_tests_pass() -> None:
