@@ -18,6 +18,7 @@ pytestmark = pytest.mark.processes
         ["soak_server.py", "--replicas", "1", "--workers", "2", "--hosts", "1"],
         ["soak_server.py", "--reloads", "1", "--recycled", "800"],
         ["soak_starts.py", "--crowds", "1", "--starts", "2"],
+        ["soak_day.py", "--seconds", "10", "--rate", "40", "--counts"],
     ],
     ids=" ".join,
 )
