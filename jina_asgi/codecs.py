@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -20,8 +20,9 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jina_asgi import patient, plans, tensors
+from jina_asgi import patient, plan_reader, plans, tensors, told, traits, unwritable
 from jina_asgi._shown import said
+from jina_asgi.columns import column_length, stacked
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Parts, Schema
@@ -31,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 _MAX_ERRORS = 100
 #: From so many docs on it pays to read them field by field.
 _MIN_ROWS = 4
-_UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+_UNWRITABLE = unwritable.ERRORS
 
 
 def codec(schema: Schema) -> Codec:
@@ -82,6 +83,9 @@ class Codec:
         self.nests = plans.nests(schema)
         #: What reads and writes these docs as protobuf, set by `protocols.protobuf.documents.wire` on first use.
         self.cached_wire: Any = None
+        self._tells_json = any(map(traits.answers_otherwise, schema.models.values()))
+        #: What hides the secrets of a document that is answered, where its class is not at hand to do so.
+        self.hide = plan_reader.hiding(schema) if self.model is None else None
         self._names = [field.name for field in schema.fields]
         self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
@@ -164,7 +168,7 @@ class Codec:
         try:
             return [encode(values(doc)) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {said(error)}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
 
     def encode_parts(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
         """As `encode`, but the large tensors of a document stay where they are.
@@ -178,7 +182,32 @@ class Codec:
         try:
             return [parts(values(doc), self._tensors) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {said(error)}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
+
+    def encode_answers(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
+        """As `encode_parts`, with what their classes make of them for JSON, where that is another thing than their values.
+
+        Raises:
+            InvalidDocs: as `encode`.
+        """
+        if not self._tells_json:
+            return self.encode_parts(docs)
+        try:
+            json = map(self.dumps, self.to_json(docs))
+            return list(map(told.packed, self.encode(docs), json))
+        except ExecutorError as error:
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
+
+    def answered(self, docs: Sequence[Any]) -> list[bytes]:
+        """As `encode_answers`, for a server that hands documents on to its own clients: secrets are hidden.
+
+        Raises:
+            ExecutorError: as `pack`, and `dumps`.
+        """
+        values = list(map(self.pack, self.to_values(docs)))
+        if not (self._tells_json if self.model is not None else any(type(doc) is told.Told for doc in docs)):
+            return values
+        return list(map(told.packed, values, map(self.dumps, self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Docs from one msgpack buffer each.
@@ -187,18 +216,22 @@ class Codec:
             InvalidDocs: a buffer is no document, or not of this schema.
         """
         try:
-            rows = list(map(_decode, buffers))
+            rows = list(map(_decode_told, buffers))
         except _UNREADABLE as error:
             raise InvalidDocs(f"not a msgpack document: {error}") from error
+        if rows and type(rows[0]) is told.Told:
+            if self.model is None:
+                return rows  # as their class has them
+            rows = list(map(dict, rows))
         return self.read(rows, owned=True)
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
         """The docs field by field: tensors of one dtype and shape stacked into one array, all else in lists."""
-        rows = [self._writer.values(doc) for doc in docs]
+        rows = self.to_values(docs)
         names: Iterable[str] = self._names
         if rows and len(rows[0]) != len(self._names):  # extras, or dicts that lack what may be left out
             names = dict.fromkeys(name for row in rows for name in row)
-        return {name: _stacked([row.get(name) for row in rows]) for name in names} if rows else {}
+        return {name: stacked([row.get(name) for row in rows]) for name in names} if rows else {}
 
     def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH, *, patiently: bool = False) -> list[Any]:
         """The inverse of `to_columns`; `patiently` as of `read`.
@@ -223,13 +256,23 @@ class Codec:
         """
         json = self._writer.json
         try:
-            return [json(doc) for doc in docs]
-        except _UNWRITABLE as error:
-            raise ExecutorError(f"a {self.schema.name} has no JSON form: {said(error)}") from error
+            return [json(doc) for doc in docs] if self.hide is None else [json(self._shown(doc)) for doc in docs]
+        except Exception as error:  # its own code, which may raise anything
+            raise ExecutorError(f"a {self.schema.name} has no JSON form: {self.blamed(docs, error)}") from error
+
+    def blamed(self, docs: Iterable[Any], error: BaseException, *, own: bool = True) -> str:
+        """Which field of docs that cannot be written it is, and why."""
+        return unwritable.told(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
+
+    def _shown(self, doc: Any) -> Any:
+        """A document without its secrets; one with its own JSON has none of them there."""
+        assert self.hide is not None
+        return doc if type(doc) is told.Told and doc.json else self.hide(doc)
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `pack` writes."""
-        return [self._writer.values(doc) for doc in docs]
+        values = self._writer.values
+        return [values(doc) for doc in docs] if self.hide is None else [self.hide(doc) for doc in docs]
 
     def dumps(self, value: Any) -> bytes:
         """JSON bytes of an answer that holds docs from `to_json`: tensors as lists, bytes as base64.
@@ -246,7 +289,19 @@ class Codec:
                 options = self._json_options | orjson.OPT_NON_STR_KEYS
                 return orjson.dumps(value, self._writer.for_json, options)
         except TypeError as error:
-            raise ExecutorError(f"an answer has no JSON form: {said(error.__cause__ or error)}") from error
+            write = partial(orjson.dumps, default=self._writer.for_json, option=self._json_options)
+            why = unwritable.told(value, error, write, self._writer.json)
+            raise ExecutorError(f"an answer has no JSON form: {why}") from error
+
+    def dumps_request(self, value: Any) -> bytes:
+        """JSON bytes of a request that holds docs from `to_values`, such that the same documents are read of it.
+
+        Secrets are in it as they are.
+
+        Raises:
+            TypeError: something in it has no JSON form.
+        """
+        return orjson.dumps(value, self._writer.for_request, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
     def pack(self, value: Any) -> bytes:
         """An answer that holds docs from `to_values` as msgpack.
@@ -257,21 +312,8 @@ class Codec:
         try:
             return self._writer.encode(value)
         except _UNWRITABLE as error:
-            raise ExecutorError(f"an answer cannot be written as msgpack: {said(error)}") from error
-
-
-def column_length(columns: dict[str, Any]) -> int:
-    """How many docs some columns hold.
-
-    Raises:
-        InvalidDocs: a column is no list or tensor, or they differ in length.
-    """
-    lengths = {len(c) if type(c) is list or (isinstance(c, np.ndarray) and c.ndim) else -1 for c in columns.values()}
-    if -1 in lengths:
-        raise InvalidDocs("expected a list or a tensor in each column")
-    if len(lengths) > 1:
-        raise InvalidDocs("the columns differ in length: expected one entry a doc in each")
-    return lengths.pop() if lengths else 0
+            why = unwritable.told(value, error, self._writer.encode, self._writer.values)
+            raise ExecutorError(f"an answer cannot be written as msgpack: {why}") from error
 
 
 def pack(value: Any) -> bytes:
@@ -291,16 +333,7 @@ def unpack(buffer: Buffer) -> Any:
         raise InvalidDocs(f"not a msgpack document: {error}") from error
 
 
-def _stacked(values: list[Any]) -> Any:
-    first = values[0]
-    if not isinstance(first, np.ndarray) or first.ndim in (0, tensors.MAX_AXES):
-        return values
-    dtype, shape = first.dtype, first.shape
-    if any(not isinstance(a, np.ndarray) or a.dtype is not dtype or a.shape != shape for a in values):
-        return values
-    return np.frombuffer(b"".join([a.tobytes() for a in values]), dtype).reshape(len(values), *shape)
-
-
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError)
 _encode = Writer({}).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=tensors.unpack).decode
+_decode_told = msgspec.msgpack.Decoder(ext_hook=told.unpack).decode

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from jina_asgi import traits
-from jina_asgi.conversions import Read
+from jina_asgi.conversions import Read, integer
 from jina_asgi.mismatch import Mismatch, errors_of
 
 Entries = list[dict[str, Any]]
@@ -27,12 +27,17 @@ class PydanticReader:
         from_json: the class is strict, and takes a datetime's text in JSON alone.
     """
 
+    __slots__ = ("_converters", "_from_json", "_integers", "_is_plain", "_model", "_unfit", "_validator")
+
     def __init__(
         self, model: type[BaseModel], converters: Mapping[str, Read], validator: Any, *, from_json: bool
     ) -> None:
         self._model, self._converters, self._from_json = model, converters, from_json
         self._unfit = traits.unfit_defaults(model)
         self._validator = validator
+        self._integers = tuple(key for key, convert in converters.items() if convert is integer)
+        #: Whether pydantic takes values as they come, but for integers that are texts.
+        self._is_plain = len(self._integers) == len(converters) and not self._unfit and not from_json
 
     def __call__(self, value: Any, known: Sequence[tuple[str, Mismatch]] = ()) -> Any:
         """A document.
@@ -46,6 +51,15 @@ class PydanticReader:
         """
         if type(value) is not dict:
             return self._validator.validate_python(value, by_alias=True, by_name=True)
+        if self._is_plain and not known:
+            for key in self._integers:
+                if type(value.get(key)) is str:
+                    break
+            else:
+                try:
+                    return self._validator.validate_python(value, by_alias=True, by_name=True)
+                except ArithmeticError:
+                    pass  # which field's, is said below
         value, wrong = self._converted(value, dict(known))
         held: set[str] = set()
         if self._unfit:

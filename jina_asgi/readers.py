@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jina_asgi import patient, plans, traits
+from jina_asgi import patient, plan_reader, plans, traits
 from jina_asgi.conversions import (
     Read,
     array,
@@ -30,7 +30,6 @@ from jina_asgi.conversions import (
 )
 from jina_asgi.direct import EXACT, ReadColumns, Step, column_reader, default_of, row_reader
 from jina_asgi.mismatch import Mismatch, errors_of
-from jina_asgi.plan_reader import PlanReaders
 from jina_asgi.pydantic_reader import PydanticReader
 from jina_asgi.types import Field, Schema
 
@@ -61,7 +60,7 @@ class Readers:
         self._with_binary = plans.documents_with(schema, plans.is_binary)
         #: Documents that are read here wherever they stand, as pydantic alone would not read all that they may hold.
         self.own = self._with_binary | plans.holding(schema, _unfit_documents(schema))
-        self._plan = PlanReaders(schema)
+        self._plan = plan_reader.readers(schema)
 
     def of(self, name: str) -> Read:
         """What reads one document of the class `name`."""

@@ -10,6 +10,17 @@ from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
 from jina_asgi.types import Docs
 
 
+class Fields(dict[str, Any]):
+    """A document whose class is not at hand: a dict, whose keys are attributes too, as those of a document are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"this document has no {name!r}; it has {', '.join(self)}") from None
+        return Fields(value) if type(value) is dict else value
+
+
 @dataclass(frozen=True, slots=True)
 class Returns:
     """What a `return_type` asks for; `container` None: nothing in particular."""
@@ -42,7 +53,7 @@ class Returns:
             ExecutorError: they are not what that takes.
         """
         if self.container is None:
-            return docs.typed if docs.codec.model is not None else _any(docs.typed)
+            return docs.typed if docs.codec.model is not None else list(map(Fields, docs.typed))
         if docs.codec.model is self.container.model:
             return self.container.make(list(docs.typed))
         try:
@@ -55,10 +66,3 @@ class Returns:
         """What the caller gets: the document itself where one was asked for and there is one."""
         found = self.read(docs)
         return found[0] if self.is_single and len(found) == 1 else found
-
-
-def _any(docs: list[dict[str, Any]]) -> Any:
-    """Documents of any fields."""
-    from jina_asgi import schemas  # docarray, where documents are given out
-
-    return schemas.any_docs(docs, schemas.Fields)

@@ -42,7 +42,6 @@ __all__ = [
     "BaseDoc",
     "Container",
     "DocList",
-    "Fields",
     "LegacyDocument",
     "TensorType",
     "is_document",
@@ -73,12 +72,6 @@ with warnings.catch_warnings():
         embedding: AnyTensor | None = None
         tags: dict[str, Any] = {}
         scores: dict[str, Any] | None = None
-
-    class Fields(AnyDoc):
-        """A document whose class is not at hand: its fields are attributes, and found by name as in a mapping."""
-
-        def __getitem__(self, name: str) -> Any:
-            return self.__dict__[name]
 
 
 def legacy_schema_of_jina() -> dict[str, Any]:
@@ -203,9 +196,9 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
     return ParametersSchema(models[0].__name__, adapter.json_schema(by_alias=True), required, adapter)
 
 
-def any_docs(values: Iterable[dict[str, Any]], make: Callable[..., Any] = AnyDoc) -> list[Any]:
+def any_docs(values: list[dict[str, Any]]) -> list[Any]:
     """Documents of any fields, as docarray makes them where no class is given; an id that none was given is not set."""
-    values = list(values)
+    make: Callable[..., Any] = AnyDoc
     docs = [make(**value) for value in values]
     for doc, value in zip(docs, values, strict=True):
         object.__setattr__(doc, "__pydantic_fields_set__", set(value))
@@ -341,7 +334,7 @@ def _field(
         if kind == "tuple" and ... in arguments:
             kind, arguments = "list", arguments[:1]
         return made(kind, items=tuple(inner(a) for a in (arguments[-1:] if kind == "dict" else arguments)))
-    return made("json")
+    return made("json", secret=traits.is_secret(annotation))
 
 
 def _bare(annotation: Any) -> Any:

@@ -301,8 +301,25 @@ def from_tensor(value: Any) -> np.ndarray | None:
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     kind = type(value)
+    if hasattr(value, "detach") and traits.is_torch(value):
+        return _of_torch(value)
     if hasattr(kind, "_docarray_to_ndarray"):
         return np.asarray(value._docarray_to_ndarray())
-    if traits.is_torch_type(kind) and hasattr(value, "detach"):
-        return np.asarray(value.detach().cpu().numpy())
     return None
+
+
+def numeric(array: np.ndarray) -> np.ndarray:
+    """An array of numbers in this machine's order, row by row, as JSON is written of.
+
+    Raises:
+        ValueError: a dtype that crosses no wire.
+    """
+    return np.ascontiguousarray(_writable(array)[1])
+
+
+def _of_torch(value: Any) -> np.ndarray:
+    """A tensor of torch's; of numbers that numpy has no type for, float32, which has each of them."""
+    held = value.detach().cpu()
+    if str(held.dtype).startswith(("torch.bfloat16", "torch.float8")):
+        held = held.float()
+    return np.asarray(held.numpy())

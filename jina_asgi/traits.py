@@ -10,13 +10,15 @@ import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import AliasChoices, BaseModel, Json, TypeAdapter
+from pydantic import AliasChoices, BaseModel, Json, Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic.types import EncodedBytes, EncodedStr
 
 #: Modules whose types pydantic writes by looking at the value alone.
 _KNOWN = {"builtins", "collections", "datetime", "decimal", "docarray", "numpy", "pydantic", "pydantic_core", "torch"}
 _KNOWN |= {"types", "typing", "uuid"}
+#: The classes of what a document keeps to itself.
+SECRETS = (SecretStr, SecretBytes, Secret)
 _SERIALIZERS = ("PlainSerializer", "WrapSerializer")
 
 
@@ -141,6 +143,22 @@ def has_own_json(model: type[BaseModel]) -> bool:
     )
 
 
+def answers_otherwise(model: type[BaseModel]) -> bool:
+    """Whether the JSON of a class is another thing than the values of its fields by the names that they are read by."""
+    decorators = model.__pydantic_decorators__
+    return bool(
+        decorators.field_serializers
+        or decorators.model_serializers
+        or decorators.computed_fields
+        or any(
+            info.exclude
+            or (info.serialization_alias or info.alias or name) != wire_name(model, name)
+            or any(type(item).__name__ in _SERIALIZERS for item in metadata_of(info))
+            for name, info in model.model_fields.items()
+        )
+    )
+
+
 def own_fields(model: type[BaseModel]) -> set[str]:
     """The fields whose JSON a serializer of the class's own makes, and those left out of it."""
     decorators, fields = model.__pydantic_decorators__, model.model_fields
@@ -193,6 +211,11 @@ def _is_known(leaf: Any) -> bool:
         return False
     plain = (BaseModel, enum.Enum, tuple, dict, str, bytes, int, float)
     return leaf.__module__.partition(".")[0] in _KNOWN or issubclass(leaf, plain) or dataclasses.is_dataclass(leaf)
+
+
+def is_secret(annotation: Any) -> bool:
+    """Whether an annotation is a class whose values are in no answer."""
+    return isinstance(annotation, type) and issubclass(annotation, SECRETS)
 
 
 def is_torch_type(annotation: Any) -> bool:

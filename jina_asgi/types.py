@@ -44,7 +44,8 @@ class Field:
     `kind` "json" is whatever pydantic serialises to JSON by itself (a datetime, an enum, an untyped value).
     `shape` holds one entry an axis, None where any length goes; `shape` None allows any shape, `dtype` None
     any dtype. `items` are the element (list, set, dict), the elements (tuple) or the members (union).
-    `doc` names a document of the same `Schema`. `tag` is the name that docarray's wire gives the type.
+    `doc` names a document of the same `Schema`. `tag` is the name that docarray's wire gives the type. A `secret` is in no
+    answer.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Field:
     items: tuple[Field, ...] = ()
     doc: str | None = None
     tag: str | None = None
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

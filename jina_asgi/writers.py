@@ -16,10 +16,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
+import orjson
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from jina_asgi import tensors, traits
+from jina_asgi.told import Told
 from jina_asgi.types import Parts
 
 _MOST = 10_000  # values of an iterator
@@ -37,6 +39,7 @@ class Layout:
         is_plain: the fields are `__dict__`, when that holds as many entries.
         own_json: the class decides itself what its JSON looks like.
         keeps_all: whatever a document holds is a field of it (docarray's AnyDoc).
+        arrays: the fields that hold tensors; those of numpy's own class JSON's writer takes whatever is in them.
         as_they_are: the fields that pydantic must not turn into JSON, by name in Python: bytes, tensors, documents.
     """
 
@@ -46,6 +49,7 @@ class Layout:
     own_json: bool
     as_they_are: Mapping[str, str]
     keeps_all: bool = False
+    arrays: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Layout:
@@ -57,7 +61,8 @@ class Layout:
         plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
         own = bool(dumps) or traits.has_own_json(model)
         keeps_all = issubclass(model, schemas.AnyDoc)
-        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {}, keeps_all)
+        arrays = tuple(schemas.tensor_types(model))
+        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {}, keeps_all, arrays)
 
     def values(self, doc: BaseModel) -> dict[str, Any]:
         """The fields by their names on the wire."""
@@ -88,13 +93,13 @@ class Writer:
         self._models = frozenset(models.values())
         self._layouts: dict[type, tuple[Layout, int]] = {}
         self.encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(plain)).encode
-        self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(_revealed)).encode
+        self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(revealed)).encode
 
     def values(self, doc: Any) -> dict[str, Any]:
-        """A document's fields, for msgpack; dicts stand for themselves."""
+        """A document's fields, for msgpack; what is no document stands for itself."""
         kind = type(doc)
-        if kind is dict:
-            return doc  # type: ignore[no-any-return]  # it is
+        if kind is dict or not issubclass(kind, BaseModel):
+            return doc  # type: ignore[no-any-return]  # a dict, or what its class will refuse
         layout, count = self._layouts.get(kind) or self._layout(kind)
         fields: dict[str, Any] = doc.__dict__
         return fields if layout.is_plain and len(fields) == count else layout.values(doc)
@@ -102,7 +107,7 @@ class Writer:
     def parts(self, values: Mapping[str, Any], tensor_names: Sequence[str]) -> bytes | Parts:
         """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied."""
         large = {}
-        for name in tensor_names:
+        for name in tensor_names if isinstance(values, dict) else ():
             array = tensors.from_tensor(values.get(name))
             if array is not None and array.nbytes >= tensors.LARGE:
                 large[name] = array
@@ -121,21 +126,23 @@ class Writer:
     def json(self, doc: Any) -> Any:
         """A document for JSON, as `for_json` goes on to write it."""
         kind = type(doc)
-        if kind is dict:
-            return doc
+        if kind is dict or kind is Told:
+            return orjson.Fragment(doc.json) if kind is Told and doc.json else doc
         layout, count = self._layouts.get(kind) or self._layout(kind)
+        fields: dict[str, Any] = doc.__dict__
+        for name in layout.arrays:
+            if type(fields.get(name)) is np.ndarray:
+                tensors.numeric(fields[name])
         if layout.own_json:
             return layout.json(doc)
-        fields: dict[str, Any] = doc.__dict__
         return fields if len(fields) == count else layout.values(doc)
 
     def for_json(self, value: Any) -> Any:
         """What orjson asks for a value that it does not know."""
         array = tensors.from_tensor(value)
         if array is not None:
-            if array.ndim == 0:
-                return array.item()
-            return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+            array = tensors.numeric(array)
+            return array if array.ndim else array.item()
         if isinstance(value, RootModel):
             return value.root
         if isinstance(value, BaseModel):
@@ -145,6 +152,12 @@ class Writer:
         if isinstance(value, set | frozenset | deque):
             return list(value)
         return plain(value)
+
+    def for_request(self, value: Any) -> Any:
+        """As `for_json`, for those who read documents of it again: no serializers, nothing left out, no secret hidden."""
+        if isinstance(value, BaseModel) and not isinstance(value, RootModel):
+            return self.values(value)
+        return value.get_secret_value() if isinstance(value, traits.SECRETS) else self.for_json(value)
 
     def _hook(self, other: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """What msgspec asks for a value that it does not know; `other` has the last word."""
@@ -209,5 +222,6 @@ def _map_head(count: int) -> bytes:
     return struct.pack(">BH", _MAP16, count) if count < 1 << 16 else struct.pack(">BI", _MAP32, count)
 
 
-def _revealed(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else plain(value)
+def revealed(value: Any) -> Any:
+    """What a secret hides; of anything else its plain form."""
+    return value.get_secret_value() if isinstance(value, traits.SECRETS) else plain(value)

@@ -10,8 +10,13 @@ import pytest
 from docarray import BaseDoc, DocList
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field
 
-from jina_asgi import DefinitionError, Deployment, Executor, ExecutorError, requests
+from jina_asgi import DefinitionError, Deployment, Executor, ExecutorError, dynamic_batching, requests
+from jina_asgi._wire_heads import describe, endpoint_of
+from jina_asgi.codecs import codec
 from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.runners.costs import Teller
+from jina_asgi.settings import BatchingSettings
+from jina_asgi.types import Call
 from tests.value_places import Across
 
 
@@ -99,6 +104,23 @@ async def test_without_a_class_documents_have_attributes_all_the_same(speaker: D
 async def test_a_document_of_another_class_is_taken_by_its_fields(speaker: Deployment, given: Any) -> None:
     [doc] = await speaker.call("/say", [given])
     assert ("aa0", 7) == (doc.text, doc.n)
+
+
+class Costly(Executor):
+    @dynamic_batching(preferred_batch_size=4, cost="len:text", max_cost=100, tenant="n", priority="n")
+    @requests(on="/say")
+    def say(self, docs: DocList[Word]) -> DocList[Word]:
+        return docs
+
+
+async def test_what_a_document_costs_is_not_asked_of_one_that_will_be_refused() -> None:
+    """Where the class is not at hand."""
+    local = Deployment(Costly, replicas=1).runner.endpoints["/say"]
+    plan = endpoint_of(describe(local))
+    teller = Teller.of("/say", BatchingSettings.of_described(local.batching or {}))
+    docs = codec(plan.input).read([{"text": 5, "n": "x"}, {}, 7, {"text": "abc", "n": 1}])
+    told = teller.tell(Call("/say", codec(plan.input).docs(docs)))
+    assert ([0.0, 0.0, 0.0, 3.0], 0) == (told.costs, told.priority)
 
 
 async def test_a_return_type_that_the_answer_does_not_fit_is_said_so(speaker: Deployment) -> None:

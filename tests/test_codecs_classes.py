@@ -16,11 +16,14 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    computed_field,
     create_model,
+    field_serializer,
     field_validator,
     model_validator,
 )
 
+from jina_asgi import schemas
 from jina_asgi.codecs import codec
 from jina_asgi.errors import InvalidDocs
 from jina_asgi.schemas import schema_of
@@ -246,3 +249,33 @@ def test_the_path_to_what_is_wrong_leads_through_lists_and_documents() -> None:
     assert errors(Holder, {"all": [good, {"n": 1, "v": ["x"]}]})[0]["loc"] == [0, "all", 1, "v"]
     assert errors(Holder, {"all": [good, {"n": 0, "v": [1.0]}]})[0]["loc"] == [0, "all", 1, "n"]
     assert errors(Holder, {"all": [], "some": {"a": "*"}})[0]["loc"] == [0, "some", "a"]
+
+
+def test_a_request_in_json_is_what_its_class_reads_again() -> None:
+    """For servers that have no msgpack."""
+
+    class Own(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        n: int = Field(1, serialization_alias="number")
+        hidden: bytes = Field(b"", exclude=True)
+        key: SecretStr = SecretStr("")
+        inner: list["Own"] = []
+
+        @field_serializer("n")
+        def more(self, value: int) -> int:
+            return value + 100
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def twice(self) -> int:
+            return 2 * self.n
+
+    doc = Own(n=3, hidden=b"\xff", key=SecretStr("hush"), inner=[Own(n=4)])
+    of = codec(schema_of(Own))
+    sent = orjson.loads(of.dumps_request(of.to_values([doc])))
+    assert [doc] == list(of.read(sent))
+
+
+def test_a_document_of_any_fields_is_written_with_all_of_them() -> None:
+    doc = schemas.any_docs([{"id": "a", "text": "t", "v": np.ones(2)}])[0]
+    assert b"text" in codec(schema_of(schemas.AnyDoc)).encode([doc])[0]

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from jina_asgi.codecs import codec
-from jina_asgi.errors import InvalidDocs
+from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.schemas import schema_of
 from tests.round_trips import MSGPACK_PATHS, assert_round_trips, by_msgpack, json_of
 
@@ -101,6 +101,19 @@ class WithCached(BaseModel):
 def test_a_computed_field_is_in_the_json_and_not_read() -> None:
     assert written(Computed, Computed(n=2))["twice"] == 4
     assert_round_trips(Computed, Computed(n=2))
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("x"), KeyError("x"), StopIteration()])
+def test_what_a_computed_field_raises_is_the_executors_fault(raised: Exception) -> None:
+    class Failing(BaseModel):
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def value(self) -> int:
+            raise raised
+
+    of = codec(schema_of(Failing))
+    with pytest.raises(ExecutorError):
+        of.to_json([Failing()])
 
 
 def test_what_a_document_has_cached_is_its_own() -> None:

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.value_kinds import MODELS
-from tests.value_places import PLACES, served
+from tests.value_places import served
 
 pytestmark = pytest.mark.processes
 
@@ -37,6 +37,19 @@ TAKEN: dict[str, list[tuple[Any, Any]]] = {
     "none-for-str": [(None, None), ("x", "x")],
     "none-for-tensor": [(None, None), ([1], [1])],
     "text-for-int": [("many", "many"), ("3", 3)],
+}
+#: By kind: what is sent, and the whole document that is answered, where a class writes its JSON itself.
+WRITTEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "serialized": ({"id": "a", "value": 3}, {"id": "a", "value": 103}),
+    "serialized-whole": ({"value": 3}, {"other": 3}),
+    "serialized-by-type": ({"id": "a", "value": 3}, {"id": "a", "value": "3"}),
+    "computed": ({"value": 3}, {"value": 3, "twice": 6}),
+    "excluded": ({"id": "a", "value": 7}, {"id": "a"}),
+    "aliased": ({"id": "a", "val-ue": 3}, {"id": "a", "val-ue": 3}),
+    "aliased-out": ({"id": "a", "value": 3}, {"id": "a", "out": 3}),
+    "secret": ({"value": "hush"}, {"value": "**********"}),
+    "infinite": ({"id": "a"}, {"id": "a", "value": None}),
+    "open": ({"value": 1, "more": 2}, {"value": 1, "more": 2}),
 }
 #: By kind: values that it refuses, and the places within the field of all that is wrong.
 REFUSED: dict[str, list[tuple[Any, list[list[Any]]]]] = {
@@ -73,9 +86,9 @@ class Asking(NamedTuple):
     http: httpx.Client
     socket: ClientConnection
 
-    def ways(self, kind: str, value: Any) -> Iterator[tuple[list[Any], int, Any]]:
-        """A value sent in every way that JSON is: where the document stands there, and the status and answer."""
-        doc, name = {"id": "a", "value": value}, MODELS[kind].__name__
+    def ways(self, kind: str, doc: dict[str, Any]) -> Iterator[tuple[list[Any], int, Any]]:
+        """A document sent in every way that JSON is: where it stands there, and the status and answer."""
+        name = MODELS[kind].__name__
         listed, alone = ["body", "data", f"list[{name}]", 0], ["body", "data", name]
         for place, data in ((listed, [doc]), (alone, doc)):
             answer = self.http.post(f"{kind}/echo", json={"data": data})
@@ -112,7 +125,7 @@ def all_places() -> Iterator[dict[str, Asking]]:
         }
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(params=["worker", "external", "pool"])
 def place(request: pytest.FixtureRequest, all_places: dict[str, Asking]) -> Asking:
     return all_places[request.param]
 
@@ -127,14 +140,21 @@ def _first(answer: httpx.Response) -> Any:
 @pytest.mark.parametrize("kind", TAKEN)
 def test_what_the_class_takes_is_taken_wherever_it_is(kind: str, place: Asking) -> None:
     for value, made in TAKEN[kind]:
-        for where, status, answer in place.ways(kind, value):
+        for where, status, answer in place.ways(kind, {"id": "a", "value": value}):
             assert (200, made) == (status, answer["value"] if status == 200 else answer), (value, where)
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_the_class_writes_its_json_wherever_it_is(kind: str, place: Asking) -> None:
+    sent, written = WRITTEN[kind]
+    for where, status, answer in place.ways(kind, sent):
+        assert (200, written) == (status, answer), where
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_the_class_refuses_is_refused_at_the_same_place_wherever_it_is(kind: str, place: Asking) -> None:
     for value, within in REFUSED[kind]:
-        for where, status, answer in place.ways(kind, value):
+        for where, status, answer in place.ways(kind, {"id": "a", "value": value}):
             assert 422 == status, (value, where, answer)
             assert [[*where, "value", *rest] for rest in within] == [entry["loc"] for entry in answer], (value, where)
 
@@ -157,7 +177,17 @@ def test_all_wrong_fields_of_all_documents_are_told(place: Asking) -> None:
     assert [["body", "data", "list[Several]", *at] for at in wrong] == [e["loc"] for e in answer.json()["detail"]]
 
 
+@pytest.mark.parametrize("data", [5, "x", [5], [{"n": 1, "name": "a"}, None, [], {"n": "x", "name": "a"}]])
+def test_what_is_no_document_is_refused_with_the_others(data: Any, place: Asking) -> None:
+    answer = place.http.post("several/echo", json={"data": data})
+    wrong: list[list[Any]] = [["list[Several]", 0]] if data == [5] else [["Several"]]
+    if isinstance(data, list) and len(data) > 1:
+        wrong = [["list[Several]", *at] for at in ([1], [2], [3, "n"])]
+    assert 422 == answer.status_code
+    assert [["body", "data", *at] for at in wrong] == [entry["loc"] for entry in answer.json()["detail"]]
+
+
 def test_a_field_comes_by_any_of_its_names(place: Asking) -> None:
     for name in ("x", "y", "value"):
         answer = place.http.post("aliased-in/echo", json={"data": [{"id": "a", name: "YQ=="}]})
-        assert (200, "a") == (answer.status_code, answer.json()["data"][0]["id"])
+        assert (200, {"id": "a", "value": "YQ=="}) == (answer.status_code, answer.json()["data"][0])

@@ -6,8 +6,7 @@ import datetime
 import decimal
 import enum
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -181,12 +180,48 @@ def _model(name: str, field: Any) -> type[BaseModel]:
 MODELS: Mapping[str, type[BaseModel]] = {**{name: _model(name, field) for name, field in FIELDS.items()}, **CLASSES}
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What the Executor was given last, and what it is to give."""
+class Arrays(BaseModel):
+    """As a subclass of numpy's own, and as that."""
 
-    given: dict[str, list[Any]]
-    giving: dict[str, Callable[[], list[Any]]]
+    ours: NdArray | None = None
+    numpys: np.ndarray | None = None
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+
+#: Arrays of dtypes that are no numbers.
+ODD = {
+    "complex64": np.ones(2, np.complex64),
+    "str": np.array(["a", "b"]),
+    "bytes": np.array([b"a"]),
+    "object": np.array([None, object()]),
+    "datetime64": np.array(["2024-01-01"], "M8[s]"),
+    "timedelta64": np.array([1], "m8[s]"),
+    "void": np.zeros(1, [("a", "i4")]),
+    "longdouble": np.ones(1, np.longdouble),
+}
+
+
+class Told(BaseModel):
+    text: str
+
+
+def said(value: Any) -> str:
+    """A value in words that differ where values do: of documents all that they hold, secrets among it."""
+    if isinstance(value, BaseModel):
+        held = {**vars(value), **(value.model_extra or {})}
+        return f"{type(value).__name__}({', '.join(f'{name}={said(item)}' for name, item in held.items())})"
+    if isinstance(value, np.ndarray):
+        return f"array({value.dtype}, {value.shape}, {value.tolist()})"
+    if isinstance(value, SecretStr):
+        return f"secret {value.get_secret_value()}"
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{said(key)}: {said(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(said, value))}]"
+    return repr(value)
 
 
 def _methods() -> dict[str, Any]:
@@ -199,13 +234,39 @@ def _methods() -> dict[str, Any]:
         def stream(self: Any, doc: Any) -> Generator[Any, None, None]:
             yield doc
 
+        def told(self: Any, docs: Any) -> list[Told]:
+            return [Told(text=said(doc)) for doc in docs]
+
         documents: Any = DocList[model] if issubclass(model, BaseDoc) else list[model]  # type: ignore[valid-type]
         echo.__annotations__ = {"docs": documents, "return": documents}
         stream.__annotations__ = {"doc": model, "return": model}
         key = name.replace("-", "_")
         found[f"echo_{key}"] = requests(on=f"/{name}/echo")(echo)
+        told.__annotations__ = {"docs": documents, "return": list[Told]}
+        found[f"told_{key}"] = requests(on=f"/{name}/told")(told)
         found[f"stream_{key}"] = requests(on=f"/{name}/stream")(stream)
+    found["give"] = requests(on="/odd/give")(_give)
+    found["give_stream"] = requests(on="/odd/stream")(_give_stream)
+    found["take"] = requests(on="/odd/take")(_take)
     return found
+
+
+def _give(self: Any, docs: list[Told]) -> list[Arrays]:
+    return [_odd(doc) for doc in docs]
+
+
+def _give_stream(self: Any, doc: Told) -> Generator[Arrays, None, None]:
+    yield _odd(doc)
+
+
+def _take(self: Any, docs: list[Arrays]) -> list[Told]:
+    return [Told(text=said(doc)) for doc in docs]
+
+
+def _odd(doc: Told) -> Arrays:
+    field, _, name = doc.text.partition(" ")
+    held: Any = {field: ODD[name]}
+    return Arrays.model_construct(**held)
 
 
 Values: Any = type("Values", (Executor,), {"__module__": __name__, **_methods()})

@@ -30,7 +30,7 @@ class Across(Deployment):
 
 def elsewhere(_: Runner) -> Runner:
     """The same Executor at another server, which loads when it is asked."""
-    return HttpRunner("http://elsewhere", transport=ASGITransport(JinaASGI(Values)))
+    return HttpRunner("http://elsewhere", transport=ASGITransport(JinaASGI(Values, expose_errors=True)))
 
 
 class Place(NamedTuple):
@@ -51,6 +51,6 @@ def served() -> Iterator[dict[str, Place]]:
     }
     app, ports = Starlette(), dict(zip(PLACES, free_ports(len(PLACES)), strict=True))
     for name, deployment in deployments.items():
-        mount(app, f"/{name}", deployment, wait_ready=True, grpc=f"127.0.0.1:{ports[name]}")
+        mount(app, f"/{name}", deployment, wait_ready=True, expose_errors=True, grpc=f"127.0.0.1:{ports[name]}")
     with Serving(app) as server:
         yield {name: Place(f"{server.url}/{name}", ports[name]) for name in PLACES}

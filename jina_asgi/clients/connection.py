@@ -96,7 +96,8 @@ class Connection:
             if question.parameters and endpoint.name in served.by_get:
                 raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
             asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question), files)
-            async with aclosing(self._remote.events(asked, get=endpoint.name in served.by_get)) as steps:
+            media = MSGPACK if served.ours else JSON
+            async with aclosing(self._remote.events(asked, media=media, get=endpoint.name in served.by_get)) as steps:
                 async for answer in steps:
                     yield question.returns.read(answer)[0]
         except JinaASGIError as error:

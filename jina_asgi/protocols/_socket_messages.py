@@ -4,7 +4,7 @@
          {"id", "event": "cancel"}                                        stop it
     out  {"id", "event": "data" | "end" | "error", ...}                   the last of a call is "end" or "error"
 
-A call's documents stay bytes here: they are read once it has a place in the queue.
+A call's documents stay bytes here: they are read once it has a place in the queue. In binary all is the same as msgpack.
 """
 
 from __future__ import annotations
@@ -40,16 +40,19 @@ class _Named(msgspec.Struct):
 
 _message = msgspec.json.Decoder(_Message).decode
 _named = msgspec.json.Decoder(_Named).decode
+_packed_message = msgspec.msgpack.Decoder(_Message).decode
+_packed_named = msgspec.msgpack.Decoder(_Named).decode
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A message that asks for a call. `endpoint` is as its client wrote it."""
+    """A message that asks for a call. `endpoint` is as its client wrote it; `packed`: in binary."""
 
     id: Identity
     endpoint: str
     timeout: float | None
     raw: bytes
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,14 @@ class Unread:
     error: JinaASGIError
 
 
-def read(raw: bytes) -> Asked | Cancelled | Unread:
-    """What a message means."""
+def read(raw: bytes, *, packed: bool = False) -> Asked | Cancelled | Unread:
+    """What a message means; one in binary is `packed`."""
     try:
-        message = _message(raw)
+        message = (_packed_message if packed else _message)(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return Unread(_id_of(raw), InvalidRequest(f"expected a JSON object with an id and an endpoint: {error}"))
+        return Unread(
+            _id_of(raw, packed), InvalidRequest(f"expected {_kind(packed)} with an id and an endpoint: {error}")
+        )
     except RecursionError:
         return Unread(None, TooLarge("the message nests too deep"))
     if isinstance(message.id, int) and not -(2**63) <= message.id < 2**64:
@@ -84,12 +89,16 @@ def read(raw: bytes) -> Asked | Cancelled | Unread:
             message.id, InvalidRequest(f"expected a call, or the event 'cancel', got the event {message.event[:32]!r}")
         )
     timeout = None if message.timeout is None else min(message.timeout, MAX_TIMEOUT)
-    return Asked(message.id, message.endpoint, timeout, raw)
+    return Asked(message.id, message.endpoint, timeout, raw, packed)
 
 
-def _id_of(raw: bytes) -> Identity | None:
+def _kind(packed: bool) -> str:
+    return "a msgpack map" if packed else "a JSON object"
+
+
+def _id_of(raw: bytes, packed: bool) -> Identity | None:
     try:
-        found = _named(raw).id
+        found = (_packed_named if packed else _named)(raw).id
         return found if isinstance(found, str) or -(2**63) <= found < 2**64 else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
@@ -103,23 +112,23 @@ class Events:
     def __init__(self, identity: Identity | None) -> None:
         self._head = b'{"id":' + orjson.dumps(identity) + b',"event":"'
 
-    def doc(self, data: bytes) -> str:
+    def doc(self, data: bytes) -> str | bytes:
         """One document of a stream, its JSON given."""
         return (self._head + b'data","data":' + data + b"}").decode()
 
-    def answer(self, body: bytes) -> str:
+    def answer(self, body: bytes) -> str | bytes:
         """The answer of a call that gives all its documents at once: HTTP's own body, an object."""
         return (self._head + b'data",' + body[1:]).decode()
 
-    def end(self) -> str:
+    def end(self) -> str | bytes:
         """The end of a call that went well."""
         return (self._head + b'end"}').decode()
 
-    def cancelled(self) -> str:
+    def cancelled(self) -> str | bytes:
         """The end of a call that its client stopped."""
         return (self._head + b'end","cancelled":true}').decode()
 
-    def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> str:
+    def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> str | bytes:
         """The end of a call that failed: HTTP's status and body, and when to come back, in seconds, where that helps."""
         said = {"status": status, **problem}
         if retry_after is not None:

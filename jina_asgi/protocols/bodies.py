@@ -16,13 +16,14 @@ import msgspec
 import orjson
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from jina_asgi.codecs import Codec, codec, column_length, unpack
+from jina_asgi.codecs import Codec, codec, unpack
+from jina_asgi.columns import column_length
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.body_weight import JSON, MSGPACK, PROTOBUF, check_json, check_msgpack, check_parameters
 from jina_asgi.protocols.json_pieces import loads
 from jina_asgi.readers import errors_of
 from jina_asgi.settings import Limits
-from jina_asgi.types import Docs, Endpoint, Result
+from jina_asgi.types import Docs, Endpoint
 
 
 class Header(BaseModel):
@@ -61,6 +62,7 @@ class Bodies:
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         self.input: Codec = codec(endpoint.input)
         self._name, self._limits = endpoint.input.name, limits
+        self._places = ("body", "data", self._name), ("body", "data", f"list[{self._name}]")
         self._has_columns = all(field.name != "columns" for field in endpoint.input.fields)
         self._lists = {field.name for field in endpoint.input.fields if field.kind in ("list", "set", "tuple")}
         self._single: type[BaseModel] | None = None
@@ -168,7 +170,7 @@ class Bodies:
         listed = columns or isinstance(data, list)
         if (column_length(data["columns"]) if columns else len(data) if listed else 1) > self._limits.docs:
             raise self._too_many()
-        place = place or ("body", "data", f"list[{self._name}]" if listed else self._name)
+        place = place or self._places[listed]
         try:
             if columns:
                 docs = self.input.from_columns(data["columns"], self._limits.depth, patiently=patiently)
@@ -203,26 +205,6 @@ class Bodies:
             return Header.model_validate(value)
         except ValidationError as error:
             raise _invalid([{**e, "loc": ["header", *e["loc"]]} for e in errors_of(error)]) from None
-
-
-def answer(result: Result, parameters: dict[str, Any], request_id: str, media: str, *, columns: bool = False) -> bytes:
-    """The body of an answer in the media type asked for.
-
-    Raises:
-        ExecutorError: a value among the docs has no such form.
-    """
-    docs = result.docs
-    writer: Codec = docs.codec
-    if result.results:
-        parameters = {**parameters, "__results__": result.results}
-    header = {"request_id": request_id, "target_executor": ""}
-    if media == PROTOBUF:
-        raw: bytes = protobuf().response(result, parameters, request_id)
-        return raw
-    if media == JSON:
-        return writer.dumps({"data": writer.to_json(docs.typed), "parameters": parameters, "header": header})
-    data: Any = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
-    return writer.pack({"data": data, "parameters": dict(parameters), "header": header})
 
 
 def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
@@ -359,7 +341,6 @@ __all__ = [
     "PROTOBUF",
     "Bodies",
     "Request",
-    "answer",
     "exec_endpoint",
     "loads_object",
     "protobuf",

@@ -328,7 +328,7 @@ def encoded_answer(docs: Docs) -> Sequence[Buffer | Parts]:
         ExecutorError: they hold what cannot be encoded; the caller is not at fault.
     """
     try:
-        return docs.parts
+        return docs.codec.encode_answers(docs.typed) if docs.is_typed else docs.parts
     except InvalidDocs as error:
         raise ExecutorError(error.message) from error
     except BaseException as error:

@@ -88,6 +88,16 @@ def in_columns(accept: bytes) -> bool:
     )
 
 
+def with_json(accept: bytes) -> bool:
+    """Whether documents in msgpack are to hold what JSON would say of them too: `...; json=true`, for who hands them on."""
+    return b"json=true" in accept
+
+
+def in_packed(accept: bytes) -> bool:
+    """Whether a stream's documents are asked for as msgpack: `text/event-stream; data=msgpack`."""
+    return b"data=msgpack" in accept and b"text/event-stream" in accept
+
+
 def deadline(headers: RawHeaders) -> float | None:
     """The moment until which the client waits, from `X-Request-Timeout` (seconds, a float).
 

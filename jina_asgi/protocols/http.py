@@ -31,10 +31,21 @@ from jina_asgi.errors import (
 )
 from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, answer, exec_endpoint
+from jina_asgi.protocols.answer_bodies import answer, step_in
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, exec_endpoint
 from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
-from jina_asgi.protocols.headers import CONTENT_TYPES, RawHeaders, accepted, deadline, in_columns, length, media_type
+from jina_asgi.protocols.headers import (
+    CONTENT_TYPES,
+    RawHeaders,
+    accepted,
+    deadline,
+    in_columns,
+    in_packed,
+    length,
+    media_type,
+    with_json,
+)
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.protocols.uploads import Uploads
@@ -172,7 +183,7 @@ class EndpointApp(CallApp):
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
         if streams:
-            await self._stream(runner, call, request, sent)
+            await self._stream(runner, call, request, sent, headers.get(b"accept", b""))
             return
         try:
             result = await runner.call(call)
@@ -181,7 +192,8 @@ class EndpointApp(CallApp):
         accept = headers.get(b"accept", b"")
         wanted = JSON if media == JSON and accept in _ANYTHING else accepted(accept, media)
         columns = request.columns or (wanted == MSGPACK and in_columns(accept))
-        write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns)
+        told = wanted == MSGPACK and with_json(accept)
+        write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns, with_json=told)
         try:
             body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
         except BaseException as error:
@@ -190,17 +202,20 @@ class EndpointApp(CallApp):
             raise unwritable(call, error) from error
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
-    async def _stream(self, runner: Runner, call: Call, request: Request, sent: Sent) -> None:
-        writer = sse.EventWriter(sent.send, self._limits.stream_idle)
+    async def _stream(self, runner: Runner, call: Call, request: Request, sent: Sent, accept: bytes) -> None:
+        packed = in_packed(accept)
+        writer = sse.EventWriter(sent.send, self._limits.stream_idle, packed=packed)
+        step, update = step_in(JSON), sse.update
+        if packed:
+            step, update = step_in(MSGPACK, with_json=with_json(accept)), sse.packed_update
         try:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
-                    codec = docs.codec
                     try:
-                        data = codec.dumps(codec.to_json(docs.typed)[0])
+                        data = step(docs)
                     except BaseException as error:
                         raise unwritable(call, error) from error
-                    await writer.write(sse.update(data))
+                    await writer.write(update(data))
                     if sent.watched is not None and sent.watched.gone:  # the server's `send` swallowed our cancel
                         raise ClientGone
             sent.ends()

@@ -7,6 +7,7 @@ Runner of ours have in common is here; neither is.
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -33,7 +34,7 @@ from jina_asgi.errors import (
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.openapi_reader import endpoints_of, streams_by_get
 from jina_asgi.protocols.problem_reader import told, told_as
-from jina_asgi.protocols.sse_reader import events
+from jina_asgi.protocols.sse_reader import Event, events
 from jina_asgi.types import EMPTY, Docs, Endpoint
 
 #: No timeouts of httpx's own: a call has a deadline, or none. Connecting has one.
@@ -60,8 +61,8 @@ class Served:
 class Asked:
     """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock.
 
-    `columns` asks for the answer's docs field by field, which only msgpack has. `files` make a form of the request: each a
-    field's name, and the file's own, its bytes and its media type.
+    `columns` asks for the answer's docs field by field, `with_json` for what JSON would say of them too: only msgpack has it.
+    `files` make a form of the request: each a field's name, and the file's own, its bytes and its media type.
     """
 
     endpoint: str
@@ -71,6 +72,7 @@ class Asked:
     headers: Mapping[str, str] = EMPTY
     deadline: float | None = None
     columns: bool = False
+    with_json: bool = False
     files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
 
     def form(self) -> dict[str, bytes]:
@@ -98,7 +100,7 @@ class Asked:
         try:
             if media == MSGPACK:
                 return pack({**body, "data": [msgspec.Raw(buffer) for buffer in self.docs.encoded]})
-            return codec.dumps({**body, "data": codec.to_json(self.docs.typed)})
+            return codec.dumps_request({**body, "data": codec.to_values(self.docs.typed)})
         except (ExecutorError, TypeError, ValueError, OverflowError) as error:
             raise InvalidDocs(f"a call to {self.endpoint} cannot be written: {error}") from error
 
@@ -147,6 +149,8 @@ class _Json(msgspec.Struct):
     routes: list[Any] | None = None
 
 
+#: What a stream is to come as, by the form of its request.
+_STREAMS = {JSON: "text/event-stream", MSGPACK: "text/event-stream; data=msgpack"}
 _unpack = msgspec.msgpack.Decoder(_Packed, ext_hook=tensors.unpack).decode
 
 
@@ -213,15 +217,17 @@ class Remote:
             raise told(response.status_code, response.headers, response.content)
         return self._answer(response)
 
-    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+    async def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
         """One stream, an answer of one document after another. `get` asks as Jina's streams are asked: by a bare document.
+
+        In JSON or msgpack, as `media` says, a server of another version answers in JSON.
 
         Closing it early closes the response, which tells the server that its client left.
 
         Raises:
             As `ask`; ReplicaDied too where the stream ends without saying that it is over.
         """
-        async with aclosing(self._steps(asked, get)) as steps:
+        async with aclosing(self._steps(asked, media, get)) as steps:
             while True:
                 async with until(asked):
                     event = await anext(steps, None)
@@ -230,20 +236,17 @@ class Remote:
                 if event.name == "error":
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
                     raise told_as(500, body)
-                if event.name == "update":
-                    yield Answer([event.data], JSON, EMPTY, EMPTY)
+                if event.name in ("update", "packed"):
+                    yield _step(event)
         if event is None:
             raise ReplicaDied(f"the stream of {asked.endpoint} from {self.name} broke off")
 
-    async def _steps(self, asked: Asked, get: bool) -> AsyncGenerator[Any, None]:
-        accept = {"accept": "text/event-stream"}
+    async def _steps(self, asked: Asked, media: str, get: bool) -> AsyncGenerator[Any, None]:
         if get:
-            sent: dict[str, Any] = {
-                "content": _bare(asked),
-                "headers": _headers(asked) | {"content-type": JSON} | accept,
-            }
+            content_type = {"content-type": JSON, "accept": _STREAMS[JSON]}
+            sent: dict[str, Any] = {"content": _bare(asked), "headers": _headers(asked) | content_type}
         else:
-            sent = _sent(asked, JSON, accept)
+            sent = _sent(asked, media, {"accept": _told(asked, media, _STREAMS[media])})
         request = self._http.build_request(
             "GET" if get else "POST",
             self._url + asked.endpoint,
@@ -254,9 +257,10 @@ class Remote:
             try:
                 if response.status_code != 200:
                     raise told(response.status_code, response.headers, await response.aread())
+                packed = "data=msgpack" in response.headers.get("content-type", "")
                 async with aclosing(events(response)) as steps:
                     async for event in steps:
-                        yield event
+                        yield event._replace(name="packed") if packed and event.name == "update" else event
             finally:
                 await response.aclose()
 
@@ -310,6 +314,20 @@ def _sent(asked: Asked, media: str, accept: Mapping[str, str]) -> dict[str, Any]
     return {"content": asked.body(media), "headers": {**_headers(asked), "content-type": media, **accept}}
 
 
+def _step(event: Event) -> Answer:
+    """The answer that one document of a stream is.
+
+    Raises:
+        ProtocolError: its data is no base64.
+    """
+    if event.name == "update":
+        return Answer([event.data], JSON, EMPTY, EMPTY)
+    try:
+        return Answer([base64.b64decode(event.data, validate=True)], MSGPACK, EMPTY, EMPTY)
+    except (ValueError, TypeError) as error:
+        raise ProtocolError(f"a stream sent an event that is no base64: {error}") from error
+
+
 def _headers(asked: Asked) -> dict[str, str]:
     headers = dict(asked.headers)
     if asked.deadline is not None:
@@ -318,7 +336,11 @@ def _headers(asked: Asked) -> dict[str, str]:
 
 
 def _accepts(asked: Asked, media: str) -> str:
-    return f"{media}; columns=true" if asked.columns and media == MSGPACK else media
+    return f"{media}; columns=true" if asked.columns and media == MSGPACK else _told(asked, media, media)
+
+
+def _told(asked: Asked, media: str, accept: str) -> str:
+    return f"{accept}; json=true" if asked.with_json and media == MSGPACK else accept
 
 
 def _bare(asked: Asked) -> bytes:
@@ -330,10 +352,10 @@ def _bare(asked: Asked) -> bytes:
     if asked.parameters:
         raise InvalidRequest(f"{asked.endpoint} of this server streams by GET, which takes no parameters")
     codec: Codec = asked.docs.codec
-    docs = codec.to_json(asked.docs.typed)
+    docs = codec.to_values(asked.docs.typed)
     if len(docs) != 1:
         raise InvalidDocs(f"{asked.endpoint} takes one document, got {len(docs)}")
-    return codec.dumps(docs[0])
+    return codec.dumps_request(docs[0])
 
 
 @asynccontextmanager

@@ -60,7 +60,7 @@ class Far(Protocol):
 
     async def ask(self, asked: Asked, *, media: str = JSON) -> Answer: ...
 
-    def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]: ...
+    def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]: ...
 
     async def close(self) -> None: ...
 
@@ -135,7 +135,8 @@ class RemoteRunner(ABC):
             for doc in (await self.call(call)).docs.typed:
                 yield reader.docs([doc])
             return
-        opened.steps = remote.events(asked, get=endpoint.name in self._served.by_get)
+        media = MSGPACK if self._served.ours else JSON
+        opened.steps = remote.events(asked, media=media, get=endpoint.name in self._served.by_get)
         with self._opened(opened):
             try:
                 while True:
@@ -201,6 +202,7 @@ class RemoteRunner(ABC):
             header={"request_id": context.request_id} if context.request_id else {},
             headers=self._passed_on({key: text for key, text in context.headers.items() if key not in _KEPT_BACK}),
             deadline=context.deadline,
+            with_json=endpoint.output.model is None,
         )
         return remote, endpoint, asked
 

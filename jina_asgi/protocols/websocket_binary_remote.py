@@ -137,7 +137,7 @@ class BinaryRemote(Remote):
                 await self._links.release(link)
         return ProtobufAnswer.of(answer)
 
-    def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+    def events(self, asked: Asked, *, media: str = "", get: bool = False) -> AsyncGenerator[Answer, None]:
         """No stream.
 
         Raises:

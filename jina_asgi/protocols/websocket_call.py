@@ -21,13 +21,15 @@ from jina_asgi._raised import carried
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
-from jina_asgi.protocols.bodies import JSON, answer
+from jina_asgi.protocols._socket_packed import PackedEvents
+from jina_asgi.protocols.answer_bodies import answer, step_in
+from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.tasks import cancel_requests, uncancel
-from jina_asgi.types import Call, Context, Runner
+from jina_asgi.types import Call, Context, Docs, Runner
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
@@ -60,7 +62,7 @@ class Around:
     live: Lasting
     options: HttpOptions
 
-    def told(self, events: Events, error: BaseException) -> str:
+    def told(self, events: Events, error: BaseException) -> str | bytes:
         """The event that tells of an error."""
         status, body, _ = problem(error, expose=self.options.expose_errors)
         return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
@@ -85,10 +87,10 @@ class OpenCall:
 
     __slots__ = ("_around", "_asked", "_begun", "_events", "_stopped", "_until", "_write", "sends", "spoke_since")
 
-    def __init__(self, asked: Asked, around: Around, write: Callable[[OpenCall, str], Awaitable[None]]) -> None:
+    def __init__(self, asked: Asked, around: Around, write: Callable[[OpenCall, str | bytes], Awaitable[None]]) -> None:
         self._asked: Asked | None = asked
         self._around, self._write = around, write
-        self._events = Events(asked.id)
+        self._events = (PackedEvents if asked.packed else Events)(asked.id)
         self._until = None if asked.timeout is None else time.monotonic() + asked.timeout
         self._begun = self._stopped = self.sends = False
         self.spoke_since = 0.0
@@ -104,7 +106,7 @@ class OpenCall:
             if self._begun and not self.sends:
                 task.cancel()
 
-    async def outcome(self) -> tuple[str, ...]:
+    async def outcome(self) -> tuple[str | bytes, ...]:
         """Make the call; its last event, behind the answer where that is one.
 
         Raises:
@@ -132,7 +134,7 @@ class OpenCall:
         finally:
             self._asked = None
 
-    async def _answer(self) -> tuple[str, ...]:
+    async def _answer(self) -> tuple[str | bytes, ...]:
         asked, around, until = self._asked, self._around, self._until
         assert asked is not None
         name = _name(asked.endpoint)
@@ -149,22 +151,22 @@ class OpenCall:
         try:
             if until is not None and time.monotonic() >= until:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
-            read, raw = app.bodies.read, asked.raw
+            read, raw, media = app.bodies.read, asked.raw, MSGPACK if asked.packed else JSON
             asked = self._asked = None
-            heavy = is_heavy(JSON, raw)
-            request = await beside(until, read, JSON, raw, heavy=True) if heavy else read(JSON, raw)
+            heavy = is_heavy(media, raw)
+            request = await beside(until, read, media, raw, heavy=True) if heavy else read(media, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
             try:
                 if app.endpoint.kind == "stream":
-                    await self._stream(runner, call)
+                    await self._stream(runner, call, step_in(media))
                     return (self._events.end(),)
                 result = await runner.call(call)
             except InvalidDocs as error:
                 raise request.placed(error) from error
-            write = functools.partial(answer, result, request.parameters, request_id, JSON)
+            write = functools.partial(answer, result, request.parameters, request_id, media)
             try:
                 body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
             except BaseException as error:
@@ -173,12 +175,11 @@ class OpenCall:
         finally:
             ticket.close()
 
-    async def _stream(self, runner: Runner, call: Call) -> None:
+    async def _stream(self, runner: Runner, call: Call, step: Callable[[Docs], bytes]) -> None:
         async with aclosing(runner.stream(call)) as steps:
             async for docs in steps:
-                codec = docs.codec
                 try:
-                    data = codec.dumps(codec.to_json(docs.typed)[0])
+                    data = step(docs)
                 except BaseException as error:
                     raise unwritable(call, error) from error
                 await self._write(self, self._events.doc(data))

@@ -44,7 +44,7 @@ class EitherRemote(Remote):
     async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
         return await self._asked.ask(asked, media=media)
 
-    def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+    def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
         return self._asked.events(asked)
 
     async def _ask_by(self, other: Remote) -> None:

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
-from jina_asgi.errors import InvalidDocs, JinaASGIError, ProtocolError, ReplicaDied, TooLarge
-from jina_asgi.protocols.bodies import JSON
+from jina_asgi.errors import JinaASGIError, ProtocolError, ReplicaDied, TooLarge
+from jina_asgi.protocols._socket_packed import event_of, merged
+from jina_asgi.protocols.bodies import MSGPACK
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.remote import Asked
 from jina_asgi.tasks import begun, finished, logged
@@ -98,6 +100,12 @@ class _Inbox:
         return self._events.popleft()
 
 
+def _event(message: str | bytes) -> dict[str, Any]:
+    """An event: of a call of ours in binary; else, as a ping is, in text."""
+    event: dict[str, Any] = orjson.loads(message) if isinstance(message, str) else event_of(message)
+    return event
+
+
 class Link:
     """One connection and the calls on it.
 
@@ -125,24 +133,21 @@ class Link:
         """Send a call.
 
         Raises:
-            ReplicaDied: the connection is gone. InvalidDocs: the call has no form in JSON.
+            ReplicaDied: the connection is gone. InvalidDocs: the call cannot be written.
         """
         identity, inbox = next(self._ids), _Inbox()
         head: dict[str, Any] = {"id": identity, "endpoint": asked.endpoint}
         if asked.deadline is not None:
             head["timeout"] = max(0.0, asked.deadline - time.monotonic())
-        body = orjson.dumps(head)[:-1] + b"," + asked.body(JSON)[1:]
+        message = merged(head, asked.body(MSGPACK))
         if self._ended is not None:
             raise self._ended
         self._open[identity] = inbox
         try:
-            await self._wire.send(body.decode())
+            await self._wire.send(message)
         except WireClosed as error:
             self._end(error)
             raise died(self._name, error) from error
-        except UnicodeDecodeError as error:
-            del self._open[identity]
-            raise InvalidDocs(f"a call to {asked.endpoint} is no text: {error}") from error
         except BaseException:  # it may have been sent
             self.cancel(identity)
             inbox.drop()
@@ -172,8 +177,8 @@ class Link:
     async def _read(self) -> None:
         try:
             while True:
-                event = orjson.loads(await self._wire.receive())
-                identity = event.get("id")
+                event = _event(await self._wire.receive())
+                identity: Any = event.get("id")
                 inbox = self._open.get(identity)
                 if inbox is None:
                     continue  # a ping, or of a call that was never ours
@@ -183,7 +188,7 @@ class Link:
                     await inbox.put(event)
         except WireClosed as error:
             self._end(error)
-        except (orjson.JSONDecodeError, AttributeError) as error:
+        except (msgspec.MsgspecError, ValueError, AttributeError) as error:
             self._end(WireClosed(_NO_MESSAGE, f"what came is no event: {error}"))
 
     def _read_over(self, task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""A server at a URL, asked over its JSON WebSocket: what `remote.Remote` is over HTTP. Descriptions still come by HTTP.
+"""A server at a URL, asked over its WebSocket in msgpack: what `remote.Remote` is over HTTP. Descriptions come by HTTP.
 
 An open stream has a socket to itself, so that a reader that is slow holds up nobody else.
 """
@@ -12,7 +12,8 @@ from typing import Any, Self
 import httpx
 
 from jina_asgi.errors import ProtocolError
-from jina_asgi.protocols.bodies import JSON
+from jina_asgi.protocols._socket_packed import buffers_of
+from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote import Answer, Asked, Remote, Served, until
 from jina_asgi.protocols.websocket_link import Dial, Link
 from jina_asgi.protocols.websocket_links import Links
@@ -53,7 +54,7 @@ class SocketRemote(Remote):
         return served
 
     async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
-        """One call, as over HTTP; in JSON whatever `media` says."""
+        """One call, as over HTTP; in msgpack whatever `media` says."""
         async with until(asked):
             link = await self._links.take(asked.headers)
             try:
@@ -66,11 +67,12 @@ class SocketRemote(Remote):
                     opened.drop()
             finally:
                 await self._links.release(link)
-        if event is None or not isinstance(event.get("data"), list):
+        data = None if event is None else buffers_of(event["data"])
+        if event is None or data is None:
             raise ProtocolError(f"{self.name} ended a call of {asked.endpoint} without an answer")
-        return Answer(event["data"], JSON, event.get("parameters") or {}, event.get("header") or {})
+        return Answer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {})
 
-    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+    async def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
         """One stream, as over HTTP. Closing it early returns when the server says that its work has ended."""
         async with aclosing(self._said(asked)) as steps:
             while True:
@@ -78,7 +80,7 @@ class SocketRemote(Remote):
                     event = await anext(steps, None)
                 if event is None:
                     return
-                yield Answer([event["data"]], JSON, EMPTY, EMPTY)
+                yield Answer([bytes(event["data"])], MSGPACK, EMPTY, EMPTY)
 
     async def _said(self, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
         link = await self._links.take(asked.headers, streams=True)

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols._socket_messages import PING, Asked, Cancelled, Events, Identity, Unread, read
+from jina_asgi.protocols._socket_packed import PackedEvents
 from jina_asgi.protocols.http import EndpointApp, HttpOptions
 from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.protocols.websocket_call import Around, Gone, Lasting, OpenCall
@@ -71,17 +72,21 @@ class Socket:
             if message["type"] != "websocket.receive":
                 return None
             text = message.get("text")
-            if text is None:
-                return Closing(1003, "expected JSON as text, got a binary message")
-            raw = text.encode("utf-8", "surrogatepass")
+            raw: bytes = message["bytes"] if text is None else text.encode("utf-8", "surrogatepass")
             if len(raw) > self._limits.body:
                 return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
             heard += MESSAGE + len(raw)
-            unread = self._take(read(raw) if len(raw) < LARGE else await beside(None, read, raw))
+            packed = text is None
+            said = read(raw, packed=packed) if len(raw) < LARGE else await beside(None, read, raw, packed=packed)
+            if text is None and isinstance(said, Unread) and said.id is None:
+                return Closing(1003, "expected JSON as text, or a msgpack map; got a binary message that is none")
+            unread = self._take(said)
             if unread is not None:
                 identity = None if unread.id in self._open else unread.id
                 try:
-                    await self._write(None, self._around.told(Events(identity), unread.error))
+                    await self._write(
+                        None, self._around.told((PackedEvents if text is None else Events)(identity), unread.error)
+                    )
                 except Gone:
                     return None
 
@@ -127,7 +132,7 @@ class Socket:
         except Gone:
             return
 
-    async def _write(self, call: OpenCall | None, *texts: str) -> None:
+    async def _write(self, call: OpenCall | None, *said: str | bytes) -> None:
         """Send an event (two where they are a call's last), when it is this call's turn.
 
         Raises:
@@ -139,8 +144,9 @@ class Socket:
             if call is not None:
                 call.sends = True
             try:
-                for text in texts:
-                    await self._life.send({"type": "websocket.send", "text": text})
+                for event in said:
+                    kind = "text" if isinstance(event, str) else "bytes"
+                    await self._life.send({"type": "websocket.send", kind: event})
             finally:
                 if call is not None:
                     call.sends = False

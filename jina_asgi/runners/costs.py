@@ -60,11 +60,22 @@ class Teller:
             InvalidRequest: a document or a header gives no priority.
         """
         return Facts(
-            None if self.cost is None else told(self.cost, call.docs.typed, self.endpoint),
-            call.context.tenant if self.tenant is None else self._asked("tenant", self.tenant, call, _tenant),
-            call.context.priority if self.priority is None else self._asked("priority", self.priority, call, _priority),
+            None if self.cost is None else told(self._cost(call), call.docs.typed, self.endpoint),
+            call.context.tenant
+            if self.tenant is None
+            else self._asked("tenant", _known(self.tenant, call), call, _tenant),
+            call.context.priority
+            if self.priority is None
+            else self._asked("priority", _known(self.priority, call), call, _priority),
             self._asked("content", lambda call: call, call, names) if self.single_flight else None,
         )
+
+    def _cost(self, call: Call) -> Cost:
+        """What tells the cost of a call's documents. Where their class is not at hand one may lack the field, or hold
+        what the class will refuse: that costs nothing.
+        """
+        assert self.cost is not None
+        return self.cost if call.docs.codec.model is not None else _lenient(self.cost)
 
     def _asked(self, what: str, function: Callable[[Call], F], call: Call, read: Callable[[F], T]) -> T:
         try:
@@ -134,6 +145,30 @@ def told(cost: Cost, docs: Any, endpoint: str) -> list[float]:
         return [weight(cost(doc)) for doc in docs]
     except BaseException as error:
         raise _untold("the cost of a document of", endpoint, error) from error
+
+
+def _known(part: Callable[[Call], list[Any]], call: Call) -> Callable[[Call], list[Any]]:
+    """What tells a part of a call; nothing, where a class that is not at hand will refuse its documents."""
+    if call.docs.codec.model is not None:
+        return part
+
+    def told_or_nothing(call: Call) -> list[Any]:
+        try:
+            return part(call)
+        except (LookupError, AttributeError, TypeError):
+            return []
+
+    return told_or_nothing
+
+
+def _lenient(cost: Cost) -> Cost:
+    def told_or_nothing(doc: Any) -> float:
+        try:
+            return weight(cost(doc))
+        except (LookupError, AttributeError, TypeError, ValueError):
+            return 0.0
+
+    return told_or_nothing
 
 
 def weight(value: Any) -> float:

@@ -91,9 +91,13 @@ def identified(docs: Docs) -> Docs:
     codec: Codec = docs.codec
     if codec.model is not None or not any(field.name == "id" and field.tag == "id" for field in codec.schema.fields):
         return docs
-    if all(id_of(doc) is not None for doc in docs.typed):
+    if not any(isinstance(doc, dict) and doc.get("id") is None for doc in docs.typed):
         return docs
-    return codec.docs([{**doc, "id": id_of(doc) or os.urandom(16).hex()} for doc in docs.typed])
+    made = [
+        {**doc, "id": os.urandom(16).hex()} if isinstance(doc, dict) and doc.get("id") is None else doc
+        for doc in docs.typed
+    ]
+    return codec.docs(made)
 
 
 def fitted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from fastapi import Depends, FastAPI, WebSocketException
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from jina_asgi import Deployment, JinaASGI, Limits, mount
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.in_process_socket import connected
 from jina_asgi.protocols.websocket_life import is_gone
-from jina_asgi.testing import SocketClosed, SocketRefused, websocket
+from jina_asgi.testing import InProcessSocket, SocketClosed, SocketRefused, websocket
 from tests.socket_doubles import GONE, Spoken, call, outcome, texts, until
 
 
@@ -606,3 +607,27 @@ async def test_a_server_s_figures_show_no_place_that_is_still_taken() -> None:
         async with connected(asgi, "/-/ws") as socket:
             await socket.send(call(1, "/count", n=0))
             assert [{"id": 1, "event": "end"}] == await outcome(socket, 1)
+
+
+async def packed(socket: InProcessSocket) -> Any:
+    """The next message, which is one in binary."""
+    raw = await socket.receive_raw()
+    assert isinstance(raw, bytes)
+    return msgspec.msgpack.decode(raw)
+
+
+async def test_a_call_in_binary_is_answered_in_binary() -> None:
+    async with websocket(spoken()) as socket:
+        asked = {"id": 1, "endpoint": "/any", "data": [{"value": [float("inf"), b"\xff"]}]}
+        socket.send_raw(msgspec.msgpack.encode(asked))
+        events = [await packed(socket) for _ in range(2)]
+        assert [{"value": [float("inf"), b"\xff"]}] == events[0]["data"]
+        assert {"id": 1, "event": "end"} == events[1]
+        socket.send_raw(msgspec.msgpack.encode({"id": 2, "endpoint": "/count", "data": {"text": "t", "n": 1}}))
+        events = [await packed(socket) for _ in range(2)]
+        assert [{"id": 2, "event": "data", "data": {"text": "t0", "n": 3}}, {"id": 2, "event": "end"}] == events
+        socket.send_raw(msgspec.msgpack.encode({"id": 3, "endpoint": "/nowhere", "data": []}))
+        error = await packed(socket)
+        assert (3, "error", 404) == (error["id"], error["event"], error["status"])
+        await socket.send(call(4, "/echo", "t"))
+        assert "t" == (await socket.receive())["data"][0]["text"]

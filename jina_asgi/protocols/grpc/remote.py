@@ -117,7 +117,7 @@ class GrpcRemote:
         answer = self._read(DataRequest, await self._unary(line, _POST, raw, asked.headers, asked.deadline))
         return ProtobufAnswer.of(answer)
 
-    async def events(self, asked: Asked, *, get: bool = False) -> AsyncGenerator[Answer, None]:
+    async def events(self, asked: Asked, *, media: str = "", get: bool = False) -> AsyncGenerator[Answer, None]:
         """One stream, an answer of one document after another; closing it early cancels it. Raises as `ask`."""
         header = asked.header
         message = requests.single(

@@ -43,6 +43,7 @@ class DocsWire:
         self._codec = codec
         self._name = codec.schema.name
         self._scanner, self._writer = Scanner(codec.schema), NodeWriter(codec.schema)
+        self._asking = NodeWriter(codec.schema, reveals=True)
 
     def read(self, raw: bytes, limits: Limits) -> list[Any]:
         """The docs of a DocListProto.
@@ -60,26 +61,37 @@ class DocsWire:
             raise
 
     def write(self, docs: Sequence[Any]) -> bytes:
-        """A DocListProto of docs of this schema.
+        """A DocListProto of docs of this schema, for a request: secrets are in it as they are.
 
         Raises:
             InvalidDocs: a value has no place in one, such as an integer over 32 bits.
         """
         try:
-            return b"".join(self._writer.documents(docs, self._name)[0])
+            return b"".join(self._asking.documents(docs, self._name)[0])
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
+            raise self._unwritable(docs, error) from error
 
     def buffers(self, docs: Sequence[Any]) -> tuple[list[Any], int]:
-        """As `write`: what is to be joined, and how long that is; what is large is copied then alone."""
+        """As `write`, for an answer, in which secrets are hidden: what is to be joined, and how long that is; what is large is copied then alone."""
         try:
-            return self._writer.documents(docs, self._name)
+            return self._writer.documents(self._shown(docs), self._name)
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
+            raise self._unwritable(docs, error) from error
 
-    def write_doc(self, doc: Any) -> bytes:
-        """A DocProto; raises as `write` does."""
+    def _shown(self, docs: Sequence[Any]) -> Sequence[Any]:
+        hide = self._codec.hide
+        return docs if hide is None else [hide(doc) for doc in docs]
+
+    def write_doc(self, doc: Any, *, reveals: bool = False) -> bytes:
+        """A DocProto, of a request where it `reveals` secrets; raises as `write` does."""
         try:
-            return self._writer.document(doc, self._name)
+            if reveals:
+                return self._asking.document(doc, self._name)
+            return self._writer.document(self._shown([doc])[0], self._name)
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self._name} cannot be written as protobuf: {error}") from error
+            raise self._unwritable([doc], error) from error
+
+    def _unwritable(self, docs: Sequence[Any], error: Exception) -> InvalidDocs:
+        return InvalidDocs(
+            f"a {self._name} cannot be written as protobuf: {self._codec.blamed(docs, error, own=False)}"
+        )

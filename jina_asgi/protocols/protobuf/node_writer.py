@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from jina_asgi import tensors
 from jina_asgi.types import Field, Schema
-from jina_asgi.writers import Writer, plain
+from jina_asgi.writers import Writer, plain, revealed
 
 Buffer = Any  # bytes or an array; what a buffer is has a type from Python 3.12 on
 #: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.
@@ -30,9 +30,10 @@ _float = struct.Struct("<d").pack
 
 
 class NodeWriter:
-    """Writes the documents of one schema."""
+    """Writes the documents of one schema; `reveals`: with secrets as they are."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, *, reveals: bool = False) -> None:
+        self._plain = revealed if reveals else plain
         self._fields = {name: {field.name: field for field in plan} for name, plan in schema.documents.items()}
         self._names = {model: name for name, model in schema.models.items()}
         self._values = Writer(schema.models).values
@@ -218,7 +219,7 @@ class NodeWriter:
             return self.value(value.item(), field)
         if isinstance(value, RootModel):
             return self.value(value.root, _ANY)
-        return self.value(plain(value), _ANY)
+        return self.value(self._plain(value), _ANY)
 
 
 class _Heads(dict[int, bytes]):

@@ -234,7 +234,7 @@ def request(
 def single(endpoint: str, docs: Docs, parameters: Mapping[str, Any], *, request_id: str) -> Any:
     """The SingleDocumentRequest that asks for a stream; raises as `request` does."""
     made = SingleDocumentRequest(header=_header(endpoint, request_id, ""), parameters=_struct(parameters))
-    made.document = wire(docs.codec).write_doc(docs.typed[0])
+    made.document = wire(docs.codec).write_doc(docs.typed[0], reveals=True)
     return made
 
 
