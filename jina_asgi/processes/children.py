@@ -1,4 +1,7 @@
-"""What the children of our processes do not inherit: the handlers of signals, as these are about our own ends."""
+"""How the processes that we start begin, and what their own children do not inherit.
+
+That is the handlers of signals, as these are about our own ends.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-__all__ = ["heard", "unhandled_in_children"]
+__all__ = ["OUR_MODULE", "heard", "unhandled_in_children"]
+
+#: Python's options before a module of ours: without `-P` the working directory would come before the standard library,
+#: and a folder `types` there would end the process. The user's own paths are set once the interpreter is up.
+OUR_MODULE = ("-P", "-m")
 
 _forking = threading.local()
 

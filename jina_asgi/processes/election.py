@@ -22,6 +22,7 @@ from jina_asgi.errors import NotReady
 from jina_asgi.patience import any_done
 from jina_asgi.processes import place
 from jina_asgi.processes.asks import Ask
+from jina_asgi.processes.children import OUR_MODULE
 from jina_asgi.tasks import beside
 
 logger = logging.getLogger("jina_asgi")
@@ -172,7 +173,7 @@ def _spawned(path: Path, instance: place.Instance) -> int:
         # Not `subprocess`: a host outlives whoever started it, and nobody here waits for it.
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "jina_asgi.processes.host", *words],
+            [sys.executable, *OUR_MODULE, "jina_asgi.processes.host", *words],
             _environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

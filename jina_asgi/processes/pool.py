@@ -99,11 +99,11 @@ def _is_hopeless(error: Exception) -> bool:
 def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:
     """What each replica finds in its environment; its device in it, before it imports anything."""
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_TOLD}
-    ours = str(Path(__file__).parents[2])  # this package, wherever it was found
-    inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [inherited.get("PYTHONPATH"), ours]))
     asked = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))
     visible = visible_devices() if settings.devices is not None or asked.startswith(ROUND_ROBIN) else []
-    return [
+    made = [
         {**inherited, **environment_of(i, settings.env, settings.devices, visible, inherited=inherited.get(VARIABLE))}
         for i in range(settings.replicas)
     ]
+    ours = str(Path(__file__).parents[2])  # this package, wherever it was found
+    return [{**each, "PYTHONPATH": os.pathsep.join(filter(None, [each.get("PYTHONPATH"), ours]))} for each in made]

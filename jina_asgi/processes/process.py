@@ -15,6 +15,7 @@ from typing import BinaryIO
 from jina_asgi.devices import VARIABLE
 from jina_asgi.errors import NotReady
 from jina_asgi.processes.arenas import KeeperSharing
+from jina_asgi.processes.children import OUR_MODULE
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.output import Output
 from jina_asgi.protocols.frames_client import FrameClient
@@ -158,7 +159,8 @@ class ReplicaProcess:
             reading, writing = map(left.enter_context, _pipe())
             alive, self._alive = map(left.enter_context, _pipe())
             descriptors = theirs.fileno(), self._marks.descriptor, alive.fileno()
-            command = [sys.executable, "-m", "jina_asgi.processes.replica", *map(str, descriptors), str(os.getpid())]
+            program = [sys.executable, *OUR_MODULE, "jina_asgi.processes.replica"]
+            command = [*program, *map(str, descriptors), str(os.getpid())]
             self._process = subprocess.Popen(  # noqa: S603  # our own program
                 [*command, self.name],
                 env=self._env,
