@@ -1,11 +1,13 @@
 """What stands for something else in a YAML file: `${{ ENV.X }}`, `${{ CONTEXT.x }}`, `${{root.a.b[0]}}`, `$X`.
 
-One pass over plain data. A name is looked up and never evaluated, and what is found is neither looked at again nor read
-as YAML: a value of the environment stays a string, which an option's own type may then read. Pure: no os.
+One pass over plain data. A name is looked up and never evaluated, and what is found is not looked at again. A value of
+the environment stays a string, which an option's own type may then read; in a program written for Jina it is read as
+Jina reads it (`as_argument`). Pure: no os.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,17 +23,48 @@ Complain = Callable[[Path, str], None]
 
 
 def substituted(
-    data: Any, *, environment: Mapping[str, str], context: Mapping[str, Any] | None = None, complain: Complain
+    data: Any,
+    *,
+    environment: Mapping[str, str],
+    context: Mapping[str, Any] | None = None,
+    complain: Complain,
+    read: Callable[[str], Any] = str,
 ) -> Any:
-    """`data` with every expression replaced; one that names nothing stays, and is complained of."""
-    return _Substitution(data, environment, context or {}, complain).of(data, (), None)
+    """`data` with every expression replaced; one that names nothing stays, and is complained of.
+
+    What a text is after that is what `read` makes of it, where something in it was replaced.
+    """
+    return _Substitution(data, environment, context or {}, complain, read).of(data, (), None)
+
+
+def as_argument(text: str) -> Any:
+    """A text that stood for something else, as Jina reads it: a number, true, false, a list, None where it is empty."""
+    lowered = text.lower()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    if text.startswith("[") and text.endswith("]"):
+        inner = text.replace("[", "").replace("]", "").strip()
+        return [as_argument(item.strip()) for item in inner.split(",")] if inner else []
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    return {"": None, "true": True, "false": False}.get(lowered, text)
 
 
 class _Substitution:
     def __init__(
-        self, root: Any, environment: Mapping[str, str], context: Mapping[str, Any], complain: Complain
+        self,
+        root: Any,
+        environment: Mapping[str, str],
+        context: Mapping[str, Any],
+        complain: Complain,
+        read: Callable[[str], Any],
     ) -> None:
         self._root, self._environment, self._context, self._complain = root, environment, context, complain
+        self._read = read
 
     def of(self, value: Any, path: Path, around: Any) -> Any:
         if isinstance(value, dict):
@@ -47,7 +80,7 @@ class _Substitution:
             if found is _MISSING:
                 self._complain(path, f"{text!r} names nothing; {self._known(whole[1])}")
                 return text
-            return found
+            return self._read(found) if isinstance(found, str) else found
 
         def expression(match: re.Match[str]) -> str:
             found = self._found(match[1], around)
@@ -71,7 +104,8 @@ class _Substitution:
             hint = "expected ${{ ENV.NAME }}, ${{ CONTEXT.name }} or a path from root or this"
             self._complain(path, f"{text!r}: {hint}")
             return text
-        return "".join([*pieces, _VARIABLE.sub(variable, literal[-1])])
+        made = "".join([*pieces, _VARIABLE.sub(variable, literal[-1])])
+        return self._read(made) if made != text else text
 
     def _found(self, name: str, around: Any) -> Any:
         head, _, rest = name.partition(".")

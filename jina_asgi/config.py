@@ -13,8 +13,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jina_asgi._callers import folder_of_caller
 from jina_asgi._shown import shown
-from jina_asgi._substitution import substituted
+from jina_asgi._substitution import as_argument, substituted
+from jina_asgi.as_jina import as_jina
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.py_modules import is_dotted
@@ -70,11 +72,17 @@ def document(source: Any, reading: Reading) -> Document:
         raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {shown(source)}")
     from jina_asgi import yaml_files  # with yaml, which most programs do not need
 
-    found = yaml_files.read(source)
+    found = yaml_files.read(_beside_caller(source))
     if not isinstance(found.data, dict):
         raise DefinitionError(f"{found.name}: expected a mapping with 'jtype', got {type(found.data).__name__}")
     if reading.substitute:
-        found.data = substituted(found.data, environment=os.environ, context=reading.context, complain=found.complain)
+        found.data = substituted(
+            found.data,
+            environment=os.environ,
+            context=reading.context,
+            complain=found.complain,
+            read=as_argument if as_jina() else str,
+        )
     return found
 
 
@@ -92,7 +100,9 @@ def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
     if isinstance(uses, Mapping):  # of Python, where nothing stands for something else
         return Document(dict(uses), "uses", reading.start, {})
     if isinstance(uses, os.PathLike) or (isinstance(uses, str) and "\n" not in uses):
-        uses = _path(str(uses), reading.start, options.get("extra_search_paths") or ())
+        search = options.get("extra_search_paths") or ()
+        beside = None if reading.folder else folder_of_caller()
+        uses = _path(str(uses), reading.start, [*search, *([str(beside)] if beside else ())])
     return document(uses, reading)
 
 
@@ -310,6 +320,14 @@ def _path(name: str, folder: Path, search: Sequence[str]) -> Path:
             raise DefinitionError(f"{shown(name)}: {getattr(error, 'strerror', None) or error}") from error
     looked = f" or in {', '.join(search)}" if search else ""
     raise DefinitionError(f"{folder / name}: No such file{looked}")
+
+
+def _beside_caller(source: Any) -> Any:
+    """The path of a YAML; where it is not in the working directory, of one so called beside the module that names it."""
+    if not isinstance(source, str | os.PathLike) or not str(source).endswith((".yml", ".yaml")) or "\n" in str(source):
+        return source
+    folder = None if Path(source).exists() else folder_of_caller()
+    return beside if folder is not None and (beside := folder / source).is_file() else source
 
 
 def placed(name: str, start: Path, to: Path | None) -> str:

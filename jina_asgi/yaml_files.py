@@ -1,7 +1,7 @@
 """YAML as plain data, with the place of every key: from a path, a string, a mapping or a stream.
 
-Safe and small: strings, numbers, true, false, null, lists and mappings. No tags but Jina's `!Name`, no aliases or
-merges, no key twice; `on`, `no` and dates are strings.
+Safe and small: strings, numbers, true, false, null, lists and mappings. No tags but Jina's `!Name`, no key twice; `on`,
+`no` and dates are strings (`no` is false in a program written for Jina). `yaml_nodes.py` reads the values.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
-from jina_asgi.yaml_document import Document, Key, is_stream
+from jina_asgi.yaml_document import Document, is_stream
+from jina_asgi.yaml_nodes import Dumper, plain
 
 #: The largest file that is read, in characters.
 LIMIT = 1 << 20
@@ -63,7 +64,7 @@ def dumped(data: Mapping[str, Any]) -> str:
         DefinitionError: it holds what is no plain data.
     """
     try:
-        text: str = yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        text: str = yaml.dump(dict(data), Dumper=Dumper, sort_keys=False, allow_unicode=True)
     except yaml.representer.RepresenterError as error:
         raise DefinitionError(f"YAML cannot hold {shown(error.args[-1])}: expected plain data") from error
     return text
@@ -98,84 +99,11 @@ def _decoded(content: bytes, name: str) -> str:
 def _parsed(text: str, name: str, folder: Path) -> Document:
     if len(text) > LIMIT:
         raise DefinitionError(f"{name}: expected at most {LIMIT} characters, got more")
-    marks: dict[Key, tuple[int, int]] = {}
     try:
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            data = None if node is None else _value(loader, node, (), marks)
-        finally:
-            loader.dispose()
+        data, marks = plain(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise DefinitionError(f"{name}{_said(error, text)}") from error
     return Document(data, name, folder, marks)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes no aliases, and quotes what this reader, or one of YAML 1.1, would take for something else."""
-
-    yaml_implicit_resolvers = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2 has them."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            _refuse("aliases are not taken here", self.peek_event())  # type: ignore[no-untyped-call]  # it has no types
-        return super().compose_node(parent, index)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)",
-        "-+.0123456789",
-    ),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-):
-    for _kind in (_Loader, _Dumper):
-        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-
-
-_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "bool", "int", "float", "null")}
-
-
-def _value(loader: _Loader, node: Any, key: Key, marks: dict[Key, tuple[int, int]]) -> Any:
-    """A node's value; the place of each is noted in `marks`."""
-    marks.setdefault(key, (node.start_mark.line + 1, node.start_mark.column + 1))
-    custom = isinstance(node, yaml.MappingNode) and re.fullmatch(r"![A-Za-z_][\w.]*", node.tag) is not None
-    if not custom and node.tag not in _TAGS:
-        _refuse(f"the tag {node.tag!r} is not taken here", node)
-    if isinstance(node, yaml.MappingNode):
-        made: dict[str, Any] = {"jtype": node.tag[1:]} if custom else {}
-        for name, value in node.value:
-            if not isinstance(name, yaml.ScalarNode):
-                _refuse("expected a plain key", name)
-            if name.value == "<<":
-                _refuse("merges are not taken here", name)
-            if name.value in made:
-                _refuse(f"{name.value!r} stands here twice", name)
-            marks[*key, name.value] = (name.start_mark.line + 1, name.start_mark.column + 1)
-            made[name.value] = _value(loader, value, (*key, name.value), marks)
-        return made
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, item, (*key, index), marks) for index, item in enumerate(node.value)]
-    try:
-        return loader.construct_object(node)
-    except (ValueError, OverflowError):  # Python reads no number of thousands of digits
-        _refuse("this number is too long", node)
-
-
-def _refuse(message: str, place: Any) -> NoReturn:
-    raise yaml.constructor.ConstructorError(None, None, message, place.start_mark)
 
 
 def _said(error: Exception, text: str) -> str:

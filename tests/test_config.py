@@ -162,7 +162,7 @@ def test_an_executor_is_never_read_as_a_file(take: Callable[[Any], Any], what: A
         ("jtyp: Greeter\n", ":1:1: unknown key 'jtyp'; did you mean 'jtype'?"),
         ("jtype: Greeter\nwith: 5\n", "'with': expected a mapping, got 5"),
         ("jtype: Greeter\njtype: Other\n", ":2:1: 'jtype' stands here twice"),
-        ("jtype: &a Greeter\nmetas: {name: *a}\n", ":2:15: aliases are not taken here"),
+        ("jtype: Greeter\nmetas: &a {name: *a}\n", ":2:8: this alias stands within what it repeats"),
         ("jtype: !!python/name:os.system\n", ":1:8: the tag"),
         ("jtype: [\n", ":2:1: "),
         ("- Greeter\n", "expected a mapping with 'jtype', got list"),

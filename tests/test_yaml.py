@@ -264,7 +264,7 @@ async def test_ones_own_files_may_leave_the_folder(folder: Path) -> None:
         (f"name: {'x' * 900_000}", ["5:3: Deployment's option 'name'"]),
         (f"replicas: {'9' * 5000}", ["5:13: this number is too long"]),
         ("name: !!python/object:os.system x", ["5:9: the tag"]),
-        ("name: &a [x]\n  title: *a", ["6:10: aliases are not taken here"]),
+        ("name: &a [x, *a]", ["5:9: this alias stands within"]),
         ("name: a\n  name: b", ["6:3: 'name' stands here twice"]),
         ("name: 'a\0b'", ["5:11: a character that YAML does not have"]),
         ("\tname: a", ["5:"]),

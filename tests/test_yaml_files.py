@@ -41,13 +41,35 @@ def test_values_are_what_they_look_like(text: str, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: &x {k: [1]}\nb: *x\n", {"a": {"k": [1]}, "b": {"k": [1]}}),
+        ("a: &x {k: 1, l: 1}\nb: {l: 2, <<: *x}\n", {"a": {"k": 1, "l": 1}, "b": {"k": 1, "l": 2}}),
+        ("a: {<<: [{k: 1}, {k: 2, l: 2}]}\n", {"a": {"k": 1, "l": 2}}),
+        ("a: {'<<': 1}\n", {"a": {"<<": 1}}),
+    ],
+)
+def test_aliases_repeat_and_merges_add_what_is_not_there(text: str, expected: Any) -> None:
+    assert expected == read(text).data
+
+
+def test_aliases_of_aliases_end_in_an_error_and_take_no_memory() -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))]
+    with pytest.raises(DefinitionError, match="aliases repeat more than 100000 values"):
+        read("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("a: &x 1\nb: *x\n", ":2:4: aliases"),
+        ("a: &x [1, *x]\n", ":1:4: this alias stands within"),
+        (f"a: &x [{'1,' * 1000}]\nb: [{'*x,' * 101}]\n", ":1:"),
+        ("a: *x\n", ":1:4: found undefined alias"),
         ("a: !!python/object/apply:os.system [x]\n", "1:4: the tag"),
         ("a: !!binary aGk=\n", "1:4: the tag"),
         ("a: !env X\n", "1:4: the tag '!env'"),
-        ("b: {a: 1}\n<<: {a: 1}\n", ":2:1: merges"),
+        ("b: {a: 1}\n<<: 1\n", ":2:5: expected a mapping"),
+        ("b: {a: 1}\n<<: [1]\n", ":2:6: expected a mapping"),
         ("a: 1\nb: 2\na: 3\n", ":3:1: 'a' stands here twice"),
         ("a:\n\t- 1\n", ":2:1: "),
         ("a: [1\n", "expected"),
