@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
+from jina_asgi.main_program import check_not_again
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
 
@@ -44,11 +45,13 @@ class Served(Source):
         """Load, and answer on a port from now on, in a thread; returns when it does.
 
         Raises:
-            DefinitionError: an extra is missing that a protocol needs.
+            DefinitionError: an extra is missing that a protocol needs; or this is a replica, in which the program is run
+                again to find its classes.
             PortAlreadyUsed: somebody else listens there. Whatever loading raises.
         """
         if self._server is not None:
             raise RuntimeError(f"{self.name} is served already, at {self._server.urls[0]}")
+        check_not_again(self.name)
         from jina_asgi.serving_thread import ServingThread  # with httpx
 
         server = ServingThread(self, self.serving, self.grace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -12,13 +11,11 @@ from typing import Any
 
 import msgspec
 
-from jina_asgi._raised import described
 from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.main_program import AGAIN, is_running_again, run_again
 from jina_asgi.py_modules import import_listed, listed_with
-
-_MAIN = "__mp_main__"  # as multiprocessing calls the main module of the process that started this one
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -42,12 +39,14 @@ class Uses(msgspec.Struct, frozen=True):
         if (files := listed_with(uses.__module__)) and "<locals>" not in uses.__qualname__:
             return cls("", uses.__qualname__, files=files)
         module = sys.modules.get(uses.__module__)
+        if uses.__module__ == AGAIN and is_running_again():
+            return cls("__main__", uses.__qualname__, getattr(module, "__file__", None) or "")  # for no other process
         if "<locals>" in uses.__qualname__ or _found(module, uses.__qualname__) is not uses:
             raise DefinitionError(
                 f"{uses.__module__}.{uses.__qualname__} cannot be imported again by another process, which replicas"
                 " need; define it at the top level of a module"
             )
-        if uses.__module__ not in ("__main__", _MAIN):
+        if uses.__module__ not in ("__main__", AGAIN):
             return cls(uses.__module__, uses.__qualname__)
         spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
         if spec is not None:  # python -m package.module
@@ -98,7 +97,7 @@ class Uses(msgspec.Struct, frozen=True):
         if self.files or not self.module:
             found = self._in_files()
         elif self.main:
-            found = _found(_run_main(self.main), self.name)
+            found = _found(run_again(self.main), self.name)
         else:
             name = self.name.removeprefix(f"{self.module}.")
             found = _found(_imported(self.module), name)
@@ -111,7 +110,7 @@ class Uses(msgspec.Struct, frozen=True):
         """What is wrong with what was found in place of an Executor class."""
         if found is not None:
             return f"expected a class derived from jina_asgi.Executor, got {shown(found)}"
-        modules = import_listed(self.files) or [sys.modules[_MAIN if self.main else self.module]]
+        modules = import_listed(self.files) or [sys.modules[AGAIN if self.main else self.module]]
         named = [item for module in modules for item in vars(module).items()]
         there = [name for name, value in named if _is_executor(value) and value is not Executor]
         near = difflib.get_close_matches(self.name, there, 1)
@@ -164,18 +163,3 @@ def _found(module: ModuleType | None, name: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
-
-
-def _run_main(file: str) -> ModuleType:
-    """The program that started us, run again but for what stands under `if __name__ == "__main__"`."""
-    module = ModuleType(_MAIN)
-    sys.modules[_MAIN] = sys.modules["__main__"] = module  # before it runs: its classes look their module up
-    try:
-        found = runpy.run_path(file, run_name=_MAIN)
-    except Exception as error:
-        raise DefinitionError(
-            f"{file} was run again to find its classes, and raised {described(error)}; what only the program"
-            " itself shall do belongs below `if __name__ == '__main__':`"
-        ) from error
-    module.__dict__.update(found)
-    return module

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from jina_asgi.as_jina import as_jina
 from jina_asgi.jina_options import translated
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.serving import ServingSettings
@@ -79,9 +80,12 @@ class DeploymentSettings(ServingSettings):
     @property
     def pooled(self) -> bool:
         """Whether the Executor runs in processes of its own: several, or one with an environment of its own."""
-        if self.placement is None:
-            return bool({"replicas", "env", "devices"} & self.model_fields_set)
-        return self.placement == "pool"
+        if self.placement is not None:
+            return self.placement == "pool"
+        asked = {"replicas", "env", "devices"} & self.model_fields_set
+        if asked == {"replicas"} and self.replicas == 1:
+            return not as_jina()  # which has 1 as its default
+        return bool(asked)
 
     @field_validator("polling")
     @classmethod

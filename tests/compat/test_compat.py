@@ -291,7 +291,7 @@ def test_replicas_of_a_class_in_the_program_itself_run_it_again_with_our_jina(tm
         from jina import Deployment
 
         if __name__ == "__main__":
-            with Deployment(uses=Upper, replicas=1, protocol="http", quiet=True) as deployment:
+            with Deployment(uses=Upper, replicas=2, protocol="http", quiet=True) as deployment:
                 print(deployment.post("/", [Text(text="b")], return_type=DocList[Text]).text)
     """
     done = run(tmp_path, program, "program.py")
