@@ -7,8 +7,6 @@ Nothing here runs a call: `runners/local.py` does.
 from __future__ import annotations
 
 import inspect
-import logging
-import os
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +15,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Protocol, Self
 
 from jina_asgi._shown import shown
+from jina_asgi.as_jina import logger_of
 from jina_asgi.decorator import recorded, requests
 from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
 from jina_asgi.errors import DefinitionError
@@ -24,6 +23,7 @@ from jina_asgi.hooks import is_async, is_generator, settled
 from jina_asgi.monitoring import timed
 from jina_asgi.turns import Turn
 from jina_asgi.unknown_options import warn_of_unknown
+from jina_asgi.workspaces import workspace_of
 
 __all__ = ["Executor", "requests"]
 
@@ -47,8 +47,9 @@ class Executor:
     asynchronous ones on the event loop.
     """
 
-    #: The endpoints by name, in the order they were written; made with the class.
+    #: The endpoints by name, in the order they were written; made with the class. A class may have a method so called.
     methods: ClassVar[Mapping[str, Method]] = {}
+    _answers: ClassVar[Mapping[str, Method]] = methods
 
     #: What `load_config` and `save_config` ask.
     yaml: ClassVar[ExecutorYaml]
@@ -67,12 +68,15 @@ class Executor:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_life(cls)
-        cls.methods = _methods(cls, _names_around(cls.__module__))
+        cls._answers = _methods(cls, _names_around(cls.__module__))
+        owner = next(vars(one) for one in cls.__mro__ if "methods" in vars(one))
+        if owner["methods"] is owner.get("_answers"):
+            cls.methods = cls._answers
 
     def __new__(cls, *_: Any, **given: Any) -> Self:
         self = super().__new__(cls)
         self.made_with = {name: _kept(value) for name, value in given.items() if name not in _FACTS}
-        self.describe(None, None, None)
+        _describe(self)
         return self
 
     def __init__(
@@ -92,21 +96,8 @@ class Executor:
             workspace: the folder below which this Executor may keep files.
         """
         if metas or runtime_args or workspace or requests:
-            self.describe(metas, runtime_args, workspace, requests)
+            _describe(self, metas, runtime_args, workspace, requests)
         warn_of_unknown(type(self), unknown.keys() - {*_FACTS}, base=Executor)
-
-    def describe(
-        self,
-        metas: Mapping[str, Any] | None,
-        runtime_args: Mapping[str, Any] | None,
-        workspace: str | None,
-        requests: Mapping[str, str] | None = None,
-    ) -> None:
-        """Set what is known of this Executor before `__init__` runs, so that it may use it."""
-        defaults = {"name": type(self).__name__, "description": "", "workspace": None, "py_modules": None}
-        self.metas = SimpleNamespace(**{**defaults, **(metas or {})})
-        self.runtime_args = SimpleNamespace(**(runtime_args or {}))
-        self._workspace, self._requests = workspace, requests or {}
 
     @classmethod
     def load_config(
@@ -160,7 +151,7 @@ class Executor:
     @property
     def logger(self) -> Any:
         """The logger of this Executor: `jina_asgi.executor.<name>`, or the one that it was given in its place."""
-        return vars(self).get("logger") or logging.getLogger(f"jina_asgi.executor.{self.metas.name}")
+        return vars(self).get("logger") or logger_of(f"executor.{self.metas.name}")
 
     @logger.setter
     def logger(self, logger: Any) -> None:
@@ -169,23 +160,13 @@ class Executor:
     @property
     def requests(self) -> Mapping[str, Method]:
         """The endpoints by name."""
-        return bind(type(self), self._requests) if self._requests else self.methods
+        return bind(type(self), self._requests) if self._requests else self._answers
 
     @property
     def workspace(self) -> str:
-        """A folder of this Executor's own, made on first use: `<workspace>/<name>[/<shard_id>]`."""
-        base = (
-            getattr(self.runtime_args, "workspace", None)
-            or self.metas.workspace
-            or self._workspace
-            or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jina-asgi")
-        )
-        folder = Path(base, self.metas.name)
-        shard = getattr(self.runtime_args, "shard_id", None)
-        if shard not in (None, -1):
-            folder = folder / str(shard)
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(folder)
+        """A folder of this Executor's own, made where it is not there: `<workspace>/<name>[/<shard_id>]`."""
+        base = getattr(self.runtime_args, "workspace", None) or self.metas.workspace or self._workspace
+        return str(workspace_of(base, self.metas.name, getattr(self.runtime_args, "shard_id", None)))
 
     def monitor(self, name: str, documentation: str | None = None) -> AbstractContextManager[None]:
         """Time what runs inside: `with self.monitor("tokenizing_seconds"): ...`; the figures are at `/-/status`."""
@@ -194,7 +175,8 @@ class Executor:
     def warmup(self) -> Awaitable[None] | None:
         """Called once after `__init__`, before the Executor is ready: override to run a first, slow call.
 
-        This, `health` and `close` may be async: then they run on the event loop, as asynchronous endpoints do.
+        This, `health` and `close` may be async: then they run on the event loop, as asynchronous endpoints do. One of
+        them that answers an endpoint is that alone, and not called.
         """
         return None
 
@@ -221,6 +203,20 @@ class Executor:
         await settled(self.close())
 
 
+def _describe(
+    executor: Executor,
+    metas: Mapping[str, Any] | None = None,
+    runtime_args: Mapping[str, Any] | None = None,
+    workspace: str | None = None,
+    requests: Mapping[str, str] | None = None,
+) -> None:
+    """Set what is known of an Executor before its `__init__` runs, so that it may use it."""
+    defaults = {"name": type(executor).__name__, "description": "", "workspace": None, "py_modules": None}
+    executor.metas = SimpleNamespace(**{**defaults, **(metas or {})})
+    executor.runtime_args = SimpleNamespace(**(runtime_args or {}))
+    executor._workspace, executor._requests = workspace, requests or {}
+
+
 #: What `__init__` is given beside a user's own options.
 _FACTS = ("metas", "requests", "runtime_args", "workspace", "dynamic_batching")
 
@@ -244,7 +240,7 @@ def make(
     """
     facts: dict[str, Any] = {"metas": metas, "runtime_args": runtime_args, "workspace": workspace, "requests": requests}
     executor = cls.__new__(cls, **uses_with)
-    executor.describe(**facts)
+    _describe(executor, **facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
     with turn or Turn():
         loading: Any = cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
@@ -268,16 +264,16 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
     Raises:
         DefinitionError: a method that does not exist, or an endpoint that cannot be served.
     """
-    methods = dict(cls.methods)
+    methods = dict(cls._answers)
     for name, attribute in (uses_requests or {}).items():
         endpoint = _checked(name, f"uses_requests of {cls.__name__}")
-        before = [key for key, method in cls.methods.items() if method.attribute == attribute]
+        before = [key for key, method in cls._answers.items() if method.attribute == attribute]
         if before:
-            method = cls.methods[before[0]].on(endpoint)
+            method = cls._answers[before[0]].on(endpoint)
         elif callable(getattr(cls, attribute, None)):
             method = method_of(cls, attribute, endpoint, local_names={})
         else:
-            known = ", ".join(sorted({method.attribute for method in cls.methods.values()})) or "none"
+            known = ", ".join(sorted({method.attribute for method in cls._answers.values()})) or "none"
             raise DefinitionError(f"uses_requests names {cls.__name__}.{attribute}, which is no method; known: {known}")
         for key in before:
             if methods.get(key, method).attribute == attribute and key not in (uses_requests or {}):

@@ -45,7 +45,7 @@ class Yaml:
             "requests": {
                 endpoint: method.attribute
                 for endpoint, method in executor.requests.items()
-                if cls.methods.get(endpoint) != method
+                if bind(cls).get(endpoint) != method
             },
         }
         return written({**data, **{key: part for key, part in parts.items() if part}}, path)

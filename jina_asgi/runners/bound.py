@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ class BoundMethod:
     __slots__ = ("_accepts", "_batch", "_in_place", "_name", "codec", "function", "is_async", "kind", "method")
 
     def __init__(self, executor: Executor, method: Method) -> None:
-        self.method, self.function = method, getattr(executor, method.attribute)
+        self.method, self.function = method, _bound(executor, method.attribute)
         self.kind, self.is_async = method.endpoint.kind, method.is_async
         self.codec: Codec = codec(method.endpoint.output)
         self._name = f"{type(executor).__name__}.{method.attribute}"
@@ -165,6 +166,11 @@ class BoundMethod:
         if is_a(error, HTTPException):
             return http_error(error)
         return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
+
+
+def _bound(executor: Executor, attribute: str) -> Any:
+    """A method of its class: the Executor may keep something of its own under the same name, such as `self.encode`."""
+    return inspect.getattr_static(type(executor), attribute).__get__(executor, type(executor))
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from typing import Any
 
 from jina_asgi._raised import is_a, leave, loggable
 from jina_asgi.as_jina import as_jina
+from jina_asgi.decorator import recorded
 from jina_asgi.executor import Executor
 from jina_asgi.hooks import settled
 from jina_asgi.runners.threads import ExecutorThreads
@@ -36,7 +37,7 @@ async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Execu
         with _current(loop):
             executor = make()
         try:
-            return executor, executor.warmup()
+            return executor, _hook(executor, "warmup")()
         except BaseException:
             _give_back(executor, loop)
             raise
@@ -62,7 +63,7 @@ async def ended(executor: Executor, threads: ExecutorThreads) -> None:
     Raises:
         Whatever its `close` raises.
     """
-    await settled(await threads.finish(lambda: executor.close()))
+    await settled(await threads.finish(lambda: _hook(executor, "close")()))
 
 
 async def trouble_of(executor: Executor | None, name: str) -> str:
@@ -70,7 +71,7 @@ async def trouble_of(executor: Executor | None, name: str) -> str:
 
     Asked in a thread of its own, or on the loop where it is async, for a second: what hangs there is no sign of health.
     """
-    if executor is None or type(executor).health is Executor.health:
+    if executor is None or type(executor).health is Executor.health or recorded(type(executor).health):
         return ""
     try:
         async with asyncio.timeout(_HEALTH) as limit:
@@ -82,6 +83,19 @@ async def trouble_of(executor: Executor | None, name: str) -> str:
         logger.error("%s: its health() failed", name, exc_info=loggable(error))
         return f"{name}: its health() failed"
     return "" if healthy else f"{name} says that it is not healthy"
+
+
+def _hook(executor: Executor, name: str) -> Callable[[], Any]:
+    """`warmup` or `close`; one that does nothing where that is an endpoint, or in a program of Jina's takes arguments.
+
+    Jina has no `warmup`, so that a method of this name may be for anything.
+    """
+    method = getattr(type(executor), name)
+    required = [p for p in [*inspect.signature(method).parameters.values()][1:] if p.default is p.empty]
+    positional = [p for p in required if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if recorded(method) or (name == "warmup" and as_jina() and positional):
+        return lambda: None
+    return getattr(executor, name)  # type: ignore[no-any-return]  # one of the two
 
 
 def _healthy(executor: Executor) -> bool | Awaitable[Any]:
@@ -113,7 +127,7 @@ def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
     """Close, from its thread, what was made for a life that did not begin; its loop awaits an async `close`."""
     try:
-        closing = executor.close()
+        closing = _hook(executor, "close")()
         if closing is not None:
             asyncio.run_coroutine_threadsafe(_closed(closing, executor), loop)
     except BaseException as error:

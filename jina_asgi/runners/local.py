@@ -25,6 +25,7 @@ from jina_asgi.monitoring import figures
 from jina_asgi.runners import executor_life
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
+from jina_asgi.runners.facts import runtime_args
 from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.tasks import begun, cancel_requests, ended, logged, seen, uncancel
@@ -140,13 +141,7 @@ class LocalRunner:
             settings.uses_with,
             metas=settings.uses_metas,
             requests=settings.uses_requests,
-            runtime_args={
-                "name": self.name,
-                "workspace": settings.workspace,
-                "shard_id": settings.shard_id,
-                "shards": settings.shards,
-                "replicas": settings.replicas,
-            },
+            runtime_args=runtime_args(settings, self._replica),
             workspace=settings.workspace,
             turn=turn,
         )
