@@ -93,7 +93,7 @@ class Names(Executor):
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
-        self.bar = 7
+        vars(self)["bar"] = 7
 
     @requests(on="/warmup")
     def warmup(self, docs: DocList[Doc], **kwargs: object) -> DocList[Doc]:  # type: ignore[override]
