@@ -256,10 +256,12 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with others over them; mappings entry by entry."""
+    """Options with others over them; mappings entry by entry, so that None changes nothing of one."""
     merged = dict(options)
     for name, value in overrides.items():
         below = merged.get(name)
+        if value is None and isinstance(below, dict):
+            continue
         merged[name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 

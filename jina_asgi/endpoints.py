@@ -51,6 +51,20 @@ def normalised(name: str) -> str | None:
     return f"/{stripped}" if stripped else "/default"
 
 
+def checked_name(name: str, where: str) -> str:
+    """The name of an endpoint that an Executor may answer.
+
+    Raises:
+        DefinitionError: it is no path, or one of the server's own.
+    """
+    endpoint = normalised(name)
+    if endpoint is None:
+        raise DefinitionError(f"{where} answers {name!r}: expected a path such as '/encode' of printable characters")
+    if endpoint.startswith("/-/") or (endpoint in RESERVED and not as_jina()):  # there gRPC has them, and HTTP warns
+        raise DefinitionError(f"{where} answers {endpoint}, which is reserved; choose another path")
+    return endpoint
+
+
 def method_of(
     cls: type,
     attribute: str,

@@ -7,6 +7,7 @@ Nothing here runs a call: `runners/local.py` does.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,9 +16,9 @@ from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Protocol, Self
 
 from jina_asgi._shown import shown
-from jina_asgi.as_jina import logger_of
+from jina_asgi.as_jina import as_jina, logger_of
 from jina_asgi.decorator import recorded, requests
-from jina_asgi.endpoints import RESERVED, Method, method_of, normalised
+from jina_asgi.endpoints import Method, checked_name, method_of
 from jina_asgi.errors import DefinitionError
 from jina_asgi.hooks import is_async, is_generator, settled
 from jina_asgi.monitoring import timed
@@ -26,6 +27,8 @@ from jina_asgi.unknown_options import warn_of_unknown
 from jina_asgi.workspaces import workspace_of
 
 __all__ = ["Executor", "requests"]
+
+logger = logging.getLogger("jina_asgi")
 
 
 class ExecutorYaml(Protocol):
@@ -266,7 +269,7 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
     """
     methods = dict(cls._answers)
     for name, attribute in (uses_requests or {}).items():
-        endpoint = _checked(name, f"uses_requests of {cls.__name__}")
+        endpoint = checked_name(name, f"uses_requests of {cls.__name__}")
         before = [key for key, method in cls._answers.items() if method.attribute == attribute]
         if before:
             method = cls._answers[before[0]].on(endpoint)
@@ -303,9 +306,9 @@ def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str
             if record is None or getattr(cls, attribute) is None:  # a subclass takes a method away by setting None
                 continue
             for name in record.names:
-                endpoint = _checked(name, f"{owner.__name__}.{attribute}")
+                endpoint = checked_name(name, f"{owner.__name__}.{attribute}")
                 if seen.get(endpoint, attribute) != attribute:
-                    raise DefinitionError(
+                    _doubled(
                         f"{owner.__name__}.{attribute} and {owner.__name__}.{seen[endpoint]} both answer {endpoint};"
                         " give one of them another `on`"
                     )
@@ -322,13 +325,15 @@ def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str
     return found
 
 
-def _checked(name: str, where: str) -> str:
-    endpoint = normalised(name)
-    if endpoint is None:
-        raise DefinitionError(f"{where} answers {name!r}: expected a path such as '/encode' of printable characters")
-    if endpoint in RESERVED or endpoint.startswith("/-/"):
-        raise DefinitionError(f"{where} answers {endpoint}, which is reserved; choose another path")
-    return endpoint
+def _doubled(mistake: str) -> None:
+    """Note that two methods answer one endpoint; in a program written for Jina the later one does, as there.
+
+    Raises:
+        DefinitionError: in any other.
+    """
+    if not as_jina():
+        raise DefinitionError(mistake)
+    logger.warning("%s; as in Jina, the later one answers", mistake)
 
 
 def _names_around(module: str) -> Mapping[str, Any]:

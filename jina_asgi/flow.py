@@ -81,7 +81,7 @@ class Flow(Served):
     """
 
     def __init__(self, **options: Unpack[DeploymentOptions]) -> None:
-        if "uses_with" in options:
+        if options.get("uses_with") is not None:
             raise DefinitionError("Flow has no option 'uses_with'; give it to the node whose Executor takes it")
         self.settings = FlowSettings.of(options)
         self._added: dict[str, _Added] = {}

@@ -37,8 +37,7 @@ def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
             continue
         options |= {name: value for name, value in below.items() if name != "jtype"}
     for option in ("uses", "uses_with"):
-        if option in options:
-            del options[option]
+        if options.pop(option, None) is not None:
             place = ("gateway", option) if option in (data.get("gateway") or {}) else ("with", option)
             found.complain(place, f"{option!r}: {_NO_GATEWAY if place[0] == 'gateway' else _NO_USES}")
     nodes: list[Key] = []

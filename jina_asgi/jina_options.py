@@ -1,14 +1,17 @@
 """Jina's options that change nothing here, each with the reason; they are taken, and named once in the log.
 
-What works is in `settings`; whatever is in neither is an error.
+What works is in `settings`; whatever is in neither is an error, other than in a program written for Jina.
 """
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from jina_asgi.as_jina import as_jina
 
 logger = logging.getLogger("jina_asgi")
 
@@ -53,27 +56,45 @@ CHANGES_NOTHING: Mapping[str, str] = {
     "expose_graphql_endpoint": "GraphQL is not offered, as in Jina with docarray 0.30 and later",
     "jcloud": "that cloud takes no new users, and nothing else reads it",
     "proxy": "it is a Client's",
+    "reuse_session": "it is a Client's, which keeps its connections until close()",
 }
+#: Jina's other names of options.
+ALIASES: Mapping[str, str] = {"disable_reduce": "no_reduce", "ports": "port", "protocols": "protocol"}
 
 _told: set[str] = set()
 
 
-def translated(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Jina's options as ours: `timeout_ready` (milliseconds; -1: for ever) and `disable_reduce`; others are left out."""
+def translated(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
+    """Jina's options as ours: other names, and `timeout_ready` (milliseconds; -1: for ever); others are left out.
+
+    So are, in a program written for Jina, those that are not `known`, as there: with a word in the log.
+    """
     found = without_those_of_jina(options, owner)
-    if "disable_reduce" in found:
-        found.setdefault("no_reduce", found.pop("disable_reduce"))
+    for name in found.keys() & ALIASES.keys():
+        found.setdefault(ALIASES[name], found.pop(name))
+    found = without_unknown(found, owner, {*known, "timeout_ready"})
     if "timeout_ready" in found:
         told = found.pop("timeout_ready")
-        known = isinstance(told, int | float) and not isinstance(told, bool)
-        found.setdefault("startup_timeout", (math.inf if told < 0 else told / 1000) if known else told)
+        is_number = isinstance(told, int | float) and not isinstance(told, bool)
+        found.setdefault("startup_timeout", (math.inf if told < 0 else told / 1000) if is_number else told)
     return found
 
 
 def without_those_of_jina(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
     """The options that change something; of the others the log says once why they do not."""
     for name in options.keys() & CHANGES_NOTHING.keys():
-        if name not in _told:
+        if name not in _told and options[name] not in (None, False):  # which is Jina's default
             _told.add(name)
             logger.warning("%s: the option %r changes nothing here: %s", owner, name, CHANGES_NOTHING[name])
     return {name: value for name, value in options.items() if name not in CHANGES_NOTHING}
+
+
+def without_unknown(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
+    """The options that are known, in a program written for Jina; of the others the log says so. Else all of them."""
+    if not as_jina():
+        return dict(options)
+    for name in sorted(options.keys() - {*known}):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        logger.warning("%s has no option %r, which is ignored, as in Jina%s", owner, name, hint)
+    return {name: value for name, value in options.items() if name in known}

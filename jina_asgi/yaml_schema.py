@@ -10,12 +10,16 @@ from pydantic.json_schema import GenerateJsonSchema
 from jina_asgi.jina_options import CHANGES_NOTHING
 from jina_asgi.settings import BatchingSettings, DeploymentSettings, FlowSettings
 
-_FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
 #: What substitution may turn into a value of the right type.
 _EXPRESSION = {"type": "string", "pattern": r"\$"}
+#: A key with nothing behind it, which stands for the default.
+_NOTHING = {"type": "null"}
 #: Jina's options that are taken under another name, with its meaning.
 _JINAS = {
     "disable_reduce": {"type": "boolean", "description": "no_reduce"},
+    "ports": {"description": "port"},
+    "protocols": {"description": "protocol"},
     "timeout_ready": {"type": "number", "description": "milliseconds that a replica may take to load; -1: for ever"},
 }
 
@@ -51,11 +55,15 @@ def _executor() -> dict[str, Any]:
         "jtype": {"type": "string", "description": "the name of the class, or its import path"},
         "version": {},
         "runtime_args": {"description": "changes nothing here: a Deployment says where an Executor runs"},
-        "with": {"type": "object", "description": "what its `__init__` is given"},
-        "metas": {"type": "object", "description": "its name, description and workspace"},
+        "with": {"type": ["object", "null"], "description": "what its `__init__` is given"},
+        "metas": {"type": ["object", "null"], "description": "its name, description and workspace"},
         "py_modules": {**_FILES, "description": "files that have the class"},
-        "requests": {"type": "object", "additionalProperties": {"type": "string"}, "description": "endpoint to method"},
-        "dynamic_batching": {"type": "object", "additionalProperties": batching},
+        "requests": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+            "description": "endpoint to method",
+        },
+        "dynamic_batching": {"type": ["object", "null"], "additionalProperties": batching},
     }
 
 
@@ -117,5 +125,5 @@ def _properties(settings: type[BaseModel]) -> dict[str, Any]:
     for name, field in settings.model_fields.items():
         value = {key: item for key, item in properties[name].items() if key not in ("title", "default", "description")}
         described = {"description": field.description} if field.description else {}
-        made[name] = {**described, **({"anyOf": [value, _EXPRESSION]} if value else {})}
+        made[name] = {**described, **({"anyOf": [value, _EXPRESSION, _NOTHING]} if value else {})}
     return made

@@ -43,7 +43,13 @@ TAKEN: Mapping[tuple[str, str], str] = {
 #: What `Flow.add` has as arguments of its own.
 OF_ADD = ("name", "no_reduce")
 #: Jina's, by other names than ours, or with no effect here.
-JINAS = {"disable_reduce": "bool", "timeout_ready": "float", **dict.fromkeys(CHANGES_NOTHING, "Any")}
+JINAS = {
+    "disable_reduce": "bool",
+    "ports": "int | list[int] | None",
+    "protocols": "str | list[str]",
+    "timeout_ready": "float",
+    **dict.fromkeys(CHANGES_NOTHING, "Any"),
+}
 
 
 def written() -> str:

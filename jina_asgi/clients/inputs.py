@@ -9,19 +9,25 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi.excepts import BadClientInput
+from jina_asgi.loop_thread import LoopThread
 
 _WANTED = "a document, a list or generator of documents, a function that gives one of these, or None"
 
 
-def batches(inputs: Any, size: int) -> Generator[list[BaseModel], None, None]:
+def batches(inputs: Any, size: int, thread: LoopThread | None = None) -> Generator[list[BaseModel], None, None]:
     """Batches of `size` documents, each read when asked for; all in one with a size of 0 or less.
+
+    An async generator runs on the loop of `thread`.
 
     Raises:
         BadClientInput: the inputs are none, or hold something that is no document.
     """
     source = _source(inputs)
     if isinstance(source, AsyncIterable):
-        raise BadClientInput("an async generator as inputs needs Client(asyncio=True)")
+        if thread is None:
+            raise BadClientInput("an async generator is checked as it is sent, and not before")
+        yield from _waited(source, size, thread)
+        return
     if source is None:
         yield []
         return
@@ -33,6 +39,20 @@ def batches(inputs: Any, size: int) -> Generator[list[BaseModel], None, None]:
             batch = []
     if batch:
         yield batch
+
+
+def _waited(source: AsyncIterable[Any], size: int, thread: LoopThread) -> Generator[list[BaseModel], None, None]:
+    """The batches of an asynchronous source, which is closed with this generator."""
+    made = async_batches(source, size)
+    try:
+        while (batch := thread.run(_next(made))) is not None:
+            yield batch
+    finally:
+        thread.run(made.aclose())
+
+
+async def _next(made: AsyncGenerator[list[BaseModel], None]) -> list[BaseModel] | None:
+    return await anext(made, None)
 
 
 async def async_batches(inputs: Any, size: int) -> AsyncGenerator[list[BaseModel], None]:

@@ -17,6 +17,7 @@ from jina_asgi.codecs import plain
 from jina_asgi.endpoints import normalised
 from jina_asgi.excepts import BadClientCallback, BadClientInput
 from jina_asgi.hooks import is_async
+from jina_asgi.jina_options import without_unknown
 
 logger = logging.getLogger("jina_asgi")
 
@@ -137,6 +138,7 @@ def _text(value: Any) -> str:
 
 def _headers(options: Mapping[str, Any]) -> dict[str, str]:
     """The headers that the options make; gRPC's metadata is headers too."""
+    options = without_unknown(options, "post", _OPTIONS)
     unknown = sorted(options.keys() - set(_OPTIONS))
     if unknown:
         raise TypeError(f"got {', '.join(unknown)}; expected options among {', '.join(_OPTIONS)}")

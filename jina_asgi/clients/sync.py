@@ -143,7 +143,7 @@ class SyncClient(BaseClient):
         ahead = self._ahead(prefetch)
         thread, connection = self._there()
         collected: list[Any] = []
-        with Progress(shown=show_progress) as progress, closing(batches(inputs, request_size)) as asked:
+        with Progress(shown=show_progress) as progress, closing(batches(inputs, request_size, thread)) as asked:
             responses = answers(
                 asked,
                 lambda docs: thread.submit(connection.ask(docs, question)),

@@ -1,4 +1,4 @@
-"""Jina's Client with all of Jina's options: those that change nothing here are named in the log, once."""
+"""Jina's Client with all of Jina's options: those that change nothing here, and unknown ones, are named in the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from jina_asgi import client
-from jina_asgi.jina_options import without_those_of_jina
+from jina_asgi.jina_options import without_those_of_jina, without_unknown
 from jina_asgi.settings import ClientSettings
 
 _OURS = {*inspect.signature(client.Client).parameters, *ClientSettings.model_fields}
@@ -14,6 +14,7 @@ _OURS = {*inspect.signature(client.Client).parameters, *ClientSettings.model_fie
 
 def Client(**options: Any) -> Any:  # noqa: N802  # Jina's name, and used as a class is
     """As `jina_asgi.Client`, which says what it takes and raises."""
-    ours = {name: value for name, value in options.items() if name in _OURS}
-    rest = {name: value for name, value in options.items() if name not in _OURS}
-    return client.Client(**ours, **without_those_of_jina(rest, "Client"))
+    given = {name: value for name, value in options.items() if value is not None}
+    ours = {name: value for name, value in given.items() if name in _OURS}
+    rest = {name: value for name, value in given.items() if name not in _OURS}
+    return client.Client(**ours, **without_unknown(without_those_of_jina(rest, "Client"), "Client", _OURS))

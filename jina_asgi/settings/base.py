@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
@@ -15,12 +15,17 @@ MIB = 2**20
 
 
 class Settings(BaseModel):
-    """Options given as keyword arguments."""
+    """Options given as keyword arguments; None stands for the default of any, as an empty key of YAML does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: Whose options these are, for messages.
     owner: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, options: Any) -> Any:
+        return {name: value for name, value in options.items() if value is not None or name not in cls.model_fields}
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:

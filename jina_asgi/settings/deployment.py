@@ -30,12 +30,12 @@ class DeploymentSettings(ServingSettings):
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
         """As `Settings.of`; of Jina's options those that change nothing here are named in the log, and left out."""
-        return super().of(translated(options, cls.owner))
+        return super().of(translated(options, cls.owner, cls.model_fields))
 
     @classmethod
     def mistakes(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
         """As `Settings.mistakes`."""
-        return super().mistakes(translated(options, cls.owner))
+        return super().mistakes(translated(options, cls.owner, cls.model_fields))
 
     name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="in figures and logs")
     uses_with: dict[str, Any] = Field({}, repr=False, description="what its `__init__` is given")  # it may hold secrets

@@ -34,6 +34,8 @@ class JinaOptions(TypedDict, total=False):
     """Options of Jina's that are named otherwise here, or change nothing."""
 
     disable_reduce: bool
+    ports: int | list[int] | None
+    protocols: str | list[str]
     timeout_ready: float
     disable_auto_volume: Any
     docker_kwargs: Any
@@ -83,6 +85,7 @@ class JinaOptions(TypedDict, total=False):
     expose_graphql_endpoint: Any
     jcloud: Any
     proxy: Any
+    reuse_session: Any
 
 
 class NodeOptions(ServingOptions, JinaOptions, total=False):

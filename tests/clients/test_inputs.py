@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from jina_asgi.clients.inputs import async_batches, batches
 from jina_asgi.excepts import BadClientInput
+from jina_asgi.loop_thread import loop_thread
 
 
 class Text(BaseDoc):
@@ -81,6 +82,26 @@ def test_documents_of_one_request_are_of_one_class_or_of_its_subclasses() -> Non
     assert 2 == len(list(batches([Text(text="a"), Plain(text="b")], 1)))
 
 
-def test_a_synchronous_client_names_the_other_for_async_generators() -> None:
-    with pytest.raises(BadClientInput, match="asyncio=True"):
+def test_an_async_generator_is_read_on_a_loop_batch_by_batch_and_closed() -> None:
+    thread, seen = loop_thread("client"), []
+
+    async def letters() -> AsyncIterator[Text]:
+        try:
+            for doc in ABC:
+                seen.append(doc.text)
+                yield doc
+        finally:
+            seen.append("closed")
+
+    assert [2, 1] == [len(batch) for batch in batches(letters(), 2, thread)]
+    made = batches(letters, 2, thread)
+    seen.clear()
+    next(made)
+    assert ["a", "b"] == seen
+    made.close()
+    assert ["a", "b", "closed"] == seen
+
+
+def test_an_async_generator_cannot_be_checked_before_it_is_sent() -> None:
+    with pytest.raises(BadClientInput, match="as it is sent"):
         list(batches(some, 2))

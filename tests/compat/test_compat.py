@@ -229,19 +229,6 @@ def test_a_deployment_is_served_and_asked_by_a_client_with_all_of_jinas_options(
     assert done.stderr.count("'tracing' changes nothing here") == 1
 
 
-def test_an_option_that_nobody_has_is_refused(tmp_path: Path) -> None:
-    program = """
-        from jina import Client
-        try:
-            Client(port=1, protocol="http", prot="x")
-        except Exception as error:
-            print(type(error).__name__, error)
-    """
-    (found,) = printed(tmp_path, program)
-    assert found.startswith("DefinitionError")
-    assert "'prot'" in found
-
-
 def test_a_flow_with_asyncio_is_asked_asynchronously(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
