@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi._graph import Graph
+from jina_asgi.as_jina import as_jina
 from jina_asgi.batching import batching_of
 from jina_asgi.clients.address import Address, address_of
 from jina_asgi.errors import DefinitionError
@@ -38,7 +39,14 @@ def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -
     elif settings.shards > 1:
         shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
         admission = Admission(settings.max_queue, settings.max_queue_bytes)
-        inner = ShardRunner(settings.name, shards, settings.asks_all, no_reduce=settings.no_reduce, admission=admission)
+        inner = ShardRunner(
+            settings.name,
+            shards,
+            settings.asks_all,
+            no_reduce=settings.no_reduce,
+            admission=admission,
+            partial=as_jina(),
+        )
     else:
         inner = _answering(uses, settings)
     return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)

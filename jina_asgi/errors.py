@@ -245,5 +245,9 @@ class ProtocolError(JinaASGIError):
     public = "the connection to the executor broke; the log has the cause under this error's id"
 
 
-class DefinitionError(JinaASGIError, TypeError):
+class RuntimeFailToStart(Exception):
+    """Jina's name for what keeps a Deployment or a Flow from starting; `start` raises it in a program written for Jina."""
+
+
+class DefinitionError(JinaASGIError, RuntimeFailToStart, TypeError):
     """An Executor class, its endpoints, or an option is written wrong; raised where it is written."""

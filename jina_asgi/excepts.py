@@ -34,11 +34,17 @@ class BadClientCallback(BadClient):
 
 
 class BadServer(BaseJinaException):
-    """The server answered with an error; `header` is that of its answer, with `status.code` and `status.exception`."""
+    """The server answered with an error.
+
+    `header` is that of its answer, with `status.code` and `status.exception`; as in Jina it is also what `args` hold.
+    """
 
     def __init__(self, message: str, header: Any = None) -> None:
-        super().__init__(message)
-        self.header = header
+        super().__init__(message if header is None else header)
+        self.message, self.header = message, header
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class NotSupportedError(BaseJinaException):

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
+from jina_asgi._raised import described
+from jina_asgi.as_jina import as_jina
+from jina_asgi.errors import RuntimeFailToStart
+from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.main_program import check_not_again
 from jina_asgi.settings import ServingSettings
 from jina_asgi.source import Source
@@ -47,7 +51,8 @@ class Served(Source):
         Raises:
             DefinitionError: an extra is missing that a protocol needs; or this is a replica, in which the program is run
                 again to find its classes.
-            PortAlreadyUsed: somebody else listens there. Whatever loading raises.
+            PortAlreadyUsed: somebody else listens there. Whatever loading raises; in a program written for Jina that is
+                the cause of a RuntimeFailToStart.
         """
         if self._server is not None:
             raise RuntimeError(f"{self.name} is served already, at {self._server.urls[0]}")
@@ -55,7 +60,14 @@ class Served(Source):
         from jina_asgi.serving_thread import ServingThread  # with httpx
 
         server = ServingThread(self, self.serving, self.grace)
-        server.start()
+        try:
+            server.start()
+        except (RuntimeFailToStart, PortAlreadyUsed):
+            raise
+        except Exception as error:
+            if not as_jina():
+                raise
+            raise RuntimeFailToStart(f"{self.name} failed to start: {described(error)}") from error
         self._server = server
         if not self.serving.quiet:
             where = ", ".join(self._server.urls)  # which may have been chosen just now

@@ -17,7 +17,7 @@ from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
 from jina_asgi.clients.files import Part, parts_of
 from jina_asgi.clients.posts import Question
-from jina_asgi.clients.responses import NOTHING, Header, Response, Status, raised, status_of
+from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
 from jina_asgi.codecs import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
@@ -237,9 +237,9 @@ def _answered(question: Question, answer: Answer, identity: str) -> Response:
     header = Header(
         str(answer.header.get("request_id") or identity), Status(), question.on, question.target_executor or ""
     )
-    return Response(docs, answer.parameters, header, list(answer.routes), codec=question.returns.codec)
+    return Response(docs, answer.parameters, header, list(map(Route.of, answer.routes)), codec=question.returns.codec)
 
 
 def _failed(question: Question, docs: list[BaseModel], identity: str, error: JinaASGIError, writer: Codec) -> Response:
     header = Header(identity, status_of(error), question.on, question.target_executor or "")
-    return Response(writer.wrap(list(docs)), question.parameters, header, [], error, codec=writer)
+    return Response(writer.wrap(list(docs)), question.parameters, header, routes_of(error), error, codec=writer)

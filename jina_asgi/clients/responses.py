@@ -42,6 +42,36 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """One step of what a request went through; the times are texts, empty where they are not known."""
+
+    executor: str
+    start_time: str = ""
+    end_time: str = ""
+    status: Status = Status()
+
+    @classmethod
+    def of(cls, said: Any) -> Route:
+        """The route that a server wrote as JSON; what it did not write, or not as it should, is empty."""
+        fields: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
+        told = fields.get("status")
+        status: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+        code = ERROR if status.get("code") in (ERROR, "ERROR") else SUCCESS
+        return cls(
+            str(fields.get("executor") or ""),
+            str(fields.get("startTime") or ""),
+            str(fields.get("endTime") or ""),
+            Status(code, str(status.get("description") or "")),
+        )
+
+    def described(self) -> dict[str, Any]:
+        """As JSON has it."""
+        code = "ERROR" if self.status.code else "SUCCESS"
+        status = {"code": code, "description": self.status.description}
+        return {"executor": self.executor, "startTime": self.start_time, "endTime": self.end_time, "status": status}
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Whose answer this is, and its status."""
 
@@ -58,7 +88,7 @@ class Response:
     docs: Any
     parameters: Mapping[str, Any]
     header: Header
-    routes: list[Any]
+    routes: list[Route]
     error: JinaASGIError | None = None
     codec: Codec | None = field(default=None, repr=False)
 
@@ -89,7 +119,7 @@ class Response:
                 "target_executor": header.target_executor,
             },
             "parameters": dict(self.parameters),
-            "routes": list(self.routes),
+            "routes": [route.described() for route in self.routes],
             "data": orjson.loads(writer.dumps(values)),
         }
 
@@ -98,6 +128,13 @@ def status_of(error: JinaASGIError) -> Status:
     """The status that tells of an error."""
     name, executor = type(error).__name__, str(error.facts().get("executor", ""))
     return Status(ERROR, f"{name}: {error}", ExceptionInfo(name, [str(error)], [], executor))
+
+
+def routes_of(error: JinaASGIError) -> list[Route]:
+    """Where an error passed: the gateway, and the Executor or the node that it comes from, where the server says so."""
+    status = status_of(error)
+    place = error.node or status.exception.executor
+    return [Route(name, status=status) for name in ("gateway", place) if name]
 
 
 def raised(response: Response) -> Exception:

@@ -33,7 +33,8 @@ _IN_PLACE = {
     **dict.fromkeys(("BadConfigSource", "BadDocType", "BadYAMLVersion"), "DefinitionError"),
     **dict.fromkeys(("FlowBuildLevelError", "FlowMissingDeploymentError", "FlowTopologyError"), "DefinitionError"),
     **dict.fromkeys(("EstablishGrpcConnectionError", "InternalNetworkError"), "Unavailable"),
-    **dict.fromkeys(("ExecutorError", "ExecutorFailToLoad", "RuntimeFailToStart"), "ExecutorError"),
+    **dict.fromkeys(("ExecutorError", "ExecutorFailToLoad"), "ExecutorError"),
+    "RuntimeFailToStart": "RuntimeFailToStart",
 }
 _NEVER = (
     "BadImageNameError",

@@ -7,16 +7,19 @@ branches of a Flow join. A stream comes from one.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi.errors import NotReady
+from jina_asgi.errors import JinaASGIError, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.merging import concatenated, copied, identified, merged
 from jina_asgi.runners.together import lives, together
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket, resolve
+
+logger = logging.getLogger("jina_asgi")
 
 
 class ShardRunner:
@@ -28,6 +31,7 @@ class ShardRunner:
         asks_all: whether a call to this endpoint goes to every shard.
         no_reduce: answers of all shards are put one after another, and not merged.
         admission: bounds the calls to all shards together.
+        partial: where some of all shards fail the others answer, as in Jina; else the call fails.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class ShardRunner:
         *,
         no_reduce: bool,
         admission: Admission,
+        partial: bool = False,
     ) -> None:
+        self._partial = partial
         self.name, self._asks_all, self._no_reduce, self._admission = name, asks_all, no_reduce, admission
         self._shards = {f"{name}-shard-{number}": shard for number, shard in enumerate(shards)}
         self._next = itertools.cycle(self._shards)
@@ -60,11 +66,34 @@ class ShardRunner:
         *others, last = self._shards
         docs = identified(call.docs)
         given = {**{shard: copied(docs) for shard in others}, last: docs}
-        answers = await together(self._ask(shard, call, its) for shard, its in given.items())
+        if self._partial:
+            answers, given = await self._ask_some(call, given)
+        else:
+            answers = await together(self._ask(shard, call, its) for shard, its in given.items())
         parts = [(shard, answer.docs) for shard, answer in zip(given, answers, strict=True)]
         results = {key: value for answer in answers for key, value in answer.results.items()}
         trail = tuple(step for answer in answers for step in answer.trail)
         return Result(concatenated(parts) if self._no_reduce else merged(parts, self.name), results, trail)
+
+    async def _ask_some(self, call: Call, given: Mapping[str, Docs]) -> tuple[list[Result], dict[str, Docs]]:
+        """The answers of the shards that do not fail, and what these were given.
+
+        Raises:
+            The error of the first, where all of them fail.
+        """
+
+        async def tried(shard: str, docs: Docs) -> Result | JinaASGIError:
+            try:
+                return await self._ask(shard, call, docs)
+            except JinaASGIError as error:
+                logger.warning("%s fails, and the other shards answer: %s", shard, error)
+                return error
+
+        found = dict(zip(given, await together(tried(shard, docs) for shard, docs in given.items()), strict=True))
+        answers = {shard: answer for shard, answer in found.items() if isinstance(answer, Result)}
+        if not answers:
+            raise next(error for error in found.values() if isinstance(error, JinaASGIError))
+        return list(answers.values()), {shard: given[shard] for shard in answers}
 
     async def _ask(self, shard: str, call: Call, docs: Docs) -> Result:
         result = await self._shards[shard].call(Call(call.endpoint, docs, call.parameters, call.context, call.sources))
