@@ -1,6 +1,7 @@
 """Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
 
 from jina_asgi.batching import DynamicBatching, dynamic_batching
+from jina_asgi.by_itself import ByItself as _ByItself
 from jina_asgi.client import Client
 from jina_asgi.deployment import Deployment, ReplicaPool
 from jina_asgi.errors import (
@@ -32,7 +33,7 @@ from jina_asgi.subscripts import mend_now_or_on_import as _mend_doc_lists
 from jina_asgi.types import Context
 
 _mend_doc_lists()
-Executor.yaml = _Yaml()  # it knows what is above an Executor, and so cannot be imported by it
+_ByItself.yaml = _Yaml()  # it knows what is above an Executor, and so cannot be imported by it
 
 __all__ = [
     "BatchFailed",

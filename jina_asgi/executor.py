@@ -9,14 +9,14 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import FrameType, SimpleNamespace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from jina_asgi._shown import shown
 from jina_asgi.as_jina import as_jina, logger_of
+from jina_asgi.by_itself import ByItself
 from jina_asgi.decorator import recorded, requests
 from jina_asgi.endpoints import Method, checked_name, method_of
 from jina_asgi.errors import DefinitionError
@@ -31,18 +31,7 @@ __all__ = ["Executor", "requests"]
 logger = logging.getLogger("jina_asgi")
 
 
-class ExecutorYaml(Protocol):
-    """What reads and writes the YAML of Executors.
-
-    It knows of options, files and import paths, all of which know Executors, so it cannot be imported here: it is
-    handed to `Executor.yaml` when the package is imported, which comes before whatever imports this module.
-    """
-
-    def load(self, base: type[Executor], source: Any, options: Mapping[str, Any], **reading: Any) -> Executor: ...
-    def save(self, executor: Executor, path: str | Path | None) -> str: ...
-
-
-class Executor:
+class Executor(ByItself):
     """The base of a user's Executors.
 
     `__init__` loads the model; methods marked with `@requests` answer endpoints. `__init__`, synchronous methods
@@ -53,9 +42,6 @@ class Executor:
     #: The endpoints by name, in the order they were written; made with the class. A class may have a method so called.
     methods: ClassVar[Mapping[str, Method]] = {}
     _answers: ClassVar[Mapping[str, Method]] = methods
-
-    #: What `load_config` and `save_config` ask.
-    yaml: ClassVar[ExecutorYaml]
 
     #: As in Jina: of OpenTelemetry, where tracing and metrics are on; None where they are not.
     tracer: Any = None
@@ -101,55 +87,6 @@ class Executor:
         if metas or runtime_args or workspace or requests:
             _describe(self, metas, runtime_args, workspace, requests)
         warn_of_unknown(type(self), unknown.keys() - {*_FACTS}, base=Executor)
-
-    @classmethod
-    def load_config(
-        cls,
-        source: Any,
-        *,
-        uses_with: Mapping[str, Any] | None = None,
-        uses_metas: Mapping[str, Any] | None = None,
-        uses_requests: Mapping[str, str] | None = None,
-        uses_dynamic_batching: Mapping[str, Any] | None = None,
-        py_modules: str | Sequence[str] | None = None,
-        substitute: bool = True,
-        context: Mapping[str, Any] | None = None,
-        allow_py_modules: bool = True,
-    ) -> Self:
-        """An Executor of its YAML: made here, with no server and no thread around it.
-
-        Args:
-            source: a path, a string of YAML, a mapping or a stream; also an import path, or the name of a class.
-            uses_with, uses_metas, uses_requests, uses_dynamic_batching: over what the YAML says, entry by entry.
-            py_modules: files that have the class.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
-            context: what `${{ CONTEXT.x }}` finds.
-            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
-
-        Raises:
-            DefinitionError: what is wrong with it, with its place. Whatever `__init__` raises.
-        """
-        options = {
-            "uses_with": uses_with,
-            "uses_metas": uses_metas,
-            "uses_requests": uses_requests,
-            "uses_dynamic_batching": uses_dynamic_batching,
-            "py_modules": py_modules,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
-        loaded = Executor.yaml.load(
-            cls, source, given, substitute=substitute, context=context, allow_py_modules=allow_py_modules
-        )
-        assert isinstance(loaded, cls)
-        return loaded
-
-    def save_config(self, path: str | Path | None = None) -> str:
-        """This as YAML that `load_config` reads: the class and what it was made with; written to `path` where given.
-
-        Raises:
-            DefinitionError: the class cannot be imported again, or it was made with something that is no plain data.
-        """
-        return Executor.yaml.save(self, path)
 
     @property
     def logger(self) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jina_asgi.batching import batching_of
 from jina_asgi.config import Reading, resolved, written
+from jina_asgi.deployment import Deployment
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor, bind, make
 from jina_asgi.uses import Uses
@@ -17,7 +18,7 @@ _NOTHING = (None, "")
 
 
 class Yaml:
-    """What `Executor.load_config` and `Executor.save_config` ask."""
+    """What `Executor.load_config`, `Executor.save_config` and `Executor.serve` ask."""
 
     def load(self, base: type[Executor], source: Any, options: Mapping[str, Any], **reading: Any) -> Executor:
         named, chosen = resolved(source, options, Reading(**reading))
@@ -27,6 +28,13 @@ class Yaml:
         requests = chosen.get("uses_requests")
         batching_of(cls, bind(cls, requests), chosen.get("uses_dynamic_batching") or {})  # which says what is wrong
         return make(cls, chosen.get("uses_with") or {}, metas=chosen.get("uses_metas"), requests=requests)
+
+    def serve(self, cls: type[Executor], options: Mapping[str, Any]) -> None:
+        """Serve an Executor as a Deployment until it is ended; `stop_event` ends it too."""
+        options = dict(options)
+        stop_event = options.pop("stop_event", None)
+        with Deployment(uses=cls, **options) as deployment:
+            deployment.block(stop_event)
 
     def save(self, executor: Executor, path: str | Path | None) -> str:
         cls = type(executor)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from asyncio import to_thread
 from typing import Any, Self
 
-from jina_asgi import flow
 from jina_asgi.clients.asynchronous import AsyncClient
+from jina_asgi.compat.words import FlowWords
 
 
-class Flow(flow.Flow):
-    """As `jina_asgi.Flow`; with `asyncio=True` an AsyncFlow."""
+class Flow(FlowWords):
+    """As `jina_asgi.Flow`, with Jina's words beside; with `asyncio=True` an AsyncFlow."""
 
     def __new__(cls, *, asyncio: bool = False, **_: Any) -> Self:
         return super().__new__(AsyncFlow if asyncio else cls)  # type: ignore[return-value]  # a subclass of ours

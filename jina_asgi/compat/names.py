@@ -10,7 +10,7 @@ from collections.abc import Mapping
 _EXECUTOR = {"BaseExecutor": "jina_asgi.executor:Executor", "Executor": "jina_asgi.executor:Executor"}
 _FLOW = {"Flow": "jina_asgi.compat.flows:Flow"}
 _ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
-_DEPLOYMENT = {"Deployment": "jina_asgi.deployment:Deployment"}
+_DEPLOYMENT = {"Deployment": "jina_asgi.compat.words:Deployment"}
 _CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
 _GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
 _DECORATORS = {

@@ -1,0 +1,133 @@
+"""What Jina's Deployments and Flows have beside ours: setters of `port` and `protocol`, `num_pods`, `env`, `build` and more."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Self
+
+from jina_asgi import deployment, flow
+from jina_asgi.excepts import NotSupportedError
+from jina_asgi.serving import Served
+
+logger = logging.getLogger("jina_asgi")
+
+_TEXT = (".mmd", ".md", ".txt")
+
+
+class _Words(Served):
+    """Jina's words that a Deployment and a Flow have both."""
+
+    settings: Any
+
+    @property
+    def port(self) -> Any:
+        """Where it is, or will be, served; a list where there are several."""
+        return self.ports[0] if len(self.ports) == 1 else self.ports
+
+    @port.setter
+    def port(self, port: int | list[int]) -> None:
+        self._set(port=port)
+
+    @property
+    def protocol(self) -> Any:
+        """What it speaks there; a list where there are several."""
+        protocols = list(self.serving.protocols)
+        return protocols[0] if len(protocols) == 1 else protocols
+
+    @protocol.setter
+    def protocol(self, protocol: str | list[str]) -> None:
+        self._set(protocol=protocol)
+
+    @property
+    def env(self) -> dict[str, str] | None:
+        """The environment that was given for its Executors."""
+        return dict(self.settings.env) or None
+
+    @property
+    def workspace(self) -> str | None:
+        """The folder that was given for what its Executors keep."""
+        return None if self.settings.workspace is None else str(Path(self.settings.workspace).absolute())
+
+    def _set(self, **options: Any) -> None:
+        """Change how it is served.
+
+        Raises:
+            RuntimeError: it is served already. DefinitionError: an option does not exist or does not fit.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"{self.name} is served already: {', '.join(options)} can be set before it starts")
+        said = {name: getattr(self.settings, name) for name in self.settings.model_fields_set}
+        self.settings = type(self.settings).of({**said, **options})
+
+
+def _pods(settings: Any) -> int:
+    """The processes that Jina would have for one node: replicas of each shard, and what is before several shards."""
+    return int(settings.shards * settings.replicas + (settings.shards > 1))
+
+
+class Deployment(_Words, deployment.Deployment):
+    """As `jina_asgi.Deployment`, with Jina's words beside."""
+
+    @property
+    def num_pods(self) -> int:
+        """How many processes Jina would have for this."""
+        return _pods(self.settings) + 1
+
+
+class FlowWords(_Words, flow.Flow):
+    """A Flow with Jina's words beside."""
+
+    @property
+    def num_pods(self) -> int:
+        """How many processes Jina would have for this."""
+        nodes = [self[name] for name in self.graph.nodes if name in self]
+        return 1 + sum(_pods(node.settings) if isinstance(node, deployment.Deployment) else 1 for node in nodes)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.graph.nodes and self._added[name].source is not None
+
+    def build(self, copy_flow: bool = False, **_: Any) -> Self:
+        """This Flow, which is complete with each `add`; a copy where one is asked for."""
+        return self._copy() if copy_flow else self
+
+    def config_gateway(self, args: Any = None, *, uses: Any = None, copy_flow: bool = True, **options: Any) -> Self:
+        """A Flow that is served with these options: `port`, `protocol`, `host`, `title`, `cors` and their like.
+
+        Raises:
+            NotSupportedError: `uses` is given: there is no gateway to replace.
+            DefinitionError: an option does not exist or does not fit.
+        """
+        if args is not None or uses not in (None, "BaseGateway"):
+            raise NotSupportedError(
+                "config_gateway(uses=...): there is no gateway here to replace; mount the Flow into an application of"
+                " your own, which has your routes and middleware: jina_asgi.mount(app, '/prefix', flow)"
+            )
+        changed = self._copy() if copy_flow else self
+        changed._set(**{name: value for name, value in options.items() if value is not None})
+        return changed
+
+    def inspect(self, name: str = "inspect", **options: Any) -> Self:
+        """A Flow with a node that sees the documents of the last one, and that no answer waits for."""
+        taken = name in self.graph.nodes
+        return self.add(name=f"{name}{len(self)}" if taken else name, floating=True, **options)
+
+    def gather_inspect(self, *_: Any, **__: Any) -> Self:
+        """This Flow: nothing waits for what inspects."""
+        return self
+
+    def plot(self, output: str | None = None, **_: Any) -> Any:
+        """Write the graph as Mermaid's text to a file, and return this Flow; without a file, return the text.
+
+        Where the file is called as a picture the text stands beside it, in `<output>.mmd`: Jina had such pictures drawn
+        by a server elsewhere.
+        """
+        text = super().plot()
+        if output is None:
+            return text
+        path = Path(output)
+        if path.suffix not in _TEXT:
+            path = path.with_name(f"{path.name}.mmd")
+            logger.warning("plot(%r): pictures are not drawn here; the text for Mermaid is in %s", output, path)
+        path.write_text(text + "\n", encoding="utf-8")
+        return self
