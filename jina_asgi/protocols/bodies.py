@@ -12,14 +12,23 @@ import gc
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import msgspec
 import orjson
 from pydantic import BaseModel, Field, ValidationError, create_model
 
+from jina_asgi import plans
 from jina_asgi.codecs import Codec, codec, unpack
 from jina_asgi.columns import column_length
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
-from jina_asgi.protocols.body_weight import JSON, MSGPACK, PROTOBUF, check_json, check_msgpack, check_parameters
+from jina_asgi.protocols.body_weight import (
+    JSON,
+    MSGPACK,
+    PROTOBUF,
+    check_json,
+    check_msgpack,
+    check_parameters,
+    is_heavy,
+    needs_patience,
+)
 from jina_asgi.protocols.json_pieces import loads
 from jina_asgi.readers import errors_of
 from jina_asgi.settings import Limits
@@ -65,6 +74,8 @@ class Bodies:
         self._places = ("body", "data", self._name), ("body", "data", f"list[{self._name}]")
         self._has_columns = all(field.name != "columns" for field in endpoint.input.fields)
         self._lists = {field.name for field in endpoint.input.fields if field.kind in ("list", "set", "tuple")}
+        #: Whether numbers become objects of Python's, and do not stay in arrays.
+        self._numbers = bool(plans.documents_with(endpoint.input, lambda field: field.kind in _OF_OBJECTS))
         self._single: type[BaseModel] | None = None
         if self.input.is_plain:
             model: Any = self.input.model
@@ -76,6 +87,10 @@ class Bodies:
         header: Any = Header | None
         return create_model("Body", data=(data, ...), parameters=(parameters, None), header=(header, None))
 
+    def is_heavy(self, media: str, raw: bytes) -> bool:
+        """Whether so much may be in a body that it is to be read beside the event loop."""
+        return is_heavy(media, raw, numbers=self._numbers)
+
     def read(self, media: str, raw: bytes, *, heavy: bool = False) -> Request:
         """The body of a request; `heavy` says that this runs beside the event loop, where others are to get their turn.
 
@@ -83,17 +98,18 @@ class Bodies:
             InvalidRequest: not of the content type at all. InvalidDocs: not of the schema. TooLarge: too many docs or
             values, or nested too deep. UnsupportedMedia: another content type, or protobuf without its extra.
         """
+        patiently = heavy and needs_patience(media, raw, numbers=self._numbers)
         if media == JSON:
             check_json(raw, self._limits.values)
-            if heavy:
+            if patiently:
                 return self.read_values(self._loads_in_pieces(raw), patiently=True)
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):
                 return self._read_plain(raw)
-            return self.read_values(_loads(raw))
+            return self.read_values(loads_any(raw))
         if media == MSGPACK:
             check_msgpack(raw, self._limits.values)
-            value = _unpack_whole(raw) if heavy else unpack(raw)
-            return self.read_values(value, columns=self._has_columns, patiently=heavy)
+            value = _unpack_whole(raw) if patiently else unpack(raw)
+            return self.read_values(value, columns=self._has_columns, patiently=patiently)
         if media == PROTOBUF:
             return self._read_protobuf(raw)
         raise unsupported(media)
@@ -207,32 +223,6 @@ class Bodies:
             raise _invalid([{**e, "loc": ["header", *e["loc"]]} for e in errors_of(error)]) from None
 
 
-def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
-    """The endpoint that the body of `POST /post` names; nothing else is made of a body that is `heavy`.
-
-    Raises:
-        InvalidRequest, UnsupportedMedia: as `Bodies.read`.
-    """
-    if media == PROTOBUF:
-        requests = protobuf()
-        found: str = requests.asked(requests.read(raw)).endpoint
-        return found
-    if media not in (JSON, MSGPACK):
-        raise unsupported(media)
-    if not heavy:
-        body = _loads(raw) if media == JSON else unpack(raw)
-        given = body.get("exec_endpoint") if isinstance(body, dict) else None
-        return given if isinstance(given, str) else "/default"
-    try:
-        if media == JSON:
-            return msgspec.json.decode(_named_in_json(raw).exec_endpoint, type=str)
-        return msgspec.msgpack.decode(_named_in_msgpack(raw).exec_endpoint, type=str)
-    except msgspec.ValidationError:  # no object, or none with a name
-        return "/default"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the body is not {media}: {error}") from None
-
-
 def protobuf() -> Any:
     """The module of Jina's requests as protobuf, which needs the extra `grpc`.
 
@@ -252,13 +242,13 @@ def loads_object(raw: bytes) -> dict[str, Any]:
     Raises:
         InvalidRequest: the bytes are no JSON, or something else.
     """
-    value = _loads(raw)
+    value = loads_any(raw)
     if not isinstance(value, dict):
         raise InvalidRequest("expected a JSON object")
     return value
 
 
-def _loads(raw: bytes) -> Any:
+def loads_any(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -279,14 +269,8 @@ def _unpack_whole(raw: bytes) -> Any:
             gc.enable()
 
 
-class _Named(msgspec.Struct):
-    """A body as far as it is read to find the endpoint: what stands beside that becomes no object."""
-
-    exec_endpoint: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_named_in_json = msgspec.json.Decoder(_Named).decode
-_named_in_msgpack = msgspec.msgpack.Decoder(_Named).decode
+#: The kinds of fields whose numbers become objects.
+_OF_OBJECTS = ("list", "set", "tuple", "dict", "json", "union")
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -341,7 +325,6 @@ __all__ = [
     "PROTOBUF",
     "Bodies",
     "Request",
-    "exec_endpoint",
     "loads_object",
     "protobuf",
     "unsupported",

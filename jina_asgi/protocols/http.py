@@ -32,9 +32,10 @@ from jina_asgi.errors import (
 from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
 from jina_asgi.protocols.answer_bodies import answer, step_in
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, exec_endpoint
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request
 from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
+from jina_asgi.protocols.exec_endpoint import exec_endpoint
 from jina_asgi.protocols.headers import (
     CONTENT_TYPES,
     RawHeaders,
@@ -47,7 +48,7 @@ from jina_asgi.protocols.headers import (
     with_json,
 )
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
-from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.protocols.reading import LARGE, MANY, beside
 from jina_asgi.protocols.uploads import Uploads
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
@@ -172,9 +173,9 @@ class EndpointApp(CallApp):
         streams = self.endpoint.kind == "stream"
         read: Callable[..., Request]
         if streams and scope["method"] == "GET":
-            read, heavy = partial(self._bare, scope), is_heavy(media, raw)
+            read, heavy = partial(self._bare, scope), self.bodies.is_heavy(media, raw)
         elif media in CONTENT_TYPES:
-            read, heavy = self.bodies.read, is_heavy(media, raw)
+            read, heavy = self.bodies.read, self.bodies.is_heavy(media, raw)
         else:
             read = partial(self._uploads.read, headers.get(b"content-type", b""), scope["query_string"])
             heavy = self._uploads.is_heavy(raw)
@@ -265,8 +266,8 @@ class PostApp(CallApp):
         self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
-        if is_heavy(media, raw):
-            named = await beside(context.deadline, exec_endpoint, media, raw, heavy=True)
+        if is_heavy(media, raw, numbers=False):
+            named = await beside(context.deadline, exec_endpoint, media, raw, heavy=len(raw) >= LARGE)
         else:
             named = exec_endpoint(media, raw)
         name = normalised(named) or "/default"

@@ -24,7 +24,6 @@ from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols._socket_packed import PackedEvents
 from jina_asgi.protocols.answer_bodies import answer, step_in
 from jina_asgi.protocols.bodies import JSON, MSGPACK
-from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import MANY, beside
@@ -153,7 +152,7 @@ class OpenCall:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
             read, raw, media = app.bodies.read, asked.raw, MSGPACK if asked.packed else JSON
             asked = self._asked = None
-            heavy = is_heavy(media, raw)
+            heavy = app.bodies.is_heavy(media, raw)
             request = await beside(until, read, media, raw, heavy=True) if heavy else read(media, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 
 from jina_asgi.codecs import pack
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
-from jina_asgi.protocols.bodies import JSON, MSGPACK, exec_endpoint, loads_object
+from jina_asgi.protocols.bodies import JSON, MSGPACK, loads_object
+from jina_asgi.protocols.exec_endpoint import exec_endpoint
 from jina_asgi.schemas import LegacyDocument, schema_of
 from jina_asgi.settings import Limits
 from tests.round_trips import bodies

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from docarray import BaseDoc
 
-from jina_asgi.codecs import codec
+from jina_asgi.codecs import codec, unpack
 from jina_asgi.errors import InvalidDocs, JinaASGIError
 from jina_asgi.protocols.in_process_socket import app_dialler
 from jina_asgi.protocols.remote import Asked
@@ -37,7 +37,7 @@ class Wire:
         self.closed = False
 
     async def send(self, message: str | bytes) -> None:
-        self.sent.append(orjson.loads(message))
+        self.sent.append(unpack(message) if isinstance(message, bytes) else orjson.loads(message))
         await self.room.wait()
 
     async def receive(self) -> str | bytes:
