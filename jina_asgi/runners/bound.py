@@ -7,16 +7,17 @@ from collections.abc import Generator, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from jina_asgi._raised import described, http_error, is_a, is_ours, sound
-from jina_asgi._shown import kind_of
+from jina_asgi._shown import kind_of, said
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import Method
-from jina_asgi.errors import ExecutorError, InvalidDocs
+from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
 from jina_asgi.executor import Executor
 from jina_asgi.readers import check_depth, errors_of
+from jina_asgi.refitting import refitted
 from jina_asgi.types import Call
 from jina_asgi.writers import finite
 
@@ -128,7 +129,7 @@ class BoundMethod:
         model = self.codec.model
         for doc in value:
             if type(doc) is not model and not isinstance(doc, model):  # type: ignore[arg-type]  # typed here
-                self._wrong(f"returned a list with {_kind(doc)} in it; expected {self._expected}")
+                return self.codec.wrap([self._fitted(each, "returned a list with {} in it") for each in value])
         return value
 
     def document(self, value: Any, doc: Any = None) -> Any:
@@ -141,10 +142,24 @@ class BoundMethod:
             value = doc
         model = self.codec.model
         if type(value) is not model and not isinstance(value, model):  # type: ignore[arg-type]  # typed here
-            self._wrong(
-                f"{'yielded' if self.kind == 'stream' else 'returned'} {_kind(value)}; expected {self._expected}"
-            )
+            return self._fitted(value, f"{'yielded' if self.kind == 'stream' else 'returned'} {{}}")
         return value
+
+    def _fitted(self, value: Any, did: str) -> Any:
+        """A document of the output class as it is; one made of the fields of another document, as Jina reads them.
+
+        Raises:
+            ExecutorError: it is no document, or its fields are not those of the output class.
+        """
+        if isinstance(value, self.codec.model):  # type: ignore[arg-type]  # typed here
+            return value
+        why = ""
+        if isinstance(value, BaseModel):
+            try:
+                return refitted(value, self.codec)
+            except (InvalidDocs, DefinitionError) as error:
+                why = f": {said(error)}"
+        raise self.failed(f"{self._name} {did.format(_kind(value))}; expected {self._expected}{why}")
 
     @property
     def _expected(self) -> str:
