@@ -25,10 +25,11 @@ from jina_asgi.writers import finite
 class BoundMethod:
     """A method, bound. `docs` below are typed ones; what a method returns is checked before it goes on."""
 
-    __slots__ = ("_accepts", "_batch", "_in_place", "_name", "codec", "function", "is_async", "kind", "method")
+    __slots__ = ("_accepts", "_batch", "_in_place", "_name", "_own", "codec", "function", "is_async", "kind", "method")
 
     def __init__(self, executor: Executor, method: Method) -> None:
         self.method, self.function = method, _bound(executor, method.attribute)
+        self._own = getattr(executor.metas, "name", "")
         self.kind, self.is_async = method.endpoint.kind, method.is_async
         self.codec: Codec = codec(method.endpoint.output)
         self._name = f"{type(executor).__name__}.{method.attribute}"
@@ -42,10 +43,13 @@ class BoundMethod:
         Raises:
             InvalidDocs: they do not fit the model.
         """
-        schema = self.method.endpoint.parameters
+        schema, given = self.method.endpoint.parameters, call.parameters
+        own = given.get(self._own) if given else None
+        if type(own) is dict:  # as in Jina: what is for this Executor by its name is over what is for all
+            given = {**given, **own}
         if schema is None:
-            return integral(call.parameters) if call.parameters else {}
-        values = {k: v for k, v in call.parameters.items() if k != "__results__"}
+            return integral(given) if given else {}
+        values = {k: v for k, v in given.items() if k != "__results__" and (v is not own or own is None)}
         try:
             return schema.model.validate_python(values)
         except ValidationError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from docarray import BaseDoc, DocList
+from pydantic import BaseModel, ConfigDict
 
 from jina_asgi import Deployment, Executor, requests
 from jina_asgi.workspaces import workspace_of
@@ -153,3 +154,29 @@ def test_a_method_named_warmup_that_takes_arguments_is_a_programs_own(tmp_path: 
         asyncio.run(main())
     """
     assert ["warm it"] == printed(tmp_path, program)
+
+
+class Typed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    a: int
+    b: int
+
+
+class Told(Executor):
+    @requests(on="/told")
+    def told(self, docs: DocList[Doc], parameters: dict[str, object], **kwargs: object) -> DocList[Doc]:
+        return DocList[Doc]([Doc(text=json.dumps([parameters.get(name) for name in ("a", "b")]))])
+
+    @requests(on="/typed")
+    def typed(self, docs: DocList[Doc], parameters: Typed, **kwargs: object) -> DocList[Doc]:
+        return DocList[Doc]([Doc(text=json.dumps([parameters.a, parameters.b]))])
+
+
+@pytest.mark.parametrize("endpoint", ["/told", "/typed"])
+async def test_parameters_below_an_executors_own_name_are_over_those_of_all(endpoint: str) -> None:
+    given = {"a": 1, "b": 2, "mine": {"b": 3}}
+    async with Deployment(uses=Told, uses_metas={"name": "mine"}) as deployment:
+        assert "[1, 3]" == (await deployment.call(endpoint, [Doc()], parameters=given))[0].text
+    async with Deployment(uses=Told) as deployment:
+        if endpoint == "/told":
+            assert "[1, 2]" == (await deployment.call(endpoint, [Doc()], parameters=given))[0].text
