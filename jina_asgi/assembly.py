@@ -28,7 +28,7 @@ from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.runners.shared import SharedRunner
 from jina_asgi.settings import BatchingSettings, DeploymentSettings
 from jina_asgi.types import Endpoint, Runner
-from jina_asgi.uses import Uses
+from jina_asgi.uses import Uses, passing
 
 
 def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -> ObserveRunner:
@@ -114,8 +114,8 @@ def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace
     """
     if places and not any(place.runner for place in places.values()):
         first = next(iter(places))
-        passing = assemble(Uses.at("jina_asgi.pass_through.PassThrough"), DeploymentSettings.of({"name": first}))
-        places = {**places, first: Place(first, passing, None)}
+        runner = assemble(passing(), DeploymentSettings.of({"name": first}))
+        places = {**places, first: Place(first, runner, places[first].when)}
     return ObserveRunner(DeadlineRunner(SharedRunner(FlowRunner(name, graph, places, grace=grace))), name)
 
 

@@ -21,7 +21,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.py_modules import is_dotted
 from jina_asgi.settings.base import Settings
-from jina_asgi.uses import Uses, known_class
+from jina_asgi.uses import Uses, is_base, known_class, passing
 from jina_asgi.yaml_document import Document, Key, is_stream
 
 logger = logging.getLogger("jina_asgi")
@@ -143,6 +143,8 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
     metas = _with_modules(options.get("uses_metas"), reading, search)
     files = [*_modules(options.get("py_modules"), reading, search), *metas.get("py_modules", ())]
     options = {**options, "uses_metas": metas} if metas else dict(options)
+    if is_base(uses):
+        return passing(), options
     if isinstance(uses, type) and issubclass(uses, Executor):
         return uses, options
     found = opened(uses, options, reading)
@@ -157,6 +159,8 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
 
 
 def _named(name: str, files: Sequence[str]) -> Named:
+    if is_base(name):
+        return passing()
     if files:
         return Uses.of_files(name, files)
     return (known_class(name) if name.isidentifier() else None) or Uses.at(name)

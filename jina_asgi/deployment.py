@@ -30,7 +30,7 @@ from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving import Served
 from jina_asgi.settings import DeploymentSettings, ServingSettings
 from jina_asgi.settings.options import DeploymentOptions
-from jina_asgi.uses import Uses
+from jina_asgi.uses import Uses, is_base
 from jina_asgi.yaml_document import Document
 
 
@@ -46,7 +46,8 @@ class Deployment(Served):
         uses: the Executor class, its import path ("package.module.Class"), its name where `py_modules` has it, the path
             of its YAML ("config.yml"), or what such a YAML holds; also the YAML of a Deployment, whose options are then
             below these. In a pool of replicas a class that is named is imported by them alone, and the endpoints are
-            known once one of them has loaded. None: it is `external`.
+            known once one of them has loaded. None: it is `external`; in a program written for Jina, else, it hands on what
+            it is given.
         reading: how YAML is read, and what relative paths start from; `load_config` says it.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
@@ -112,7 +113,7 @@ class Deployment(Served):
         uses = options.pop("uses", uses)
         before = len(found.problems)
         check_options(found, (), DeploymentSettings, options)
-        if uses is None and not options.get("external"):
+        if uses is None and not options.get("external") and not is_base(uses):
             found.complain((), "expected 'uses', the Executor")
         if len(found.problems) > before:
             return None

@@ -13,6 +13,7 @@ from typing import Any, Self, Unpack
 
 from jina_asgi._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi._graph_plot import mermaid
+from jina_asgi.as_jina import as_jina
 from jina_asgi.assembly import assemble_flow
 from jina_asgi.config import (
     Reading,
@@ -34,9 +35,10 @@ from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
 from jina_asgi.serving import Served
-from jina_asgi.settings import FlowSettings, ServingSettings
+from jina_asgi.settings import DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 from jina_asgi.source import Source
+from jina_asgi.uses import is_base
 from jina_asgi.yaml_document import Document
 
 #: What `add` takes; None joins, and hands on what it is given.
@@ -172,7 +174,9 @@ class Flow(Served):
             DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
                 query or an option that is wrong.
         """
-        if uses is None and not options.get("external") and when:
+        if is_base(uses):
+            uses = None
+        if uses is None and not options.get("external") and when and not as_jina():
             raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
         source = self._source(uses, name, no_reduce, reading, options)
         query = None if not when else compiled(when)
@@ -304,7 +308,9 @@ class Flow(Served):
         self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
     ) -> Source | None:
         if isinstance(uses, Source) or (uses is None and not options.get("external")):
-            if options:
+            if uses is None and as_jina():  # any Executor's options, of one that has nothing to do
+                DeploymentSettings.of(options)
+            elif options:
                 what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
                 raise DefinitionError(f"add(): {what} takes no option {next(iter(options))!r}; {_HINT}")
             return uses

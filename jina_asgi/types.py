@@ -318,6 +318,10 @@ class Runner(Protocol):
         ...
 
 
+#: What a server takes and gives that does not say it.
+ANY_DOCUMENT = Schema("Document", {"Document": ()}, {"type": "object", "additionalProperties": True})
+
+
 def resolve(endpoints: Mapping[str, Endpoint], name: str) -> Endpoint | None:
     """The endpoint that answers `name`: itself, else '/default', else None."""
     return endpoints.get(name) or endpoints.get("/default")

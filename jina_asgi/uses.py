@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from jina_asgi._shown import shown
+from jina_asgi.as_jina import as_jina
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.main_program import AGAIN, is_running_again, run_again
 from jina_asgi.py_modules import import_listed, listed_with
+
+#: What hands on the documents that it is given, for Jina's Executor without endpoints.
+_PASSING = "jina_asgi.pass_through.PassThrough"
 
 
 class Uses(msgspec.Struct, frozen=True):
@@ -140,6 +144,19 @@ def _imported(name: str) -> ModuleType:
             f"{name}: there is no module {error.name!r}; expected an import path such as 'package.module.Class', or"
             " 'py_modules' with the file"
         ) from error
+
+
+def is_base(uses: Any) -> bool:
+    """Whether a program written for Jina names its Executor without endpoints, which is its default too."""
+    return as_jina() and (uses is None or uses is Executor or (isinstance(uses, str) and uses in _BASE))
+
+
+def passing() -> Uses:
+    """The Executor that hands on the documents that it is given, over every protocol."""
+    return Uses.at(_PASSING)
+
+
+_BASE = ("BaseExecutor", "Executor")
 
 
 def known_class(name: str) -> type[Executor] | None:

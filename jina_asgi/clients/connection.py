@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import httpx
 from pydantic import BaseModel
 
+from jina_asgi.as_jina import as_jina
 from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
 from jina_asgi.clients.files import Part, parts_of
@@ -26,7 +27,7 @@ from jina_asgi.protocols.in_process import ASGITransport
 from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
 from jina_asgi.protocols.remote_runner import Far
 from jina_asgi.settings import ClientSettings
-from jina_asgi.types import EMPTY, Endpoint, resolve
+from jina_asgi.types import ANY_DOCUMENT, EMPTY, Endpoint, resolve
 
 
 class Connection:
@@ -138,6 +139,8 @@ class Connection:
 
     def _endpoint(self, served: Served, name: str) -> Endpoint:
         endpoint = resolve(served.endpoints, name)
+        if endpoint is None and as_jina() and self._protocol == "grpc":  # which answers with the documents as they are
+            return Endpoint(name=name, kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)
         if endpoint is None:
             known = ", ".join(served.endpoints) or "none"
             raise UnknownEndpoint(f"{self._remote.name} has neither it nor '/default'; it has {known}")

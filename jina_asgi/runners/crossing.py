@@ -115,8 +115,9 @@ class Crossing:
         ways = self._ways
         takers, is_answer = ways.graph.feeds[giver], giver == ways.graph.end
         for index, taker in enumerate(takers):
-            when = ways.places[taker].when
-            part = docs if when is None or taker not in ways.route.answering else matching(docs, when)
+            place = ways.places[taker]
+            when = place.when if taker in ways.route.answering or place.runner is None else None
+            part = docs if when is None else matching(docs, when)
             if (is_answer or index + 1 < len(takers)) and ways.graph.nodes[taker].copy:
                 part = copied(part)
             self.wait(taker, giver, part)

@@ -42,6 +42,7 @@ class FlowRunner:
         self.name, self._graph, self._places, self._grace = name, graph, places, grace
         self._names = frozenset(graph.nodes)
         self._runners = {place.name: place.runner for place in places.values() if place.runner is not None}
+        self._chooses = any(place.when is not None for place in places.values() if place.runner is None)
         self._floating = Floating(self._runners)
         self._known: dict[str, Mapping[str, Endpoint]] = {}
         self._endpoints: Mapping[str, Endpoint] = {}
@@ -190,7 +191,7 @@ class FlowRunner:
         return ways
 
     def _is_sorted(self, ways: Ways) -> bool:
-        return any(self._places[node].when is not None for node in ways.route.answering)
+        return self._chooses or any(self._places[node].when is not None for node in ways.route.answering)
 
     def _ended(self, count: int = 1) -> None:
         self._active -= count
