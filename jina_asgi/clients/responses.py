@@ -54,8 +54,8 @@ class Route:
     def of(cls, said: Any) -> Route:
         """The route that a server wrote as JSON; what it did not write, or not as it should, is empty."""
         fields: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
-        told = fields.get("status")
-        status: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+        written = fields.get("status")
+        status: Mapping[str, Any] = written if isinstance(written, Mapping) else {}
         code = ERROR if status.get("code") in (ERROR, "ERROR") else SUCCESS
         return cls(
             str(fields.get("executor") or ""),

@@ -54,14 +54,14 @@ def test_an_executor_finds_the_facts_and_the_folder_that_jina_gives_it(
     options: dict[str, object], name: str, shard: int, folder: str, tmp_path: Path
 ) -> None:
     *logged, line = printed(tmp_path, PROGRAM, json.dumps(options), HOME=str(tmp_path))
-    told = json.loads(line)
-    assert told.pop("name").startswith(name)
+    facts = json.loads(line)
+    assert facts.pop("name").startswith(name)
     assert {
         "shard_id": shard,
         "shards": options.get("shards", 1),
         "workspace": str(Path(tmp_path, folder)) if "workspace" not in options else folder,
         "allow_concurrent": False,
-    } == told
+    } == facts
     assert ("replicas" in options) or "jina_asgi.executor.Index did it" in logged
 
 
@@ -162,9 +162,9 @@ class Typed(BaseModel):
     b: int
 
 
-class Told(Executor):
-    @requests(on="/told")
-    def told(self, docs: DocList[Doc], parameters: dict[str, object], **kwargs: object) -> DocList[Doc]:
+class Adjustable(Executor):
+    @requests(on="/untyped")
+    def untyped(self, docs: DocList[Doc], parameters: dict[str, object], **kwargs: object) -> DocList[Doc]:
         return DocList[Doc]([Doc(text=json.dumps([parameters.get(name) for name in ("a", "b")]))])
 
     @requests(on="/typed")
@@ -172,11 +172,11 @@ class Told(Executor):
         return DocList[Doc]([Doc(text=json.dumps([parameters.a, parameters.b]))])
 
 
-@pytest.mark.parametrize("endpoint", ["/told", "/typed"])
+@pytest.mark.parametrize("endpoint", ["/untyped", "/typed"])
 async def test_parameters_below_an_executors_own_name_are_over_those_of_all(endpoint: str) -> None:
     given = {"a": 1, "b": 2, "mine": {"b": 3}}
-    async with Deployment(uses=Told, uses_metas={"name": "mine"}) as deployment:
+    async with Deployment(uses=Adjustable, uses_metas={"name": "mine"}) as deployment:
         assert "[1, 3]" == (await deployment.call(endpoint, [Doc()], parameters=given))[0].text
-    async with Deployment(uses=Told) as deployment:
-        if endpoint == "/told":
+    async with Deployment(uses=Adjustable) as deployment:
+        if endpoint == "/untyped":
             assert "[1, 2]" == (await deployment.call(endpoint, [Doc()], parameters=given))[0].text
