@@ -322,6 +322,11 @@ class Runner(Protocol):
 ANY_DOCUMENT = Schema("Document", {"Document": ()}, {"type": "object", "additionalProperties": True})
 
 
+def unsaid(name: str) -> Endpoint:
+    """An endpoint of which nothing is known but its name."""
+    return Endpoint(name=name, kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)
+
+
 def resolve(endpoints: Mapping[str, Endpoint], name: str) -> Endpoint | None:
     """The endpoint that answers `name`: itself, else '/default', else None."""
     return endpoints.get(name) or endpoints.get("/default")

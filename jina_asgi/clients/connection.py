@@ -27,7 +27,7 @@ from jina_asgi.protocols.in_process import ASGITransport
 from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
 from jina_asgi.protocols.remote_runner import Far
 from jina_asgi.settings import ClientSettings
-from jina_asgi.types import ANY_DOCUMENT, EMPTY, Endpoint, resolve
+from jina_asgi.types import EMPTY, Endpoint, resolve, unsaid
 
 
 class Connection:
@@ -139,8 +139,8 @@ class Connection:
 
     def _endpoint(self, served: Served, name: str) -> Endpoint:
         endpoint = resolve(served.endpoints, name)
-        if endpoint is None and as_jina() and self._protocol == "grpc":  # which answers with the documents as they are
-            return Endpoint(name=name, kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)
+        if endpoint is None and as_jina() and self._protocol != "http":  # they give the documents back
+            return unsaid(name)
         if endpoint is None:
             known = ", ".join(served.endpoints) or "none"
             raise UnknownEndpoint(f"{self._remote.name} has neither it nor '/default'; it has {known}")

@@ -20,7 +20,7 @@ from jina_asgi.protocols.remote import Answer, Asked, Remote, Served, until
 from jina_asgi.protocols.websocket_link import Dial, Wire, WireClosed, died
 from jina_asgi.protocols.websocket_links import Links
 from jina_asgi.tasks import begun, finished, logged
-from jina_asgi.types import ANY_DOCUMENT, EMPTY, Endpoint
+from jina_asgi.types import EMPTY, unsaid
 
 
 class BinaryLink:
@@ -119,7 +119,7 @@ class BinaryRemote(Remote):
         """One endpoint that stands for all of them: the server finds the one that is asked."""
         await self._links.release(await self._links.take(headers))  # whether there is such a WebSocket
         return Served(
-            {"/default": Endpoint(name="/default", kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)},
+            {"/default": unsaid("/default")},
             ours=False,
             streams=False,
         )

@@ -18,17 +18,18 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from jina_asgi._raised import carried
+from jina_asgi.as_jina import as_jina
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols._socket_packed import PackedEvents
 from jina_asgi.protocols.answer_bodies import answer, step_in
-from jina_asgi.protocols.bodies import JSON, MSGPACK
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, unwritable, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import MANY, beside
 from jina_asgi.tasks import cancel_requests, uncancel
-from jina_asgi.types import Call, Context, Docs, Runner
+from jina_asgi.types import Call, Context, Docs, Result, Runner, unsaid
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
@@ -144,25 +145,26 @@ class OpenCall:
         live = around.live.runner()
         runner = await (live if until is None else within(until, live))
         app = around.find().get(name)
-        if app is None:
+        if app is None and not as_jina():  # where the documents come back unchanged
             raise UnknownEndpoint("Not Found")
+        bodies = Bodies(unsaid(name), around.options.limits) if app is None else app.bodies
         ticket = runner.admit(name, size=len(asked.raw))
         try:
             if until is not None and time.monotonic() >= until:
                 raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
-            read, raw, media = app.bodies.read, asked.raw, MSGPACK if asked.packed else JSON
+            read, raw, media = bodies.read, asked.raw, MSGPACK if asked.packed else JSON
             asked = self._asked = None
-            heavy = app.bodies.is_heavy(media, raw)
+            heavy = bodies.is_heavy(media, raw)
             request = await beside(until, read, media, raw, heavy=True) if heavy else read(media, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
             context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
             try:
-                if app.endpoint.kind == "stream":
+                if app is not None and app.endpoint.kind == "stream":
                     await self._stream(runner, call, step_in(media))
                     return (self._events.end(),)
-                result = await runner.call(call)
+                result = Result(call.docs) if app is None else await runner.call(call)
             except InvalidDocs as error:
                 raise request.placed(error) from error
             write = functools.partial(answer, result, request.parameters, request_id, media)

@@ -44,7 +44,8 @@ def test_what_has_no_executor_of_its_own_gives_its_documents_back(tmp_path: Path
     assert [answer for answer in CASES.values() for _ in range(2)] == printed(tmp_path, program)
 
 
-def test_an_endpoint_that_no_executor_has_gives_its_documents_back_over_grpc(tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "websocket"])
+def test_an_endpoint_that_no_executor_has_gives_its_documents_back(tmp_path: Path, protocol: str) -> None:
     program = f"""
         {indented(EXECUTOR)}
         from jina import Deployment, Flow
@@ -57,8 +58,9 @@ def test_an_endpoint_that_no_executor_has_gives_its_documents_back_over_grpc(tmp
             def other(self, docs: DocList[Text], **kwargs) -> DocList[Text]:
                 return DocList[Text](Text(text="other") for doc in docs)
 
-        made = [Deployment(uses=Nothing, quiet=True), Deployment(uses=Other, quiet=True)]
-        made += [Flow(quiet=True).add(uses=Nothing).add(uses=Nothing), Flow(quiet=True).add(uses="BaseExecutor").add(uses=Other)]
+        how = dict(protocol="{protocol}", quiet=True)
+        made = [Deployment(uses=Nothing, **how), Deployment(uses=Other, **how)]
+        made += [Flow(**how).add(uses=Nothing).add(uses=Nothing), Flow(**how).add(uses="BaseExecutor").add(uses=Other)]
         for one in made:
             with one:
                 print(*[one.post(on, [Text(text="a")], return_type=DocList[Text]).text[0] for on in ("/", "/other")])
