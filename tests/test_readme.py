@@ -22,12 +22,9 @@ PATIENCE = 60.0  # seconds in which a server must listen
 
 
 class Page:
-    """The blocks of a page: files that it has its reader write, and commands.
+    """The blocks of a page: files that it has its reader write, and commands."""
 
-    `on` is the page whose files and server it takes for granted.
-    """
-
-    def __init__(self, path: str, on: "Page | None" = None) -> None:
+    def __init__(self, path: str) -> None:
         self.path, self.text = path, (ROOT / path).read_text(encoding="utf-8")
         self.blocks = re.findall(r"^```(\w+)\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)
         code = [text for kind, text in self.blocks if kind in ("python", "yaml")]
@@ -37,15 +34,15 @@ class Page:
         commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", consoles, re.MULTILINE)
         self.servers = [command for command, _ in commands if command.startswith("gunicorn ")]
         self.commands = [pair for pair in commands if pair[0] not in self.servers]
-        if on is not None:
-            self.files, self.servers = {**on.files, **self.files}, on.servers
 
 
 README = Page("README.md")
 PAGES = [
     README,
-    Page("docs/http.md", README),
-    *(Page(f"docs/{name}.md") for name in ("client", "fastapi", "grpc", "pool", "production", "websocket", "yaml")),
+    *(
+        Page(f"docs/{name}.md")
+        for name in ("client", "fastapi", "grpc", "http", "pool", "production", "websocket", "yaml")
+    ),
 ]
 
 
