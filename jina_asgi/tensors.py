@@ -314,7 +314,7 @@ def numeric(array: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: a dtype that crosses no wire.
     """
-    return np.ascontiguousarray(_writable(array)[1])
+    return np.asarray(_writable(array)[1], order="C")  # `ascontiguousarray` would give a number an axis
 
 
 def _of_torch(value: Any) -> np.ndarray:

@@ -59,6 +59,7 @@ class BatchDecoder:
         self.rows = rows
         self.model, self._cache = model, SlotCache(rows)
         self._lengths: list[int] = []
+        self._past = _name_of_the_past(model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def __len__(self) -> int:
@@ -99,8 +100,8 @@ class BatchDecoder:
                 input_ids=padded,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=self._cache.past_key_values,
                 use_cache=True,
+                **{self._past: self._cache.past_key_values},
                 **keep,
             ).logits
             if not self._keeps_logits:
@@ -120,6 +121,7 @@ class SeparateDecoder:
     def __init__(self, model: Any, rows: int) -> None:
         self.rows = rows
         self.model = model
+        self._past = _name_of_the_past(model)
         self._caches: list[Any] = []
 
     def __len__(self) -> int:
@@ -144,8 +146,8 @@ class SeparateDecoder:
             rows = [
                 self.model(
                     input_ids=torch.tensor([list(row)], device=self.model.device),
-                    past_key_values=self._caches[first + i],
                     use_cache=True,
+                    **{self._past: self._caches[first + i]},
                 ).logits[0, -1]
                 for i, row in enumerate(tokens)
             ]
@@ -176,6 +178,14 @@ def decoder_for(model: Any, rows: int, columns: int) -> Decoder:
         logger.info("%s answers otherwise when requests share a pass: they run one at a time", type(model).__name__)
         return separate
     return batch
+
+
+def _name_of_the_past(model: Any) -> str:
+    """The argument by which a model takes its past: "cache", in transformers before 5.24 "past_key_values"."""
+    forwards = [vars(kind)["forward"] for kind in type(model).__mro__ if "forward" in vars(kind)]
+    return (
+        "cache" if any("cache" in inspect.signature(forward).parameters for forward in forwards) else "past_key_values"
+    )
 
 
 def _probe(decoder: Decoder) -> torch.Tensor:

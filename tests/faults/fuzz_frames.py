@@ -29,6 +29,7 @@ from jina_asgi import _wire
 from jina_asgi._wire import Frame, FrameReader, write_frame
 from jina_asgi._wire_heads import (
     MAGIC,
+    VERSIONS,
     CallHead,
     CreditHead,
     ErrorHead,
@@ -57,7 +58,7 @@ PROMISES = (*tuple(bytes([code]) + b"\xff" * 4 for code in (221, 223, 219, 198, 
 
 TEXT = Schema("Text", {"Text": (Field("text", "str"),)}, {"type": "object"})
 ENDPOINT = describe(Endpoint(name="/call", kind="batch", input=TEXT, output=TEXT))
-HELLO = write(Hello(MAGIC, 1, 1, version=1, endpoints=[ENDPOINT]))
+HELLO = write(Hello(MAGIC, *VERSIONS, version=VERSIONS[1], endpoints=[ENDPOINT]))
 
 
 def seeds() -> list[bytes]:
