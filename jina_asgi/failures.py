@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from jina_asgi._raised import class_of, loggable
+from jina_asgi._raised import class_of, is_ours, loggable
 
 logger = logging.getLogger("jina_asgi")
 
@@ -21,9 +21,12 @@ class Failure:
 
     @classmethod
     def logged(cls, error: BaseException, what: str) -> Self:
-        """The failure of an error, written to the log with its traceback and what comes of it."""
+        """The failure of an error, written to the log with what comes of it: with its traceback, where that says more."""
         made = cls(error, os.urandom(8).hex())
-        logger.error("error %s: %s", made.id, what, exc_info=loggable(error))
+        if is_ours(error) and error.__cause__ is None:
+            logger.error("error %s: %s: %s", made.id, what, error)
+        else:
+            logger.error("error %s: %s", made.id, what, exc_info=loggable(error))
         return made
 
     def __str__(self) -> str:

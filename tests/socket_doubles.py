@@ -11,9 +11,15 @@ from pydantic import BaseModel
 from jina_asgi import Context, Executor, ExecutorInputError, requests
 from jina_asgi.testing import InProcessSocket
 
+
+class Disconnected(OSError, RuntimeError):
+    """As gunicorn's `WebSocketDisconnected`."""
+
+
 #: What servers raise where we send to a client that is gone: by ASGI, and uvloop's through gunicorn's `asgi` worker.
 GONE = [
     OSError(),
+    Disconnected("WebSocket closed"),
     RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False 0x1>; the handler is closed"),
 ]
 

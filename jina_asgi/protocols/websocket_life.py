@@ -26,12 +26,12 @@ TURN, MESSAGE = 2**12, 2**8
 def is_gone(error: Exception) -> bool:
     """Whether what `send` raised says that the client is gone.
 
-    A server's own kind of OSError; Starlette's word for it; or uvloop's of a connection that is closed, which gunicorn's
-    `asgi` worker lets through.
+    A server's own kind of OSError, which gunicorn's is a RuntimeError, too; Starlette's own error; or uvloop's of a
+    connection that is closed, which gunicorn's `asgi` worker lets through.
     """
-    if isinstance(error, RuntimeError):
-        return str(error).endswith("the handler is closed")
-    return isinstance(error, OSError | WebSocketDisconnect)
+    if isinstance(error, OSError | WebSocketDisconnect):
+        return True
+    return isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
 
 
 class Closing(NamedTuple):
