@@ -210,11 +210,19 @@ REFUSALS: Mapping[str, Callable[[], BaseException]] = {
     "an input error of no text": lambda: ExecutorInputError(Thing()),  # type: ignore[arg-type]  # the mistake
     "an input error of endless text": lambda: ExecutorInputError(EndlessText("x" * ENORMOUS)),
 }
+
+
+class Foreign(BaseModel):
+    """No field of it is one of `Word`."""
+
+    number: int = 1
+
+
 #: What is returned or yielded, by name, for one document.
 VALUES: Mapping[str, Callable[[], Any]] = {
     "a thing": Thing,
     "an enormous class": lambda: type("X" * ENORMOUS, (), {})(),
-    "a document of another class": lambda: Uncomputed(text="x"),
+    "a document of another class": lambda: Foreign(),
     "an exception": lambda: Untouchable("x"),
 }
 #: Lists that are good, walked as lists.
