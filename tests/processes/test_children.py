@@ -13,7 +13,8 @@ from tests.processes.replica_watch import pids
 
 pytestmark = pytest.mark.processes
 
-SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+#: Those that end a process: `nohup` has the first ignored by all that it starts.
+SIGNALS = [n for n in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1) if signal.getsignal(n) != signal.SIG_IGN]
 
 
 async def test_children_end_by_what_ends_them_and_the_replica_lives() -> None:
