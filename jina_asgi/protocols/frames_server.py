@@ -56,10 +56,10 @@ _NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
 class _Served:
     """One request being answered."""
 
-    __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task")
+    __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task", "ticket")
 
-    def __init__(self, number: int, call: Call, credit: Credit | None) -> None:
-        self.number, self.call, self.credit = number, call, credit
+    def __init__(self, number: int, call: Call, credit: Credit | None, ticket: Ticket) -> None:
+        self.number, self.call, self.credit, self.ticket = number, call, credit, ticket
         #: Whether the asking side cancelled it, and whether it was stopped, for that or another reason.
         self.cancelled = self.stopped = False
         #: Whether it was given to the Runner; what that did with it is not known here.
@@ -220,10 +220,10 @@ class FrameServer(Connection):
             self._send_error(number, error)
             return
         is_stream = frame.kind == _wire.STREAM
-        served = _Served(number, call, credit if is_stream else None)
+        served = _Served(number, call, credit if is_stream else None, ticket)
         self._state.open[number] = served
         work = self._stream(served) if is_stream else self._call(served)
-        served.task = begun(work, partial(self._finished, served, ticket))
+        served.task = begun(work, partial(self._finished, served))
         self._tasks.add(served.task)  # not by `kept`: that takes a callback more of every call
 
     async def _tell_health(self, health: Callable[[], Awaitable[str]]) -> None:
@@ -277,11 +277,13 @@ class FrameServer(Connection):
                 turn = time.monotonic()
 
     def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
-        """Send the last frame of a request."""
+        """Send the last frame of a request, whose place in the queue is free before its caller can ask again."""
+        served.ticket.close()
         self.send(kind, served.number, head, docs)
         del self._state.open[served.number]
 
     def _fail(self, served: _Served, error: BaseException) -> None:
+        served.ticket.close()
         self._send_error(served.number, error)
         del self._state.open[served.number]
 
@@ -290,11 +292,11 @@ class FrameServer(Connection):
             logger.error("request %d failed", number, exc_info=loggable(error))
         self.send(_wire.ERROR, number, write_error(error))
 
-    def _finished(self, served: _Served, ticket: Ticket, task: asyncio.Task[None]) -> None:
+    def _finished(self, served: _Served, task: asyncio.Task[None]) -> None:
         """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
         self._tasks.discard(task)
         served.task = None  # it holds the error whose traceback holds a frame that names `served`
-        ticket.close()
+        served.ticket.close()
         if served.number not in self._state.open:
             return
         seen(task)
