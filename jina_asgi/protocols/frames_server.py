@@ -59,13 +59,20 @@ class _Served:
     __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task", "ticket")
 
     def __init__(self, number: int, call: Call, credit: Credit | None, ticket: Ticket) -> None:
-        self.number, self.call, self.credit, self.ticket = number, call, credit, ticket
+        self.number, self.call, self.credit = number, call, credit
+        self.ticket: Ticket | None = ticket
         #: Whether the asking side cancelled it, and whether it was stopped, for that or another reason.
         self.cancelled = self.stopped = False
         #: Whether it was given to the Runner; what that did with it is not known here.
         self.begun = False
         self.more: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def leave(self) -> None:
+        """Give its place in the queue back, once."""
+        ticket, self.ticket = self.ticket, None
+        if ticket is not None:
+            ticket.close()
 
     def cancel(self) -> None:
         """Stop it, once: a second time would interrupt the user's own clean-up."""
@@ -278,12 +285,12 @@ class FrameServer(Connection):
 
     def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
         """Send the last frame of a request, whose place in the queue is free before its caller can ask again."""
-        served.ticket.close()
+        served.leave()
         self.send(kind, served.number, head, docs)
         del self._state.open[served.number]
 
     def _fail(self, served: _Served, error: BaseException) -> None:
-        served.ticket.close()
+        served.leave()
         self._send_error(served.number, error)
         del self._state.open[served.number]
 
@@ -296,7 +303,7 @@ class FrameServer(Connection):
         """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
         self._tasks.discard(task)
         served.task = None  # it holds the error whose traceback holds a frame that names `served`
-        served.ticket.close()
+        served.leave()
         if served.number not in self._state.open:
             return
         seen(task)
