@@ -21,7 +21,7 @@ class Text(BaseModel):
     text: str
 
 
-class Marked(Executor):
+class Punctuating(Executor):
     def __init__(self, mark: str = "?", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.mark = mark
@@ -40,27 +40,31 @@ def test_none_stands_for_the_default_of_every_option(kind: type[Settings]) -> No
 
 def test_a_name_that_is_no_option_is_refused_with_none_too() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'replicas'"):
-        Deployment(Marked, replicsa=None)  # type: ignore[call-arg]
+        Deployment(Punctuating, replicsa=None)  # type: ignore[call-arg]
 
 
 async def test_none_for_a_mapping_leaves_what_a_yaml_says(tmp_path: Path) -> None:
-    (tmp_path / "marked.yml").write_text("jtype: Marked\nwith:\n  mark: '!'\nmetas:\nrequests:\npy_modules:\n")
+    (tmp_path / "punctuating.yml").write_text(
+        "jtype: Punctuating\nwith:\n  mark: '!'\nmetas:\nrequests:\npy_modules:\n"
+    )
     options = dict.fromkeys(("uses_with", "uses_metas", "uses_requests", "py_modules", "env", "uses_dynamic_batching"))
-    async with Deployment(tmp_path / "marked.yml", **options) as deployment:  # type: ignore[arg-type]
+    async with Deployment(tmp_path / "punctuating.yml", **options) as deployment:  # type: ignore[arg-type]
         [doc] = await deployment.call("/", [Text(text="a")])
     assert "a!" == doc.text
 
 
 async def test_an_empty_key_of_yaml_stands_for_the_default(tmp_path: Path) -> None:
     keys = "".join(f"    {name}:\n" for name in DeploymentSettings.model_fields if name != "name")
-    (tmp_path / "flow.yml").write_text(f"jtype: Flow\nwith:\n{keys}executors:\n  - uses: Marked\n    needs:\n{keys}")
+    (tmp_path / "flow.yml").write_text(
+        f"jtype: Flow\nwith:\n{keys}executors:\n  - uses: Punctuating\n    needs:\n{keys}"
+    )
     async with Flow.load_config(tmp_path / "flow.yml") as flow:
         [doc] = await flow.call("/", [Text(text="a")])
     assert "a?" == doc.text
 
 
 def test_ports_and_protocols_are_other_names() -> None:
-    deployment = Deployment(Marked, ports=[12345, 12346], protocols=["grpc", "HTTP"])
+    deployment = Deployment(Punctuating, ports=[12345, 12346], protocols=["grpc", "HTTP"])
     assert ([12345, 12346], ["grpc", "http"]) == (deployment.ports, deployment.settings.protocols)
 
 
@@ -142,6 +146,6 @@ def test_both_are_mistakes_in_any_other_program() -> None:
         (SERVED, "both answer /default"),
         (SERVED.replace("@requests\n", "@requests(on='/a')\n", 1), "reserved"),
     ):
-        names = {"Upper": Marked, "Text": Text, "DocList": list, "requests": requests}
+        names = {"Upper": Punctuating, "Text": Text, "DocList": list, "requests": requests}
         with pytest.raises(DefinitionError, match=said):
             exec(dedent(text), names)
