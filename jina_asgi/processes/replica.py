@@ -27,7 +27,7 @@ from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.event_loop import run
 from jina_asgi.heap import frozen
 from jina_asgi.processes.arenas import PeerSharing
-from jina_asgi.processes.children import heard, unhandled_in_children
+from jina_asgi.processes.children import handle_in_this_process, heard
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.spec import ReplicaSpec
 from jina_asgi.protocols.frames_server import FrameServer, Refusal
@@ -45,9 +45,7 @@ def main() -> None:
     for descriptor in map(int, sys.argv[1:4]):
         os.set_inheritable(descriptor, False)  # to us, not to the programs that the Executor runs
     end_with(int(sys.argv[4]), alive=int(sys.argv[3]))
-    for number, handler in _HANDLERS.items():
-        signal.signal(number, handler)
-    unhandled_in_children(
+    handle_in_this_process(
         _HANDLERS, as_usual={signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     )
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -174,6 +174,21 @@ class Parent(Executor):
     async def forked_async(self, doc: Number) -> Number:
         return self.forked(doc)
 
+    @requests(on="/forked_wrapped")
+    async def forked_wrapped(self, doc: Number) -> Number:
+        """As `/forked`, where a library has replaced the signal's handler by its own, which ends in the former one."""
+        former = signal.getsignal(doc.value)
+
+        def wrapper(number: int, frame: object) -> None:
+            signal.signal(number, former)
+            signal.raise_signal(number)
+
+        signal.signal(doc.value, wrapper)
+        try:
+            return self.forked(doc)
+        finally:
+            signal.signal(doc.value, former)
+
     @requests(on="/pool")
     def pool(self, doc: Number) -> Number:
         with multiprocessing.get_context("fork").Pool(2) as children:

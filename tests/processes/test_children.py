@@ -26,6 +26,8 @@ async def test_children_end_by_what_ends_them_and_the_replica_lives() -> None:
                 assert -number == ended.value, on
         [interrupted] = await pool.call("/run", Number(value=signal.SIGINT))
         assert -signal.SIGINT == interrupted.value
+        [wrapped] = await pool.call("/forked_wrapped", Number(value=signal.SIGTERM))
+        assert -signal.SIGTERM == wrapped.value
         [counted] = await pool.call("/pool", Number(value=10))
         assert 45 == counted.value
         [inherited] = await pool.call("/inherited", Number())
