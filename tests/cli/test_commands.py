@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from jina_asgi import Deployment, Executor, JinaASGI, requests
-from tests.cli.conftest import Command, Served, Typed, environment, serving
+from tests.cli.conftest import Command, Served, Typed, environment, filled, serving
 from tests.serving import Serving, free_port
 
 pytestmark = pytest.mark.processes
@@ -26,9 +26,10 @@ pytestmark = pytest.mark.processes
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 
 
-@pytest.fixture
-def served(folder: Path) -> Iterator[Served]:
-    with serving(folder, "deployment", "--uses", "deployment.yml") as served:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all tests that only ask it, in a folder of its own."""
+    with serving(filled(tmp_path_factory.mktemp("served")), "deployment", "--uses", "deployment.yml") as served:
         yield served
 
 
@@ -48,10 +49,10 @@ def test_help_names_every_command_and_every_option_of_a_deployment(command: Comm
 
 
 @pytest.mark.parametrize("uses", ["model.Parrot", "config.yml", "deployment.yml", "flow.yml"])
-def test_check_runs_every_endpoint_once(command: Command, uses: str) -> None:
-    done = command("check", uses)
-    lines = [line.split() for line in done.stdout.splitlines()[1:-1]]
-    assert (0, "3 ok, 0 failed") == (done.returncode, done.stdout.splitlines()[-1])
+def test_check_runs_every_endpoint_once(typed: Typed, uses: str) -> None:
+    code, output, _ = typed("check", uses)
+    lines = [line.split() for line in output.splitlines()[1:-1]]
+    assert (0, "3 ok, 0 failed") == (code, output.splitlines()[-1])
     assert [["ok", "/shout"], ["ok", "/times"], ["ok", "/words"]] == [line[:2] for line in lines]
     assert ["1 document"] * 3 == [" ".join(line[4:]) for line in lines]
 
@@ -86,10 +87,10 @@ def test_check_of_what_cannot_be_read_exits_with_2(typed: Typed) -> None:
 
 
 @pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
-def test_ping_says_that_a_server_is_ready(command: Command, served: Served, target: str) -> None:
-    done = command("ping", target, served.url)
-    assert 0 == done.returncode, done.stderr
-    assert f"{target} at {served.url}: ready in" in done.stdout
+def test_ping_says_that_a_server_is_ready(typed: Typed, served: Served, target: str) -> None:
+    code, output, error = typed("ping", target, served.url)
+    assert 0 == code, error
+    assert f"{target} at {served.url}: ready in" in output
 
 
 class Silent(Executor):
@@ -99,21 +100,22 @@ class Silent(Executor):
 
 
 @pytest.mark.parametrize("target", ["executor", "gateway", "flow"])
-def test_ping_finds_a_server_of_grpc(command: Command, target: str) -> None:
-    with Deployment(Silent) as served:
-        there = command("ping", target, f"127.0.0.1:{served.port}")
-    gone = command("ping", target, f"127.0.0.1:{served.port}")
-    assert (0, 1) == (there.returncode, gone.returncode)
-    assert "ready in" in there.stdout
-    assert "UNAVAILABLE" in gone.stdout
+def test_ping_finds_a_server_of_grpc(typed: Typed, target: str) -> None:
+    with Deployment(Silent, quiet=True) as served:
+        there = typed("ping", target, f"127.0.0.1:{served.port}")
+    gone = typed("ping", target, f"127.0.0.1:{served.port}")
+    assert (0, 1) == (there[0], gone[0])
+    assert "ready in" in there[1]
+    assert "UNAVAILABLE" in gone[1]
 
 
-def test_ping_exits_with_1_after_its_attempts(command: Command) -> None:
-    done = command("ping", "executor", f"http://127.0.0.1:{free_port()}", "--attempts", "2", "--timeout", "500")
-    assert 1 == done.returncode
-    assert "ConnectError" in done.stdout
-    assert "(2 of 2)" in done.stdout
-    assert "0 of 2 attempts succeeded, expected 1\n" == done.stderr
+def test_ping_exits_with_1_after_its_attempts(typed: Typed) -> None:
+    words = ["ping", "executor", f"http://127.0.0.1:{free_port()}", "--attempts", "2", "--timeout", "500"]
+    code, output, error = typed(*words)
+    assert 1 == code
+    assert "ConnectError" in output
+    assert "(2 of 2)" in output
+    assert "0 of 2 attempts succeeded, expected 1\n" == error
 
 
 def test_ping_wants_as_many_good_attempts_as_it_is_told(command: Command, served: Served) -> None:
@@ -121,28 +123,27 @@ def test_ping_wants_as_many_good_attempts_as_it_is_told(command: Command, served
     assert (0, 2) == (done.returncode, done.stdout.count("ready in"))
 
 
-@pytest.mark.parametrize(
-    ("data", "stdin"),
-    [
-        ('[{"text": "a"}, {"text": "b"}]', None),
-        ("@docs.json", None),
-        ("@docs.jsonl", None),
-        ("-", '{"text": "a"}\n{"text": "b"}\n'),
-    ],
-)
-def test_client_prints_a_document_a_line(
-    folder: Path, command: Command, served: Served, data: str, stdin: str | None
-) -> None:
+@pytest.mark.parametrize("data", ['[{"text": "a"}, {"text": "b"}]', "@docs.json", "@docs.jsonl"])
+def test_client_prints_a_document_a_line(folder: Path, typed: Typed, served: Served, data: str) -> None:
     (folder / "docs.json").write_text('[{"text": "a"},\n{"text": "b"}]')
     (folder / "docs.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
-    done = command("client", served.url, "--on", "/shout", "--data", data, stdin=stdin)
+    code, output, error = typed("client", served.url, "--on", "/shout", "--data", data)
+    assert (0, "") == (code, error)
+    assert [{"text": "A?"}, {"text": "B?"}] == [json.loads(line) for line in output.splitlines()]
+
+
+def test_client_reads_documents_from_its_input(command: Command, served: Served) -> None:
+    lines = '{"text": "a"}\n{"text": "b"}\n'
+    done = command("client", served.url, "--on", "/shout", "--data", "-", stdin=lines)
     assert (0, "") == (done.returncode, done.stderr)
     assert [{"text": "A?"}, {"text": "B?"}] == [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_client_sends_parameters(command: Command, served: Served) -> None:
-    done = command("client", served.url, "--on", "/times", "--data", '{"text": "a"}', "--parameters", '{"times": 3}')
-    assert {"text": "aaa"} == json.loads(done.stdout)
+def test_client_sends_parameters(typed: Typed, served: Served) -> None:
+    _, output, _ = typed(
+        "client", served.url, "--on", "/times", "--data", '{"text": "a"}', "--parameters", '{"times": 3}'
+    )
+    assert {"text": "aaa"} == json.loads(output)
 
 
 def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) -> None:
@@ -226,18 +227,18 @@ def test_a_server_is_asked_in_what_it_speaks_where_no_scheme_says_it(typed: Type
         assert 0 == typed("ping", "executor", host)[0]
 
 
-def test_new_writes_over_nothing(folder: Path, command: Command) -> None:
+def test_new_writes_over_nothing(folder: Path, typed: Typed) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "app.py").write_text("mine")
-    done = command("new", "mine")
-    assert 2 == done.returncode
-    assert "mine is there already" in done.stderr
+    code, _, error = typed("new", "mine")
+    assert 2 == code
+    assert "mine is there already" in error
     assert ["mine"] == [file.read_text() for file in (folder / "mine").iterdir()]
-    assert 2 == command("new", "0 no name").returncode
+    assert 2 == typed("new", "0 no name")[0]
 
 
-def test_the_schema_takes_what_is_loaded_and_refuses_what_is_not(folder: Path, command: Command) -> None:
-    assert 0 == command("export", "schema", "--out", "schema.json").returncode
+def test_the_schema_takes_what_is_loaded_and_refuses_what_is_not(folder: Path, typed: Typed) -> None:
+    assert 0 == typed("export", "schema", "--out", "schema.json")[0]
     schema = json.loads((folder / "schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     taken = jsonschema.Draft202012Validator(schema)
@@ -258,11 +259,11 @@ def test_the_schema_takes_what_is_loaded_and_refuses_what_is_not(folder: Path, c
         assert not taken.is_valid(yaml.safe_load(text)), text
 
 
-def test_a_flowchart_is_mermaids_text(folder: Path, command: Command) -> None:
-    assert "flowchart LR" in command("export", "flowchart", "flow.yml").stdout
-    assert 0 == command("export", "flowchart", "flow.yml", "--out", "flow.mmd").returncode
+def test_a_flowchart_is_mermaids_text(folder: Path, typed: Typed) -> None:
+    assert "flowchart LR" in typed("export", "flowchart", "flow.yml")[1]
+    assert 0 == typed("export", "flowchart", "flow.yml", "--out", "flow.mmd")[0]
     assert "parrot" in (folder / "flow.mmd").read_text()
-    assert 2 == command("export", "flowchart", "nowhere.yml").returncode
+    assert 2 == typed("export", "flowchart", "nowhere.yml")[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
@@ -270,7 +271,7 @@ def test_pool_is_json_where_it_is_asked_for(command: Command) -> None:
     assert isinstance(json.loads(command("pool", "--json").stdout), list)
 
 
-def test_ping_asks_one_server(command: Command) -> None:
-    done = command("ping", "executor", "127.0.0.1:1,127.0.0.1:2")
-    assert done.returncode != 0
-    assert "one server" in done.stderr
+def test_ping_asks_one_server(typed: Typed) -> None:
+    code, _, error = typed("ping", "executor", "127.0.0.1:1,127.0.0.1:2")
+    assert code != 0
+    assert "one server" in error

@@ -54,10 +54,10 @@ def test_a_port_may_be_chosen_once(folder: Path, command: Command) -> None:
         assert f"error: port {port} of 127.0.0.1 is in use; choose another, or none for a free one\n" == done.stderr
 
 
-def test_grpc_is_spoken_unless_another_protocol_is_named(folder: Path, command: Command) -> None:
+def test_grpc_is_spoken_unless_another_protocol_is_named(folder: Path, typed: Typed) -> None:
     with started(folder, "deployment", "--uses", "model.Parrot") as served:
         where = served.line(r"answers at (grpc\S+)")[1]
-        assert 0 == command("ping", "flow", where).returncode
+        assert 0 == typed("ping", "flow", where)[0]
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_mistake_has_no_traceback(command: Command) -> None:
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_all_that_is_wrong_with_a_file_is_told_with_its_places(folder: Path, command: Command) -> None:
+def test_all_that_is_wrong_with_a_file_is_told_with_its_places(folder: Path, typed: Typed) -> None:
     (folder / "wrong.yml").write_text("jtype: Deployment\nwith:\n  uses: config.yml\n  replicsa: 2\n  port: 70000\n")
-    done = command("deployment", "--uses", "wrong.yml")
-    assert 2 == done.returncode
-    first, second = sorted(done.stderr.splitlines())
+    code, _, error = typed("deployment", "--uses", "wrong.yml")
+    assert 2 == code
+    first, second = sorted(error.splitlines())
     assert first.startswith("error: ")
     assert "wrong.yml:4:3: Deployment has no option 'replicsa'; did you mean 'replicas'?" in first
     assert "wrong.yml:5:3: Deployment's option 'port': Input should be less than or equal to 65535" in second
