@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Executor, NotReady, ReplicaPool, requests
+from tests.files import replace_text
 from tests.processes.replica_watch import seats
 
 pytestmark = pytest.mark.processes
@@ -72,12 +73,12 @@ async def test_a_replica_that_is_not_healthy_is_not_asked(tmp_path: Path, said: 
             return not await answers()
 
         assert await answers()
-        file.write_text(said)
+        replace_text(file, said)
         await until(refuses)
         assert all(told in refusal for refusal in refusals)
         assert told in pool.runner.trouble()
         if said != "hangs":  # that thread is gone for good
-            file.write_text("well")
+            replace_text(file, "well")
             await until(answers)
             assert not pool.runner.trouble()
             assert 0 == seats(pool)[0]["restarts"]

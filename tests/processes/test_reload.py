@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, requests
+from tests.files import replace_text
 from tests.processes.pool_watch import Hammer, Pooled, fresh
 from tests.processes.rig import ROOT, Journal, Served
 
@@ -28,7 +29,7 @@ class Reloaded(Pooled):
 
     def change(self, code: str) -> None:
         """Write other code, and tell the server to reload."""
-        self._model.write_text(code)
+        replace_text(self._model, code)
         self.server.signal(signal.SIGHUP)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.files import replace_text
 from tests.processes.rig import ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
@@ -42,7 +43,7 @@ def test_with_reload_open_streams_do_not_hold_up_code_that_changed(tmp_path: Pat
         reader = threading.Thread(target=read_on, args=(server.url, open_, heard))
         reader.start()
         assert open_.wait(10.0)
-        module.write_text(APP.replace("VERSION", "new"))
+        replace_text(module, APP.replace("VERSION", "new"))
         assert "new" == until(http, "new")
         reader.join(10.0)
         assert not reader.is_alive()
