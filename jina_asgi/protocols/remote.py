@@ -362,9 +362,8 @@ def _bare(asked: Asked) -> bytes:
 async def until(asked: Asked) -> AsyncIterator[None]:
     """Ends what it surrounds with DeadlineExceeded when the call's deadline passes."""
     left = None if asked.deadline is None else asked.deadline - time.monotonic()
-    late = DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
     if left is not None and left <= 0:
-        raise late
+        raise _late(asked)
     limit = asyncio.timeout(left)
     try:
         async with limit:
@@ -372,4 +371,9 @@ async def until(asked: Asked) -> AsyncIterator[None]:
     except TimeoutError:
         if not limit.expired():
             raise
-        raise late from None
+        raise _late(asked) from None
+
+
+def _late(asked: Asked) -> DeadlineExceeded:
+    """Made where it is raised: a frame that an error's traceback holds, and that names the error, is a cycle."""
+    return DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")

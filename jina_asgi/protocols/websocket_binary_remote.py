@@ -62,9 +62,12 @@ class BinaryLink:
             raise died(self._name, error) from error
         finally:
             self._open.pop(identity, None)
-        if isinstance(told, JinaASGIError):
-            raise told
-        return told
+        try:
+            if isinstance(told, JinaASGIError):
+                raise told
+            return told
+        finally:
+            del told, answer  # the error's traceback holds this frame
 
     async def close(self) -> None:
         """Close the connection; requests that are open end with ReplicaDied."""

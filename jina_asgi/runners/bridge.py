@@ -46,13 +46,14 @@ class BridgeRunner(Wrapper):
     async def _over(self, work: Coroutine[Any, Any, T], *, whole: bool = False) -> T:
         """Run `work` there; a cancelled caller leaves when it has ended there. Cancelling it is what ends it, if not `whole`."""
         crossing = _Crossing(work, self._loop)
+        cancelled: asyncio.CancelledError | None = None
+        failure: BaseException | None = None
         self._crossings.add(crossing)  # before the look at `_closed`: one side always sees the other's word
         try:
             if self._closed:
                 work.close()
                 raise cut_short("serving ended", begun=False)
             crossing.start()
-            cancelled: asyncio.CancelledError | None = None
             while not crossing.arrived.done():
                 try:
                     await asyncio.wait([crossing.arrived])
@@ -68,6 +69,7 @@ class BridgeRunner(Wrapper):
             return result  # type: ignore[no-any-return]  # a future of a pair
         finally:
             self._crossings.discard(crossing)
+            del crossing, cancelled, failure  # the errors' tracebacks hold this frame
 
 
 class _Crossing:

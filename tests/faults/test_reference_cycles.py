@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -15,7 +16,8 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
 from jina_asgi.codecs import codec
-from jina_asgi.errors import JinaASGIError
+from jina_asgi.errors import DeadlineExceeded, JinaASGIError
+from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.pipe import pipe_pair
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.types import Call, Context, Runner
@@ -97,8 +99,8 @@ async def left(work: Awaitable[Any], begun: asyncio.Event | None = None) -> None
 # ---- in process, over bytes, through a Flow, in replicas ----
 
 
-def a_call(runner: Runner, on: str, text: str) -> Call:
-    return Call(on, codec(runner.endpoints[on].input).docs([Text(text=text)]), {}, Context())
+def a_call(runner: Runner, on: str, text: str, *, deadline: float | None = None) -> Call:
+    return Call(on, codec(runner.endpoints[on].input).docs([Text(text=text)]), {}, Context(deadline=deadline))
 
 
 async def ask(runner: Runner, on: str, text: str) -> None:
@@ -231,3 +233,18 @@ async def test_a_call_over_grpc_leaves_nothing_to_the_garbage_collector() -> Non
         for case in CASES:
             if case[0] in CALLS:
                 await check_no_cycle_after(partial(over_grpc, *case))
+
+
+async def test_a_late_call_over_grpc_leaves_nothing_to_the_garbage_collector_of_its_client() -> None:
+    """Such a cycle kept the connection, and with it gRPC's thread and its descriptors."""
+    served = moody()
+    async with GRPCSidecar(served) as sidecar:
+        runner = GrpcRunner([f"127.0.0.1:{sidecar.port}"], endpoints=served.endpoints)
+
+        async def late() -> None:
+            with suppress(DeadlineExceeded):
+                await runner.call(a_call(runner, "/async", "good", deadline=time.monotonic() - 1.0))
+                raise AssertionError
+
+        async with runner.lifespan():
+            await check_no_cycle_after(late)
