@@ -109,6 +109,22 @@ async def ended(
     return interrupted
 
 
+async def completed(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, however often this is cancelled meanwhile; that is raised afterwards.
+
+    Raises:
+        Whatever `work` raises, where this is not cancelled.
+    """
+    task = begun(work, seen)
+    interrupted = await ended([task])
+    try:
+        if interrupted is not None:
+            raise interrupted
+        return task.result()
+    finally:
+        del interrupted, task  # the errors' tracebacks hold this frame
+
+
 def cancel_requests() -> int:
     """How often the current task was asked to cancel, less how often that was taken back; 0 outside of a task.
 

@@ -21,6 +21,11 @@ class Output(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the output is read, or was."""
+        return self._transport is not None
+
     def close(self) -> None:
         """Read no more."""
         if self._transport is not None:

@@ -19,7 +19,7 @@ from jina_asgi.processes.children import OUR_MODULE
 from jina_asgi.processes.marks import Marks
 from jina_asgi.processes.output import Output
 from jina_asgi.protocols.frames_client import FrameClient
-from jina_asgi.tasks import beside
+from jina_asgi.tasks import beside, completed
 from jina_asgi.types import Endpoint
 
 _STOPPING = 10.0  # seconds that an Executor's `close` may take
@@ -78,9 +78,9 @@ class ReplicaProcess:
         Raises:
             ExecutorError: it failed to load. NotReady: it died while it loaded, or took too long.
         """
-        reading = self._spawn()
+        self._spawn()
         try:
-            async with beside(self._load(reading), self._exited.wait()) as (loading, exiting):
+            async with beside(self._load(), self._exited.wait()) as (loading, exiting):
                 await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.wait([loading, exiting], timeout=_SAID if exiting.done() or _is_unsaid(loading) else 0.0)
                 if exiting.done() and (not loading.done() or _is_unsaid(loading)):
@@ -114,11 +114,19 @@ class ReplicaProcess:
             await self.kill("was stopped")
 
     async def kill(self, why: str) -> None:
-        """End it and what it started, now; `why` is what `ended` then says."""
+        """End it and what it started, now; `why` is what `ended` then says.
+
+        Where this is cancelled it is raised once all that this process held of the replica has been given back.
+        """
         self._why = self._why or why
         self.client.abort()
         if self._process is not None and not self._exited.is_set():
             _kill_group(self._process.pid)
+        await completed(self._give_back())
+
+    async def _give_back(self) -> None:
+        """Wait for its end, then close what this process holds of it; again does nothing."""
+        if self._process is not None:
             await self._exited.wait()
         await self.client.lost()
         if self._shared is not None:
@@ -128,13 +136,15 @@ class ReplicaProcess:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+        if not self._output.is_connected:  # starting was cancelled before
+            self._reading.close()
+            return
         try:
             async with asyncio.timeout(_SAID):
                 await self._output.ended.wait()
-        except TimeoutError:
-            pass  # something that it started holds its output open, in a session of its own
-        finally:
+        except TimeoutError:  # something that it started holds its output open, in a session of its own
             self._output.close()
+            await self._output.ended.wait()
 
     async def end_hung(self, why: str) -> None:
         """As `kill`."""
@@ -151,12 +161,11 @@ class ReplicaProcess:
         self._shared = KeeperSharing(lasting=True)
         return self._shared
 
-    def _spawn(self) -> BinaryIO:
-        """Start the process; where its output is read."""
+    def _spawn(self) -> None:
         with ExitStack() as left:  # where it cannot be started
             left.callback(self._marks.close)
             self._ours, theirs = map(left.enter_context, socket.socketpair())
-            reading, writing = map(left.enter_context, _pipe())
+            self._reading, writing = map(left.enter_context, _pipe())
             alive, self._alive = map(left.enter_context, _pipe())
             descriptors = theirs.fileno(), self._marks.descriptor, alive.fileno()
             program = [sys.executable, *OUR_MODULE, "jina_asgi.processes.replica"]
@@ -175,12 +184,11 @@ class ReplicaProcess:
             left.pop_all()
         for given in (theirs, writing, alive):
             given.close()
-        return reading
 
-    async def _load(self, reading: BinaryIO) -> None:
+    async def _load(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, reading)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, self._reading)
         given, spec = self._process.stdin, self._spec
         with suppress(BrokenPipeError):  # it has ended already, which `_ended` tells
             await asyncio.to_thread(_give, given, spec)
