@@ -72,7 +72,7 @@ class CallHead(Head, frozen=True):
 
     The frame's docs are the call's own and then those of each source, of which `sources` has the node and the
     number. `items` and `size` are what a stream may send before it needs credit; `costs` what the docs cost in a batch,
-    `inputs` names of their content.
+    `inputs` names of their content, `giver` the node that gave the docs.
     """
 
     endpoint: str
@@ -88,6 +88,7 @@ class CallHead(Head, frozen=True):
     size: Count = 0
     costs: list[Annotated[float, msgspec.Meta(ge=0)]] | None = None
     inputs: list[bytes] | None = None
+    giver: str = "gateway"
 
 
 class ResultHead(Head, frozen=True):

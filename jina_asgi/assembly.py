@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi._graph import Graph
+from jina_asgi.around import Around
 from jina_asgi.as_jina import as_jina
 from jina_asgi.batching import batching_of
 from jina_asgi.clients.address import Address, address_of
@@ -22,24 +23,30 @@ from jina_asgi.runners.costs import CostRunner, Teller
 from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.deadline import DeadlineRunner
 from jina_asgi.runners.flow import FlowRunner
+from jina_asgi.runners.head import AFTER, HeadRunner, cannot_batch
 from jina_asgi.runners.local import LocalRunner
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.runners.shared import SharedRunner
-from jina_asgi.settings import BatchingSettings, DeploymentSettings
-from jina_asgi.types import Endpoint, Runner
+from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings
+from jina_asgi.types import EMPTY, Endpoint, Runner
 from jina_asgi.uses import Uses, passing
 
 
-def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -> ObserveRunner:
-    """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere."""
+def assemble(
+    uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, Around] = EMPTY
+) -> ObserveRunner:
+    """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere.
+
+    `around` has the Executors before and after the shards.
+    """
     inner: Runner
     if uses is None:
         inner = _elsewhere(settings)
     elif settings.shards > 1:
         shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
         admission = Admission(settings.max_queue, settings.max_queue_bytes)
-        inner = ShardRunner(
+        inner = sharded = ShardRunner(
             settings.name,
             shards,
             settings.asks_all,
@@ -47,9 +54,21 @@ def assemble(uses: Uses | type[Executor] | None, settings: DeploymentSettings) -
             admission=admission,
             partial=as_jina(),
         )
+        if around:
+            runners = {part: _around(part, one, settings.name) for part, one in around.items()}
+            inner = HeadRunner(sharded, *(runners.get(part) for part in AROUND), grace=settings.grace)
     else:
         inner = _answering(uses, settings)
     return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
+
+
+def _around(part: str, one: Around, name: str) -> Runner:
+    """The Executor before the shards of a Deployment, or the one after them."""
+    if part == AFTER and not one.settings.pooled:  # a pool's replicas say what they batch
+        cls = one.uses.load() if isinstance(one.uses, Uses) else one.uses
+        if batched := next(iter(_batching(cls, one.settings)), None):
+            raise DefinitionError(cannot_batch(name, batched))
+    return _answering(one.uses, one.settings)
 
 
 def _elsewhere(settings: DeploymentSettings) -> Runner:

@@ -20,6 +20,7 @@ from jina_asgi.as_jina import as_jina
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.py_modules import is_dotted
+from jina_asgi.settings import AROUND
 from jina_asgi.settings.base import Settings
 from jina_asgi.uses import Uses, is_base, known_class, passing
 from jina_asgi.yaml_document import Document, Key, is_stream
@@ -121,10 +122,13 @@ def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[
     if isinstance(inner, Document) and inner.data.get("jtype") == "Deployment":
         raise DefinitionError(f"{found.where(('uses',))}: a Deployment's 'uses' is an Executor, and no Deployment")
     modules = _modules(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
-    merged = overridden(below, options)
+    merged, there = overridden(below, options), replace(reading, folder=found.folder)
+    for part in AROUND:
+        if merged.get(part) is not None:  # its path starts where it is written
+            merged[part] = opened(merged[part], options, there if options.get(part) is None else reading)
     if modules:
         merged["py_modules"] = modules
-    return inner, merged, replace(reading, folder=found.folder)
+    return inner, merged, there
 
 
 def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Named, dict[str, Any]]:
@@ -180,7 +184,8 @@ def _of_document(
     for key, option in _EXECUTOR.items():
         given = data.get(key)
         if isinstance(given, dict):
-            merged[option] = _over(given, merged.get(option) or {}, deep=key == "dynamic_batching")
+            upper = merged.get(option) or {}
+            merged[option] = overridden(given, upper) if key == "dynamic_batching" else {**given, **upper}
         elif given is not None:
             document.complain((key,), f"{key!r}: expected a mapping, got {shown(given)}")
     if "runtime_args" in data:
@@ -220,20 +225,25 @@ def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
     for name in beside.keys() & below.keys():
         found.complain((*key, name), f"{name!r} stands beside 'with' and below it; leave one of them out")
     options = {**beside, **below}
-    uses = options.pop("uses", None)
-    if isinstance(uses, dict):
-        uses = found.part((*key, "with", "uses") if "uses" in below else (*key, "uses"))
-    return uses, options
+    for name in ("uses", *AROUND):
+        if isinstance(options.get(name), dict):
+            options[name] = found.part((*key, "with", name) if name in below else (*key, name))
+    return options.pop("uses", None), options
 
 
 def check_options(
     found: Document, key: Key, settings: type[Settings], options: Mapping[str, Any], *, below: Sequence[str] = ("with",)
 ) -> None:
     """Note all that is wrong with some options, each at its place: in the part at `key`, or below one of these keys."""
-    data = found.at(key)
     for option, message in settings.mistakes(options):
-        places = [(*key, name, option) for name in below if option in _mapping(data.get(name))]
-        found.complain([*places, (*key, option)][0] if option else key, message)
+        found.complain(_place(found, key, option, below), message)
+
+
+def _place(found: Document, key: Key, option: str, below: Sequence[str] = ("with",)) -> Key:
+    """Where an option stands: in the part at `key`, or below one of the keys of `below`."""
+    data = _mapping(found.at(key))
+    places = [(*key, name, option) for name in below if option in _mapping(data.get(name))]
+    return [*places, (*key, option)][0] if option else key
 
 
 def check_version(found: Document) -> None:
@@ -251,7 +261,8 @@ def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
             if line.startswith(f"{found.name}:"):
                 found.problems.append(line)
             else:
-                found.complain(key, line)
+                option = line.partition("=")[0]  # as in "uses='Nobody': expected ..."
+                found.complain(_place(found, key, option if option in ("uses", *AROUND) else ""), line)
     return None
 
 
@@ -282,10 +293,6 @@ def written(data: Mapping[str, Any], path: str | Path | None) -> str:
     if path is not None:
         Path(path).write_text(text, encoding="utf-8")
     return text
-
-
-def _over(lower: Mapping[str, Any], upper: Mapping[str, Any], *, deep: bool) -> dict[str, Any]:
-    return overridden(lower, upper) if deep else {**lower, **upper}
 
 
 def _with_modules(metas: Any, reading: Reading, search: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from jina_asgi.around import around_of
 from jina_asgi.assembly import assemble, assemble_pool, batches
 from jina_asgi.config import (
     Named,
@@ -28,7 +29,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving import Served
-from jina_asgi.settings import DeploymentSettings, ServingSettings
+from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
 from jina_asgi.settings.options import DeploymentOptions
 from jina_asgi.uses import Uses, is_base
 from jina_asgi.yaml_document import Document
@@ -51,7 +52,8 @@ class Deployment(Served):
         reading: how YAML is read, and what relative paths start from; `load_config` says it.
         options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
-            `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint) and `no_reduce`;
+            `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint), `no_reduce`, `uses_before` and
+            `uses_after` (Executors that run before and after them, each named as in `uses`);
             `replicas`, and for these `placement`, `env`, `devices`, `startup_timeout`, `heartbeat`, `max_requests`,
             `max_rss`.
 
@@ -71,7 +73,8 @@ class Deployment(Served):
         if not given.get("external"):
             named, given = resolved(uses, given, self._reading)
         self.settings = DeploymentSettings.of(given)
-        self._named, self.runner = named, self._assembled(named)
+        self._named, self._around = named, around_of(self.settings, self._reading)
+        self.runner = self._assembled(named)
         super().__init__()
 
     @classmethod
@@ -146,10 +149,11 @@ class Deployment(Served):
         for name in ("py_modules", "extra_search_paths"):
             if name in options:
                 options[name] = [placed(file, start, to) for file in options[name]]
-        return {**({} if self._uses is None else {"uses": self._described_uses(to)}), **options}
+        named = {"uses": self._uses, **{name: getattr(self.settings, name) for name in AROUND}}
+        said = {name: self._described_uses(uses, to) for name, uses in named.items() if uses is not None}
+        return {**said, **options}
 
-    def _described_uses(self, to: Path | None) -> Any:
-        uses: Any = self._uses
+    def _described_uses(self, uses: Any, to: Path | None) -> Any:
         if isinstance(uses, type):
             return Uses.of(uses).described()
         if isinstance(uses, Document):
@@ -159,7 +163,7 @@ class Deployment(Served):
         return placed(str(uses), self._reading.start, to) if is_yaml(uses) else uses
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:
-        return assemble(uses, self.settings)
+        return assemble(uses, self.settings, self._around)
 
     @property
     def name(self) -> str:
@@ -176,7 +180,9 @@ class Deployment(Served):
     @property
     def batched(self) -> list[str]:
         """The endpoints that are batched, where the class is at hand."""
-        return [] if self._named is None else batches(self._named, self.settings)
+        named = [] if self._named is None else [(self._named, self.settings)]
+        around = [(one.uses, one.settings) for one in self._around.values()]
+        return [name for uses, settings in (*named, *around) for name in batches(uses, settings)]
 
 
 def _with_placed_modules(said: Mapping[str, Any], folder: Path, to: Path | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from jina_asgi.runners.crossing import Place
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.runners.renamed import RenamedRunner
 from jina_asgi.serving import Served
-from jina_asgi.settings import DeploymentSettings, FlowSettings, ServingSettings
+from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 from jina_asgi.source import Source
 from jina_asgi.uses import is_base
@@ -83,8 +83,9 @@ class Flow(Served):
     """
 
     def __init__(self, **options: Unpack[DeploymentOptions]) -> None:
-        if options.get("uses_with") is not None:
-            raise DefinitionError("Flow has no option 'uses_with'; give it to the node whose Executor takes it")
+        for name in ("uses_with", *AROUND):
+            if options.get(name) is not None:
+                raise DefinitionError(f"Flow has no option {name!r}; give it to the node whose Executor takes it")
         self.settings = FlowSettings.of(options)
         self._added: dict[str, _Added] = {}
         self._graph = Graph.of(())

@@ -7,7 +7,7 @@ from typing import Any
 
 from jina_asgi._shown import shown
 from jina_asgi.config import check_options, given
-from jina_asgi.settings import DeploymentSettings
+from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.yaml_document import Document, Key
 
 #: What a node's YAML says beside its Deployment's options, and what each is to be.
@@ -36,7 +36,7 @@ def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
             found.complain((key,), f"{key!r}: expected a mapping, got {shown(below)}")
             continue
         options |= {name: value for name, value in below.items() if name != "jtype"}
-    for option in ("uses", "uses_with"):
+    for option in ("uses", "uses_with", *AROUND):
         if options.pop(option, None) is not None:
             place = ("gateway", option) if option in (data.get("gateway") or {}) else ("with", option)
             found.complain(place, f"{option!r}: {_NO_GATEWAY if place[0] == 'gateway' else _NO_USES}")

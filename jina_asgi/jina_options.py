@@ -42,13 +42,10 @@ CHANGES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
         ("connection_list", "timeout_ctrl", "retries", "prefetch", "include_gateway", "runtime_cls", "pod_role"), _INNER
     ),
+    **dict.fromkeys(("uses_before_address", "uses_after_address"), _INNER),
     "exit_on_exceptions": "a process that is no use any more is replaced; an Executor may end its own",
     "output_array_type": "documents have the types that their classes say, as with docarray's own from 0.30 on",
     "reload": "changed code is loaded by a server: uvicorn --reload, or HUP to gunicorn",
-    "uses_before": "it is not there yet; put a node before this one",
-    "uses_after": "it is not there yet; put a node after this one",
-    "uses_before_address": "it is not there yet",
-    "uses_after_address": "it is not there yet",
     "inspect": "what inspects is a floating node: it sees what another does, and no answer waits for it",
     "no_debug_endpoints": "there are none; management is under /-/",
     "no_crud_endpoints": "an Executor's own endpoints are all there are",

@@ -246,8 +246,9 @@ class Context:
 class Call(msgspec.Struct, frozen=True):
     """One request to one endpoint.
 
-    `sources` are (node, docs) pairs where several nodes feed a join; `target_executor` is a pattern for the names of
-    the nodes of a Flow that answer: the others hand on what they are given.
+    `sources` are (node, docs) pairs where several nodes feed a join; `giver` is the one node that gave the docs, where it
+    is one: "gateway" is the request itself, "" where calls of several are in one batch. `target_executor` is a pattern
+    for the names of the nodes of a Flow that answer: the others hand on what they are given.
     """
 
     endpoint: str
@@ -256,6 +257,7 @@ class Call(msgspec.Struct, frozen=True):
     context: Context = msgspec.field(default_factory=Context)
     sources: tuple[tuple[str, Docs], ...] = ()
     target_executor: str = ""
+    giver: str = "gateway"
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from jina_asgi.jina_options import CHANGES_NOTHING
-from jina_asgi.settings import BatchingSettings, DeploymentSettings, FlowSettings
+from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, FlowSettings
 
 _FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
 #: What substitution may turn into a value of the right type.
@@ -84,7 +84,9 @@ def _flow() -> dict[str, Any]:
 
 
 def _options() -> dict[str, Any]:
-    return {"uses": {"$ref": "#/$defs/Uses"}, **_properties(DeploymentSettings), **_jinas()}
+    options = _properties(DeploymentSettings)
+    around = {name: {**options[name], "anyOf": [{"$ref": "#/$defs/Uses"}, _NOTHING]} for name in AROUND}
+    return {"uses": {"$ref": "#/$defs/Uses"}, **options, **around, **_jinas()}
 
 
 def _node() -> dict[str, Any]:

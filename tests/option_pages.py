@@ -30,8 +30,8 @@ Made from the settings of the package. An option that does not exist is an error
 that does not fit. mypy and pyright know them, too.
 """
 
-OF_A_FLOW = """`Flow(...)` takes the same, but `uses_with`, as defaults for its nodes. Jina's `timeout_ready` (milliseconds) is
-`startup_timeout`, and `disable_reduce` is `no_reduce`.
+OF_A_FLOW = """`Flow(...)` takes the same, but `uses_with`, `uses_before` and `uses_after`, as defaults for its nodes. Jina's
+`timeout_ready` (milliseconds) is `startup_timeout`, and `disable_reduce` is `no_reduce`.
 """
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import jina_asgi
 from jina_asgi.jina_options import CHANGES_NOTHING
-from jina_asgi.settings import AppSettings, ClientSettings, DeploymentSettings, GrpcSettings, ServingSettings
+from jina_asgi.settings import AROUND, AppSettings, ClientSettings, DeploymentSettings, GrpcSettings, ServingSettings
 
 FILE = Path(jina_asgi.__file__).parent / "settings" / "options.py"
 
@@ -26,6 +26,7 @@ What an option means, and its default, is said by the settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from jina_asgi.settings.application import Limits
@@ -36,6 +37,7 @@ from jina_asgi.settings.grpc import GrpcSettings
 TAKEN: Mapping[tuple[str, str], str] = {
     ("DeploymentSettings", "env"): "Mapping[str, str | int | float]",
     ("DeploymentSettings", "devices"): "Any",
+    **{("DeploymentSettings", name): "type | str | PathLike[str] | Mapping[str, Any] | None" for name in AROUND},
     ("AppSettings", "auth"): "Callable[[Mapping[str, str], str], Any] | None",
     ("AppSettings", "limits"): "Limits | None",
     ("AppSettings", "grpc"): "str | Mapping[str, Any] | GrpcSettings | None",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jina_asgi.cli.options import CONTEXT, SettingsCommand, chosen, setting_options
-from jina_asgi.settings import DeploymentSettings, FlowSettings
+from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings
 from jina_asgi.sources import source_of
 
 _USES = "An import path (package.module.Class, module:Class) or the path of a YAML."
@@ -29,7 +29,7 @@ def deployment(context: click.Context, /, uses: str, **values: Any) -> None:
 
 @click.command(cls=SettingsCommand, context_settings=CONTEXT, short_help="Serve a Flow's YAML.")
 @click.option("--uses", required=True, metavar="FILE", help="The path of a Flow's YAML.")
-@setting_options(FlowSettings, without=("uses_with", "external", "tls", "shard_id"))
+@setting_options(FlowSettings, without=("uses_with", *AROUND, "external", "tls", "shard_id"))
 @click.pass_context
 def flow(context: click.Context, /, uses: str, **values: Any) -> None:
     """Serve the YAML of a Flow, until Ctrl-C or SIGTERM. Options are over those of its `with`.
@@ -44,7 +44,7 @@ def flow(context: click.Context, /, uses: str, **values: Any) -> None:
 
 @click.command(cls=SettingsCommand, context_settings=CONTEXT, short_help="Serve one Executor alone.")
 @click.option("--uses", required=True, metavar="X", help=_USES)
-@setting_options(DeploymentSettings, without=("replicas", "shards", "polling", "external", "tls", "no_reduce"))
+@setting_options(DeploymentSettings, without=("replicas", "shards", "polling", *AROUND, "external", "tls", "no_reduce"))
 @click.pass_context
 def executor(context: click.Context, /, uses: str, **values: Any) -> None:
     """Serve one Executor alone, as a container of it does, until Ctrl-C or SIGTERM.

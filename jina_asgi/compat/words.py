@@ -9,6 +9,7 @@ from typing import Any, Self
 from jina_asgi import deployment, flow
 from jina_asgi.excepts import NotSupportedError
 from jina_asgi.serving import Served
+from jina_asgi.settings import AROUND
 
 logger = logging.getLogger("jina_asgi")
 
@@ -62,8 +63,9 @@ class _Words(Served):
 
 
 def _pods(settings: Any) -> int:
-    """The processes that Jina would have for one node: replicas of each shard, and what is before several shards."""
-    return int(settings.shards * settings.replicas + (settings.shards > 1))
+    """The processes that Jina would have for one node: replicas of each shard, and what is around several shards."""
+    around = 1 + sum(getattr(settings, name) is not None for name in AROUND)
+    return int(settings.shards * settings.replicas + (around if settings.shards > 1 else 0))
 
 
 class Deployment(_Words, deployment.Deployment):

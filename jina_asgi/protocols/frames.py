@@ -257,6 +257,7 @@ def write_call(call: Call, *, items: int = 0, size: int = 0) -> tuple[bytes, Seq
         size,
         None if context.costs is None else [*context.costs],
         None if context.inputs is None else [*context.inputs],
+        call.giver,
     )
     return write(head), docs
 
@@ -300,7 +301,7 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
         context.costs = head.costs
     if head.inputs is not None and len(head.inputs) == len(docs):
         context.inputs = head.inputs
-    call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources))
+    call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources), "", head.giver)
     return call, Credit(head.items, head.size)
 
 

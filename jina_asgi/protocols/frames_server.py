@@ -14,6 +14,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from jina_asgi import _wire
 from jina_asgi._raised import carried, is_a, loggable
 from jina_asgi._wire import FRAME_LIMIT, Buffer, Frame, size_of
@@ -219,7 +221,7 @@ class FrameServer(Connection):
             call, credit = read_call(frame, self._runner.endpoints)
             if self._begins is not None:
                 docs = BeginningDocs(call.docs, partial(self._begins, number))
-                call = Call(call.endpoint, docs, call.parameters, call.context, call.sources)
+                call = msgspec.structs.replace(call, docs=docs)
             ticket = self._runner.admit(
                 call.endpoint, size=frame.size, tenant=call.context.tenant, priority=call.context.priority
             )

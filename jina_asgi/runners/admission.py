@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import Overloaded
+from jina_asgi.types import Ticket
 
 _SPAN = 3.0  # seconds of work over which the rate of completions is measured
 _BURST = 0.02  # seconds within which completions are one burst, as those of a batch are
@@ -178,3 +179,21 @@ class Admitted(msgspec.Struct, eq=False):
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.leave(self._size)
+
+
+class Tickets:
+    """A place in each of several queues, given back together."""
+
+    __slots__ = ("_tickets",)
+
+    def __init__(self) -> None:
+        self._tickets: list[Ticket] = []
+
+    def add(self, ticket: Ticket) -> None:
+        self._tickets.append(ticket)
+
+    def close(self) -> None:
+        """Give all places back; again does nothing."""
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            ticket.close()

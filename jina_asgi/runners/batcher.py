@@ -194,7 +194,7 @@ class _BatchedEndpoint:
             raise Nobody("everybody who asked has left")
         _, parameters, reader = self._parameters[members.key]
         docs = MemberBuffers(reader, members) if self._encoded else MemberDocs(reader, members)
-        call = Call(self._name, docs, parameters, BatchContext(members))
+        call = Call(self._name, docs, parameters, BatchContext(members), giver="")
         result = await self._inner.call(call)
         if result.results:
             raise ExecutorError(

@@ -76,7 +76,8 @@ class BoundMethod:
                 matrix = [source.typed for _, source in call.sources]
             given["docs_matrix"] = matrix if any(matrix) else None
         if "docs_map" in accepts:
-            given["docs_map"] = {name: source.typed for name, source in call.sources} if call.sources else {}
+            one = {call.giver: docs} if self._batch and call.giver else {}
+            given["docs_map"] = {name: source.typed for name, source in call.sources} if call.sources else one
         return given
 
     def run(self, parameters: Any, call: Call) -> Any:

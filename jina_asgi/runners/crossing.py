@@ -12,6 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from jina_asgi._graph import GATEWAY, Graph
 from jina_asgi._graph_route import Chain, Route, Stage, own_parameters, parameters_for
 from jina_asgi._raised import leave
@@ -170,10 +172,11 @@ class Crossing:
             docs = parts[0][1] if len(parts) == 1 else merged(parts, node, paired=self._paired)
             docs = self._fitted(docs, wanted, parts[0][0], node)
             sources = asked.sources if parts[0][0] == GATEWAY and asked.sources else ()
+        giver = asked.giver if parts[0][0] == GATEWAY else parts[0][0]
         if place.when is not None and not len(docs):
             return None, asked, codec(endpoint.output).docs(codec(endpoint.output).wrap([]))
         parameters = parameters_for(node, asked.parameters, ways.names) if self._own else asked.parameters
-        return place.runner, Call(asked.endpoint, docs, parameters, context or asked.context, sources), docs
+        return place.runner, Call(asked.endpoint, docs, parameters, context or asked.context, sources, "", giver), docs
 
     def _fitted(self, docs: Docs, wanted: Any, giver: str, taker: str) -> Docs:
         try:
@@ -213,7 +216,7 @@ class Crossing:
         pieces = [docs] if first or len(docs) == 1 else [some(docs, [index]) for index in range(len(docs))]
         try:
             for piece in pieces:
-                asked = Call(call.endpoint, piece, call.parameters, call.context, call.sources)
+                asked = msgspec.structs.replace(call, docs=piece)
                 async with aclosing(runner.stream(asked)) as steps:
                     async for step in steps:
                         yield step

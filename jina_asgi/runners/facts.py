@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jina_asgi.as_jina import as_jina
-from jina_asgi.settings import DeploymentSettings
+from jina_asgi.settings import AROUND, DeploymentSettings
 
 
 def runtime_args(settings: DeploymentSettings, replica: int) -> dict[str, Any]:
@@ -22,4 +22,7 @@ def runtime_args(settings: DeploymentSettings, replica: int) -> dict[str, Any]:
         return facts
     name = settings.name.removesuffix(f"-shard-{settings.shard_id}")
     shard = f"/shard-{settings.shard_id}" if settings.shards > 1 else ""
-    return {**facts, "name": f"{name}{shard}/rep-{replica}", "shard_id": max(settings.shard_id, 0)}
+    own = f"{name}{shard}/rep-{replica}"
+    for part in AROUND:  # which has no replicas
+        own = f"{name.removesuffix(f'-{part}')}/{part}-0" if name.endswith(f"-{part}") else own
+    return {**facts, "name": own, "shard_id": max(settings.shard_id, 0)}

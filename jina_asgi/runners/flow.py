@@ -14,6 +14,7 @@ from typing import Any
 from jina_asgi._graph import GATEWAY, Graph
 from jina_asgi._graph_route import Route, check_neighbours
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
+from jina_asgi.runners.admission import Tickets
 from jina_asgi.runners.crossing import Crossing, Place, Ways
 from jina_asgi.runners.floating import Floating
 from jina_asgi.runners.merging import id_of, identified, rows, some
@@ -74,7 +75,7 @@ class FlowRunner:
         ways = self._way(endpoint)
         nodes = [node for node in ways.route.answering if node in self._graph.awaited] if ways is not None else []
         runners = {id(runner): runner for runner in (itself(self._runners[node]) for node in nodes)}
-        tickets = _Tickets()
+        tickets = Tickets()
         try:
             for runner in runners.values():
                 tickets.add(runner.admit(endpoint, size=size, tenant=tenant, priority=priority))
@@ -197,24 +198,6 @@ class FlowRunner:
         self._active -= count
         if not self._active and self._state == "draining":
             self._idle.set()
-
-
-class _Tickets:
-    """A place at each of several nodes, given back together."""
-
-    __slots__ = ("_tickets",)
-
-    def __init__(self) -> None:
-        self._tickets: list[Ticket] = []
-
-    def add(self, ticket: Ticket) -> None:
-        self._tickets.append(ticket)
-
-    def close(self) -> None:
-        """Give all places back; again does nothing."""
-        tickets, self._tickets = self._tickets, []
-        for ticket in tickets:
-            ticket.close()
 
 
 def _order(docs: Docs) -> dict[Any, int]:

@@ -10,16 +10,24 @@ import itertools
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from jina_asgi.errors import JinaASGIError, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.merging import concatenated, copied, identified, merged
 from jina_asgi.runners.together import lives, together
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket, resolve
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
+
+
+class Answers(NamedTuple):
+    """What shards answered: (shard, documents) pairs, and what they returned as dicts."""
+
+    parts: list[tuple[str, Docs]]
+    results: Mapping[str, Any]
+    trail: tuple[Step, ...]
 
 
 class ShardRunner:
@@ -60,20 +68,36 @@ class ShardRunner:
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
+        answers = await self.answers(call)
+        return Result(self.reduced(answers.parts), answers.results, answers.trail)
+
+    async def answers(self, call: Call) -> Answers:
+        """The answer of each shard that the call goes to; raises as `call` does."""
         found = resolve(self.endpoints, call.endpoint)
         if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
-            return await self._ask(next(self._next), call, call.docs)
+            shard = next(self._next)
+            answer = await self._ask(shard, call, call.docs)
+            return Answers([(self._called(shard), answer.docs)], answer.results, answer.trail)
         *others, last = self._shards
         docs = identified(call.docs)
         given = {**{shard: copied(docs) for shard in others}, last: docs}
         if self._partial:
-            answers, given = await self._ask_some(call, given)
+            all_of_them, given = await self._ask_some(call, given)
         else:
-            answers = await together(self._ask(shard, call, its) for shard, its in given.items())
-        parts = [(shard, answer.docs) for shard, answer in zip(given, answers, strict=True)]
-        results = {key: value for answer in answers for key, value in answer.results.items()}
-        trail = tuple(step for answer in answers for step in answer.trail)
-        return Result(concatenated(parts) if self._no_reduce else merged(parts, self.name), results, trail)
+            all_of_them = await together(self._ask(shard, call, its) for shard, its in given.items())
+        parts = [(self._called(shard), answer.docs) for shard, answer in zip(given, all_of_them, strict=True)]
+        results = {key: value for answer in all_of_them for key, value in answer.results.items()}
+        return Answers(parts, results, tuple(step for answer in all_of_them for step in answer.trail))
+
+    def reduced(self, parts: Sequence[tuple[str, Docs]]) -> Docs:
+        """The documents of all parts: merged, or with `no_reduce` one part after another.
+
+        Raises:
+            ExecutorError: documents without ids, and not as many in each part.
+        """
+        if len(parts) == 1:
+            return parts[0][1]
+        return concatenated(parts) if self._no_reduce else merged(parts, self.name)
 
     async def _ask_some(self, call: Call, given: Mapping[str, Docs]) -> tuple[list[Result], dict[str, Docs]]:
         """The answers of the shards that do not fail, and what these were given.
@@ -96,15 +120,24 @@ class ShardRunner:
         return list(answers.values()), {shard: given[shard] for shard in answers}
 
     async def _ask(self, shard: str, call: Call, docs: Docs) -> Result:
-        result = await self._shards[shard].call(Call(call.endpoint, docs, call.parameters, call.context, call.sources))
+        asked = Call(call.endpoint, docs, call.parameters, call.context, call.sources, "", call.giver)
+        result = await self._shards[shard].call(asked)
         if not result.results:
             return result
-        number = shard.removeprefix(f"{self.name}-")  # a Deployment's name has no slash in it
-        renamed = {key.replace(shard, f"{self.name}/{number}", 1): value for key, value in result.results.items()}
+        renamed = {key.replace(shard, self._called(shard), 1): value for key, value in result.results.items()}
         return Result(result.docs, renamed, result.trail)
 
+    def _called(self, shard: str) -> str:
+        """What a shard is called in `__results__`; a Deployment's name has no slash in it."""
+        return f"{self.name}/{shard.removeprefix(f'{self.name}-')}"
+
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        return self._shards[next(self._next)].stream(call)
+        return self.stream_of_one(call)[1]
+
+    def stream_of_one(self, call: Call) -> tuple[str, AsyncGenerator[Docs, None]]:
+        """The next shard's name, and its stream."""
+        shard = next(self._next)
+        return self._called(shard), self._shards[shard].stream(call)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -4,11 +4,12 @@ from jina_asgi.settings.application import AppSettings, Auth, Limits
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.batching import TOLD, BatchingSettings
 from jina_asgi.settings.client import ClientSettings
-from jina_asgi.settings.deployment import DeploymentSettings, FlowSettings
+from jina_asgi.settings.deployment import AROUND, DeploymentSettings, FlowSettings
 from jina_asgi.settings.grpc import Bind, GrpcSettings
 from jina_asgi.settings.serving import ServingSettings
 
 __all__ = [
+    "AROUND",
     "MIB",
     "TOLD",
     "AppSettings",

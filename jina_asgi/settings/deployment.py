@@ -8,18 +8,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 
 from jina_asgi.as_jina import as_jina
 from jina_asgi.jina_options import translated
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.types import Endpoint
+from jina_asgi.yaml_document import Document
 
 #: A number stands for its digits, as YAML writes `OMP_NUM_THREADS: 1`.
 Text = Annotated[
     str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value, json_schema_input_type=Any)
 ]
+
+
+#: The options that name an Executor which runs before the shards, and one that runs after them.
+AROUND = ("uses_before", "uses_after")
+
+
+def _executor(value: Any) -> Any:
+    """A value that may name an Executor, as it is; what it names is looked up by the Deployment."""
+    if isinstance(value, type | str | os.PathLike | Mapping | Document):
+        return value
+    raise ValueError("expected an Executor class, its import path, or its YAML")
+
+
+#: What names an Executor: a class, an import path, the path of its YAML, or what such a YAML holds.
+ExecutorName = Annotated[type | str | dict[str, Any] | None, PlainValidator(_executor)]
 
 
 class DeploymentSettings(ServingSettings):
@@ -59,6 +75,10 @@ class DeploymentSettings(ServingSettings):
     shards: int = Field(1, ge=1, le=1024, description="Executors that each have a part of the data")
     polling: str | dict[str, str] = Field("ANY", description="which shards a call goes to: ANY, ALL, or by endpoint")
     no_reduce: bool = Field(False, description="answers of all shards, or of several needs, are not merged")
+    uses_before: ExecutorName = Field(None, exclude=True, description="an Executor that runs before several shards")
+    uses_after: ExecutorName = Field(
+        None, exclude=True, description="an Executor that is given the answers of all shards"
+    )
     shard_id: int = Field(-1, ge=-1, description="which of the shards this is; -1: all of them")
     replicas: int = Field(1, ge=1, le=1024, description="processes that each have the Executor")
     placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')

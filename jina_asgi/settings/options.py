@@ -6,6 +6,7 @@ What an option means, and its default, is said by the settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from jina_asgi.settings.application import Limits
@@ -71,13 +72,11 @@ class JinaOptions(TypedDict, total=False):
     include_gateway: Any
     runtime_cls: Any
     pod_role: Any
+    uses_before_address: Any
+    uses_after_address: Any
     exit_on_exceptions: Any
     output_array_type: Any
     reload: Any
-    uses_before: Any
-    uses_after: Any
-    uses_before_address: Any
-    uses_after_address: Any
     inspect: Any
     no_debug_endpoints: Any
     no_crud_endpoints: Any
@@ -111,6 +110,8 @@ class NodeOptions(ServingOptions, JinaOptions, total=False):
     grace: float
     shards: int
     polling: str | Mapping[str, str]
+    uses_before: type | str | PathLike[str] | Mapping[str, Any] | None
+    uses_after: type | str | PathLike[str] | Mapping[str, Any] | None
     shard_id: int
     replicas: int
     placement: Literal["worker", "pool"] | None

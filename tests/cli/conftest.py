@@ -32,6 +32,12 @@ class Options(BaseModel):
     times: int = Field(ge=2)
 
 
+class Dots(Executor):
+    @requests(on="/shout")
+    def shout(self, docs: list[Text]) -> list[Text]:
+        return [Text(text=f"{doc.text}...") for doc in docs]
+
+
 class Parrot(Executor):
     def __init__(self, mark: str = "!", **kwargs):
         super().__init__(**kwargs)

@@ -12,6 +12,8 @@ from tests.cli.conftest import Command, Typed, serving, started
 
 pytestmark = pytest.mark.processes
 
+AROUND = ("--uses-before", "model.Dots", "--uses-after", "{jtype: model.Dots}")
+
 
 @pytest.mark.parametrize(
     ("arguments", "answer"),
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.processes
         (["deployment", "--uses", "deployment.yml", "--uses-with", "mark=#"], "HI#"),
         (["executor", "--uses", "config.yml", "--protocol", "http"], "HI?"),
         (["flow", "--uses", "flow.yml"], "HI?"),
+        (["deployment", "--uses=deployment.yml", "--shards=2", *AROUND], "HI...?..."),
     ],
     ids=lambda value: "-".join(value[:3]) if isinstance(value, list) else "",
 )

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from docarray import DocList
 
-from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool
+from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.http_client import HttpRunner
 from jina_asgi.protocols.in_process_socket import app_dialler
 from jina_asgi.protocols.pipe import pipe_pair
 from jina_asgi.protocols.websocket_client import WebSocketRunner
 from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.head import HeadRunner
 from jina_asgi.runners.shards import ShardRunner
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.testing import ASGITransport, runner_conformance
-from jina_asgi.types import Runner
+from jina_asgi.types import Endpoint, Runner
 from tests.serving import free_port, serving
 
 
@@ -90,7 +92,7 @@ def flow_in_a_flow(uses: type[Executor], /, **options: Any) -> Runner:
     return Flow().add(uses=Flow().add(uses=uses, **options), name="inner").runner
 
 
-def sharded(uses: type[Executor], /, **options: Any) -> Runner:
+def sharded(uses: type[Executor], /, **options: Any) -> ShardRunner:
     """One shard answers as if it were alone: what happened to a call is asked of the shard that it went to."""
     return ShardRunner(
         "executor",
@@ -99,6 +101,31 @@ def sharded(uses: type[Executor], /, **options: Any) -> Runner:
         no_reduce=False,
         admission=Admission(options.get("max_queue", 1024), 2**20),
     )
+
+
+def handing_on(uses: type[Executor], which: Literal["input", "output"]) -> type[Executor]:
+    """An Executor with the endpoints of another that hands on the documents which that one takes, or gives."""
+
+    def hands_on(endpoint: Endpoint) -> Any:
+        model: Any = getattr(endpoint, which).model
+
+        async def one(self: Any, doc: Any) -> Any:
+            return doc
+
+        async def several(self: Any, docs: Any) -> Any:
+            return docs
+
+        method, name, kind = (one, "doc", model) if endpoint.kind == "single" else (several, "docs", DocList[model])
+        method.__annotations__ = {name: kind, "return": kind}
+        return requests(on=endpoint.name, idempotent=True)(method)
+
+    endpoints = Deployment(uses).endpoints.values()
+    return type("HandsOn", (Executor,), {f"method{n}": hands_on(endpoint) for n, endpoint in enumerate(endpoints)})
+
+
+def with_one_before_and_one_after(uses: type[Executor], /, **options: Any) -> Runner:
+    before, after = local(handing_on(uses, "input")), local(handing_on(uses, "output"))
+    return HeadRunner(sharded(uses, **options), before, after, grace=options.get("grace", 30.0))
 
 
 class Served(Wrapper):
@@ -178,6 +205,7 @@ RUNNERS = [
     flow_of_two,
     flow_in_a_flow,
     sharded,
+    with_one_before_and_one_after,
     over_http,
     over_a_socket,
     over_a_websocket_in_process,

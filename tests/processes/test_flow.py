@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jina_asgi import DefinitionError, Deployment, Flow, JinaASGI, NotReady, ReplicaPool
@@ -59,3 +61,24 @@ async def test_every_shard_may_have_processes_of_its_own() -> None:
         assert doc["seen"] == ["s-shard-0", "s-shard-1"]
         results = (await dep.run("/parameters", {"text": "x"})).results
     assert results.keys() == {"s/shard-0/rep-0", "s/shard-1/rep-0"}
+
+
+@pytest.mark.parametrize("options", [{}, {"placement": "pool"}, {"replicas": 2}], ids=["here", "pool", "replicas"])
+async def test_executors_around_shards_run_where_the_shards_do(options: Any) -> None:
+    index, joined = "tests.flow_doubles.Mark", "tests.flow_doubles.Joined"
+    around = {"uses_before": index, "uses_after": {"jtype": joined}}
+    async with Deployment(index, name="s", shards=2, polling="ALL", **around, **options) as dep:
+        result = await dep.run("/go", {"text": "x"})
+        results = (await dep.run("/parameters", {"text": "x"})).results
+        status = dep.runner.status()
+    name = "s/uses_after-0"
+    parts = {f"s/shard-{number}": [f"xs-uses_befores-shard-{number}"] for number in range(2)}
+    assert result.results == {name: {"docs": sum(parts.values(), []), "matrix": [*parts.values()], "map": parts}}
+    assert [key.partition("/rep-")[0] for key in results] == ["s/uses_before-0", "s/shard-0", "s/shard-1"]
+    assert {"shards", "uses_before", "uses_after"} <= status.keys()
+
+
+async def test_the_one_node_before_is_named_across_processes() -> None:
+    async with Flow().add(uses=pool("p")).add(uses=pool("j", "tests.flow_doubles.Joined")) as flow:
+        results = (await flow.run("/go", [{"text": "x"}])).results
+    assert results["j/rep-0"]["map"] == {"p": ["xp"]}

@@ -422,3 +422,18 @@ async def test_a_node_that_fails_to_load_ends_the_others_and_is_named() -> None:
             pass
     assert "in the node 'bad'" in raised.value.__notes__
     assert len(closed) <= 1  # it may have been stopped before it was made
+
+
+async def test_the_one_node_before_is_named_in_docs_map() -> None:
+    flow = Flow().add(uses=Joined, name="first").add(uses=Mark, name="mark").add(uses=Joined, name="last")
+    async with flow.add(name="hands_on").add(uses=Joined, name="after") as flow:
+        results = (await flow.run("/go", [Doc(text="x")])).results
+    maps = {key.partition("/")[0]: value["map"] for key, value in results.items()}
+    assert maps == {"first": {"gateway": ["x"]}, "last": {"mark": ["xmark"]}, "after": {"hands_on": ["xmark"]}}
+
+
+async def test_a_flow_in_a_flow_hands_on_the_name_of_the_node_before() -> None:
+    inner = Flow().add(uses=Joined, name="inside")
+    async with Flow().add(uses=Mark, name="mark").add(uses=inner, name="inner") as flow:
+        (result,) = (await flow.run("/go", [Doc(text="x")])).results.values()
+    assert result["map"] == {"mark": ["xmark"]}
