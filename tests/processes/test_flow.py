@@ -66,14 +66,14 @@ async def test_every_shard_may_have_processes_of_its_own() -> None:
 @pytest.mark.parametrize("options", [{}, {"placement": "pool"}, {"replicas": 2}], ids=["here", "pool", "replicas"])
 async def test_executors_around_shards_run_where_the_shards_do(options: Any) -> None:
     index, joined = "tests.flow_doubles.Mark", "tests.flow_doubles.Joined"
-    around = {"uses_before": index, "uses_after": {"jtype": joined}}
+    around: Any = {"uses_before": index, "uses_after": {"jtype": joined}}
     async with Deployment(index, name="s", shards=2, polling="ALL", **around, **options) as dep:
         result = await dep.run("/go", {"text": "x"})
         results = (await dep.run("/parameters", {"text": "x"})).results
         status = dep.runner.status()
-    name = "s/uses_after-0"
+    name, docs = "s/uses_after-0", [f"xs-uses_befores-shard-{number}" for number in range(2)]
     parts = {f"s/shard-{number}": [f"xs-uses_befores-shard-{number}"] for number in range(2)}
-    assert result.results == {name: {"docs": sum(parts.values(), []), "matrix": [*parts.values()], "map": parts}}
+    assert result.results == {name: {"docs": docs, "matrix": [*parts.values()], "map": parts}}
     assert [key.partition("/rep-")[0] for key in results] == ["s/uses_before-0", "s/shard-0", "s/shard-1"]
     assert {"shards", "uses_before", "uses_after"} <= status.keys()
 
