@@ -17,6 +17,7 @@ import orjson
 from jina_asgi import errors
 from jina_asgi._shown import LONGEST, bounded, kind_of, said, shown
 from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
+from jina_asgi.mismatch import is_summary, shortened
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -265,13 +266,17 @@ def _right(value: Any, default: Any) -> Any:
 
 
 def _entries(entries: list[Any]) -> list[Any]:
-    """The list of what is wrong with documents; itself where it is short and can be written."""
+    """The list of what is wrong with documents; itself where it is short and can be written.
+
+    Else its first entries, and one behind them that says how many there are.
+    """
     try:
         if len(entries) <= _MOST_LOOKED_AT and len(orjson.dumps(entries, default=shown)) <= _LONGEST_ENTRIES:
             return entries
     except (TypeError, ValueError, RecursionError):
         pass
-    return [_entry(entry) for entry in entries[:_MOST_ENTRIES] if type(entry) is dict]
+    listed = shortened([entry for entry in entries if type(entry) is dict], most=_MOST_ENTRIES)
+    return [entry if is_summary(entry) else _entry(entry) for entry in listed]
 
 
 def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from jina_asgi.errors import (
     UnknownEndpoint,
     UnsupportedMedia,
 )
+from jina_asgi.mismatch import number_of
 
 _BY_STATUS: Mapping[int, type[JinaASGIError]] = {
     401: Unauthenticated,
@@ -92,7 +93,8 @@ def _unplaced(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _sentence(entries: Sequence[Mapping[str, Any]]) -> str:
     first = entries[0]
     where = ".".join(map(str, first["loc"])) or "the body"
-    more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
+    count = number_of(entries)
+    more = f" (and {count - 1} more)" if count > 1 else ""
     return f"{where}: {first.get('msg', 'refused')}{more}"
 
 

@@ -22,6 +22,7 @@ from jina_asgi._shown import shown
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
+from jina_asgi.mismatch import number_of
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.documents import any_rows, wire
@@ -334,10 +335,7 @@ def _number(value: Any) -> Any:
 
 
 def _header(endpoint: str, request_id: str, target_executor: str) -> Any:
-    header = HeaderProto(request_id=request_id, exec_endpoint=endpoint)
-    if target_executor:
-        header.target_executor = target_executor
-    return header
+    return HeaderProto(request_id=request_id, exec_endpoint=endpoint, target_executor=target_executor or None)
 
 
 def _step(route: Any) -> Step:
@@ -351,5 +349,5 @@ def _sentence(detail: Any) -> str:
     if not isinstance(detail, list):
         return str(detail)
     told = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_TOLD]]
-    more = f" (and {len(detail) - _MAX_TOLD} more)" if len(detail) > _MAX_TOLD else ""
-    return "; ".join(told) + more
+    more = number_of(detail) - _MAX_TOLD
+    return "; ".join(told) + (f" (and {more} more)" if more > 0 else "")
