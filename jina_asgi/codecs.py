@@ -24,12 +24,13 @@ from jina_asgi import patient, plan_reader, plans, tensors, told, traits, unwrit
 from jina_asgi._shown import said
 from jina_asgi.columns import column_length, stacked
 from jina_asgi.errors import ExecutorError, InvalidDocs
+from jina_asgi.mismatch import MAX_ERRORS, shortened
+from jina_asgi.pieces import JsonPieces, PackedPieces
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Parts, Schema
 from jina_asgi.writers import Writer
 
 Buffer = bytes | bytearray | memoryview
-_MAX_ERRORS = 100
 #: From so many docs on it pays to read them field by field.
 _MIN_ROWS = 4
 _UNWRITABLE = unwritable.ERRORS
@@ -70,7 +71,10 @@ class Codec:
         self.model: type[BaseModel] | None = schema.model
         readers = Readers(schema)
         self._read, self._read_columns = readers.of(schema.name), readers.of_columns(schema.name)
-        self._writer = Writer(schema.models)
+        self._writer = writer = Writer(schema.models)
+        self._dumps_in_pieces = JsonPieces(self._dumps, writer.for_json).write
+        self._pack_in_pieces = PackedPieces(writer.encode, writer.values).write
+        self._encode_in_pieces = PackedPieces(writer.encode_secrets, writer.values).write
         #: Makes the endpoint's own list type (`DocList[T]`) of a list of docs.
         self.wrap: Callable[[list[Any]], list[Any]] = list
         if self.model is not None:
@@ -116,7 +120,7 @@ class Codec:
             patiently: other threads get their turn meanwhile, and of a list or mapping only the first error is told.
 
         Raises:
-            InvalidDocs: with every document's own errors, at most 100; `loc` begins with the document's index.
+            InvalidDocs: with every document's own errors, at most 100 and how many more; `loc` begins with the document's index.
         """
         items = items if isinstance(items, list) else list(items)
         if (
@@ -133,13 +137,12 @@ class Codec:
                 docs.append(read(check_depth(item, depth) if nests else item))
             except (ValidationError, Mismatch) as error:
                 errors += [{**entry, "loc": [index, *map(patient.plain, entry["loc"])]} for entry in errors_of(error)]
-                if len(errors) >= _MAX_ERRORS:
+                if len(errors) >= MAX_ERRORS:
                     break
         if errors:
-            more = (
-                "; of each list or mapping only the first error is told, as the request is large" if patiently else ""
-            )
-            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}{more}", errors[:_MAX_ERRORS])
+            listed = shortened(errors, unread=len(items) - 1 - index, only_first=patiently)
+            more = "; of each list or mapping only the first error is told, as the request is large" * patiently
+            raise InvalidDocs(f"the docs do not match the schema {self.schema.name}{more}", listed)
         return self.wrap(docs)
 
     def _read_as_columns(self, items: list[Any], owned: bool) -> list[Any] | None:
@@ -158,56 +161,56 @@ class Codec:
         owned = owned and list(items[0]) == self._names and {len(item) for item in items} == {len(columns)}
         return self._read_columns(columns, len(items), items if owned else None)
 
-    def encode(self, docs: Sequence[Any]) -> list[bytes]:
+    def encode(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
         """One msgpack buffer a doc, for the other half of this library: secrets are in it as they are.
+
+        `in_pieces`: other threads get their turn meanwhile.
 
         Raises:
             InvalidDocs: a value cannot be written (an integer over 64 bits, a tensor of objects).
         """
-        encode, values = self._writer.encode_secrets, self._writer.values
+        encode = self._encode_in_pieces if in_pieces else self._writer.encode_secrets
+        values = self._writer.values
         try:
             return [encode(values(doc)) for doc in docs]
         except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
 
-    def encode_parts(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
-        """As `encode`, but the large tensors of a document stay where they are.
-
-        Raises:
-            InvalidDocs: as `encode`.
-        """
+    def encode_parts(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
+        """As `encode`, but the large tensors of a document stay where they are; raises as `encode` does."""
         if not self._tensors:
-            return self.encode(docs)
+            return self.encode(docs, in_pieces=in_pieces)
+        encode = self._encode_in_pieces if in_pieces else self._writer.encode_secrets
         parts, values = self._writer.parts, self._writer.values
         try:
-            return [parts(values(doc), self._tensors) for doc in docs]
+            return [parts(values(doc), self._tensors, encode) for doc in docs]
         except _UNWRITABLE as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
 
-    def encode_answers(self, docs: Sequence[Any]) -> Sequence[bytes | Parts]:
+    def encode_answers(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
         """As `encode_parts`, with what their classes make of them for JSON, where that is another thing than their values.
 
         Raises:
             InvalidDocs: as `encode`.
         """
         if not self._tells_json:
-            return self.encode_parts(docs)
+            return self.encode_parts(docs, in_pieces=in_pieces)
         try:
-            json = map(self.dumps, self.to_json(docs))
-            return list(map(told.packed, self.encode(docs), json))
+            json = map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))
+            return list(map(told.packed, self.encode(docs, in_pieces=in_pieces), json))
         except ExecutorError as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
-    def answered(self, docs: Sequence[Any]) -> list[bytes]:
+    def answered(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
         """As `encode_answers`, for a server that hands documents on to its own clients: secrets are hidden.
 
         Raises:
             ExecutorError: as `pack`, and `dumps`.
         """
-        values = list(map(self.pack, self.to_values(docs)))
+        values = list(map(partial(self.pack, in_pieces=in_pieces), self.to_values(docs)))
         if not (self._tells_json if self.model is not None else any(type(doc) is told.Told for doc in docs)):
             return values
-        return list(map(told.packed, values, map(self.dumps, self.to_json(docs))))
+        return list(map(told.packed, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Docs from one msgpack buffer each.
@@ -248,13 +251,13 @@ class Codec:
         rows = [dict(zip(names, row)) for row in zip(*lists, strict=True)]  # noqa: B905  # as above
         return self.read(rows, depth, patiently=patiently)
 
-    def to_json(self, docs: Iterable[Any]) -> list[Any]:
-        """The docs as values that `dumps` writes.
+    def to_json(self, docs: Iterable[Any], *, in_pieces: bool = False) -> list[Any]:
+        """The docs as values that `dumps` writes; `in_pieces` as there.
 
         Raises:
             ExecutorError: a serializer of the class's own failed.
         """
-        json = self._writer.json
+        json = self._writer.json_in_pieces if in_pieces else self._writer.json
         try:
             return [json(doc) for doc in docs] if self.hide is None else [json(self._shown(doc)) for doc in docs]
         except Exception as error:  # its own code, which may raise anything
@@ -274,24 +277,28 @@ class Codec:
         values = self._writer.values
         return [values(doc) for doc in docs] if self.hide is None else [self.hide(doc) for doc in docs]
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: Any, *, in_pieces: bool = False) -> bytes:
         """JSON bytes of an answer that holds docs from `to_json`: tensors as lists, bytes as base64.
+
+        `in_pieces`: other threads get their turn meanwhile.
 
         Raises:
             ExecutorError: something in it has no JSON form.
         """
+        write = self._dumps_in_pieces if in_pieces else self._dumps
         try:
-            try:
-                return orjson.dumps(value, self._writer.for_json, self._json_options)
-            except TypeError as error:
-                if "Dict key must" not in said(error):
-                    raise
-                options = self._json_options | orjson.OPT_NON_STR_KEYS
-                return orjson.dumps(value, self._writer.for_json, options)
-        except TypeError as error:
-            write = partial(orjson.dumps, default=self._writer.for_json, option=self._json_options)
+            return write(value)
+        except (TypeError, ValueError, RecursionError) as error:
             why = unwritable.told(value, error, write, self._writer.json)
             raise ExecutorError(f"an answer has no JSON form: {why}") from error
+
+    def _dumps(self, value: Any) -> bytes:
+        try:
+            return orjson.dumps(value, self._writer.for_json, self._json_options)
+        except TypeError as error:
+            if "Dict key must" not in said(error):
+                raise
+            return orjson.dumps(value, self._writer.for_json, self._json_options | orjson.OPT_NON_STR_KEYS)
 
     def dumps_request(self, value: Any) -> bytes:
         """JSON bytes of a request that holds docs from `to_values`, such that the same documents are read of it.
@@ -303,16 +310,17 @@ class Codec:
         """
         return orjson.dumps(value, self._writer.for_request, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
-    def pack(self, value: Any) -> bytes:
-        """An answer that holds docs from `to_values` as msgpack.
+    def pack(self, value: Any, *, in_pieces: bool = False) -> bytes:
+        """An answer that holds docs from `to_values` as msgpack; `in_pieces` as of `dumps`.
 
         Raises:
             ExecutorError: something in it cannot be written.
         """
+        write = self._pack_in_pieces if in_pieces else self._writer.encode
         try:
-            return self._writer.encode(value)
+            return write(value)
         except _UNWRITABLE as error:
-            why = unwritable.told(value, error, self._writer.encode, self._writer.values)
+            why = unwritable.told(value, error, write, self._writer.values)
             raise ExecutorError(f"an answer cannot be written as msgpack: {why}") from error
 
 

@@ -31,9 +31,22 @@ class Told(dict[str, Any]):
         self.json = None
 
 
+class Verbatim:
+    """JSON that stands for a value: as orjson's Fragment, and its length is known."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, json: bytes) -> None:
+        self.json = json
+
+
 def packed(values: bytes, json: bytes) -> bytes:
     """A document of its values, which are msgpack, and its JSON."""
-    return msgspec.msgpack.encode(msgspec.msgpack.Ext(CODE, _SIZE.pack(len(values)) + values + json))
+    size = _SIZE.size + len(values) + len(json)
+    if size < 1 << 16:
+        return msgspec.msgpack.encode(msgspec.msgpack.Ext(CODE, _SIZE.pack(len(values)) + values + json))
+    head = struct.pack(">BIb", 0xC9, size, CODE) + _SIZE.pack(len(values))
+    return b"".join([head, values, json])  # lets other threads run, where it is large
 
 
 def unpack(code: int, buffer: memoryview) -> Any:

@@ -190,6 +190,10 @@ class Docs:
     def is_typed(self) -> bool:
         return self._typed is not None
 
+    @property
+    def is_encoded(self) -> bool:
+        return self._encoded is not None
+
     def __len__(self) -> int:
         docs = self._encoded if self._typed is None else self._typed
         return len(docs) if docs is not None else 0

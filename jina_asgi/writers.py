@@ -21,7 +21,7 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from jina_asgi import tensors, traits
-from jina_asgi.told import Told
+from jina_asgi.told import Told, Verbatim
 from jina_asgi.types import Parts
 
 _MOST = 10_000  # values of an iterator
@@ -104,17 +104,22 @@ class Writer:
         fields: dict[str, Any] = doc.__dict__
         return fields if layout.is_plain and len(fields) == count else layout.values(doc)
 
-    def parts(self, values: Mapping[str, Any], tensor_names: Sequence[str]) -> bytes | Parts:
-        """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied."""
+    def parts(
+        self, values: Mapping[str, Any], tensor_names: Sequence[str], encode: Callable[[Any], bytes]
+    ) -> bytes | Parts:
+        """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied.
+
+        `encode` writes all else: `encode_secrets`, or what does so in pieces.
+        """
         large = {}
         for name in tensor_names if isinstance(values, dict) else ():
             array = tensors.from_tensor(values.get(name))
             if array is not None and array.nbytes >= tensors.LARGE:
                 large[name] = array
         if not large:
-            return self.encode_secrets(values)
-        small = self.encode_secrets({name: value for name, value in values.items() if name not in large})
-        head = _map_head(len(values)) + small[len(_map_head(len(values) - len(large))) :]
+            return encode(values)
+        small = encode({name: value for name, value in values.items() if name not in large})
+        head = map_head(len(values)) + small[len(map_head(len(values) - len(large))) :]
         buffers: list[bytes | memoryview] = []
         for name, array in large.items():
             code, shape, data = tensors.pack_parts(array)
@@ -137,6 +142,10 @@ class Writer:
             return layout.json(doc)
         return fields if len(fields) == count else layout.values(doc)
 
+    def json_in_pieces(self, doc: Any) -> Any:
+        """As `json`, for what cuts large values."""
+        return Verbatim(doc.json) if type(doc) is Told and doc.json else self.json(doc)
+
     def for_json(self, value: Any) -> Any:
         """What orjson asks for a value that it does not know."""
         array = tensors.from_tensor(value)
@@ -151,7 +160,7 @@ class Writer:
             return base64.b64encode(value).decode()
         if isinstance(value, set | frozenset | deque):
             return list(value)
-        return plain(value)
+        return orjson.Fragment(value.json) if type(value) is Verbatim else plain(value)
 
     def for_request(self, value: Any) -> Any:
         """As `for_json`, for those who read documents of it again: no serializers, nothing left out, no secret hidden."""
@@ -215,7 +224,7 @@ def _listed(values: Iterator[Any]) -> list[Any]:
     return listed
 
 
-def _map_head(count: int) -> bytes:
+def map_head(count: int) -> bytes:
     """How msgpack begins a map of so many fields."""
     if count < 1 << 4:
         return bytes([_FIXMAP | count])

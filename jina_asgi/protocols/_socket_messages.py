@@ -9,6 +9,7 @@ A call's documents stay bytes here: they are read once it has a place in the que
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ Identity = str | int
 
 MAX_TIMEOUT = 1e7
 _MAX_ID = 128
+_PIECE = 2**18
+_decoder = getincrementaldecoder("utf-8")
 
 _Id = Annotated[str, msgspec.Meta(max_length=_MAX_ID)] | int
 
@@ -104,6 +107,15 @@ def _id_of(raw: bytes, packed: bool) -> Identity | None:
         return None
 
 
+def _text(*parts: bytes) -> str:
+    """Parts of a message in UTF-8 as one text; a large one piece by piece, between which other threads run."""
+    raw = b"".join(parts)
+    if len(raw) <= _PIECE:
+        return raw.decode()
+    decode = _decoder().decode
+    return "".join([decode(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE)])
+
+
 class Events:
     """The events of one call, as text; of no call where `identity` is None."""
 
@@ -114,11 +126,11 @@ class Events:
 
     def doc(self, data: bytes) -> str | bytes:
         """One document of a stream, its JSON given."""
-        return (self._head + b'data","data":' + data + b"}").decode()
+        return _text(self._head + b'data","data":', data, b"}")
 
     def answer(self, body: bytes) -> str | bytes:
         """The answer of a call that gives all its documents at once: HTTP's own body, an object."""
-        return (self._head + b'data",' + body[1:]).decode()
+        return _text(self._head + b'data",', body[1:])
 
     def end(self) -> str | bytes:
         """The end of a call that went well."""

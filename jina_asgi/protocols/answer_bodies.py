@@ -1,15 +1,43 @@
-"""What an endpoint answers, in the media type asked for: a body, or one document of a stream after another."""
+"""What an endpoint answers, in the media type asked for: a body, or one document of a stream after another.
+
+Large ones are written beside the event loop, in pieces between which it runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
+from jina_asgi import _sizes
+from jina_asgi._raised import is_a, is_ours, sound
+from jina_asgi._shown import said
 from jina_asgi.codecs import Codec
+from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
 from jina_asgi.protocols.bodies import JSON, PROTOBUF, protobuf
-from jina_asgi.types import Docs, Result
+from jina_asgi.protocols.body_weight import MSGPACK, SMALL, holds_many
+from jina_asgi.protocols.reading import beside
+from jina_asgi.tasks import is_cancel
+from jina_asgi.types import Call, Docs, Result
+
+T = TypeVar("T")
+
+
+def are_large(docs: Docs, media: str) -> bool:
+    """Whether writing documents in a media type, and reading them before where they are encoded, takes long."""
+    if docs.is_typed:
+        return _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
+    buffers = docs.encoded
+    size = sum(map(len, buffers))
+    if size < SMALL:
+        return False
+    return len(buffers) > _sizes.MANY or size > _sizes.LARGE or any(holds_many(MSGPACK, bytes(one)) for one in buffers)
+
+
+def is_large(result: Result, media: str) -> bool:
+    """Whether writing an answer in a media type takes long."""
+    return are_large(result.docs, media) or bool(result.results and _sizes.is_large([result.results]))
 
 
 def answer(
@@ -20,8 +48,11 @@ def answer(
     *,
     columns: bool = False,
     with_json: bool = False,
+    in_pieces: bool = False,
 ) -> bytes:
     """The body of an answer in the media type asked for; `with_json`: msgpack with what JSON would say too.
+
+    `in_pieces`: other threads get their turn meanwhile.
 
     Raises:
         ExecutorError: a value among the docs has no such form.
@@ -35,32 +66,65 @@ def answer(
         raw: bytes = protobuf().response(result, parameters, request_id)
         return raw
     if media == JSON:
-        return writer.dumps({"data": writer.to_json(docs.typed), "parameters": parameters, "header": header})
+        body = {"data": writer.to_json(docs.typed, in_pieces=in_pieces), "parameters": parameters, "header": header}
+        return writer.dumps(body, in_pieces=in_pieces)
     data: Any
     if with_json:
-        data = list(map(msgspec.Raw, writer.answered(docs.typed)))
+        data = list(map(msgspec.Raw, writer.answered(docs.typed, in_pieces=in_pieces)))
     else:
         data = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
-    return writer.pack({"data": data, "parameters": dict(parameters), "header": header})
+    return writer.pack({"data": data, "parameters": dict(parameters), "header": header}, in_pieces=in_pieces)
 
 
-def step_in(media: str, *, with_json: bool = False) -> Callable[[Docs], bytes]:
-    """What writes one document of a stream in a media type; it raises as `answer` does."""
+async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
+    """What `write` makes of an answer; of a `large` one beside the event loop, in pieces.
+
+    Raises:
+        ExecutorError: a value among the docs has no such form.
+    """
+    try:
+        return await beside(None, write, in_pieces=True) if large else write()
+    except BaseException as error:
+        if is_cancel(error):
+            raise
+        raise unwritable(call, error) from error
+
+
+class Step(Protocol):
+    """Writes one document of a stream; it raises as `answer` does."""
+
+    def __call__(self, docs: Docs, /, *, in_pieces: bool = False) -> bytes: ...
+
+
+def step_in(media: str, *, with_json: bool = False) -> Step:
+    """What writes one document of a stream in a media type."""
     if media == JSON:
         return _json_step
     return _step_with_json if with_json else _packed_step
 
 
-def _json_step(docs: Docs) -> bytes:
+async def large_step(step: Step, docs: Docs, frame: Callable[[bytes], T]) -> T:
+    """What `frame` makes of a large document of a stream, all of it beside the event loop; raises as `answer` does."""
+    return await beside(None, lambda: frame(step(docs, in_pieces=True)))
+
+
+def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
     codec: Codec = docs.codec
-    return codec.dumps(codec.to_json(docs.typed)[0])
+    return codec.dumps(codec.to_json(docs.typed, in_pieces=in_pieces)[0], in_pieces=in_pieces)
 
 
-def _step_with_json(docs: Docs) -> bytes:
+def _step_with_json(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
     codec: Codec = docs.codec
-    return codec.answered(docs.typed)[0]
+    return codec.answered(docs.typed, in_pieces=in_pieces)[0]
 
 
-def _packed_step(docs: Docs) -> bytes:
+def _packed_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
     codec: Codec = docs.codec
-    return codec.pack(codec.to_values(docs.typed)[0])
+    return codec.pack(codec.to_values(docs.typed)[0], in_pieces=in_pieces)
+
+
+def unwritable(call: Call, error: BaseException) -> JinaASGIError:
+    """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
+    if is_ours(error) and not is_a(error, InvalidDocs):
+        return cast("JinaASGIError", sound(error))
+    return ExecutorError(f"{call.endpoint} answered what cannot be written: {said(error)}", endpoint=call.endpoint)

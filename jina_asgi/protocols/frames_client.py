@@ -17,8 +17,10 @@ from jina_asgi._wire_heads import agreed, endpoint_of, write
 from jina_asgi._wire_state import Window
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.patience import any_done
-from jina_asgi.protocols.frames import Sharing, docs_of, read_result
-from jina_asgi.protocols.frames_link import Inbox, Link, Reply
+from jina_asgi.protocols.frames import Sharing
+from jina_asgi.protocols.frames_calls import are_large, docs_of, read_result, write_call
+from jina_asgi.protocols.frames_link import Inbox, Link, Reply, Written
+from jina_asgi.protocols.reading import beside
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Makes a connection: takes a protocol factory, as `loop.create_unix_connection` does, and gives what that gives.
@@ -89,8 +91,10 @@ class FrameClient:
         if not link.is_writable:
             await self._wait_writable(call)
         remaining = _remaining(call)
+        written = await self._written(call) if are_large(call.docs) else write_call(call)
         reply = Reply(asyncio.get_running_loop())
-        asked = link.ask(_wire.CALL, call, reply)
+        asked = link.ask(_wire.CALL, written, reply)
+        del written  # it may be large, and is not needed any more
         timer = link.timer(asked, remaining)
         try:
             frame = await reply.future
@@ -116,7 +120,10 @@ class FrameClient:
         remaining = _remaining(call)
         inbox = Inbox(asyncio.get_running_loop())
         window = Window()
-        asked = link.ask(_wire.STREAM, call, inbox, window)
+        credit: dict[str, Any] = {"items": window.items, "size": window.size}
+        written = await self._written(call, **credit) if are_large(call.docs) else write_call(call, **credit)
+        asked = link.ask(_wire.STREAM, written, inbox, window)
+        del written
         timer = link.timer(asked, remaining)
         try:
             while True:
@@ -125,9 +132,9 @@ class FrameClient:
                     return
                 if frame.kind == _wire.ERROR:
                     raise link.error_in(frame)
-                credit = window.consumed(frame.size)
-                if credit is not None and not inbox.over:
-                    link.send(_wire.CREDIT, asked.number, write(credit))
+                more = window.consumed(frame.size)
+                if more is not None and not inbox.over:
+                    link.send(_wire.CREDIT, asked.number, write(more))
                 yield docs_of(frame, endpoint)
         finally:
             if timer is not None:
@@ -197,6 +204,16 @@ class FrameClient:
         if endpoint is None:
             raise UnknownEndpoint(f"there is no endpoint {call.endpoint!r} and no '/default'")
         return link, endpoint
+
+    async def _written(self, call: Call, **credit: int) -> Written:
+        """A call of large docs as the head and docs of a frame, made beside the event loop.
+
+        Raises:
+            NotReady: the connection is gone meanwhile. DeadlineExceeded: the call's deadline has passed.
+        """
+        written = await beside(call.context.deadline, write_call, call, in_pieces=True, **credit)
+        self._open_link()
+        return written
 
     async def _wait_writable(self, call: Call) -> None:
         """Wait, until the call's deadline, for an other side that is slow to read."""

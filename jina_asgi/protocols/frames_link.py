@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jina_asgi import _wire
-from jina_asgi._wire import Frame
+from jina_asgi._wire import Buffer, Frame
 from jina_asgi._wire_heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
 from jina_asgi._wire_state import Asked, Asking, Window
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, cut_short
-from jina_asgi.protocols.frames import Connection, Sharing, write_call
-from jina_asgi.types import Call
+from jina_asgi.protocols.frames import Connection, Sharing
+from jina_asgi.types import Parts
 
 #: A deadline further away than this (seconds) gets no timer.
 FAR = 10.0**7
@@ -86,6 +86,8 @@ class Inbox:
 
 
 Holder = Reply | Inbox
+#: A call as the head and docs of a frame.
+Written = tuple[bytes, Sequence[Buffer | Parts]]
 
 
 class Link(Connection):
@@ -154,17 +156,13 @@ class Link(Connection):
         self.state.waiting = 0
         self._note_idle()
 
-    def ask(self, kind: int, call: Call, holder: Holder, window: Window | None = None) -> Asked[Holder]:
+    def ask(self, kind: int, call: Written, holder: Holder, window: Window | None = None) -> Asked[Holder]:
         """Send a call.
 
         Raises:
-            InvalidRequest, InvalidDocs: it holds what cannot cross to another process.
             TooLarge: it is over the other side's limit.
         """
-        if window is None:
-            head, docs = write_call(call)
-        else:
-            head, docs = write_call(call, items=window.items, size=window.size)
+        head, docs = call
         asked = self.state.ask(holder, window)
         try:
             self.send(kind, asked.number, head, docs)

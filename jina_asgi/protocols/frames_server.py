@@ -34,7 +34,9 @@ from jina_asgi._wire_heads import (
 )
 from jina_asgi._wire_state import Answering, Credit, agree
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, cut_short
-from jina_asgi.protocols.frames import Connection, Sharing, encoded_answer, read_call, write_result
+from jina_asgi.protocols.frames import Connection, Sharing
+from jina_asgi.protocols.frames_calls import are_large, encoded_answer, read_call, write_result
+from jina_asgi.protocols.reading import beside
 from jina_asgi.tasks import begun, logged, seen
 from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
 
@@ -244,7 +246,12 @@ class FrameServer(Connection):
     async def _call(self, served: _Served) -> None:
         served.begun = True
         try:
-            head, docs = write_result(await self._runner.call(served.call))
+            result = await self._runner.call(served.call)
+            if are_large(result.docs):
+                head, docs = await beside(None, write_result, result, in_pieces=True)
+            else:
+                head, docs = write_result(result)
+            del result  # it may be large, while this waits
             if not self.is_writable:
                 await self.writable()
             self._end(served, _wire.RESULT, head, docs)
@@ -278,7 +285,8 @@ class FrameServer(Connection):
                 docs = await anext(items)
             except StopAsyncIteration:
                 return
-            buffers = encoded_answer(docs)
+            large = are_large(docs)
+            buffers = await beside(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
             self.send(_wire.ITEM, served.number, b"", buffers)
             credit.spend(size_of(b"", buffers))
             if time.monotonic() - turn > TURN:

@@ -10,28 +10,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from jina_asgi._raised import carried, is_a, is_ours, sound
-from jina_asgi._shown import said
+from jina_asgi._raised import carried
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import (
     DeadlineExceeded,
-    ExecutorError,
     InvalidDocs,
     InvalidRequest,
-    JinaASGIError,
     Unauthenticated,
     UnknownEndpoint,
     UnsupportedMedia,
 )
 from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.answer_bodies import answer, step_in
+from jina_asgi.protocols.answer_bodies import answer, are_large, is_large, large_step, step_in, unwritable, written
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request
 from jina_asgi.protocols.body_weight import is_heavy
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
@@ -48,7 +45,7 @@ from jina_asgi.protocols.headers import (
     with_json,
 )
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
-from jina_asgi.protocols.reading import LARGE, MANY, beside
+from jina_asgi.protocols.reading import LARGE, beside
 from jina_asgi.protocols.uploads import Uploads
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
@@ -195,28 +192,26 @@ class EndpointApp(CallApp):
         columns = request.columns or (wanted == MSGPACK and in_columns(accept))
         told = wanted == MSGPACK and with_json(accept)
         write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns, with_json=told)
-        try:
-            body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
-        except BaseException as error:
-            if is_cancel(error):
-                raise
-            raise unwritable(call, error) from error
+        body = await written(call, write, large=heavy or is_large(result, wanted))
         await sent.whole(200, body, CONTENT_TYPES[wanted])
 
     async def _stream(self, runner: Runner, call: Call, request: Request, sent: Sent, accept: bytes) -> None:
         packed = in_packed(accept)
         writer = sse.EventWriter(sent.send, self._limits.stream_idle, packed=packed)
-        step, update = step_in(JSON), sse.update
+        media, step, update = JSON, step_in(JSON), sse.update
         if packed:
-            step, update = step_in(MSGPACK, with_json=with_json(accept)), sse.packed_update
+            media, step, update = MSGPACK, step_in(MSGPACK, with_json=with_json(accept)), sse.packed_update
         try:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     try:
-                        data = step(docs)
+                        large = are_large(docs, media)
+                        event = await large_step(step, docs, update) if large else update(step(docs))
                     except BaseException as error:
+                        if is_cancel(error):
+                            raise
                         raise unwritable(call, error) from error
-                    await writer.write(update(data))
+                    await writer.write(event)
                     if sent.watched is not None and sent.watched.gone:  # the server's `send` swallowed our cancel
                         raise ClientGone
             sent.ends()
@@ -342,10 +337,3 @@ async def within(until: float, work: Awaitable[T]) -> T:
         if not limit.expired():
             raise
         raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
-
-
-def unwritable(call: Call, error: BaseException) -> JinaASGIError:
-    """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
-    if is_ours(error) and not is_a(error, InvalidDocs):
-        return cast("JinaASGIError", sound(error))
-    return ExecutorError(f"{call.endpoint} answered what cannot be written: {said(error)}", endpoint=call.endpoint)

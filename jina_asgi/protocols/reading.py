@@ -28,8 +28,6 @@ T = TypeVar("T")
 _Given = list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Context, Callable[[], Any]]]
 #: Bytes from which on a request is large, whatever is in it; what is smaller may hold many values (`body_weight`).
 LARGE = 2**20
-#: Documents of an answer from which on it is written beside the loop.
-MANY = 256
 
 
 async def beside(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

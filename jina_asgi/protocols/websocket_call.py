@@ -23,13 +23,22 @@ from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.protocols._socket_messages import Asked, Events
 from jina_asgi.protocols._socket_packed import PackedEvents
-from jina_asgi.protocols.answer_bodies import answer, step_in
+from jina_asgi.protocols.answer_bodies import (
+    Step,
+    answer,
+    are_large,
+    is_large,
+    large_step,
+    step_in,
+    unwritable,
+    written,
+)
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies
-from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, unwritable, within
+from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, within
 from jina_asgi.protocols.problems import problem
-from jina_asgi.protocols.reading import MANY, beside
-from jina_asgi.tasks import cancel_requests, uncancel
-from jina_asgi.types import Call, Context, Docs, Result, Runner, unsaid
+from jina_asgi.protocols.reading import beside
+from jina_asgi.tasks import cancel_requests, is_cancel, uncancel
+from jina_asgi.types import Call, Context, Result, Runner, unsaid
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
@@ -162,28 +171,31 @@ class OpenCall:
             call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
             try:
                 if app is not None and app.endpoint.kind == "stream":
-                    await self._stream(runner, call, step_in(media))
+                    await self._stream(runner, call, step_in(media), media)
                     return (self._events.end(),)
                 result = Result(call.docs) if app is None else await runner.call(call)
             except InvalidDocs as error:
                 raise request.placed(error) from error
             write = functools.partial(answer, result, request.parameters, request_id, media)
-            try:
-                body = await beside(None, write) if heavy or len(result.docs) > MANY else write()
-            except BaseException as error:
-                raise unwritable(call, error) from error
-            return self._events.answer(body), self._events.end()
+            large = heavy or is_large(result, media)
+            return await written(call, functools.partial(self._answered, write), large=large), self._events.end()
         finally:
             ticket.close()
 
-    async def _stream(self, runner: Runner, call: Call, step: Callable[[Docs], bytes]) -> None:
+    def _answered(self, write: Callable[..., bytes], *, in_pieces: bool = False) -> str | bytes:
+        return self._events.answer(write(in_pieces=in_pieces))
+
+    async def _stream(self, runner: Runner, call: Call, step: Step, media: str) -> None:
         async with aclosing(runner.stream(call)) as steps:
             async for docs in steps:
                 try:
-                    data = step(docs)
+                    large = are_large(docs, media)
+                    event = await large_step(step, docs, self._events.doc) if large else self._events.doc(step(docs))
                 except BaseException as error:
+                    if is_cancel(error):
+                        raise
                     raise unwritable(call, error) from error
-                await self._write(self, self._events.doc(data))
+                await self._write(self, event)
                 if self._stopped:
                     raise _Stopped
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from jina_asgi import Executor, JinaASGI, requests
+from jina_asgi import Deployment, Executor, JinaASGI, requests
+from tests.faults import neighbour_answers
+from tests.faults.neighbour_answers import Holds
 
 
 class Kid(BaseModel):
@@ -73,34 +75,33 @@ class Watched:
     """
 
     def __init__(self, asgi: JinaASGI) -> None:
-        self._asgi, self._longest, self._size = asgi, 0.0, memory("VmRSS")
+        self._asgi, self._holds, self._size = asgi, Holds(), memory("VmRSS")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/holds":
             grown, port = memory("VmHWM") - self._size, self._asgi.sidecar.port if self._asgi.sidecar is not None else 0
-            told = {"longest": self._longest, "grown": grown, "grpc": port}
+            told = {"longest": self._holds.longest(), "grown": grown, "grpc": port}
             gc.collect()
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
             self._size = memory("VmRSS")
             await JSONResponse(told)(scope, receive, send)
-            self._longest = 0.0
+            self._holds.longest()  # not what this has taken
             return
         await self._asgi(scope, receive, send)
 
-    async def watch(self) -> None:
-        pause = 0.005
-        while True:
-            began, used = time.perf_counter(), time.process_time()
-            await asyncio.sleep(pause)
-            late = time.perf_counter() - began - pause
-            self._longest = max(self._longest, min(late, time.process_time() - used))
+
+#: What is served, by the name of its place.
+SERVED: dict[str, Callable[[], Any]] = {
+    "requests": lambda: Answers,
+    "answers of a worker": lambda: neighbour_answers.Answers,
+    "answers of a pool": lambda: Deployment("tests.faults.neighbour_answers.Answers", replicas=1, name="answers"),
+}
 
 
-async def main() -> None:
+async def main(place: str) -> None:
     """Serve on a free port until standard input ends; the port is said first."""
-    watched = Watched(JinaASGI(Answers, grpc="127.0.0.1:0", wait_ready=True))
+    watched = Watched(JinaASGI(SERVED[place](), grpc="127.0.0.1:0", wait_ready=True))
     server = uvicorn.Server(uvicorn.Config(watched, port=0, log_level="warning", ws_max_size=2**27))
-    watching = asyncio.create_task(watched.watch())
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -108,8 +109,7 @@ async def main() -> None:
     await asyncio.to_thread(sys.stdin.read)
     server.should_exit = True
     await serving
-    watching.cancel()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1]))

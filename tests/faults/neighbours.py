@@ -131,9 +131,9 @@ class Server:
 
 
 @contextmanager
-def served() -> Iterator[Server]:
+def served(place: str = "requests") -> Iterator[Server]:
     """One server, until its standard input ends."""
-    command = [sys.executable, "-m", "tests.faults.neighbour_server"]
+    command = [sys.executable, "-m", "tests.faults.neighbour_server", place]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -1,8 +1,9 @@
-"""Each of the most expensive requests that are allowed, on each way, beside one who asks every 20 ms.
+"""Each of the most expensive requests and answers, on each way, beside a client that asks every 20 ms.
 
     python -m tests.faults.soak_neighbours [part of a name ...]
 
-Nothing is answered late, and nothing takes more memory than the limits allow four times over. Some five minutes.
+Nothing is answered late, and nothing takes more memory than the limits allow four times over. The requests take some five
+minutes, the answers half an hour.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ import asyncio
 import sys
 import time
 
-from tests.faults.neighbours import WAYS, served
+from tests.faults import neighbours_answered
+from tests.faults.neighbour_answers import KINDS
+from tests.faults.neighbours import LATE, WAYS, served
+
+#: How large the answers are.
+_MEGABYTES = 60
 
 
 async def main(parts: list[str]) -> int:
@@ -29,6 +35,17 @@ async def main(parts: list[str]) -> int:
                     failed += 1
                     outcome = f"FAILED {error}"
                 print(f"{told}: {outcome}, {time.monotonic() - began:.1f} s", flush=True)
+    for place in ("answers of a worker", "answers of a pool"):
+        for way in neighbours_answered.WAYS:
+            for kind in KINDS:
+                told = f"{place}: {way}: {kind}"
+                if parts and not any(part in told for part in parts):
+                    continue
+                with served(place) as server:
+                    found = await neighbours_answered.answered(server, way, kind, _MEGABYTES)
+                late = max(found.held, found.held_in_pool) >= LATE
+                failed += late
+                print(f"{told}: {'FAILED' if late else 'well'}, {found}", flush=True)
     return failed
 
 

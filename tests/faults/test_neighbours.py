@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from tests.faults import neighbours
+from tests.faults import neighbours, neighbours_answered
 from tests.faults.neighbours import Server
 
 pytestmark = pytest.mark.processes
@@ -43,3 +43,28 @@ async def test_others_are_answered_while_a_costly_request_is(
     server: Server, send: Callable[[Server, str], Awaitable[None]], name: str
 ) -> None:
     await send(server, name)
+
+
+@pytest.fixture(scope="module", params=["answers of a worker", "answers of a pool"])
+def answering(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with neighbours.served(request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [
+        ("json", "documents within"),
+        ("json", "a vector"),
+        ("msgpack", "nested mappings"),
+        ("protobuf", "texts"),
+        ("events", "numbers"),
+        ("websocket", "a mapping"),
+        ("websocket steps", "documents within"),
+        ("binary websocket", "numbers"),
+        ("grpc", "texts"),
+        ("grpc stream", "texts"),
+    ],
+)
+async def test_others_are_answered_while_a_costly_answer_is_written(answering: Server, way: str, kind: str) -> None:
+    await neighbours_answered.check(answering, way, kind, 5)

@@ -20,7 +20,8 @@ from jina_asgi._raised import carried
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
-from jina_asgi.protocols.body_weight import PROTOBUF, SMALL, is_heavy
+from jina_asgi.protocols.answer_bodies import are_large, is_large
+from jina_asgi.protocols.body_weight import PROTOBUF, is_heavy
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.incoming import Incoming
 from jina_asgi.protocols.protobuf.messages import (
@@ -31,7 +32,7 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.reading import MANY, beside
+from jina_asgi.protocols.reading import beside
 from jina_asgi.tasks import is_cancel
 from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Ticket, resolve
 
@@ -94,9 +95,8 @@ class Answering:
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await runner.call(call)
-            if len(raw) < SMALL and len(result.docs) <= MANY:
-                return place.along(incoming.answer(result))
-            return place.along(await self._written(raw, incoming.answer, result))
+            large = is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)
+            return place.along(await beside(None, incoming.answer, result) if large else incoming.answer(result))
         except BaseException as error:
             if is_cancel(error) or is_refusal(error):
                 raise
@@ -172,7 +172,8 @@ class Answering:
             async with aclosing(runner.stream(call)) as steps:
                 async for docs in steps:
                     begun = True
-                    yield Answered(step(docs))
+                    large = are_large(docs, PROTOBUF)
+                    yield Answered(await beside(None, step, docs) if large else step(docs))
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -207,7 +208,7 @@ class Answering:
 
     async def _written(self, raw: bytes, write: Callable[[Result], bytes], result: Result) -> bytes:
         """The answer that `write` makes of the result of a request."""
-        if len(result.docs) <= MANY and not is_heavy(PROTOBUF, raw):
+        if not (is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)):
             return write(result)
         return await beside(None, write, result)
 
