@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from pydantic import BaseModel, RootModel
@@ -28,6 +29,9 @@ _LONG = 32
 _NUMBERS: frozenset[type] = frozenset({int, float, bool, type(None)})
 _NOTHING, _LENGTH, _LIST, _OTHER_LIST, _DICT, _MODEL, _MODEL_WITH_EXTRA, _ROOT, _ARRAY, _TOLD, _VERBATIM = range(11)
 _MAX_KINDS = 4096
+#: From so many documents on it pays to look at the values of all of them together.
+_MANY_AT_ONCE = 4
+_fields = attrgetter("__dict__")
 
 
 def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
@@ -39,6 +43,8 @@ def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
     """
     if len(docs) > MANY:
         return True
+    if len(docs) >= _MANY_AT_ONCE and copied:
+        return left([*list.__iter__(docs)], LARGE, factor) < 0
     room = LARGE
     for doc in list.__iter__(docs):
         for value in (doc if isinstance(doc, dict) else doc.__dict__).values():
@@ -47,8 +53,14 @@ def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
                 continue
             if kind == _LENGTH:
                 room -= len(value)
-            elif copied or kind != _ARRAY:
+            elif kind == _ARRAY:
+                room -= _bytes(value) * factor if copied else 0
+            elif kind != _LIST:
                 room = left([value], room, factor)
+            elif value:
+                count = len(value)
+                numbers = count >= _LONG and _are_numbers(value, count)
+                room = room - _VALUE * count if numbers else left([value], room, factor)
         if room < 0:
             return True
     return False
@@ -115,10 +127,9 @@ def _within(how: int, group: Iterable[Any], below: list[Any], room: int) -> int:
         room -= sum(len(value.json or b"") for value in group)
         below += chain.from_iterable(map(dict.values, group))
     else:
-        for value in group:
-            below += value.__dict__.values()
-            if how == _MODEL_WITH_EXTRA and value.__pydantic_extra__:
-                below.append(value.__pydantic_extra__)
+        below += chain.from_iterable(map(dict.values, map(_fields, group)))
+        if how == _MODEL_WITH_EXTRA:
+            below += [extra for value in group if (extra := value.__pydantic_extra__)]
     return room
 
 
