@@ -32,6 +32,8 @@ _MAX_KINDS = 4096
 #: From so many documents on it pays to look at the values of all of them together.
 _MANY_AT_ONCE = 4
 _fields = attrgetter("__dict__")
+#: The fields of what is no document: whoever writes it refuses it.
+_NO_DOCUMENT: dict[str, Any] = {}
 
 
 def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
@@ -47,7 +49,8 @@ def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
         return left([*list.__iter__(docs)], LARGE, factor) < 0
     room = LARGE
     for doc in list.__iter__(docs):
-        for value in (doc if isinstance(doc, dict) else doc.__dict__).values():
+        fields = doc if isinstance(doc, dict) else getattr(doc, "__dict__", _NO_DOCUMENT)
+        for value in fields.values():
             kind = _KINDS.get(type(value))
             if kind == _NOTHING:
                 continue

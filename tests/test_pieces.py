@@ -138,3 +138,8 @@ def test_a_list_that_holds_itself_is_refused() -> None:
 def test_what_is_large_is_known_before_it_is_written(given: Any, large: bool) -> None:
     assert large == _sizes.is_large([given])
     assert large == _sizes.are_large([Whole(any=given)])
+
+
+def test_what_is_no_document_is_not_large() -> None:
+    assert not _sizes.are_large([5, None, "text"])
+    assert not _sizes.are_large([5, None, "text", object(), 7])
