@@ -11,6 +11,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import RootModel
@@ -84,11 +85,10 @@ class Pieces(ABC):
             one(items)
             return
         step = max(1, min(_NUMBERS, len(items) // _PARTS))
-        entries = list(dict.items(items)) if isinstance(items, dict) else items
-        for start in range(0, len(entries), step):
-            part = entries[start : start + step]
-            if isinstance(items, dict):
-                part = dict(part)
+        entries = iter(dict.items(items)) if isinstance(items, dict) else None
+        for start in range(0, len(items), step):
+            # a mapping's entries are taken as they come: millions of them as tuples keep the garbage collector busy
+            part = items[start : start + step] if entries is None else dict(islice(entries, step))
             if not is_large(part, _PIECE, self.factor):
                 many(part)
             else:
@@ -141,7 +141,7 @@ class JsonPieces(Pieces):
             out.append(b",")
 
         out.append(b"{")
-        self._cut(dict(value), one, many)
+        self._cut(value, one, many)
         out[-1] = b"}"
 
     def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
@@ -185,7 +185,7 @@ class PackedPieces(Pieces):
             out.append(self._encode(items)[len(map_head(len(items))) :])
 
         out.append(map_head(len(value)))
-        self._cut(dict(value), one, many)
+        self._cut(value, one, many)
 
     def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
         def many(items: Sequence[Any]) -> None:
