@@ -214,6 +214,7 @@ RUNNERS = [
 ]
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("check", runner_conformance, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("make", RUNNERS, ids=lambda make: make.__name__)
 async def test_a_runner_keeps_the_contract(make: Any, check: Any) -> None:

@@ -3,6 +3,7 @@
 import gc
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,17 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.fixture(scope="module")
+def _collections_look_at_new_objects_alone() -> Iterator[None]:
+    """What is alive before is not looked at by the garbage collector: a collection of a whole run's objects is long."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory in use from /proc")
+@pytest.mark.usefixtures("_collections_look_at_new_objects_alone")
 @every_model
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_heavy_body_ends_soon_and_leaves_nothing_behind(model: type[BaseModel], name: str) -> None:

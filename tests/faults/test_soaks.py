@@ -12,6 +12,7 @@ from tests.processes.rig import ROOT
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize(
     "words",
     [

@@ -169,9 +169,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestKernel = Machine.TestCase
-TestKernel.settings = settings(
-    max_examples=300, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestKernel.settings = settings(stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("seed", range(200))
