@@ -68,7 +68,7 @@ def test_frames_cut_anywhere_are_read_as_they_were_written(sent: list[Frame], po
     assert reader.pending == 0
 
 
-@settings(max_examples=settings.default.max_examples // 4)  # each is thousands of reads
+@settings(max_examples=settings().max_examples // 4)  # each is thousands of reads
 @given(st.lists(frames, min_size=1, max_size=3))
 def test_frames_that_come_byte_by_byte_are_read_as_they_were_written(sent: list[Frame]) -> None:
     data = b"".join(map(written, sent))

@@ -193,7 +193,7 @@ def plain(docs: list[Any]) -> list[Any]:
     return [(doc.id, doc.n, doc.text, doc.seen) for doc in docs]
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@settings(max_examples=2 * settings().max_examples)
 @given(plans(), st.integers(0, 3))
 def test_a_flow_gives_what_its_nodes_one_after_another_give(nodes: list[Plan], count: int) -> None:
     request = [Doc(id=f"d{number}", n=number) for number in range(count)]
