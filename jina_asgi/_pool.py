@@ -39,6 +39,10 @@ class Restarts:
         self.failing = True
         return LONGEST_DELAY
 
+    def again(self) -> None:
+        """The pool is begun anew. What has failed lately counts on: one more failure, and it fails at once."""
+        self.failing = False
+
     def up(self) -> None:
         """A replica has come up."""
         self.failing = False

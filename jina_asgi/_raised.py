@@ -179,11 +179,7 @@ class Unreadable(Exception):
 
 def loggable(error: BaseException) -> BaseException:
     """An error as the log may have it: itself; or, where its traceback cannot be written or is long, what can be."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and len(chain) < _MOST_CAUSES:
-        chain.append(link)
-        link = _cause_of(link) or (None if _suppressed(link) else _context_of(link))
+    chain = _chain(error)
     if not any(_has_hooks(type(one), _HOOKS | _MORE_HOOKS) for one in chain):
         try:
             if sum(map(len, traceback.format_exception(error))) <= _LONGEST_TRACE:
@@ -196,6 +192,22 @@ def loggable(error: BaseException) -> BaseException:
         stands.__cause__, written = written, stands
     assert written is not None
     return written
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the frames of an error's traceback, which hold what the code that failed had made: a model, maybe."""
+    for one in _chain(error):
+        traceback.clear_frames(_trace_of(one))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and those that it came from, as a traceback shows them."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and len(chain) < _MOST_CAUSES:
+        chain.append(link)
+        link = _cause_of(link) or (None if _suppressed(link) else _context_of(link))
+    return chain
 
 
 def _kind(error: BaseException) -> type[JinaASGIError] | None:

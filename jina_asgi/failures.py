@@ -7,9 +7,18 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from jina_asgi._raised import class_of, is_ours, loggable
+from jina_asgi._raised import class_of, described, is_ours, loggable
+from jina_asgi.errors import DefinitionError
 
 logger = logging.getLogger("jina_asgi")
+
+#: Errors of code, or of how it is installed, which the next try meets as well.
+_BROKEN_CODE = frozenset({"ImportError", "IndentationError", "ModuleNotFoundError", "SyntaxError", "TabError"})
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether loading again mends nothing: a class, an option, or the code itself is wrong."""
+    return isinstance(error, DefinitionError) or class_of(error) in {*_BROKEN_CODE, DefinitionError.__name__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +29,15 @@ class Failure:
     id: str
 
     @classmethod
-    def logged(cls, error: BaseException, what: str) -> Self:
-        """The failure of an error, written to the log with what comes of it: with its traceback, where that says more."""
+    def logged(cls, error: BaseException, what: str, *, before: Self | None = None) -> Self:
+        """The failure of an error, written to the log with what comes of it: with its traceback, where that says more.
+
+        The same error as that of the failure `before` keeps its id, and is one line.
+        """
+        if before is not None and described(before.error) == described(error):
+            made = cls(error, before.id)
+            logger.error("error %s again: %s", made.id, what)
+            return made
         made = cls(error, os.urandom(8).hex())
         if is_ours(error) and error.__cause__ is None:
             logger.error("error %s: %s: %s", made.id, what, error)

@@ -1,7 +1,7 @@
 """Where an application's Runner lives: on the host's loop when a lifespan comes, else on this process's own.
 
-Starting begins the loading and returns; whoever needs the Runner waits for it a while. Ending finishes what runs,
-within the Runner's own grace period; hurrying ends that period.
+Starting begins the loading and returns; whoever needs the Runner waits for it a while. A lifespan takes over what a call
+before it has begun to load. Ending finishes what runs, within the Runner's own grace period; hurrying ends that period.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 
-from jina_asgi._raised import loggable
 from jina_asgi.ending import ends_with_process, join_server
 from jina_asgi.errors import NotReady
-from jina_asgi.failures import Failure
-from jina_asgi.heap import frozen, look_for_dropped
+from jina_asgi.heap import look_for_dropped
 from jina_asgi.household import Household
+from jina_asgi.life import Life
 from jina_asgi.loop_thread import loop_thread
-from jina_asgi.runners.bridge import BridgeRunner
-from jina_asgi.tasks import begun, ended
+from jina_asgi.tasks import ended
 from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -38,8 +36,10 @@ class Home:
 
     def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
         self._runner, self._wait, self.household = runner, startup_wait, household
-        self._life: _Life | None = None
-        self._own: Future[None] | None = None
+        self._life: Life | None = None
+        self._over: Future[None] | None = None  # of that life
+        self._is_alone = False  # no lifespan has brought it, or taken it over
+        self._lifespans = 0
         self._lock = threading.Lock()
         self._followers: set[Callable[[], None]] = set()
         self.ending = False
@@ -51,9 +51,9 @@ class Home:
 
     @property
     def alone_on(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the life that `start` began; None where there is no such life."""
+        """The loop of the life that `start` began and no lifespan has taken over; None where there is no such life."""
         life = self._life
-        return None if self._own is None or life is None else life.loop
+        return life.loop if self._is_alone and life is not None and life.process == os.getpid() else None
 
     @property
     def state(self) -> str:
@@ -95,8 +95,8 @@ class Home:
     def reason(self) -> str:
         """Why the Runner is not ready, for a client: nothing of the cause but its type."""
         life = self._current()
-        if life is not None and life.failure is not None:
-            return f"failed to load {life.failure}"
+        if life is not None and life.state == "failed":
+            return life.reason
         if self.ending or (life is not None and life.state in ("draining", "stopped")):
             return "draining"
         if life is not None and life.state == "ready":
@@ -120,87 +120,107 @@ class Home:
             life = await self._loaded()
         return self._runner if life.loop is here else life.bridge
 
-    def _current(self) -> _Life | None:
+    def _current(self) -> Life | None:
         """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
         life = self._life
         if life is not None and life.process != os.getpid():
             life.stays_behind()
         return life
 
-    async def _loaded(self) -> _Life:
+    async def _loaded(self) -> Life:
         life = self._current() or self.start()
         if life is not None and life.state == "loading":
             await life.settled(self._wait)
         if life is None or life.state != "ready":
-            raise NotReady(f"{self.reason()}; try again later", retry_after=1.0)
+            retry_after = 1.0 if life is None else life.retry_after
+            raise NotReady(f"{self.reason()}; try again later", retry_after=retry_after)
         return life
 
     @asynccontextmanager
     async def lifespan(self, *, wait_ready: bool = False) -> AsyncIterator[None]:
-        """Live on this loop: begin to load, and, on leaving, finish what runs.
+        """Live on this loop: begin to load, and, once the last lifespan of this application leaves, finish what runs.
 
-        Loading that has not ended by then is abandoned. Within a lifespan of the same application (it is mounted
-        twice) this one does nothing.
+        What `start` began goes on as this lifespan's, on the loop where it is. Loading that has not ended by the end is
+        abandoned.
 
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
         join_server()
         async with self.household.lifespan():
-            if self._own is not None:  # it was asked before the lifespan came
-                await asyncio.to_thread(self.close)
-            async with self._lived(wait_ready):
-                yield
-
-    @asynccontextmanager
-    async def _lived(self, wait_ready: bool) -> AsyncIterator[None]:
-        with self._lock:
-            shared = self._life is not None
-            life = self._life = self._life or _Life(self._runner, asyncio.get_running_loop())
-            self.ending = False
-        if shared:
-            yield
-            return
-        task = begun(life.live(), life.over, name="jina-asgi")
-        hurried = True
-        try:
-            if wait_ready:
-                await life.settled(None)
-                if life.state != "ready":
-                    raise life.failure.error if life.failure else NotReady("stopped before it had loaded")
-            yield
-            hurried = False
-        except Exception:
-            hurried = False
-            raise
-        finally:
-            life.end(hurry=hurried)
-            self.household.ending(hurry=hurried)
-            self._tell()
+            life = self._entered()
+            hurried = True
             try:
-                if (cancelled := await ended([task], hurry=partial(life.end, hurry=True))) is not None:
-                    raise cancelled
+                if wait_ready:
+                    await life.settled(None)
+                    if life.state != "ready":
+                        raise life.failure.error if life.failure else NotReady("stopped before it had loaded")
+                yield
+                hurried = False
+            except Exception:
+                hurried = False
+                raise
             finally:
-                self._life = None
+                await self._left(life, hurried)
 
-    def start(self) -> _Life | None:
-        """Live where no lifespan comes; the life there is.
+    def _entered(self) -> Life:
+        """One more lifespan is here; the life that it has, or shares."""
+        with self._lock:
+            self._lifespans += 1
+            self.ending = False
+            life = self._life
+            if life is None:
+                loop = self.household.loop or asyncio.get_running_loop()
+                life = self._begun(loop, copy_context())
+            elif self._is_alone and life.process == os.getpid():
+                self._is_alone = False
+                atexit.unregister(self._exit)
+            return life
 
-        On the loop of this process's own thread, or on that where the same source has a lifespan, elsewhere.
+    async def _left(self, life: Life, hurried: bool) -> None:
+        """A lifespan leaves: with the last one the life ends."""
+        with self._lock:
+            self._lifespans -= 1
+            is_last, over = not self._lifespans, self._over
+        if not is_last or over is None or self._life is not life or life.process != os.getpid():
+            return
+        life.end(hurry=hurried)
+        self.household.ending(hurry=hurried)
+        self._tell()
+        waiting = asyncio.wrap_future(over)
+        cancelled = await ended([waiting], hurry=partial(life.end, hurry=True))
+        if cancelled is not None:
+            raise cancelled
+        if not waiting.cancelled():
+            waiting.result()
+
+    def start(self) -> Life | None:
+        """Live where no lifespan comes, or before it does; the life there is.
+
+        On the loop of this process's own thread, or on that where the same source has a lifespan, or will have one as its
+        host starts.
         """
         if self._life is None:
             join_server()
             look_for_dropped()  # which may hold a model, and whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
-                loop = self.household.loop or loop_thread("loop").loop
-                life = self._life = _Life(self._runner, loop)
-                logger.info("an application loads now, as it is asked and no lifespan has reached it")
-                self.began_alone()
+                awaited = self.household.is_awaited
+                why = "its host starts" if awaited else "no lifespan has reached it"
+                logger.info("an application loads now, as it is asked and %s", why)
+                if not awaited:
+                    self.began_alone()
+                self._is_alone = True
                 # In a context of its own: nothing of who happened to ask first.
-                self._own = Context().run(asyncio.run_coroutine_threadsafe, self._run(life), loop)
+                self._begun(self.household.loop or loop_thread("loop").loop, Context())
                 atexit.register(self._exit)
             return self._life
+
+    def _begun(self, loop: asyncio.AbstractEventLoop, context: Context) -> Life:
+        life = self._life = Life(self._runner, loop)
+        self._over = context.run(asyncio.run_coroutine_threadsafe, self._run(life), loop)
+        self._over.add_done_callback(partial(self._ended, life))
+        return life
 
     def close(self) -> None:
         """End the life that `start` began, if it did, once what runs there has finished."""
@@ -208,10 +228,10 @@ class Home:
 
     def leave(self, *, hurry: bool = False) -> None:
         """Begin to end the life that `start` began, if it did; from any thread, also the garbage collector's."""
-        own, life = self._own, self._life
-        if own is not None and life is not None:
+        over, life = self._over, self._life
+        if self._is_alone and over is not None and life is not None:
             life.end(hurry=hurry)
-            own.add_done_callback(lambda _: atexit.unregister(self._exit))
+            over.add_done_callback(lambda _: atexit.unregister(self._exit))
             self._tell()
 
     def hurry(self) -> None:
@@ -226,110 +246,24 @@ class Home:
 
     def _close(self, *, hurry: bool, timeout: float | None) -> None:
         with self._lock:
-            own, self._own = self._own, None
-            life = self._life
-        if own is None or (life is not None and life.process != os.getpid()):
+            is_alone, self._is_alone = self._is_alone, False
+            life, over = self._life, self._over
+        if not is_alone or life is None or over is None or life.process != os.getpid():
             return
-        if life is not None:
-            life.end(hurry=hurry)
+        life.end(hurry=hurry)
         self._tell()
-        wait([own], timeout)
+        wait([over], timeout)
         atexit.unregister(self._exit)
 
-    async def _run(self, life: _Life) -> None:
+    async def _run(self, life: Life) -> None:
         try:
             await life.live()
         finally:
-            with self._lock:
-                if self._life is life:
-                    self._life = None
+            self._ended(life)
 
-
-class _Life:
-    """One life of a Runner, on one loop: loading, then ready or failed, then draining, then stopped."""
-
-    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.bridge, self.process = loop, BridgeRunner(runner, loop), os.getpid()
-        self.state = "loading"
-        self.failure: Failure | None = None
-        self._runner, self._stop = runner, asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._asked = self._hurried = False
-        self._waiters: set[asyncio.Future[None]] = set()
-
-    async def live(self) -> None:
-        """Load, live until told to stop, unload. A failure is kept: the process stays up and says why."""
-        self._task = asyncio.current_task()
-        try:
-            if not self._asked:  # told to end before this began
-                await self._between()
-        except asyncio.CancelledError:
-            pass  # `_end` did this, or the loop is closing: what is open has been closed on the way here
-        finally:
-            self.over()
-
-    def over(self, task: object = None) -> None:
-        """It has ended, or its task has before it began: whoever waits is told; again does nothing."""
-        self._become("stopped")
-        self.bridge.close()
-
-    async def _between(self) -> None:
-        try:
-            async with self._runner.lifespan():
-                with frozen():
-                    self._become("ready")
-                    await self._stop.wait()
-        except Exception as error:
-            if self.state != "loading":
-                logger.error("an Executor failed while it was being closed", exc_info=loggable(error))
-                return
-            self.failure = Failure.logged(error, "an Executor failed to load; its application answers 503")
-            self._become("failed")
-            await self._stop.wait()
-
-    def stays_behind(self) -> None:
-        """This process was forked from the one where it began, and has none of its threads."""
-        if self.state != "failed":
-            error = RuntimeError("an application was called before its process was forked")
-            what = "have nothing call it until the server has forked its workers"
-            self.failure, self.state = Failure.logged(error, what), "failed"
-
-    def end(self, *, hurry: bool) -> None:
-        """Finish what runs, or with `hurry` stop it, and unload; from any thread."""
-        try:
-            self.loop.call_soon_threadsafe(self._end, hurry)
-        except RuntimeError:
-            pass  # that loop is closed, so this life is over
-
-    def _end(self, hurry: bool) -> None:
-        self._asked = True
-        hurry = hurry or self.state == "loading"
-        if self.state in ("loading", "ready"):
-            self._become("draining")
-        self._stop.set()
-        if hurry and not self._hurried and self._task is not None:
-            self._hurried = True
-            self._task.cancel()
-
-    async def settled(self, timeout: float | None) -> None:
-        """Wait until loading has ended, one way or the other, at most `timeout` seconds; on any loop."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)  # before the look at `state`: one side always sees the other's word
-        try:
-            if self.state == "loading":
-                await asyncio.wait([waiter], timeout=timeout)
-        finally:
-            self._waiters.discard(waiter)
-
-    def _become(self, state: str) -> None:
-        self.state = state
-        for waiter in list(self._waiters):
-            try:
-                waiter.get_loop().call_soon_threadsafe(_release, waiter)
-            except RuntimeError:
-                pass  # its loop is closed: nobody waits any more
-
-
-def _release(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    def _ended(self, life: Life, over: Future[None] | None = None) -> None:
+        """A life has ended, or its task has before it began; again does nothing."""
+        life.over()
+        with self._lock:
+            if self._life is life:
+                self._life, self._over, self._is_alone = None, None, False

@@ -1,6 +1,7 @@
 """The homes of one source, which may be mounted more than once, and be a node of a Flow: loaded once, hence on one loop.
 
-That of a lifespan, while there is one; what began by itself before ends as a lifespan comes.
+That of a lifespan, while there is one. What a call has begun to load before goes on where it is, and the lifespan takes it
+over: calls cross from its loop to that one. Where a host says that it starts, that is the same loop, and nothing crosses.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import asyncio
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
 
+from jina_asgi.loop_thread import is_of_thread
 from jina_asgi.types import Runner
 
 
@@ -31,6 +33,10 @@ class Member(Protocol):
     @property
     def alone_on(self) -> asyncio.AbstractEventLoop | None:
         """The loop of a life that no lifespan brought; None where there is no such life."""
+        ...
+
+    def lifespan(self, *, wait_ready: bool = False) -> AbstractAsyncContextManager[None]:
+        """A lifespan of it, which takes that life over."""
         ...
 
     async def runner(self) -> Runner:
@@ -60,16 +66,31 @@ class Household:
         self._users: weakref.WeakSet[Member] = weakref.WeakSet()
         #: Whether applications serve the source, or did.
         self.has_homes = False
-        #: Whether there was a lifespan, and is none now.
-        self.is_over = False
+        self._ended_on: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lifespans = 0
+        #: Where hosts start whose lifespan will come.
+        self._awaited: list[asyncio.AbstractEventLoop] = []
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """That of a lifespan there is, of this source or of one that shares a part with it."""
-        return next((one._loop for one in self._all() if one._loop is not None), None)
+        """Where this source lives, or one that shares a part with it: in a lifespan, or by itself; or where a host starts."""
+        lived = (one._loop for one in self._all())
+        alone = (home.alone_on for home in self._alone())
+        awaited = (one._awaited[-1] for one in self._all() if one._awaited)
+        return next((loop for loop in (*lived, *alone, *awaited) if loop is not None), None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there was a lifespan, is none now, and its loop goes on: the host ends, and loads nothing anew."""
+        loop = None if self._ended_on is None else self._ended_on()
+        return loop is not None and not loop.is_closed()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a host starts whose lifespan will come."""
+        return any(one._awaited for one in self._all())
 
     def join(self, home: Member) -> None:
         """An application serves the source."""
@@ -87,37 +108,63 @@ class Household:
         homes.sort(key=lambda home: _ORDER.index(home.state))
         return homes[0] if homes and (homes[0].state != "stopped" or self._loop is None) else None
 
+    def alone(self) -> Member | None:
+        """An application of the source that loads, or has, by itself."""
+        return next((home for home in self._homes if home.alone_on is not None and home.state in _ALIVE), None)
+
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """A lifespan is here, whose loop is that of all homes until it ends."""
+        """A lifespan is here: all homes live on its loop until it ends, or where one of them lives by itself already."""
         here = asyncio.get_running_loop()
+        alone = (home.alone_on for home in self._alone() if home.state in _ALIVE)
+        taken_over = (loop for loop in (*(one._loop for one in self._all()), *alone) if is_of_thread(loop))
+        loop = next(taken_over, None) or here
         for one in self._all():
-            one._begin(here)
+            one._begin(loop)
         try:
-            await self._end_alone(lambda home: home.alone_on is not here)
+            await self._end_alone(lambda home: home.alone_on is not loop or home.state not in _ALIVE)
             yield
         finally:
             for one in self._all():
                 one._end()
-            await self._end_alone(lambda home: home.alone_on is here and home.household.loop is None)
+            await self._end_alone_on(here)
+
+    @asynccontextmanager
+    async def awaited(self) -> AsyncIterator[None]:
+        """A host starts, and a lifespan comes before this ends: what the host's own code calls until then lives there, too.
+
+        Where none came, what it called has ended at the end of this.
+        """
+        here, ended_on = asyncio.get_running_loop(), self._ended_on
+        for one in self._all():
+            one._awaited.append(here)
+        self._ended_on = None
+        try:
+            yield
+        finally:
+            for one in self._all():
+                one._awaited.remove(here)
+            if not self._lifespans:
+                self._ended_on = ended_on
+            await self._end_alone_on(here)
 
     def ending(self, *, hurry: bool) -> None:
         """A lifespan is about to end. With the last one the lives of others on its loop end, too."""
-        own = self._all()
+        own, here = self._all(), asyncio.get_running_loop()
         for home in self._alone():
-            if all(one._lifespans <= (one in own) for one in home.household._all()):
+            if home.alone_on is here and all(one._lifespans <= (one in own) for one in home.household._all()):
                 home.leave(hurry=hurry)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             self._lifespans += 1
-            self._loop, self.is_over = self._loop or loop, False
+            self._loop, self._ended_on = self._loop or loop, None
 
     def _end(self) -> None:
         with self._lock:
             self._lifespans -= 1
             if not self._lifespans:
-                self._loop, self.is_over = None, True
+                self._loop, self._ended_on = None, weakref.ref(asyncio.get_running_loop())
 
     def _all(self) -> list[Household]:
         """This, and the parts of it, and theirs; each once."""
@@ -131,10 +178,32 @@ class Household:
             if wanted(home):
                 await asyncio.to_thread(home.close)
 
+    async def _end_alone_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A lifespan has ended on a loop: what lived there by itself ends, where no other lifespan has it."""
+        await self._end_alone(
+            lambda home: home.alone_on is loop and not any(one._lifespans for one in home.household._all())
+        )
+
     def _alone(self) -> list[Member]:
         """The homes that began by themselves, of this source and of those that share a part with it."""
         homes = {home: None for one in self._all() for home in list(one._users)}
         return [home for home in homes if home.alone_on is not None]
 
 
+def awaiting(
+    household: Household, context: Callable[[Any], AbstractAsyncContextManager[Any]]
+) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+    """The lifespan of a host, ours within it, as one in which the host's own startup may call what it serves."""
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            async with household.awaited():
+                state = await stack.enter_async_context(context(app))
+            yield state
+
+    return lifespan
+
+
+_ALIVE = ("loading", "ready")
 _ORDER = ["ready", "loading", "failed", "draining", "stopped"]

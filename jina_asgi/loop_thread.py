@@ -74,3 +74,8 @@ def loop_thread(name: Literal["client", "loop"]) -> LoopThread:
         if found is None or found.process != os.getpid():
             found = _shared[name] = LoopThread(name)
         return found
+
+
+def is_of_thread(loop: asyncio.AbstractEventLoop | None) -> bool:
+    """Whether this is the loop of one of this process's own threads."""
+    return any(found.loop is loop and found.process == os.getpid() for found in [*_shared.values()])

@@ -15,6 +15,7 @@ from jina_asgi.application import Application
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executor import Executor
+from jina_asgi.household import awaiting
 from jina_asgi.protocols.wsgi import WsgiApp
 from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.settings.options import AppOptions, SidecarOptions
@@ -150,7 +151,7 @@ def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions])
     asgi = JinaASGI(source, **options)
     router.routes.append(Route(prefix, _BarePrefix(asgi, prefix), name=prefix, include_in_schema=False))
     router.routes.append(Mount(prefix, app=asgi))
-    router.lifespan_context = _composed(router.lifespan_context, asgi)
+    router.lifespan_context = awaiting(asgi.source.household, _composed(router.lifespan_context, asgi))
     return asgi
 
 

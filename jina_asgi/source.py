@@ -55,7 +55,11 @@ class Source(ABC):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Loads on entering, closes on leaving."""
+        """Loads on entering, closes on leaving; takes over what an application of it has loaded, asked before."""
+        if (home := self.household.alone()) is not None:
+            async with home.lifespan(wait_ready=True):
+                yield
+            return
         async with self.household.lifespan(), self.runner.lifespan():
             yield
 

@@ -11,7 +11,7 @@ import msgspec
 from jina_asgi._pool import Restarts
 from jina_asgi.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of
 from jina_asgi.discovery import visible_devices
-from jina_asgi.errors import DefinitionError, ExecutorError
+from jina_asgi.failures import is_permanent
 from jina_asgi.processes.logs import Logs
 from jina_asgi.processes.process import ReplicaProcess
 from jina_asgi.processes.spec import ReplicaSpec, replica_options
@@ -24,8 +24,6 @@ from jina_asgi.uses import Uses
 
 #: Of the keeper's environment, what its replicas are not told: secrets, and what is about the keeper.
 _NOT_TOLD = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN", SLOT, WORKERS)
-#: Errors of a module that will not be another's at the next try.
-_BROKEN_CODE = ("ImportError", "IndentationError", "ModuleNotFoundError", "SyntaxError", "TabError")
 
 
 def process_pool(
@@ -74,7 +72,7 @@ def process_pool(
             max_requests=settings.max_requests,
             max_rss=settings.max_rss,
             grace=settings.grace,
-            decisive=_is_hopeless,
+            decisive=is_permanent,
         )
         for index in range(settings.replicas)
     ]
@@ -89,11 +87,6 @@ def process_pool(
         grace=settings.grace,
         changed=changed,
     )
-
-
-def _is_hopeless(error: Exception) -> bool:
-    """Whether trying again mends nothing: the class, an option, or the code itself is wrong."""
-    return isinstance(error, DefinitionError) or (isinstance(error, ExecutorError) and error.raised in _BROKEN_CODE)
 
 
 def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:

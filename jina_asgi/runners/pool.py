@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from jina_asgi._pool import Restarts
+from jina_asgi._raised import class_of
 from jina_asgi._shown import said
 from jina_asgi.errors import (
     DeadlineExceeded,
@@ -142,6 +143,7 @@ class PoolRunner:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, hurried = "loading", False
+        self._restarts.again()
         over = logged(f"keeping a replica of {self.name}")
         keeping = [begun(seat.keep(), over, name=f"jina-asgi-{self.name}") for seat in self._seats]
         try:
@@ -184,7 +186,8 @@ class PoolRunner:
         while not any(seat.member is not None for seat in self._seats):
             if self._restarts.failing:
                 failure = next(seat.failure for seat in self._seats if seat.failure is not None)
-                raise ExecutorError(f"{self.name} failed to load: {said(failure.error)}") from failure.error
+                message, error = f"{self.name} failed to load: {said(failure.error)}", failure.error
+                raise ExecutorError(message, raised=class_of(error)) from error
             self._changed.clear()
             await self._changed.wait()
         client = next(seat.member.replica.client for seat in self._seats if seat.member is not None)

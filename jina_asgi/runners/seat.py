@@ -229,7 +229,8 @@ class Seat:
                 delay = self._restarts.give_up()
             else:
                 delay = self._restarts.failed(self.index, time.monotonic(), _dice())
-            self.failure = Failure.logged(error, f"replica {self.index} failed to start; next try in {delay:.1f} s")
+            what = f"replica {self.index} failed to start; next try in {delay:.1f} s"
+            self.failure = Failure.logged(error, what, before=self.failure)
             return delay
         self.failure = None
         self.member = self._seated(replica)

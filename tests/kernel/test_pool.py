@@ -141,3 +141,16 @@ def test_failures_longer_ago_than_a_minute_are_forgotten() -> None:
     for moment in range(10_000):
         restarts.failed(0, moment * LOOP_SECONDS / 3, 0.0)
     assert len(restarts.recent) == 3
+
+
+def test_a_pool_that_is_begun_anew_has_one_try_while_its_failures_are_recent() -> None:
+    restarts = Restarts()
+    for moment in range(LOOP_FAILURES):
+        restarts.failed(0, moment, 0.0)
+    restarts.again()
+    assert not restarts.failing
+    restarts.failed(0, 10.0, 0.0)
+    assert restarts.failing
+    restarts.again()
+    restarts.failed(0, 10.0 + 2 * LOOP_SECONDS, 0.0)
+    assert not restarts.failing
