@@ -182,7 +182,11 @@ def loggable(error: BaseException) -> BaseException:
     chain = _chain(error)
     if not any(_has_hooks(type(one), _HOOKS | _MORE_HOOKS) for one in chain):
         try:
-            if sum(map(len, traceback.format_exception(error))) <= _LONGEST_TRACE:
+            if (
+                max(len(str(one)) for one in chain)
+                <= _LONGEST_TRACE
+                >= sum(map(len, traceback.format_exception(error)))
+            ):
                 return error
         except BaseException:  # noqa: BLE001, S110  # whatever its own `str` raises: written as below
             pass

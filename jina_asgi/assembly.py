@@ -59,7 +59,9 @@ def assemble(
             inner = HeadRunner(sharded, *(runners.get(part) for part in AROUND), grace=settings.grace)
     else:
         inner = _answering(uses, settings)
-    return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
+    return ObserveRunner(
+        DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
+    )
 
 
 def _around(part: str, one: Around, name: str) -> Runner:
@@ -133,9 +135,10 @@ def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace
     """
     if places and not any(place.runner for place in places.values()):
         first = next(iter(places))
-        runner = assemble(passing(), DeploymentSettings.of({"name": first}))
-        places = {**places, first: Place(first, runner, places[first].when)}
-    return ObserveRunner(DeadlineRunner(SharedRunner(FlowRunner(name, graph, places, grace=grace))), name)
+        passing_on = assemble(passing(), DeploymentSettings.of({"name": first}))
+        places = {**places, first: Place(first, passing_on, places[first].when)}
+    runner = FlowRunner(name, graph, places, grace=grace)
+    return ObserveRunner(DeadlineRunner(SharedRunner(runner, name, grace=grace)), name)
 
 
 def assemble_pool(
@@ -179,7 +182,9 @@ def assemble_pool(
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
     inner = CostRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
-    return ObserveRunner(DeadlineRunner(SharedRunner(inner), settings.timeout), settings.name)
+    return ObserveRunner(
+        DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
+    )
 
 
 def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:

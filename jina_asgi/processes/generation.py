@@ -11,14 +11,13 @@ from jina_asgi._shown import kind_of
 from jina_asgi.assembly import assemble_pool
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.failures import Failure
+from jina_asgi.grace import CLOSING
 from jina_asgi.processes.asks import Ask
 from jina_asgi.protocols.frames_server import FrameServer
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.settings import DeploymentSettings
 
 logger = logging.getLogger("jina_asgi")
-
-_CLOSING = 15.0  # seconds that replicas get to end, beside those that their calls get
 
 
 def own(error: Exception) -> JinaASGIError:
@@ -61,7 +60,7 @@ class Generation:
                 self.ready.set()
                 await self._ending.wait()
                 # Each part of the end has a limit of its own; this is that of the whole.
-                limit = asyncio.get_running_loop().call_later(self.settings.grace + _CLOSING, living.cancel)
+                limit = asyncio.get_running_loop().call_later(self.settings.grace + CLOSING, living.cancel)
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
             self.failure = own(error)
             self._told = Failure.logged(self.failure, f"{self.name} could not be loaded")

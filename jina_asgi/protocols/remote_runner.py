@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from jina_asgi._wire_heads import agreed
 from jina_asgi.codecs import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, cut_short
+from jina_asgi.grace import grace_left
 from jina_asgi.protocols.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote import Answer, Asked, Served
 from jina_asgi.tasks import uncancel
@@ -245,7 +246,7 @@ class RemoteRunner(ABC):
             return
         idle = self._idle = asyncio.Event()
         try:
-            async with asyncio.timeout(self._grace):
+            async with asyncio.timeout(grace_left(self._grace)):
                 await idle.wait()
         except TimeoutError:
             pass

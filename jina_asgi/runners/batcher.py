@@ -9,6 +9,7 @@ from typing import Any
 
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
+from jina_asgi.grace import grace_left
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching import Batching
 from jina_asgi.runners.bounds import bounds_of
@@ -103,7 +104,7 @@ class BatchRunner(Wrapper):
         """Let what is queued and what runs end; after the grace period, end it."""
         queues = [batched.batching for batched in self._batched.values()]
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(grace_left(grace)):
                 await asyncio.gather(*(batching.drain() for batching in queues))
         except TimeoutError:
             pass

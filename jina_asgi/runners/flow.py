@@ -14,6 +14,7 @@ from typing import Any
 from jina_asgi._graph import GATEWAY, Graph
 from jina_asgi._graph_route import Route, check_neighbours
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
+from jina_asgi.grace import grace_left
 from jina_asgi.runners.admission import Tickets
 from jina_asgi.runners.crossing import Crossing, Place, Ways
 from jina_asgi.runners.floating import Floating
@@ -141,7 +142,7 @@ class FlowRunner:
         self._state = "draining"
         self._ended(0)
         try:
-            async with asyncio.timeout(0 if hurried else self._grace):
+            async with asyncio.timeout(0 if hurried else grace_left(self._grace)):
                 await self._idle.wait()
                 await self._floating.idle()
         except TimeoutError:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,12 +21,13 @@ from jina_asgi._raised import is_a
 from jina_asgi.devices import SLOT, WORKERS
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, cut_short
 from jina_asgi.executor import Executor, bind, make
+from jina_asgi.grace import grace_left
 from jina_asgi.monitoring import figures
 from jina_asgi.runners import executor_life
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bound import BoundMethod
 from jina_asgi.runners.facts import runtime_args
-from jina_asgi.runners.threads import PATIENCE, ExecutorThreads
+from jina_asgi.runners.threads import PATIENCE, ExecutorThreads, LeftBehind
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.tasks import begun, cancel_requests, ended, logged, seen, uncancel
 from jina_asgi.turns import Turn
@@ -240,7 +241,8 @@ class LocalRunner:
             while (item := await self._threads.run(step, call.context, waits=True, left=left)) is not _END:
                 yield item
         finally:
-            await self._threads.finish(made.close)
+            with suppress(LeftBehind):  # and so nothing of it ever runs again
+                await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
         if self._state not in ("ready", "draining"):
@@ -287,7 +289,7 @@ class LocalRunner:
         cancelled: asyncio.CancelledError | None = None
         if self._active:
             self._idle = asyncio.get_running_loop().create_future()
-            cancelled = await _patiently(self._idle, 0.0 if hurried else self._settings.grace, 0.0)
+            cancelled = await _patiently(self._idle, 0.0 if hurried else grace_left(self._settings.grace), 0.0)
             hurried = hurried or cancelled is not None
             stopping = begun(self._stop(), logged(f"stopping what runs in {self.name}"))
             cancelled = (

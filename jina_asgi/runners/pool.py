@@ -22,6 +22,7 @@ from jina_asgi.errors import (
     Unavailable,
     UnknownEndpoint,
 )
+from jina_asgi.grace import grace_left
 from jina_asgi.runners.admission import Admission, Elsewhere
 from jina_asgi.runners.seat import Member, Seat
 from jina_asgi.tasks import begun, finished, logged
@@ -200,7 +201,7 @@ class PoolRunner:
         if self._calls:
             self._idle.clear()
             try:
-                async with asyncio.timeout(0.0 if hurried else self._grace):
+                async with asyncio.timeout(0.0 if hurried else grace_left(self._grace)):
                     await self._idle.wait()
             except TimeoutError:
                 pass

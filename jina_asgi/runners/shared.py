@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
+from jina_asgi import grace as periods
 from jina_asgi.errors import DefinitionError
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Runner
 
+logger = logging.getLogger("jina_asgi")
+
 
 class SharedRunner(Wrapper):
-    """Whoever enters first loads; whoever leaves last unloads. All of them on one event loop."""
+    """Whoever enters first loads; whoever leaves last unloads. All of them on one event loop.
 
-    def __init__(self, inner: Runner) -> None:
+    Args:
+        inner: what answers.
+        name: for the log.
+        grace: seconds that running calls get when serving ends: once, whatever `inner` is made of. `CLOSING` seconds after
+            it, what still runs is left behind.
+    """
+
+    def __init__(self, inner: Runner, name: str = "a Runner", *, grace: float = 30.0) -> None:
         super().__init__(inner)
+        self._name, self._grace = name, grace
         self._users = 0
         self._life: AbstractAsyncContextManager[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,4 +64,20 @@ class SharedRunner(Wrapper):
             async with self._lock:
                 if not self._users and self._life is not None:
                     life, self._life = self._life, None
-                    await life.__aexit__(*ending)
+                    await self._end(life, ending)
+
+    async def _end(self, life: AbstractAsyncContextManager[None], raised: tuple[Any, Any, Any]) -> None:
+        limit = asyncio.timeout(self._grace + periods.CLOSING)
+        try:
+            with periods.grace_counted(time.monotonic() + self._grace):
+                async with limit:
+                    await life.__aexit__(*raised)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            logger.error(
+                "%s did not end within %g s and the grace period of %g s; what still runs of it is left behind",
+                self._name,
+                periods.CLOSING,
+                self._grace,
+            )

@@ -27,6 +27,10 @@ logger = logging.getLogger("jina_asgi")
 PATIENCE = 1.0  # seconds that a cancelled ending waits for what cannot be cancelled
 
 
+class LeftBehind(NotReady):
+    """The threads have ended, or were left behind in a call that does not return, before this could run there."""
+
+
 class _Job:
     """One function to run, and whoever waits for it."""
 
@@ -76,8 +80,8 @@ class _Job:
 class ExecutorThreads:
     """`count` threads serving one event loop; used as `async with`.
 
-    Leaving it ends the threads once what they run has returned; leaving it by being cancelled waits for that only
-    `PATIENCE` seconds. They are daemons: what never returns holds up no exit.
+    Leaving it ends the threads once what they run has returned; being cancelled, before or meanwhile, waits for that only
+    `PATIENCE` seconds. They are daemons: what never returns holds up no exit, and whatever waits for them raises LeftBehind.
     """
 
     def __init__(self, name: str, count: int = 1) -> None:
@@ -86,6 +90,7 @@ class ExecutorThreads:
         self._given: list[_Job] = []  # in this turn of the loop
         self._done: deque[_Job] = deque()
         self._running: list[_Job | None] = [None] * count
+        self._waiting: set[asyncio.Future[Any]] = set()  # of what waits for a thread though cancelled
         self._waking = self._closed = False
 
     @property
@@ -110,13 +115,29 @@ class ExecutorThreads:
         self._hand_over()
         for _thread in range(self._count):
             self._jobs.put(None)
-        if kind is asyncio.CancelledError:
+        cancelled = None
+        if kind is not asyncio.CancelledError:
+            try:
+                await asyncio.shield(self._ended)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if not self._ended.done():
             await asyncio.wait([self._ended], timeout=PATIENCE)
-        else:
-            await asyncio.shield(self._ended)
         if self._ended.done():
             for thread in self._threads:
                 thread.join()  # each has said its last word
+        else:
+            self._leave_behind()
+        if cancelled is not None:
+            raise cancelled
+
+    def _leave_behind(self) -> None:
+        """End without the threads that are in a call; they are daemons, and end with the process."""
+        stuck = ", ".join(thread.name for thread in self._threads if thread.is_alive())
+        logger.error("a call does not return; the Executor is not closed, and its thread is left behind: %s", stuck)
+        for waiting in list(self._waiting):
+            if not waiting.done():
+                waiting.set_exception(LeftBehind(f"{self._name} has ended; a call before this one does not return"))
 
     async def run(
         self,
@@ -153,15 +174,14 @@ class ExecutorThreads:
             del job  # its future holds the error whose traceback holds this frame
 
     async def finish(self, function: Callable[[], T]) -> T:
-        """Run `function` whatever happens: a cancelled caller waits for it, then is cancelled."""
+        """Run `function` whatever happens: a cancelled caller waits for it, then is cancelled.
+
+        Raises:
+            What it raises. LeftBehind: it did not run.
+        """
         job = _Job(function, self._loop.create_future())
         self._give(job)
-        cancelled = False
-        while not job.future.done():
-            try:
-                await asyncio.wait([job.future])
-            except asyncio.CancelledError:
-                cancelled = True
+        cancelled = await self._waited(job.future)
         try:
             result: T = job.future.result()
             if cancelled:
@@ -172,7 +192,7 @@ class ExecutorThreads:
 
     def _give(self, job: _Job) -> None:
         if self._closed:
-            job.future.set_exception(NotReady(f"{self._name} is stopped; nothing runs in its threads any more"))
+            job.future.set_exception(LeftBehind(f"{self._name} is stopped; nothing runs in its threads any more"))
             return
         if not self._given:
             self._loop.call_soon(self._hand_over)
@@ -185,12 +205,24 @@ class ExecutorThreads:
 
     async def _returned(self, job: _Job) -> None:
         """Wait until an abandoned job has left its thread, however often the waiting itself is cancelled."""
-        late = job.late = self._loop.create_future()
-        while not late.done():
-            try:
-                await asyncio.shield(late)
-            except asyncio.CancelledError:
-                continue
+        job.late = self._loop.create_future()
+        await self._waited(job.late)
+        if not job.late.cancelled():
+            job.late.exception()  # that of threads that were left behind
+
+    async def _waited(self, future: asyncio.Future[Any]) -> bool:
+        """Wait for what comes of a thread, however often this is cancelled; whether it was."""
+        cancelled = False
+        self._waiting.add(future)
+        try:
+            while not future.done():
+                try:
+                    await asyncio.wait([future])
+                except asyncio.CancelledError:
+                    cancelled = True
+        finally:
+            self._waiting.discard(future)
+        return cancelled
 
     def _work(self, index: int) -> None:
         while (job := self._jobs.get()) is not None:

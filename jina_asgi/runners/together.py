@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from jina_asgi._raised import is_ours
 from jina_asgi.errors import JinaASGIError
+from jina_asgi.grace import grace_counted, grace_until
 from jina_asgi.tasks import begun, ended, finished, seen
 from jina_asgi.types import Runner
 
@@ -140,6 +141,7 @@ class _Life:
         self._ready, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loaded = False
+        self._grace_until: float | None = None  # as whoever ends this counts it
 
     async def begin(self) -> None:
         """Load.
@@ -154,10 +156,12 @@ class _Life:
 
     async def _live(self) -> None:
         try:
-            async with self._runner.lifespan():
-                self._loaded = True
-                self._ready.set()
-                await self._stop.wait()
+            with ExitStack() as ending:
+                async with self._runner.lifespan():
+                    self._loaded = True
+                    self._ready.set()
+                    await self._stop.wait()
+                    ending.enter_context(grace_counted(self._grace_until))
         except Exception as error:
             named(error, self._name)
             raise
@@ -167,6 +171,7 @@ class _Life:
         task = self._task
         if task is None:
             return
+        self._grace_until = grace_until()
         self._stop.set()
         if hurried:
             task.cancel()
