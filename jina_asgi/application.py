@@ -12,11 +12,13 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from jina_asgi import plans, spool
 from jina_asgi._shown import said
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.home import Home
 from jina_asgi.management import Management, without_body
-from jina_asgi.protocols.http import CallApp, EndpointApp, LateApp, PostApp
+from jina_asgi.protocols.http import CallApp, EndpointApp
+from jina_asgi.protocols.http_routed import LateApp, PostApp
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.protocols.websocket import WebSocketApp
 from jina_asgi.runners.wrapper import Wrapper
@@ -220,6 +222,12 @@ class _Table:
         with suppress(NotReady):
             self.calls = self._made().calls
 
+    def tidy(self) -> None:
+        """Remove files of uploads that a process which was killed has left, where uploads are put into files here."""
+        with suppress(NotReady):
+            if any(plans.takes_paths(endpoint.input) for endpoint in self.endpoints.values()):
+                spool.sweep()
+
     def end(self) -> None:
         """That life ends."""
         if self._is_late:
@@ -262,6 +270,7 @@ class _Followed(Wrapper):
     async def lifespan(self) -> AsyncIterator[None]:
         async with self.inner.lifespan():
             self._table.begin()
+            self._table.tidy()
             try:
                 yield
             finally:

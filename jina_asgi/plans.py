@@ -30,6 +30,16 @@ def _parts(field: Field) -> Iterator[Field]:
         yield from _parts(item)
 
 
+def takes_path(field: Field) -> bool:
+    """Whether a field, or each item of it, may be given the path of a form's file."""
+    return field.file or any(map(takes_path, field.items))
+
+
+def takes_paths(schema: Schema) -> bool:
+    """Whether a document has a field, of its own, that may be given the path of a form's file."""
+    return any(map(takes_path, schema.fields))
+
+
 def keeps_extra(schema: Schema, name: str) -> bool | None:
     """Whether a class keeps fields that it does not know (True), refuses them (False) or drops them (None)."""
     described: Any = schema.json_schema if name == schema.name else schema.json_schema.get("$defs", {}).get(name, {})

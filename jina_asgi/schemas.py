@@ -334,7 +334,7 @@ def _field(
         if kind == "tuple" and ... in arguments:
             kind, arguments = "list", arguments[:1]
         return made(kind, items=tuple(inner(a) for a in (arguments[-1:] if kind == "dict" else arguments)))
-    return made("json", secret=traits.is_secret(annotation))
+    return made("json", secret=traits.is_secret(annotation), file=traits.is_file_path(annotation, metadata))
 
 
 def _bare(annotation: Any) -> Any:

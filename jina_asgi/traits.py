@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, Json, Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic.types import EncodedBytes, EncodedStr
+from pydantic.types import EncodedBytes, EncodedStr, PathType
 
 #: Modules whose types pydantic writes by looking at the value alone.
 _KNOWN = {"builtins", "collections", "datetime", "decimal", "docarray", "numpy", "pydantic", "pydantic_core", "torch"}
@@ -216,6 +217,12 @@ def _is_known(leaf: Any) -> bool:
 def is_secret(annotation: Any) -> bool:
     """Whether an annotation is a class whose values are in no answer."""
     return isinstance(annotation, type) and issubclass(annotation, SECRETS)
+
+
+def is_file_path(annotation: Any, metadata: Iterable[Any]) -> bool:
+    """Whether an annotation is `Path`, or a kind of it that may be a file: not pydantic's DirectoryPath or NewPath."""
+    kinds = {item.path_type for item in metadata if isinstance(item, PathType)}
+    return isinstance(annotation, type) and issubclass(annotation, Path) and kinds <= {"file"}
 
 
 def is_torch_type(annotation: Any) -> bool:

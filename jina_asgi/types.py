@@ -45,7 +45,7 @@ class Field:
     `shape` holds one entry an axis, None where any length goes; `shape` None allows any shape, `dtype` None
     any dtype. `items` are the element (list, set, dict), the elements (tuple) or the members (union).
     `doc` names a document of the same `Schema`. `tag` is the name that docarray's wire gives the type. A `secret` is in no
-    answer.
+    answer; a `file` is given the path of a form's file.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Field:
     doc: str | None = None
     tag: str | None = None
     secret: bool = False
+    file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ true, false and null there may be 20 times as many: they cost less, and arrays h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jina_asgi.errors import TooLarge
@@ -33,6 +33,31 @@ def check_json(raw: bytes, limit: int) -> None:
         return  # a number and its comma take two bytes, all else takes more
     if len(raw) <= 2 * NUMBERS * limit and _structure(raw) <= limit:
         return  # what stands within texts is counted, too
+    for values, numbers in _counted(raw):
+        _check(values, numbers, limit)
+
+
+class JsonBudget:
+    """How many values several JSON texts of one request may hold together: as many as `check_json` allows one."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._values, self._numbers = limit, 0, 0
+
+    def spend(self, raw: bytes) -> None:
+        """Count one more text.
+
+        Raises:
+            TooLarge: with the others it holds too many values.
+        """
+        values = numbers = 0
+        for values, numbers in _counted(raw):
+            _check(self._values + values, self._numbers + numbers, self._limit)
+        self._values += values
+        self._numbers += numbers
+
+
+def _counted(raw: bytes) -> Iterator[tuple[int, int]]:
+    """What a JSON text weighs, and how many commas it has, block after block."""
     texts = openings = commas = 0
     at, inside = 0, 0
     while at < len(raw):
@@ -48,7 +73,7 @@ def check_json(raw: bytes, limit: int) -> None:
         inside ^= (len(pieces) - 1) & 1
         openings += outside.count(b"[") + MAPPING * outside.count(b"{")
         commas += outside.count(b",")
-        _check(texts // 2 + openings, commas, limit)
+        yield texts // 2 + openings, commas
 
 
 def check_msgpack(raw: bytes, limit: int) -> None:

@@ -121,6 +121,7 @@ def too_large(limit: int) -> TooLarge:
     return TooLarge(f"expected a body of at most {limit} bytes; the option `limits` of JinaASGI raises this")
 
 
+@functools.lru_cache(maxsize=64)
 def _parsed(declared: bytes) -> str:
     message = Message()
     message["content-type"] = declared.decode("latin-1")

@@ -7,8 +7,8 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, nullcontext, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qs
@@ -17,22 +17,18 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi._raised import carried
-from jina_asgi.endpoints import normalised
 from jina_asgi.errors import (
     DeadlineExceeded,
     InvalidDocs,
     InvalidRequest,
     Unauthenticated,
-    UnknownEndpoint,
     UnsupportedMedia,
 )
 from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
 from jina_asgi.protocols.answer_bodies import answer, are_large, is_large, large_step, step_in, unwritable, written
-from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request
-from jina_asgi.protocols.body_weight import is_heavy
+from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, unsupported
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
-from jina_asgi.protocols.exec_endpoint import exec_endpoint
 from jina_asgi.protocols.headers import (
     CONTENT_TYPES,
     RawHeaders,
@@ -45,7 +41,8 @@ from jina_asgi.protocols.headers import (
     with_json,
 )
 from jina_asgi.protocols.problems import MethodNotAllowed, problem
-from jina_asgi.protocols.reading import LARGE, beside
+from jina_asgi.protocols.reading import beside
+from jina_asgi.protocols.upload import Upload
 from jina_asgi.protocols.uploads import Uploads
 from jina_asgi.protocols.watch import DisconnectWatch
 from jina_asgi.settings import Auth, Limits
@@ -55,6 +52,10 @@ from jina_asgi.types import Call, Context, Endpoint, Runner
 logger = logging.getLogger("jina_asgi")
 
 T = TypeVar("T")
+#: What a request's body is, once it is there: bytes, or the parts of a form, or a file.
+Body = bytes | Upload
+#: Content types, as headers spell them, of bodies that are read whole.
+_WHOLE = frozenset(CONTENT_TYPES.values())
 #: What `Accept` says where whatever the request itself is in will do.
 _ANYTHING = frozenset((b"", b"*/*", b"application/json"))
 
@@ -112,17 +113,21 @@ class CallApp(ABC):
             live = self._live.runner()
             runner = await (live if until is None else within(until, live))
             announced = length(headers, limit)
-            ticket = runner.admit(self.name, size=announced)
+            upload = self.upload(scope, headers)
+            expected = announced if upload is None else upload.expected(announced)
+            ticket = runner.admit(self.name, size=expected)
             try:
-                raw = await read_body(receive, limit)
-                if len(raw) > announced:  # it had no Content-Length
-                    ticket.close()
-                    ticket = runner.admit(self.name, size=len(raw))
-                if until is not None and time.monotonic() >= until:
-                    raise DeadlineExceeded(f"the deadline of this call to {self.name} has passed")
-                sent.watched = self._watch.begin(receive)
-                context = Context("", headers=Headers(raw=scope["headers"]), deadline=until, identity=identity)
-                await self.reply(runner, scope, headers, raw, context, sent)
+                with nullcontext() if upload is None else upload.kept():
+                    raw = await (read_body(receive, limit) if upload is None else upload.receive(receive, until))
+                    size = raw.weight if isinstance(raw, Upload) else len(raw)
+                    if size > expected:  # it had no Content-Length
+                        ticket.close()
+                        ticket = runner.admit(self.name, size=size)
+                    if until is not None and time.monotonic() >= until:
+                        raise DeadlineExceeded(f"the deadline of this call to {self.name} has passed")
+                    sent.watched = self._watch.begin(receive)
+                    context = Context("", headers=Headers(raw=scope["headers"]), deadline=until, identity=identity)
+                    await self.reply(runner, scope, headers, raw, context, sent)
             finally:
                 ticket.close()
         except ClientGone:
@@ -139,9 +144,17 @@ class CallApp(ABC):
             with suppress(Exception):
                 await sent.whole(499, b"", b"text/plain")
 
+    def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
+        """What takes a body that is a form or a file as it arrives; None: the body is read whole.
+
+        Raises:
+            InvalidRequest, UnsupportedMedia: it is no such body as this takes.
+        """
+        return None
+
     @abstractmethod
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: Body, context: Context, sent: Sent
     ) -> None:
         """Make the call that a request means, and send its answer; `context` still lacks the request's id."""
 
@@ -163,20 +176,28 @@ class EndpointApp(CallApp):
         self._uploads = Uploads(endpoint, self.bodies, options.limits)
         self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
+    def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
+        declared = headers.get(b"content-type", b"")
+        if declared in _WHOLE or scope["method"] != "POST":
+            return None
+        return self._uploads.begun(declared, scope["query_string"], media_type(headers))
+
     async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
+        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: Body, context: Context, sent: Sent
     ) -> None:
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
         read: Callable[..., Request]
-        if streams and scope["method"] == "GET":
-            read, heavy = partial(self._bare, scope), self.bodies.is_heavy(media, raw)
-        elif media in CONTENT_TYPES:
-            read, heavy = self.bodies.read, self.bodies.is_heavy(media, raw)
-        else:
-            read = partial(self._uploads.read, headers.get(b"content-type", b""), scope["query_string"])
+        if isinstance(raw, Upload):
+            read = partial(self._uploads.read, scope["query_string"], media, raw)
             heavy = self._uploads.is_heavy(raw)
-        request = await beside(context.deadline, read, media, raw, heavy=True) if heavy else read(media, raw)
+        elif streams and scope["method"] == "GET":
+            read, heavy = partial(self._bare, scope, media, raw), self.bodies.is_heavy(media, raw)
+        elif media in CONTENT_TYPES:
+            read, heavy = partial(self.bodies.read, media, raw), self.bodies.is_heavy(media, raw)
+        else:
+            raise unsupported(media)
+        request = await beside(context.deadline, read, heavy=True) if heavy else read()
         context.request_id = request.request_id or os.urandom(16).hex()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -243,73 +264,6 @@ class EndpointApp(CallApp):
             raise InvalidRequest(f"the query string cannot be read: {error}") from None
         fields = {k: v[0] if len(v) == 1 and k not in self._repeated else v for k, v in query.items()}
         return self.bodies.read_doc(fields)
-
-
-class PostApp(CallApp):
-    """`POST /post`, whose body names its endpoint, as Jina's clients do.
-
-    `auth` is asked twice: about "/post" before the body is read, then about the endpoint.
-    """
-
-    def __init__(
-        self, endpoints: Mapping[str, EndpointApp], live: Live, options: HttpOptions, watch: DisconnectWatch
-    ) -> None:
-        super().__init__("/post", ("POST",), live, options, watch)
-        self._endpoints = endpoints
-
-    async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
-    ) -> None:
-        media = media_type(headers)
-        if is_heavy(media, raw, numbers=False):
-            named = await beside(context.deadline, exec_endpoint, media, raw, heavy=len(raw) >= LARGE)
-        else:
-            named = exec_endpoint(media, raw)
-        name = normalised(named) or "/default"
-        endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
-        if endpoint is None:
-            raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")
-        if self._options.auth:
-            context.identity = await authenticate(self._options.auth, endpoint.name, scope)
-        await endpoint.reply(runner, scope, headers, raw, context, sent)
-
-
-class LateApp(CallApp):
-    """One request to a path that may be an endpoint's, of a Runner whose endpoints are known once it has loaded.
-
-    `find` gives the application of a path then, or raises UnknownEndpoint or NotReady. `auth` is asked before, and
-    once for both.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        method: str,
-        find: Callable[[str], CallApp],
-        live: Live,
-        options: HttpOptions,
-        watch: DisconnectWatch,
-    ) -> None:
-        super().__init__(path, (method,), self, options, watch)
-        self._find, self._loading = find, live
-        self._app: CallApp = self
-
-    async def runner(self) -> Runner:
-        """The Runner, once it has loaded, and is known to answer this path by this method.
-
-        Raises:
-            NotReady, UnknownEndpoint, MethodNotAllowed.
-        """
-        runner = await self._loading.runner()
-        self._app = self._find(self.name)
-        if self.methods[0] not in self._app.methods:
-            raise MethodNotAllowed(self._app.methods)
-        return runner
-
-    async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: bytes, context: Context, sent: Sent
-    ) -> None:
-        await self._app.reply(runner, scope, headers, raw, context, sent)
 
 
 async def authenticate(auth: Auth, endpoint: str, scope: Scope) -> Any:

@@ -16,8 +16,9 @@ from jina_asgi import plans
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.mismatch import Mismatch, errors_of
 from jina_asgi.protocols.bodies import Bodies, Request, unsupported
-from jina_asgi.protocols.body_weight import JSON, SMALL, check_json
-from jina_asgi.protocols.form_fields import LISTS, OCTETS, Part, is_left_empty, takes_file, value_of, values_of
+from jina_asgi.protocols.body_weight import SMALL
+from jina_asgi.protocols.form_fields import LISTS, OCTETS, PartReader, is_left_empty, takes_file
+from jina_asgi.protocols.upload import Alone, Part, Upload
 from jina_asgi.settings import Limits
 from jina_asgi.types import Endpoint, Field
 
@@ -40,37 +41,52 @@ class Uploads:
     def __init__(self, endpoint: Endpoint, bodies: Bodies, limits: Limits) -> None:
         self._bodies, self._limits = bodies, limits
         self._fields = {field.name: field for field in endpoint.input.fields}
+        self._paths = {name for name, field in self._fields.items() if plans.takes_path(field)}
         self._keeps_extra = plans.keeps_extra(endpoint.input, endpoint.input.name) is not None
         self._decodes = bool(plans.documents_with(endpoint.input, lambda field: field.kind == "tensor"))
 
-    def is_heavy(self, raw: bytes) -> bool:
-        """Whether a body is to be read beside the event loop: a small picture may have many pixels."""
-        return self._decodes or len(raw) >= SMALL
+    def is_heavy(self, upload: Upload) -> bool:
+        """Whether a body is to be read beside the event loop: a small picture may have many pixels, and a disk is slow."""
+        return self._decodes or bool(self._paths) or upload.size >= SMALL
 
-    def read(self, content_type: bytes, query: bytes, media: str, raw: bytes, *, heavy: bool = False) -> Request:
+    def begun(self, content_type: bytes, query: bytes, media: str) -> Upload | None:
+        """What takes the body of such a request as it arrives; None: it is none of a form or a file.
+
+        Raises:
+            InvalidRequest: a form without a boundary. UnsupportedMedia: no field takes such a file, or forms need an
+            extra that is not there.
+        """
+        if media == FORM:
+            return form(content_type, self._limits, self._paths)
+        if not (media.startswith(_FILES) or media in _OTHER_FILES):
+            return None
+        taken = {part.name for part in _of_query(query)}
+        part = Part(field_of(self._fields.values(), media, taken), b"", media, "")
+        return Upload(self._limits, self._paths, lambda upload: Alone(upload, part))
+
+    def read(self, query: bytes, media: str, upload: Upload, *, heavy: bool = False) -> Request:
         """The documents of a form, or of a file whose other fields are in the query.
 
         Raises:
-            InvalidRequest: no form. InvalidDocs: not of the schema. TooLarge: over a limit. UnsupportedMedia: no field
-            takes such a file, or one needs an extra that is not there.
+            InvalidDocs: not of the schema. TooLarge: over a limit. UnsupportedMedia: a field needs an extra that is not
+            there. Overloaded: there is no room for a file.
         """
-        if media == FORM:
-            parts = _multipart()(content_type, raw, self._limits.docs)
-        elif media.startswith(_FILES) or media in _OTHER_FILES:
-            parts = _of_query(query)
-            parts.append(Part(field_of(self._fields.values(), media, {part.name for part in parts}), raw, media, ""))
-        else:
-            raise unsupported(media)
-        return self._request(parts, patiently=heavy and len(raw) >= SMALL)
+        patiently = heavy and upload.size >= SMALL
+        with upload.at_work():
+            parts = upload.parts if media == FORM else [*_of_query(query), *upload.parts]
+            reader = PartReader(self._limits, upload.path_of, patiently=patiently)
+            return self._request(parts, reader, patiently=patiently)
 
-    def _request(self, parts: list[Part], *, patiently: bool) -> Request:
+    def _request(self, parts: list[Part], reader: PartReader, *, patiently: bool) -> Request:
         envelope, named = self._sorted(parts)
-        body = self._envelope(envelope)
+        body = self._envelope(envelope, reader)
         bases = body["data"] if isinstance(body["data"], list) else [body["data"]]
         if not all(isinstance(base, dict) for base in bases):
             raise InvalidDocs("expected a document, or a list of them, in the part 'data'")
         errors: list[dict[str, Any]] = []
-        columns = {name: self._column(self._fields.get(name), name, given, errors) for name, given in named.items()}
+        columns = {
+            name: self._column(self._fields.get(name), name, given, reader, errors) for name, given in named.items()
+        }
         count = max(len(bases), *map(len, columns.values()), 1) if columns else max(len(bases), 1)
         if count > self._limits.docs:
             raise TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
@@ -103,39 +119,40 @@ class Uploads:
         for part in parts:
             field = self._fields.get(part.name)
             if field is None and part.name in _ENVELOPE:
-                if part.data:  # a page's input that was left empty is none
+                if part.size:  # a page's input that was left empty is none
                     envelope[part.name] = part
             elif field is None:
                 if self._keeps_extra:
                     named.setdefault(part.name, []).append(part)
             elif not is_left_empty(field, part):
                 named.setdefault(part.name, []).append(part)
-        check_json(b",".join(part.data for part in parts if _may_be_json(part)), self._limits.values)
         return envelope, named
 
-    def _envelope(self, given: Mapping[str, Part]) -> dict[str, Any]:
+    def _envelope(self, given: Mapping[str, Part], reader: PartReader) -> dict[str, Any]:
         found: dict[str, Any] = {"data": {}}
         for name, part in given.items():
             try:
-                found[name] = value_of(Field(name, "dict"), part)
+                found[name] = reader.value(Field(name, "dict"), part)
             except Mismatch as error:
                 raise InvalidDocs(f"the part {name!r} is no JSON", _placed(error, name)) from None
         return found
 
-    def _column(self, field: Field | None, name: str, parts: list[Part], errors: list[dict[str, Any]]) -> list[Any]:
+    def _column(
+        self, field: Field | None, name: str, parts: list[Part], reader: PartReader, errors: list[dict[str, Any]]
+    ) -> list[Any]:
         """The values of one field, one a document; those that are wrong are left out, and told of in `errors`."""
         if field is None:
             return [part.data if part.filename is not None else part.data.decode(errors="replace") for part in parts]
         if field.kind in LISTS:
             try:
-                return [values_of(field, parts)]
+                return [reader.values(field, parts)]
             except ValueError as error:
                 errors += _placed(error, name)
                 return [_NOTHING]
         values: list[Any] = []
         for index, part in enumerate(parts):
             try:
-                values.append(value_of(field, part))
+                values.append(reader.value(field, part))
             except ValueError as error:
                 errors += _placed(error, *([index] if len(parts) > 1 else []), name)
                 values.append(_NOTHING)
@@ -143,13 +160,13 @@ class Uploads:
 
 
 def field_of(fields: Iterable[Field], media: str, taken: AbstractSet[str]) -> str:
-    """The field that a file alone is for: the one that must be there, or that holds bytes, or the only one.
+    """The field that a file alone is for: the one that must be there, or that holds bytes or a path, or the only one.
 
     Raises:
         UnsupportedMedia: there is none, or several.
     """
     found = [field for field in fields if field.name not in taken and takes_file(field, media)]
-    for those in ([f for f in found if f.required], [f for f in found if f.kind == "bytes"], found):
+    for those in ([f for f in found if f.required], [f for f in found if f.kind == "bytes" or f.file], found):
         if len(those) == 1:
             return those[0].name
     if not found:
@@ -188,10 +205,6 @@ def _fields_of(place: list[Any]) -> set[tuple[Any, ...]]:
     return {tuple(place[1:2]), tuple(place[1:3]), tuple(place[2:3])} - {()}
 
 
-def _may_be_json(part: Part) -> bool:
-    return part.media in ("", JSON) or part.data[:1] in (b"{", b"[")
-
-
 def _of_query(query: bytes) -> list[Part]:
     try:
         pairs = parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=1000)
@@ -200,14 +213,19 @@ def _of_query(query: bytes) -> list[Part]:
     return [Part(name, text.encode(errors="surrogatepass")) for name, text in pairs]
 
 
-def _multipart() -> Any:
-    """What takes a form apart, which needs the extra `uploads`.
+def form(content_type: bytes, limits: Limits, paths: AbstractSet[str] = frozenset()) -> Upload:
+    """What takes a form as it arrives, which needs the extra `uploads`.
+
+    Args:
+        content_type: of the request.
+        limits: of the application.
+        paths: the fields that are given the path of a file.
 
     Raises:
-        UnsupportedMedia: the extra is not there.
+        UnsupportedMedia: the extra is not there. InvalidRequest: there is no boundary.
     """
     try:
-        from jina_asgi.protocols.form_parts import parts_of
+        from jina_asgi.protocols.form_parts import FormParser
     except ModuleNotFoundError as error:
         raise UnsupportedMedia("multipart/form-data needs the extra: pip install 'jina-asgi[uploads]'") from error
-    return parts_of
+    return Upload(limits, paths, lambda upload: FormParser(content_type, upload, limits.docs))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from jina_asgi import plans
 from jina_asgi.codecs import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.grace import grace_left
@@ -138,12 +139,15 @@ class _BatchedEndpoint:
         self._mixes, self._single = settings.mix_tenants, settings.single_flight
         self._output = codec(endpoint.output)
         bounds = bounds_of(settings, endpoint.idempotent)
-        hurried = any(asked is not None for asked in (settings.tenant, settings.priority, settings.latency_target))
+        at_once = plans.takes_paths(endpoint.input) or any(
+            asked is not None for asked in (settings.tenant, settings.priority, settings.latency_target)
+        )
         self.batching = Batching(
             self._run,
             bounds,
             slots=slots,
-            ahead=0 if hurried else ahead,  # whoever goes first must not wait for what was handed over already
+            # Whoever goes first must not wait for what was handed over already; files of uploads are locked as they are read.
+            ahead=0 if at_once else ahead,
             alone=settings.over_budget == "alone",
             name=endpoint.name,
             target=None if settings.latency_target is None else settings.latency_target / 1000,

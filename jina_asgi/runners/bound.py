@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
+from jina_asgi import plans, spool
 from jina_asgi._raised import described, http_error, is_a, is_ours, sound
 from jina_asgi._shown import kind_of, said
 from jina_asgi.codecs import Codec, codec
@@ -25,7 +26,19 @@ from jina_asgi.writers import finite
 class BoundMethod:
     """A method, bound. `docs` below are typed ones; what a method returns is checked before it goes on."""
 
-    __slots__ = ("_accepts", "_batch", "_in_place", "_name", "_own", "codec", "function", "is_async", "kind", "method")
+    __slots__ = (
+        "_accepts",
+        "_batch",
+        "_files",
+        "_in_place",
+        "_name",
+        "_own",
+        "codec",
+        "function",
+        "is_async",
+        "kind",
+        "method",
+    )
 
     def __init__(self, executor: Executor, method: Method) -> None:
         self.method, self.function = method, _bound(executor, method.attribute)
@@ -36,6 +49,7 @@ class BoundMethod:
         self._batch = self.kind == "batch"
         self._in_place = method.endpoint.input.model is method.endpoint.output.model
         self._accepts = method.arguments
+        self._files = plans.takes_paths(method.endpoint.input)
 
     def parameters(self, call: Call) -> Any:
         """The call's parameters as the method takes them: its model, or a dict with whole numbers as ints.
@@ -87,11 +101,17 @@ class BoundMethod:
         """
         try:
             docs = call.docs.typed
-            if self._batch:
-                return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
-            return self._each(docs, parameters, call)
+            if not self._files:
+                return self._answered(docs, parameters, call)
+            with spool.in_use(docs):
+                return self._answered(docs, parameters, call)
         except BaseException as error:
             raise self.wrapped(error) from error
+
+    def _answered(self, docs: Any, parameters: Any, call: Call) -> Any:
+        if self._batch:
+            return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+        return self._each(docs, parameters, call)
 
     def step(self, made: Generator[Any, None, None], end: Any) -> Any:
         """The next of a synchronous generator, or `end`; raises as `run` does."""
@@ -110,6 +130,12 @@ class BoundMethod:
 
     async def run_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         """As `run`, for an asynchronous method."""
+        if not self._files:
+            return await self._answered_async(docs, parameters, call)
+        with spool.in_use(docs):
+            return await self._answered_async(docs, parameters, call)
+
+    async def _answered_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         if self._batch:
             return self.answer(await self.function(**self.arguments(docs, parameters, call)), docs)
         function, arguments = self.function, self.arguments

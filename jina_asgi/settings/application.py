@@ -48,6 +48,8 @@ class Limits:
         values: texts, keys, lists and mappings in a request, in whatever form it comes; a mapping counts four times. Of
             numbers there may be 20 times as many, and a tensor's buffer counts once: 10,000 embeddings of 512 pass as JSON.
         parameters: values in a request's parameters.
+        upload_memory: bytes of a form's parts, or of a file alone, that are in memory as they arrive; what is more is in
+            temporary files until the call has ended.
         stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
         socket_calls: calls that are open at once on one WebSocket, or in one stream of gRPC's.
 
@@ -60,6 +62,7 @@ class Limits:
     depth: int = 64
     values: int = 2**18
     parameters: int = 2**15
+    upload_memory: int = MIB
     stream_idle: float = 15.0
     socket_calls: int = 64
 

@@ -1,0 +1,253 @@
+"""Temporary files of uploads: a folder for each upload, within one folder of this process, within the system's own.
+
+The folder of a process is locked while the process lives: what a killed one has left is removed by the next that starts.
+The folder of an upload is locked by an Executor that reads its files: a batch in which a caller's files are used goes on,
+and may use them, after this caller has left. Files are this user's alone, and their names are drawn at random.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import stat
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked there, and what a killed process has left stays
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("jina_asgi")
+
+PREFIX = "jina-asgi-uploads-"
+#: Folders that one batch locks at most: each takes a descriptor while it runs.
+_MOST_LOCKED = 256
+#: The mode of an upload's folder that nobody needs any more, but that was in use as its call ended.
+_LEFT = 0o1700
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """The folder of one process, and the descriptor by which it is locked (-1: it is not)."""
+
+    path: str
+    pid: int
+    descriptor: int
+
+
+class _Own:
+    """The folder of this process, made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder: _Folder | None = None
+        self._left: set[str] = set()
+        self._registered = False
+
+    def new(self) -> str:
+        """A new folder for one upload.
+
+        Raises:
+            OSError: there is no room, or no folder for temporary files.
+        """
+        with self._lock:
+            if self._folder is None or self._folder.pid != os.getpid():
+                self._folder = self._made()
+            try:
+                return tempfile.mkdtemp(prefix="", dir=self._folder.path)
+            except FileNotFoundError:  # somebody tidied the temporary folder
+                self._close()
+                self._folder = self._made()
+                return tempfile.mkdtemp(prefix="", dir=self._folder.path)
+
+    def left(self, folder: str) -> None:
+        """An upload's folder is in use by a call that was given up; removed by its last user, or at the latest at the end."""
+        with self._lock:
+            self._left.add(folder)
+
+    def retry(self) -> None:
+        """Remove the folders that were in use by an Executor whose process has died since."""
+        with self._lock:
+            folders, self._left = self._left, set()
+        for folder in folders:
+            give_up(folder)
+
+    def _made(self) -> _Folder:
+        sweep()
+        if not self._registered:
+            self._registered = True
+            atexit.register(self.end)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._forked)
+        while True:
+            path = tempfile.mkdtemp(prefix=PREFIX)
+            descriptor = _locked(path, exclusive=True)
+            if descriptor is not None and os.path.isdir(path):  # else one that swept came between
+                return _Folder(path, os.getpid(), descriptor)
+
+    def _close(self) -> None:
+        if self._folder is not None and self._folder.descriptor >= 0:
+            os.close(self._folder.descriptor)
+        self._folder = None
+
+    def _forked(self) -> None:
+        """A child has a folder of its own, and no hold of its parent's."""
+        self._lock = threading.Lock()
+        self._left = set()
+        self._close()
+
+    def end(self) -> None:
+        """This process ends: its folder is removed, but for what an Executor elsewhere still uses."""
+        if self._folder is not None and self._folder.pid == os.getpid():
+            path = self._folder.path
+            self._close()
+            _emptied(path)
+
+
+_own = _Own()
+
+
+def new_folder() -> str:
+    """A new folder for the files of one upload.
+
+    Raises:
+        OSError: there is no room, or no folder for temporary files.
+    """
+    return _own.new()
+
+
+def remove(folder: str) -> None:
+    """Remove the folder of an upload whose call has ended, and those that were still in use when theirs ended."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _own.retry()
+
+
+def give_up(folder: str) -> None:
+    """Remove the folder of an upload whose call was given up; where an Executor still uses it, that removes it."""
+    with suppress(FileNotFoundError):
+        os.chmod(folder, _LEFT)  # before the attempt: whoever unlocks it later sees this
+        if not _removed_if_free(folder):
+            _own.left(folder)
+
+
+def sweep() -> None:
+    """Remove what processes that were killed have left."""
+    if fcntl is None:
+        return
+    try:
+        with os.scandir(tempfile.gettempdir()) as entries:
+            folders = [entry.path for entry in entries if entry.name.startswith(PREFIX) and _is_ours(entry)]
+    except OSError as error:
+        logger.warning("the folder of temporary files cannot be looked at: %s", error)
+        return
+    for folder in folders:
+        with suppress(OSError):  # another process has just removed it
+            descriptor = _locked(folder, exclusive=True)
+            if descriptor is not None:
+                logger.info("removed the files of uploads that a process has left in %s", folder)
+                _emptied(folder)
+                os.close(descriptor)
+
+
+def is_upload(path: Path) -> bool:
+    """Whether a path is that of an upload's file, as far as its name says."""
+    parts = path.parts
+    return len(parts) > 3 and parts[-3].startswith(PREFIX)
+
+
+@contextmanager
+def in_use(docs: Iterable[Any]) -> Iterator[None]:
+    """Keep the files of uploads that documents name in fields of their own, while an Executor has these documents."""
+    held: dict[str, int] = {}
+    try:
+        for path in _paths(docs):
+            folder = str(path.parent)
+            if folder not in held and len(held) < _MOST_LOCKED and is_upload(path):
+                with suppress(OSError):  # its caller has left before; or descriptors are scarce
+                    descriptor = _locked(folder, exclusive=False)
+                    if descriptor is not None:
+                        held[folder] = descriptor
+        yield
+    finally:
+        for folder, descriptor in held.items():
+            _release(folder, descriptor)
+
+
+def _paths(docs: Iterable[Any]) -> Iterator[Path]:
+    for doc in docs:
+        for value in vars(doc).values():
+            if isinstance(value, Path):
+                yield value
+            elif isinstance(value, list | tuple | set | frozenset):
+                yield from (item for item in value if isinstance(item, Path))
+
+
+def _release(folder: str, descriptor: int) -> None:
+    """Unlock a folder; if its call was given up meanwhile, remove it."""
+    if descriptor < 0:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    left = stat.S_IMODE(os.fstat(descriptor).st_mode) == _LEFT  # after unlocking: one of both sides removes it
+    os.close(descriptor)
+    if left:
+        _removed_if_free(folder)
+
+
+def _removed_if_free(folder: str) -> bool:
+    """Remove a folder unless it is locked; whether it is gone."""
+    try:
+        descriptor = _locked(folder, exclusive=True)
+    except FileNotFoundError:
+        return True
+    if descriptor is None:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    if descriptor >= 0:
+        os.close(descriptor)
+    return True
+
+
+def _locked(folder: str, *, exclusive: bool) -> int | None:
+    """A descriptor that holds a folder's lock; None: another has it; -1: there are no locks here.
+
+    Raises:
+        OSError: the folder is gone, or there is no descriptor left.
+    """
+    if fcntl is None:
+        return -1
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:  # a file system without locks
+        return descriptor
+    return descriptor
+
+
+def _emptied(path: str) -> None:
+    """Remove the folder of a process, but for folders of uploads that are in use."""
+    with suppress(OSError):
+        for name in os.listdir(path):
+            upload = os.path.join(path, name)
+            with suppress(FileNotFoundError):
+                os.chmod(upload, _LEFT)
+                _removed_if_free(upload)
+        os.rmdir(path)
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
