@@ -29,6 +29,7 @@ from jina_asgi.flow import Flow
 from jina_asgi.monitoring import monitor
 from jina_asgi.plugin import GRPCSidecar, JinaASGI, mount
 from jina_asgi.settings import Limits
+from jina_asgi.spool import UploadedPath
 from jina_asgi.subscripts import mend_now_or_on_import as _mend_doc_lists
 from jina_asgi.types import Context
 
@@ -63,6 +64,7 @@ __all__ = [
     "Unavailable",
     "UnknownEndpoint",
     "UnsupportedMedia",
+    "UploadedPath",
     "dynamic_batching",
     "monitor",
     "mount",

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 try:
     import fcntl
@@ -157,10 +159,35 @@ def sweep() -> None:
                 os.close(descriptor)
 
 
+def forget() -> None:
+    """Remove this process's folder; the next upload makes another, where the system's temporary folder is by then."""
+    _own.end()
+
+
 def is_upload(path: Path) -> bool:
     """Whether a path is that of an upload's file, as far as its name says."""
     parts = path.parts
     return len(parts) > 3 and parts[-3].startswith(PREFIX)
+
+
+def _checked(path: Path) -> Path:
+    """A path, where it is that of an upload's file: in folders that only this user enters, by a name that was drawn.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if ".." not in path.parts and is_upload(path):
+        with suppress(OSError):
+            modes = [os.lstat(each).st_mode for each in (path.parents[1], path.parent, path)]
+            owned = hasattr(os, "geteuid") and os.lstat(path.parents[1]).st_uid == os.geteuid()
+            if [stat.S_IFMT(mode) for mode in modes] == [stat.S_IFDIR, stat.S_IFDIR, stat.S_IFREG]:
+                if fcntl is None or (owned and not modes[0] & 0o077):
+                    return path
+    raise ValueError("expected a file, in a form or as the body alone: a text does not name one")
+
+
+#: The path of a file that came in a form, or as a body; in a document's field it takes nothing else.
+UploadedPath = Annotated[Path, AfterValidator(_checked)]
 
 
 @contextmanager
