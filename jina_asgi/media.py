@@ -1,4 +1,4 @@
-"""Pictures and sounds as arrays. What decodes them is optional: pillow for pictures; for sounds that are no WAV, soundfile.
+"""Pictures and sounds as arrays. What decodes them is optional: pillow for pictures; for sounds that are no WAV of integers, soundfile.
 
 Integers are what the file holds; in a field of floats a picture's are 0 to 1, and a sound's -1 to 1.
 """
@@ -6,7 +6,6 @@ Integers are what the file holds; in a field of floats a picture's are 0 to 1, a
 from __future__ import annotations
 
 import io
-import math
 import wave
 from typing import Any
 
@@ -37,7 +36,9 @@ def decoded(media: str, data: bytes, field: Field) -> np.ndarray:
     as_float = field.dtype is not None and np.dtype(field.dtype).kind == "f"
     if media.startswith("image/"):
         return _picture(data, field.shape, as_float)
-    return _wave(data, as_float) if media in _WAV else _sound(data, media, as_float)
+    if media in _WAV and (samples := _wave(data, as_float)) is not None:
+        return samples
+    return _sound(data, media, as_float)
 
 
 def _picture(data: bytes, shape: tuple[int | None, ...] | None, as_float: bool) -> np.ndarray:
@@ -57,12 +58,18 @@ def _picture(data: bytes, shape: tuple[int | None, ...] | None, as_float: bool) 
     return array.astype(np.float32) / np.float32(255) if as_float else array
 
 
-def _wave(data: bytes, as_float: bool) -> np.ndarray:
+def _wave(data: bytes, as_float: bool) -> np.ndarray | None:
+    """The samples of a WAV file; None where it holds others than the standard library reads, such as floats."""
     try:
         with wave.open(io.BytesIO(data)) as sound:
             width, channels = sound.getsampwidth(), sound.getnchannels()
+            if not 1 <= width <= 4:
+                return None
+            _check_size(min(sound.getnframes() * channels, len(data) // width))
             raw = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError) as error:
+        if str(error).startswith("unknown format") or "unknown extended format" in str(error):
+            return None
         raise ValueError(f"expected a WAV file of PCM samples: {str(error) or 'it ends too early'}") from None
     if width == 3:  # no dtype: the upper three bytes of four
         padded = np.zeros((len(raw) // 3, 4), np.uint8)
@@ -79,15 +86,21 @@ def _wave(data: bytes, as_float: bool) -> np.ndarray:
     return centred / np.float32(2 ** (7 if width == 1 else 15 if width == 2 else 31))
 
 
+def _check_size(samples: int) -> None:
+    if samples > MAX_ELEMENTS:
+        raise TooLarge(f"expected a sound of at most {MAX_ELEMENTS} samples")
+
+
 def _sound(data: bytes, media: str, as_float: bool) -> np.ndarray:
     try:
         import soundfile  # an extra that no part of this library brings
     except (ModuleNotFoundError, OSError) as error:
-        raise UnsupportedMedia(f"{media} as a tensor needs soundfile: pip install soundfile; or send WAV") from error
+        raise UnsupportedMedia(
+            f"{media} as a tensor needs soundfile: pip install soundfile; or send WAV of PCM samples"
+        ) from error
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            if math.prod((sound.frames, sound.channels)) > MAX_ELEMENTS:
-                raise TooLarge(f"expected a sound of at most {MAX_ELEMENTS} samples")
+            _check_size(sound.frames * sound.channels)
             samples: Any = sound.read(dtype="float32" if as_float else "int16")
     except (soundfile.SoundFileError, ValueError) as error:
         raise ValueError(f"expected a sound: {error}") from None

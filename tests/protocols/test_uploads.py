@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import wave
@@ -239,6 +240,39 @@ async def test_sounds_are_samples_from_minus_one_to_one(width: int, channels: in
     assert found.startswith(f"float32 {(5,) if channels == 1 else (5, channels)}")
     low, high = map(float, found.split()[-2:])
     assert ([-1.0, -0.5] if width == 1 else [0.0, 0.5]) == [low, round(high, 2)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "media"),
+    [
+        ("WAV", "FLOAT", "audio/wav"),
+        ("WAVEX", "PCM_16", "audio/wav"),
+        ("FLAC", "PCM_16", "audio/flac"),
+        ("OGG", "VORBIS", "audio/ogg"),
+    ],
+)
+async def test_other_sounds_are_read_where_soundfile_is_installed(kind: str, subtype: str, media: str) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    made = io.BytesIO()
+    samples = np.tile(np.float32([[0.5, -0.25]]), (800, 1))
+    soundfile.write(made, samples, 8000, format=kind, subtype=subtype)
+    for given in (
+        {"content": made.getvalue(), "headers": {"content-type": media}},
+        {"files": {"samples": ("a", made.getvalue(), media)}},
+    ):
+        (found,) = said(await post("/sound", **given))
+        assert "float32 (800, 2)" == found[:16]
+        assert [-0.25, 0.5] == pytest.approx([*map(float, found.split()[-2:])], abs=0.3 if kind == "OGG" else 0.001)
+
+
+async def test_a_sound_that_nothing_here_reads_is_refused() -> None:
+    floats = sound(4).replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 3, 1), 1)
+    wide = sound(4).replace(struct.pack("<HH", 4, 32), struct.pack("<HH", 8, 64), 1)
+    without = "import sys; sys.modules['soundfile'] = None; from jina_asgi.media import decoded; from jina_asgi.types import Field"
+    for raw in (floats, wide):
+        ask = f"{without}; decoded('audio/wav', {raw!r}, Field('samples', 'tensor'))"
+        run = subprocess.run([sys.executable, "-W", "ignore", "-c", ask], check=False, capture_output=True, text=True)
+        assert "UnsupportedMedia: audio/wav as a tensor needs soundfile" in run.stderr
 
 
 async def test_a_tensor_may_be_json_too() -> None:
