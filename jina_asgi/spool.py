@@ -91,7 +91,10 @@ class _Own:
                 os.register_at_fork(after_in_child=self._forked)
         while True:
             path = tempfile.mkdtemp(prefix=PREFIX)
-            descriptor = _locked(path, exclusive=True)
+            try:
+                descriptor = _locked(path, exclusive=True)
+            except OSError:
+                descriptor = -1 if os.path.isdir(path) else None  # without locks nothing is swept
             if descriptor is not None and os.path.isdir(path):  # else one that swept came between
                 return _Folder(path, os.getpid(), descriptor)
 
@@ -234,6 +237,8 @@ def _removed_if_free(folder: str) -> bool:
         descriptor = _locked(folder, exclusive=True)
     except FileNotFoundError:
         return True
+    except OSError:
+        descriptor = -1  # without locks nobody says that it is in use
     if descriptor is None:
         return False
     shutil.rmtree(folder, ignore_errors=True)
@@ -246,18 +251,18 @@ def _locked(folder: str, *, exclusive: bool) -> int | None:
     """A descriptor that holds a folder's lock; None: another has it; -1: there are no locks here.
 
     Raises:
-        OSError: the folder is gone, or there is no descriptor left.
+        OSError: the folder is gone, there is no descriptor left, or its file system has no locks.
     """
     if fcntl is None:
         return -1
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        return None
-    except OSError:  # a file system without locks
-        return descriptor
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return descriptor
 
 
