@@ -254,7 +254,7 @@ async def test_sounds_are_samples_from_minus_one_to_one(width: int, channels: in
 async def test_other_sounds_are_read_where_soundfile_is_installed(kind: str, subtype: str, media: str) -> None:
     soundfile = pytest.importorskip("soundfile")
     made = io.BytesIO()
-    samples = np.tile(np.float32([[0.5, -0.25]]), (800, 1))
+    samples = np.tile(np.array([[0.5, -0.25]], np.float32), (800, 1))
     soundfile.write(made, samples, 8000, format=kind, subtype=subtype)
     for given in (
         {"content": made.getvalue(), "headers": {"content-type": media}},
