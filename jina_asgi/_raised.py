@@ -15,9 +15,9 @@ from typing import Any, NoReturn, TypeVar
 import orjson
 
 from jina_asgi import errors
+from jina_asgi._error_lists import is_summary, shortened
 from jina_asgi._shown import LONGEST, bounded, kind_of, said, shown
 from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
-from jina_asgi.mismatch import is_summary, shortened
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 

@@ -21,10 +21,10 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from jina_asgi import patient, plan_reader, plans, tensors, told, traits, unwritable
+from jina_asgi._error_lists import MAX_ERRORS, shortened
 from jina_asgi._shown import said
 from jina_asgi.columns import column_length, stacked
 from jina_asgi.errors import ExecutorError, InvalidDocs
-from jina_asgi.mismatch import MAX_ERRORS, shortened
 from jina_asgi.pieces import JsonPieces, PackedPieces
 from jina_asgi.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.types import Docs, Parts, Schema

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from jina_asgi._error_lists import number_of
 from jina_asgi._wire_heads import error_named
 from jina_asgi.errors import (
     DeadlineExceeded,
@@ -26,7 +27,6 @@ from jina_asgi.errors import (
     UnknownEndpoint,
     UnsupportedMedia,
 )
-from jina_asgi.mismatch import number_of
 
 _BY_STATUS: Mapping[int, type[JinaASGIError]] = {
     401: Unauthenticated,

@@ -17,12 +17,12 @@ import orjson
 from google.protobuf.message import DecodeError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from jina_asgi._error_lists import number_of
 from jina_asgi._raised import loggable, sound
 from jina_asgi._shown import shown
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.endpoints import normalised
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
-from jina_asgi.mismatch import number_of
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.documents import any_rows, wire
