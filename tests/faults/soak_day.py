@@ -4,7 +4,8 @@
     python -m tests.faults.soak_day --seconds 3600 --hour     # from the tenth minute on less than 1 MB an hour more
 
 The load: calls, batched and not, in the web worker and in a replica; streams that are read and that are left; WebSockets
-that close with calls open; bodies that are half sent; errors, wrong documents, and calls whose callers leave.
+that close with calls open; bodies that are half sent; errors, wrong documents, and calls whose callers leave. Every text is
+another one, and pydantic keeps thousands of those that it has read: they are sent first.
 """
 
 from __future__ import annotations
@@ -139,6 +140,15 @@ class Day:
             await asyncio.sleep(self.dice.uniform(0.0, 0.2))
         return "sent half a body"
 
+    async def fill(self) -> None:
+        """Have each worker read as many different texts as pydantic keeps (16,384 of up to 63 bytes, some 1.5 MB): it never
+        lets go of them, and would be seen to grow for an hour."""
+        for _ in range(4 * WORKERS):
+            async with self.new_client() as http:
+                for _ in range(30):
+                    texts = [{"text": str(self.dice.random())} for _ in range(2000)]
+                    await http.post("/worker/echo", json={"data": texts})
+
     async def tasks(self) -> dict[str, int]:
         """The most tasks that a web worker, and the replica, say they have, each asked over connections of its own."""
         most: dict[str, int] = {}
@@ -161,6 +171,7 @@ async def day(seconds: float, rate: float, seed: int, bound: str) -> bool:
             callers, tasks = Day(server.port, seed), list[dict[str, int]]()
             while not (await callers.http.get("/pool/-/ready")).is_success:
                 await asyncio.sleep(0.1)  # another process loads: there is no event to wait on
+            await callers.fill()
             await callers.load(seconds / 20, rate)  # so that each worker has seen everything once
             for part in range(10):
                 await callers.load(seconds / 10, rate)

@@ -268,9 +268,10 @@ async def test_other_sounds_are_read_where_soundfile_is_installed(kind: str, sub
 async def test_a_sound_that_nothing_here_reads_is_refused() -> None:
     floats = sound(4).replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 3, 1), 1)
     wide = sound(4).replace(struct.pack("<HH", 4, 32), struct.pack("<HH", 8, 64), 1)
-    without = "import sys; sys.modules['soundfile'] = None; from jina_asgi.media import decoded; from jina_asgi.types import Field"
+    without = "import sys; sys.modules['soundfile'] = None"
+    names = "from jina_asgi.media import decoded; from jina_asgi.types import Field"
     for raw in (floats, wide):
-        ask = f"{without}; decoded('audio/wav', {raw!r}, Field('samples', 'tensor'))"
+        ask = f"{without}; {names}; decoded('audio/wav', {raw!r}, Field('samples', 'tensor'))"
         run = subprocess.run([sys.executable, "-W", "ignore", "-c", ask], check=False, capture_output=True, text=True)
         assert "UnsupportedMedia: audio/wav as a tensor needs soundfile" in run.stderr
 
