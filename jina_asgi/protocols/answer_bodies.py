@@ -10,34 +10,16 @@ from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from jina_asgi import _sizes
 from jina_asgi._raised import is_a, is_ours, sound
 from jina_asgi._shown import said
 from jina_asgi.codecs import Codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
 from jina_asgi.protocols.bodies import JSON, PROTOBUF, protobuf
-from jina_asgi.protocols.body_weight import MSGPACK, SMALL, holds_many
 from jina_asgi.protocols.reading import beside
 from jina_asgi.tasks import is_cancel
 from jina_asgi.types import Call, Docs, Result
 
 T = TypeVar("T")
-
-
-def are_large(docs: Docs, media: str) -> bool:
-    """Whether writing documents in a media type, and reading them before where they are encoded, takes long."""
-    if docs.is_typed:
-        return _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
-    buffers = docs.encoded
-    size = sum(map(len, buffers))
-    if size < SMALL:
-        return False
-    return len(buffers) > _sizes.MANY or size > _sizes.LARGE or any(holds_many(MSGPACK, bytes(one)) for one in buffers)
-
-
-def is_large(result: Result, media: str) -> bool:
-    """Whether writing an answer in a media type takes long."""
-    return are_large(result.docs, media) or bool(result.results and _sizes.is_large([result.results]))
 
 
 def answer(

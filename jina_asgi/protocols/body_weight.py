@@ -2,6 +2,8 @@
 
 Texts, keys and lists count once, mappings four times, since documents are made of them: `limit` in all. Of numbers,
 true, false and null there may be 20 times as many: they cost less, and arrays hold millions of them.
+
+And whether an answer is so large that writing it takes long.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jina_asgi import _sizes
 from jina_asgi.errors import TooLarge
 from jina_asgi.protocols.reading import LARGE
+from jina_asgi.types import Docs, Result
 
 JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "application/x-protobuf"
 #: Numbers that weigh as much as a text, key or list, and how many of these a mapping weighs.
@@ -229,3 +233,19 @@ def _lengths() -> tuple[list[int], list[int]]:
 
 
 _LENGTHS, _WEIGHTS = _lengths()
+
+
+def are_large(docs: Docs, media: str) -> bool:
+    """Whether writing documents in a media type, and reading them before where they are encoded, takes long."""
+    if docs.is_typed:
+        return _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
+    buffers = docs.encoded
+    size = sum(map(len, buffers))
+    if size < SMALL:
+        return False
+    return len(buffers) > _sizes.MANY or size > _sizes.LARGE or any(holds_many(MSGPACK, bytes(one)) for one in buffers)
+
+
+def is_large(result: Result, media: str) -> bool:
+    """Whether writing an answer in a media type takes long."""
+    return are_large(result.docs, media) or bool(result.results and _sizes.is_large([result.results]))

@@ -26,8 +26,9 @@ from jina_asgi.errors import (
 )
 from jina_asgi.hooks import settled
 from jina_asgi.protocols import sse
-from jina_asgi.protocols.answer_bodies import answer, are_large, is_large, large_step, step_in, unwritable, written
+from jina_asgi.protocols.answer_bodies import answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies, Request, unsupported
+from jina_asgi.protocols.body_weight import are_large, is_large
 from jina_asgi.protocols.exchange import ClientGone, Sent, read_body, send_json
 from jina_asgi.protocols.headers import (
     CONTENT_TYPES,

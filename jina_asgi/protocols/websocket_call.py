@@ -26,14 +26,13 @@ from jina_asgi.protocols._socket_packed import PackedEvents
 from jina_asgi.protocols.answer_bodies import (
     Step,
     answer,
-    are_large,
-    is_large,
     large_step,
     step_in,
     unwritable,
     written,
 )
 from jina_asgi.protocols.bodies import JSON, MSGPACK, Bodies
+from jina_asgi.protocols.body_weight import are_large, is_large
 from jina_asgi.protocols.http import EndpointApp, HttpOptions, Live, authenticate, within
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.reading import beside

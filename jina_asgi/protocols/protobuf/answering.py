@@ -20,8 +20,7 @@ from jina_asgi._raised import carried
 from jina_asgi.codecs import Codec, codec
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
 from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
-from jina_asgi.protocols.answer_bodies import are_large, is_large
-from jina_asgi.protocols.body_weight import PROTOBUF, is_heavy
+from jina_asgi.protocols.body_weight import PROTOBUF, are_large, is_heavy, is_large
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.incoming import Incoming
 from jina_asgi.protocols.protobuf.messages import (
