@@ -1,9 +1,8 @@
 """Jina's idea as an embeddable ASGI plugin: Executors as routers inside your own app."""
 
-from jina_asgi.batching import DynamicBatching, dynamic_batching
-from jina_asgi.by_itself import ByItself as _ByItself
-from jina_asgi.client import Client
-from jina_asgi.deployment import Deployment, ReplicaPool
+from jina_asgi.clients.client import Client
+from jina_asgi.documents.doclist_subscript import mend_now_or_on_import as _mend_doc_lists
+from jina_asgi.documents.upload_files import UploadedPath
 from jina_asgi.errors import (
     BatchFailed,
     DeadlineExceeded,
@@ -23,14 +22,16 @@ from jina_asgi.errors import (
     UnknownEndpoint,
     UnsupportedMedia,
 )
-from jina_asgi.executor import Executor, requests
-from jina_asgi.executor_yaml import Yaml as _Yaml
-from jina_asgi.flow import Flow
-from jina_asgi.monitoring import monitor
-from jina_asgi.plugin import GRPCSidecar, JinaASGI, mount
+from jina_asgi.executors.batching import dynamic_batching
+from jina_asgi.executors.executor import Executor, requests
+from jina_asgi.executors.monitoring import monitor
+from jina_asgi.executors.standalone import ByItself as _ByItself
+from jina_asgi.runners.batching.function import DynamicBatching
+from jina_asgi.serving.asgi import GRPCSidecar, JinaASGI, mount
+from jina_asgi.serving.deployment import Deployment, ReplicaPool
+from jina_asgi.serving.executor_yaml import Yaml as _Yaml
+from jina_asgi.serving.flow import Flow
 from jina_asgi.settings import Limits
-from jina_asgi.spool import UploadedPath
-from jina_asgi.subscripts import mend_now_or_on_import as _mend_doc_lists
 from jina_asgi.types import Context
 
 _mend_doc_lists()

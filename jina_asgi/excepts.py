@@ -53,3 +53,7 @@ class NotSupportedError(BaseJinaException):
 
 class PortAlreadyUsed(BaseJinaException, RuntimeError):
     """Somebody else listens on the port that was to be served."""
+
+
+class Taken(PortAlreadyUsed):
+    """Somebody else has the address that this server listened at before."""

@@ -16,17 +16,17 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from jina_asgi.errors import DefinitionError, NotReady
-from jina_asgi.household import awaiting
-from jina_asgi.management import PUBLIC, Management
-from jina_asgi.plugin import AnySource, JinaASGI
-from jina_asgi.protocols.http import EndpointApp
-from jina_asgi.protocols.websocket import PATH
+from jina_asgi.protocols.http.app import EndpointApp
+from jina_asgi.protocols.websocket.app import PATH
+from jina_asgi.serving.asgi import AnySource, JinaASGI
+from jina_asgi.serving.management import PUBLIC, Management
+from jina_asgi.serving.service_group import awaiting
 from jina_asgi.starlette import handlers
 
 try:
     from fastapi import APIRouter, Depends, FastAPI, params
 
-    from jina_asgi.fastapi_document import operation, refer
+    from jina_asgi.serving.fastapi_openapi import operation, refer
 except ImportError as error:
     raise ImportError("jina_asgi.fastapi needs FastAPI: pip install fastapi") from error
 

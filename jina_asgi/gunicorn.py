@@ -14,14 +14,13 @@ import sys
 import threading
 from typing import Any
 
-from jina_asgi.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker
-from jina_asgi.discovery import visible_devices
-from jina_asgi.ending import announce_end, end_now
 from jina_asgi.errors import JinaASGIError
-from jina_asgi.processes import place
-from jina_asgi.processes.slots import lease
-from jina_asgi.protocols.websocket import DRAINS
-from jina_asgi.uvicorn_connections import released
+from jina_asgi.processes import instance
+from jina_asgi.processes.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker, visible_devices
+from jina_asgi.processes.worker_slot import lease
+from jina_asgi.protocols.websocket.app import DRAINS
+from jina_asgi.serving.process_exit import announce_end, end_now
+from jina_asgi.serving.uvicorn_connections import released
 
 try:
     from gunicorn.arbiter import Arbiter
@@ -79,7 +78,7 @@ def when_ready(arbiter: Any) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, handle)
-    place.sweep()
+    instance.sweep()
 
 
 def pre_fork(arbiter: Any, worker: Any) -> None:
@@ -105,7 +104,7 @@ def post_fork(arbiter: Any, worker: Any) -> None:
     asked = os.environ.get(VARIABLE, "")
     os.environ[WORKERS] = str(arbiter.num_workers)
     try:
-        slot = lease(place.folder(place.instance().key))
+        slot = lease(instance.folder(instance.instance().key))
         wanted = asked.startswith(ROUND_ROBIN)
         _set(worker, environment_of_worker(slot, os.environ, visible_devices() if wanted else []))
         if wanted and os.environ[VARIABLE] == asked:
@@ -139,10 +138,10 @@ def post_worker_init(worker: Any) -> None:
 
 def on_exit(arbiter: Any) -> None:
     """Nothing of this server stays behind; what several servers share, named by `JINA_ASGI_POOL`, is not its own."""
-    ending = place.instance()
+    ending = instance.instance()
     try:
         if ending.pid is not None:
-            place.remove(ending.key)
+            instance.remove(ending.key)
     except JinaASGIError as error:
         arbiter.log.debug("the folder of this server stays: %s", error)
 

@@ -8,10 +8,10 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
-from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError, JinaASGIError
+from jina_asgi.errors._shown import shown
 from jina_asgi.protocols.problems import problem
-from jina_asgi.protocols.websocket import close_code, deny
+from jina_asgi.protocols.websocket.app import close_code, deny
 
 
 def handlers(app: Starlette, *, expose_errors: bool = False) -> None:

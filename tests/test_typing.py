@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import option_pages
-from tests.option_types import FILE, written
+from tests.settings import option_pages
+from tests.settings.option_types import FILE, written
 
 FILES = Path(__file__).parent / "typing_files"
 NAMES = ["right.py", "wrong.py"]
@@ -57,8 +57,10 @@ def test_a_right_program_passes_and_each_mistake_is_named(
 
 
 def test_the_page_of_options_is_that_of_the_settings() -> None:
-    assert option_pages.written() == option_pages.FILE.read_text(encoding="utf-8"), "run `python -m tests.option_pages`"
+    assert option_pages.written() == option_pages.FILE.read_text(encoding="utf-8"), (
+        "run `python -m tests.settings.option_pages`"
+    )
 
 
 def test_the_types_of_options_are_those_of_the_settings() -> None:
-    assert written() == FILE.read_text(), "run `python -m tests.option_types`"
+    assert written() == FILE.read_text(), "run `python -m tests.settings.option_types`"

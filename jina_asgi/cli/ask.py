@@ -16,8 +16,8 @@ import httpx
 import orjson
 from pydantic import create_model
 
-from jina_asgi.client import Client
 from jina_asgi.clients.address import Address, address_of
+from jina_asgi.clients.client import Client
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
 

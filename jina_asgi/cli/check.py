@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import click
 
-from jina_asgi._examples import document_example, value_example
-from jina_asgi._raised import described
-from jina_asgi._shown import shown
-from jina_asgi.deployment import Deployment
+from jina_asgi.documents._examples import document_example, value_example
 from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.flow import Flow
-from jina_asgi.sources import source_of
+from jina_asgi.errors._raised import described
+from jina_asgi.errors._shown import shown
+from jina_asgi.serving.asgi import source_of
+from jina_asgi.serving.deployment import Deployment
+from jina_asgi.serving.flow import Flow
 from jina_asgi.types import Endpoint
 
 _OF_STREAM = 100  # documents after which a stream has shown that it works

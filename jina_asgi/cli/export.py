@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from jina_asgi.flow import Flow
-from jina_asgi.yaml_schema import yaml_schema
+from jina_asgi.config.json_schema import yaml_schema
+from jina_asgi.serving.flow import Flow
 
 _OUT = click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file; else it is printed.")
 

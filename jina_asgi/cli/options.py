@@ -12,10 +12,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
+from jina_asgi.config.files import read_value
 from jina_asgi.errors import DefinitionError
 from jina_asgi.settings import ServingSettings
 from jina_asgi.settings.base import Settings
-from jina_asgi.yaml_files import read_value
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: `--uses_with` is `--uses-with`.

@@ -20,10 +20,10 @@ _AT_ONCE = 16  # hosts that are asked beside each other, as each may take its ti
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
 def pool(as_json: bool) -> None:
     """Show the pools of this user: replicas, devices, queues, restarts."""
-    from jina_asgi.processes import place  # Linux only
+    from jina_asgi.processes import instance  # Linux only
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        hosts = [found for found in threads.map(_asked, place.sockets()) if found is not None]
+        hosts = [found for found in threads.map(_asked, instance.sockets()) if found is not None]
     answers = [found for found in hosts if not isinstance(found, NotReady)]
     if as_json:
         click.echo(json.dumps(answers, indent=2))
@@ -38,10 +38,10 @@ def pool(as_json: bool) -> None:
 
 def _asked(path: Path) -> dict[str, Any] | NotReady | None:
     """What the host at a socket says, or that it says nothing; None where there is none."""
-    from jina_asgi.processes import election
+    from jina_asgi.processes import host_socket
 
     try:
-        return election.status(path)
+        return host_socket.status(path)
     except NotReady as error:
         return error
 

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from jina_asgi.cli.options import CONTEXT, SettingsCommand, chosen, setting_options
+from jina_asgi.serving.asgi import source_of
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings
-from jina_asgi.sources import source_of
 
 _USES = "An import path (package.module.Class, module:Class) or the path of a YAML."
 

@@ -1,1 +1,1 @@
-"""The parts of a Client: what is asked, how far it reads ahead, what is done with each answer."""
+"""The Client: what is asked, how far it reads ahead, what is done with each answer. Nothing here serves."""

@@ -13,20 +13,20 @@ from typing import Any, NamedTuple, Self
 import httpx
 from pydantic import BaseModel
 
-from jina_asgi.as_jina import as_jina
 from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
 from jina_asgi.clients.files import Part, parts_of
 from jina_asgi.clients.posts import Question
 from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
-from jina_asgi.codecs import Codec, codec, codec_of
+from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
-from jina_asgi.protocols.bodies import JSON, MSGPACK
-from jina_asgi.protocols.in_process import ASGITransport
-from jina_asgi.protocols.remote import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
-from jina_asgi.protocols.remote_runner import Far
+from jina_asgi.protocols.http.asgi_transport import ASGITransport
+from jina_asgi.protocols.http.bodies import JSON, MSGPACK
+from jina_asgi.protocols.remote.runner import Far
+from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
 from jina_asgi.settings import ClientSettings
+from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.types import EMPTY, Endpoint, resolve, unsaid
 
 
@@ -190,13 +190,13 @@ class _Connected(NamedTuple):
 
 def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Remote:
     """What asks over a WebSocket: ours, or where the server turns out to be a real Jina, that."""
-    from jina_asgi.protocols.websocket_either import EitherRemote  # where it is asked for
-    from jina_asgi.protocols.websocket_remote import SocketRemote
-    from jina_asgi.protocols.websocket_wires import dialler  # with websockets, an extra
+    from jina_asgi.protocols.websocket.auto_detect import EitherRemote  # where it is asked for
+    from jina_asgi.protocols.websocket.dial import dialler  # with websockets, an extra
+    from jina_asgi.protocols.websocket.remote import SocketRemote
 
     def jinas() -> Remote:
         try:
-            from jina_asgi.protocols.websocket_binary_remote import BinaryRemote  # with protobuf, an extra
+            from jina_asgi.protocols.websocket.binary_remote import BinaryRemote  # with protobuf, an extra
         except ModuleNotFoundError as error:
             raise NotSupportedError(
                 f"{url} is a real Jina, whose WebSocket needs the extra grpc: pip install 'jina-asgi[grpc]'"

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jina_asgi.concurrency.loops import LoopThread
 from jina_asgi.excepts import BadClientInput
-from jina_asgi.loop_thread import LoopThread
 
 _WANTED = "a document, a list or generator of documents, a function that gives one of these, or None"
 

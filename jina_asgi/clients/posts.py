@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jina_asgi._shown import shown
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.responses import Response, ReturnType, raised
-from jina_asgi.codecs import plain
-from jina_asgi.endpoints import normalised
+from jina_asgi.concurrency.hooks import is_async
+from jina_asgi.documents.codec import plain
+from jina_asgi.errors._shown import shown
 from jina_asgi.excepts import BadClientCallback, BadClientInput
-from jina_asgi.hooks import is_async
-from jina_asgi.jina_options import without_unknown
+from jina_asgi.executors.endpoints import normalised
+from jina_asgi.settings.jina_options import without_unknown
 
 logger = logging.getLogger("jina_asgi")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from jina_asgi.codecs import Codec, codec, codec_of
+from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
-from jina_asgi.protocols.bodies import JSON
-from jina_asgi.protocols.remote import Answer
+from jina_asgi.protocols.http.bodies import JSON
+from jina_asgi.protocols.remote.server import Answer
 from jina_asgi.types import Schema
 
 #: Jina's codes of a status.
@@ -175,7 +175,7 @@ class ReturnType:
         Raises:
             BadClientInput: it is none of these.
         """
-        from jina_asgi import schemas  # docarray, with the first call
+        from jina_asgi.documents import schemas  # docarray, with the first call
 
         if wanted is np.ndarray:
             return ArrayType(None, False, list)
@@ -196,7 +196,7 @@ class ReturnType:
         """
         try:
             if self.codec is None:
-                from jina_asgi import schemas  # as above
+                from jina_asgi.documents import schemas  # as above
 
                 return schemas.any_docs(answer.values())
             return self.make(list(answer.docs(self.codec).typed))

@@ -17,7 +17,7 @@ from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptio
 from jina_asgi.clients.posts import Callback, Handling, Question
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import answers
-from jina_asgi.loop_thread import LoopThread, loop_thread
+from jina_asgi.concurrency.loops import LoopThread, loop_thread
 
 if TYPE_CHECKING:
     from jina_asgi.clients.asynchronous import AsyncClient

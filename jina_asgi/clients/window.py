@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from jina_asgi.tasks import begun, finished
+from jina_asgi.concurrency.tasks import begun, finished
 
 B = TypeVar("B")
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jina_asgi.compat.loggers import JinaLogger
+from jina_asgi.settings.jina_logger import JinaLogger
 
 #: A step of a traversal path, and the documents that it leads to.
 _STEPS = {"c": "chunks", "m": "matches"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from jina_asgi import client
-from jina_asgi.jina_options import without_those_of_jina, without_unknown
+from jina_asgi.clients import client
 from jina_asgi.settings import ClientSettings
+from jina_asgi.settings.jina_options import without_those_of_jina, without_unknown
 
 _OURS = {*inspect.signature(client.Client).parameters, *ClientSettings.model_fields}
 

@@ -10,9 +10,9 @@ from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-from jina_asgi.as_jina import mark
 from jina_asgi.compat import signals
 from jina_asgi.compat.names import MODULES
+from jina_asgi.settings.jina_mode import mark
 
 _MORE = "see docs/migrate.md for what this library does instead of the rest of Jina"
 

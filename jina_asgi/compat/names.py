@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_EXECUTOR = {"BaseExecutor": "jina_asgi.executor:Executor", "Executor": "jina_asgi.executor:Executor"}
+_EXECUTOR = {
+    "BaseExecutor": "jina_asgi.executors.executor:Executor",
+    "Executor": "jina_asgi.executors.executor:Executor",
+}
 _FLOW = {"Flow": "jina_asgi.compat.flows:Flow"}
 _ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
 _DEPLOYMENT = {"Deployment": "jina_asgi.compat.words:Deployment"}
 _CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
 _GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
 _DECORATORS = {
-    "dynamic_batching": "jina_asgi.batching:dynamic_batching",
-    "monitor": "jina_asgi.monitoring:monitor",
-    "requests": "jina_asgi.executor:requests",
+    "dynamic_batching": "jina_asgi.executors.batching:dynamic_batching",
+    "monitor": "jina_asgi.executors.monitoring:monitor",
+    "requests": "jina_asgi.executors.executor:requests",
 }
 _RESPONSE = "jina_asgi.clients.responses:Response"
 _OURS = (
@@ -52,8 +55,8 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         **_ASYNC_FLOW,
         **_CLIENT,
         **_DEPLOYMENT,
-        "Document": "jina_asgi.schemas:BaseDoc",
-        "DocumentArray": "jina_asgi.schemas:DocList",
+        "Document": "jina_asgi.documents.schemas:BaseDoc",
+        "DocumentArray": "jina_asgi.documents.schemas:DocList",
         "Executor": _EXECUTOR["Executor"],
         **_FLOW,
         **_GATEWAY,
@@ -75,8 +78,8 @@ MODULES: Mapping[str, Mapping[str, str]] = {
         **{name: f"jina_asgi.compat.identities:{name}" for name in ("random_identity", "random_port", "random_uuid")},
     },
     "jina.logging": {},
-    "jina.logging.logger": {"JinaLogger": "jina_asgi.compat.loggers:JinaLogger"},
-    "jina.logging.predefined": {"default_logger": "jina_asgi.compat.loggers:default_logger"},
+    "jina.logging.logger": {"JinaLogger": "jina_asgi.settings.jina_logger:JinaLogger"},
+    "jina.logging.predefined": {"default_logger": "jina_asgi.settings.jina_logger:default_logger"},
     "jina.logging.profile": {"TimeContext": "jina_asgi.compat.profiling:TimeContext"},
     "jina.orchestrate": {},
     "jina.orchestrate.deployments": _DEPLOYMENT,

@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any, Self
 
-from jina_asgi import deployment, flow
 from jina_asgi.excepts import NotSupportedError
-from jina_asgi.serving import Served
+from jina_asgi.serving import deployment, flow
+from jina_asgi.serving.served import Served
 from jina_asgi.settings import AROUND
 
 logger = logging.getLogger("jina_asgi")

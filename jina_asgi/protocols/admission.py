@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
 
+from jina_asgi.concurrency.hooks import settled
 from jina_asgi.errors import ExecutorHTTPError, ReplicaDied, TooLarge, Unauthenticated, Unavailable
-from jina_asgi.hooks import settled
 from jina_asgi.settings import Auth, Limits
 from jina_asgi.types import Endpoint, Runner
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import orjson
 
-from jina_asgi._error_lists import number_of
-from jina_asgi._wire_heads import error_named
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -27,6 +25,8 @@ from jina_asgi.errors import (
     UnknownEndpoint,
     UnsupportedMedia,
 )
+from jina_asgi.errors._error_lists import number_of
+from jina_asgi.protocols.frames._heads import error_named
 
 _BY_STATUS: Mapping[int, type[JinaASGIError]] = {
     401: Unauthenticated,

@@ -10,8 +10,6 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from jina_asgi._raised import http_error, is_a, is_ours, loggable, public_class, sound
-from jina_asgi._shown import bounded, said
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -23,6 +21,8 @@ from jina_asgi.errors import (
     Unauthenticated,
     Unavailable,
 )
+from jina_asgi.errors._raised import http_error, is_a, is_ours, loggable, public_class, sound
+from jina_asgi.errors._shown import bounded, said
 
 logger = logging.getLogger("jina_asgi")
 

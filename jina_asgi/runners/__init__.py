@@ -1,1 +1,1 @@
-"""What answers calls: an Executor in this process, and what wraps one. Protocols are elsewhere."""
+"""What answers calls: Runners, and wrappers of Runners. No protocol is imported here."""

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-from jina_asgi._breaker import Breaker
 from jina_asgi.errors import DeadlineExceeded, NotReady, Overloaded, Unavailable
+from jina_asgi.runners._breaker import Breaker
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner
 

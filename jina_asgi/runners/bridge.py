@@ -7,9 +7,9 @@ import contextvars
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
+from jina_asgi.concurrency.tasks import begun
 from jina_asgi.errors import cut_short
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.tasks import begun
 from jina_asgi.types import Call, Docs, Result, Runner
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from jina_asgi import grace as periods
+from jina_asgi.concurrency import grace as periods
 from jina_asgi.errors import DefinitionError
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Runner

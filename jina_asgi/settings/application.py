@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from jina_asgi.concurrency.hooks import as_async, is_generator
 from jina_asgi.errors import DefinitionError
-from jina_asgi.hooks import as_async, is_generator
 from jina_asgi.settings.base import MIB, Settings
 from jina_asgi.settings.grpc import GrpcSettings
 

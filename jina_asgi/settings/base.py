@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from jina_asgi._shown import shown
 from jina_asgi.errors import DefinitionError
+from jina_asgi.errors._shown import shown
 
 MIB = 2**20
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from jina_asgi.concurrency.hooks import is_async
 from jina_asgi.errors import DefinitionError
-from jina_asgi.hooks import is_async
 from jina_asgi.settings.base import Settings
-from jina_asgi.settings.paths import field_of, part_of
+from jina_asgi.settings.fields import field_of, part_of
 
 #: Stands for a function in settings that crossed to another process.
 TOLD = "(told by the caller)"

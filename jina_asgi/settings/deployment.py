@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 
-from jina_asgi.as_jina import as_jina
-from jina_asgi.jina_options import translated
 from jina_asgi.settings.base import MIB
+from jina_asgi.settings.document import Document
+from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import translated
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.types import Endpoint
-from jina_asgi.yaml_document import Document
 
 #: A number stands for its digits, as YAML writes `OMP_NUM_THREADS: 1`.
 Text = Annotated[

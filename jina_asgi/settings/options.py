@@ -1,4 +1,4 @@
-"""The options of the public classes, as type checkers see them: made from the settings by `python -m tests.option_types`.
+"""The options of the public classes, for type checkers: made by `python -m tests.settings.option_types`.
 
 What an option means, and its default, is said by the settings.
 """

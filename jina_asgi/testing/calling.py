@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Self, TypeVar
 
-from jina_asgi.codecs import codec
-from jina_asgi.deployment import Deployment
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import Unavailable
+from jina_asgi.serving.deployment import Deployment
 from jina_asgi.testing.executors import Probe, Text
 from jina_asgi.types import EMPTY, Call, Context, Docs, Result, Runner, resolve
 

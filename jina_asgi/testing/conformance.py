@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jina_asgi.codecs import codec
-from jina_asgi.deployment import Deployment
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -23,7 +22,8 @@ from jina_asgi.errors import (
     Unavailable,
     UnknownEndpoint,
 )
-from jina_asgi.executor import Executor
+from jina_asgi.executors.executor import Executor
+from jina_asgi.serving.deployment import Deployment
 from jina_asgi.testing.calling import (
     PATIENCE,
     Running,

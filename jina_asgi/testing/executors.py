@@ -13,7 +13,7 @@ from docarray.typing import NdArray
 from pydantic import BaseModel
 
 from jina_asgi.errors import ExecutorInputError
-from jina_asgi.executor import Executor, requests
+from jina_asgi.executors.executor import Executor, requests
 from jina_asgi.types import Context
 
 

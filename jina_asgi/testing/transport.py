@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from jina_asgi.protocols.in_process import ASGITransport
-from jina_asgi.protocols.in_process_socket import InProcessSocket, connected
-from jina_asgi.tasks import begun, finished, seen
+from jina_asgi.concurrency.tasks import begun, finished, seen
+from jina_asgi.protocols.http.asgi_transport import ASGITransport
+from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, connected
 
 
 @asynccontextmanager

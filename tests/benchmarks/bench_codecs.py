@@ -15,7 +15,8 @@ from docarray.typing import NdArray
 from micro import Pair, parser, plain, table
 from work import DIM
 
-from jina_asgi import codecs, schemas
+from jina_asgi.documents import codec as documents_codec
+from jina_asgi.documents import schemas
 from jina_asgi.protocols.protobuf.documents import wire
 from jina_asgi.settings import Limits
 
@@ -33,10 +34,10 @@ def pairs() -> list[Pair]:
     vectors = rng.standard_normal((COUNT, DIM), dtype=np.float32)
     docs = DocList[Passage]([Passage(text=f"passage {i}", vector=vector) for i, vector in enumerate(vectors)])
     fields = [{"id": str(doc.id), "text": doc.text, "vector": np.asarray(doc.vector)} for doc in docs]
-    codec = codecs.codec(schemas.schema_of(Passage))
+    codec = documents_codec.codec(schemas.schema_of(Passage))
     json = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     buffers = codec.encode(docs)
-    columns = codecs.pack(codec.to_columns(docs))
+    columns = documents_codec.pack(codec.to_columns(docs))
     proto = docs.to_protobuf().SerializeToString()
     ours = wire(codec)
     one = docs[:1]
@@ -45,7 +46,12 @@ def pairs() -> list[Pair]:
 
     read = codec.read(orjson.loads(json), owned=True)
     assert codec.dumps(codec.to_json(docs)) == json
-    for other in (read, codec.decode(buffers), codec.from_columns(codecs.unpack(columns)), ours.read(proto, LIMITS)):
+    for other in (
+        read,
+        codec.decode(buffers),
+        codec.from_columns(documents_codec.unpack(columns)),
+        ours.read(proto, LIMITS),
+    ):
         assert [doc.id for doc in other] == [doc.id for doc in docs]
         assert all(
             np.array_equal(a.vector, b.vector) and a.vector.dtype == np.float32
@@ -69,11 +75,16 @@ def pairs() -> list[Pair]:
         Pair("msgpack out", plain(lambda: codec.encode(docs)), "docarray's protobuf", to_protobuf),
         Pair(
             "columns in",
-            plain(lambda: codec.from_columns(codecs.unpack(columns))),
+            plain(lambda: codec.from_columns(documents_codec.unpack(columns))),
             "docarray's protobuf",
             from_protobuf,
         ),
-        Pair("columns out", plain(lambda: codecs.pack(codec.to_columns(docs))), "docarray's protobuf", to_protobuf),
+        Pair(
+            "columns out",
+            plain(lambda: documents_codec.pack(codec.to_columns(docs))),
+            "docarray's protobuf",
+            to_protobuf,
+        ),
     ]
 
 

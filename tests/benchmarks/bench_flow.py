@@ -14,7 +14,7 @@ from micro import Pair, awaited, parser, table
 from serve_jina_asgi import Text, Work
 
 from jina_asgi import Deployment, Executor, Flow, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.types import Call, Docs, Runner
 
 WAIT = 0.01  # seconds

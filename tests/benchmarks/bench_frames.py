@@ -23,10 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from jina_asgi.codecs import codec
-from jina_asgi.protocols.frames_client import FrameClient
-from jina_asgi.protocols.frames_server import FrameServer
-from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.documents.codec import codec
+from jina_asgi.protocols.frames.client import FrameClient
+from jina_asgi.protocols.frames.pipe import pipe_pair
+from jina_asgi.protocols.frames.server import FrameServer
 from jina_asgi.types import Call, Docs, Endpoint, Field, Result, Runner, Schema, Ticket
 
 try:

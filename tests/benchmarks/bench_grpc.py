@@ -13,9 +13,9 @@ from docarray import BaseDoc
 from docarray.typing import NdArray
 from harness import Benchmark, Request, System, main, parser, ratios, spread
 
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.schemas import schema_of
 
 POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Scope
 
 from jina_asgi import Deployment, JinaASGI
-from jina_asgi.codecs import codec
-from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.documents.codec import codec
+from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.types import Call
 
 BODY = b'{"data":[{"text":"0123456789abcdef0123456789abcdef"}]}'

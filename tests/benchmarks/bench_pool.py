@@ -56,7 +56,7 @@ def cpu(pids: Sequence[int]) -> float:
 
 
 def measured(server: Server, connections: int, seconds: float) -> Row:
-    host = processes(server, "processes.host")
+    host = processes(server, "serving.programs.pool_host")
     before = cpu(host)
     row = dict(bench_batching.measure(server, connections, seconds))
     row["host µs"] = (cpu(host) - before) / row["count"] * 1e6 if host else 0.0
@@ -187,7 +187,7 @@ def pss(server: Server) -> int:
 def idle(seconds: float) -> str:
     """CPU of a server that nobody asks, and of the same gunicorn with an application of Starlette's alone."""
     with Server(pool("pool", 4, "sleep", 2)) as server, Server(pool("plain", 4, "none", 0, path="/echo")) as plain:
-        groups = {"host": "processes.host", "replicas": "processes.replica", "web": "gunicorn"}
+        groups = {"host": "serving.programs.pool_host", "replicas": "serving.programs.replica", "web": "gunicorn"}
         pids = {name: processes(server, words) for name, words in groups.items()}
         pids["web without us"] = processes(plain, "gunicorn")
         before = {name: cpu(found) for name, found in pids.items()}

@@ -11,7 +11,7 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 from tests.browser.page import Page
-from tests.processes.rig import ROOT, Served
+from tests.doubles.rig import ROOT, Served
 
 #: Seconds that the first start on a machine may take: the model is fetched and converted.
 FIRST_START = 300.0

@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.processes.rig import Served
+from tests.doubles.rig import Served
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from tests.processes.rig import ROOT, Served
+from tests.doubles.rig import ROOT, Served
 
 pytestmark = pytest.mark.model
 

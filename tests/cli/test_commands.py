@@ -18,7 +18,7 @@ import yaml
 
 from jina_asgi import Deployment, Executor, JinaASGI, requests
 from tests.cli.conftest import Command, Served, Typed, environment, filled, serving
-from tests.serving import Serving, free_port
+from tests.doubles.uvicorn_server import Serving, free_port
 
 pytestmark = pytest.mark.processes
 

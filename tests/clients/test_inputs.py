@@ -10,8 +10,8 @@ from docarray import BaseDoc, DocList
 from pydantic import BaseModel
 
 from jina_asgi.clients.inputs import async_batches, batches
+from jina_asgi.concurrency.loops import loop_thread
 from jina_asgi.excepts import BadClientInput
-from jina_asgi.loop_thread import loop_thread
 
 
 class Text(BaseDoc):

@@ -94,7 +94,7 @@ def test_processes_that_a_program_starts_find_it_too(tmp_path: Path) -> None:
             code = "import jina; print(jina.Executor.__module__)"
             subprocess.run([sys.executable, "-c", code], cwd="/", check=True)
     """
-    assert printed(tmp_path, program) == ["jina_asgi.executor"] * 2
+    assert printed(tmp_path, program) == ["jina_asgi.executors.executor"] * 2
 
 
 def test_a_module_may_be_run_as_well(tmp_path: Path) -> None:

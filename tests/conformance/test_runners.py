@@ -10,18 +10,18 @@ import pytest
 from docarray import DocList
 
 from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
+from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.http_client import HttpRunner
-from jina_asgi.protocols.in_process_socket import app_dialler
-from jina_asgi.protocols.pipe import pipe_pair
-from jina_asgi.protocols.websocket_client import WebSocketRunner
+from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.websocket.asgi_transport import app_dialler
+from jina_asgi.protocols.websocket.runner import WebSocketRunner
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.head import HeadRunner
-from jina_asgi.runners.shards import ShardRunner
+from jina_asgi.runners.flow.head import HeadRunner
+from jina_asgi.runners.flow.shards import ShardRunner
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.testing import ASGITransport, runner_conformance
 from jina_asgi.types import Endpoint, Runner
-from tests.serving import free_port, serving
+from tests.doubles.uvicorn_server import free_port, serving
 
 
 def local(uses: type[Executor], /, **options: Any) -> Runner:

@@ -20,7 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Client
-from tests.serving import free_port
+from tests.doubles.uvicorn_server import free_port
 
 pytestmark = [pytest.mark.model, pytest.mark.processes]
 

@@ -23,19 +23,19 @@ import httpx
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import JinaASGIError
+from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.http_client import HttpRunner
-from jina_asgi.protocols.in_process_socket import InProcessSocket, app_dialler
-from jina_asgi.protocols.pipe import pipe_pair
-from jina_asgi.protocols.protobuf.answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote import Asked
-from jina_asgi.protocols.websocket_binary_remote import BinaryRemote
-from jina_asgi.protocols.websocket_client import WebSocketRunner
+from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
+from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, app_dialler
+from jina_asgi.protocols.websocket.binary_remote import BinaryRemote
+from jina_asgi.protocols.websocket.runner import WebSocketRunner
 from jina_asgi.testing import ASGITransport
 from jina_asgi.types import Call, Context, Docs, Endpoint
-from tests.serving import free_port
+from tests.doubles.uvicorn_server import free_port
 
 CALM = 1.0  # seconds in which a calm caller is answered
 SILENCE = 10.0  # seconds after which a caller that stayed counts as never answered

@@ -25,9 +25,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from jina_asgi import _wire
-from jina_asgi._wire import Frame, FrameReader, write_frame
-from jina_asgi._wire_heads import (
+from jina_asgi.errors import InvalidDocs, JinaASGIError, ProtocolError
+from jina_asgi.protocols.frames import _layout
+from jina_asgi.protocols.frames._heads import (
     MAGIC,
     VERSIONS,
     CallHead,
@@ -44,8 +44,8 @@ from jina_asgi._wire_heads import (
     write,
     write_error,
 )
-from jina_asgi._wire_state import Answering, Asking, Window
-from jina_asgi.errors import InvalidDocs, JinaASGIError, ProtocolError
+from jina_asgi.protocols.frames._layout import Frame, FrameReader, write_frame
+from jina_asgi.protocols.frames._rules import Answering, Asking, Window
 from jina_asgi.types import Endpoint, Field, Schema
 
 LIMIT = 1 << 16
@@ -64,20 +64,20 @@ HELLO = write(Hello(MAGIC, *VERSIONS, version=VERSIONS[1], endpoints=[ENDPOINT])
 def seeds() -> list[bytes]:
     """One valid frame of every kind, and some with docs."""
     heads: list[tuple[int, int, bytes, tuple[bytes, ...]]] = [
-        (_wire.HELLO, 0, HELLO, ()),
-        (_wire.CALL, 1, write(CallHead("/call", "id", headers={"a": "b"}, remaining=1.5)), (b"doc",)),
-        (_wire.CALL, 2, write(CallHead("/call", "id", sources=[("a", 1)])), (b"doc", b"", b"x" * 5000)),
-        (_wire.STREAM, 3, write(CallHead("/call", "id", items=16, size=1 << 18)), (b"doc",)),
-        (_wire.CANCEL, 1, b"", ()),
-        (_wire.CREDIT, 3, write(CreditHead(8, 1000)), ()),
-        (_wire.RESULT, 1, write(ResultHead(b"\x80", [("a", 1.0, 2.0, None)])), (b"doc",) * 20),
-        (_wire.ITEM, 3, b"", (b"doc",)),
-        (_wire.END, 3, b"", ()),
-        (_wire.ERROR, 2, write_error(InvalidDocs("why", [{"loc": [0]}])), ()),
-        (_wire.GOODBYE, 0, write(GoodbyeHead(3)), ()),
-        (_wire.PING, 0, b"", ()),
-        (_wire.PONG, 0, b"", ()),
-        (_wire.NEWS, 0, write(NewsHead("why")), ()),
+        (_layout.HELLO, 0, HELLO, ()),
+        (_layout.CALL, 1, write(CallHead("/call", "id", headers={"a": "b"}, remaining=1.5)), (b"doc",)),
+        (_layout.CALL, 2, write(CallHead("/call", "id", sources=[("a", 1)])), (b"doc", b"", b"x" * 5000)),
+        (_layout.STREAM, 3, write(CallHead("/call", "id", items=16, size=1 << 18)), (b"doc",)),
+        (_layout.CANCEL, 1, b"", ()),
+        (_layout.CREDIT, 3, write(CreditHead(8, 1000)), ()),
+        (_layout.RESULT, 1, write(ResultHead(b"\x80", [("a", 1.0, 2.0, None)])), (b"doc",) * 20),
+        (_layout.ITEM, 3, b"", (b"doc",)),
+        (_layout.END, 3, b"", ()),
+        (_layout.ERROR, 2, write_error(InvalidDocs("why", [{"loc": [0]}])), ()),
+        (_layout.GOODBYE, 0, write(GoodbyeHead(3)), ()),
+        (_layout.PING, 0, b"", ()),
+        (_layout.PONG, 0, b"", ()),
+        (_layout.NEWS, 0, write(NewsHead("why")), ()),
     ]
     found = []
     for kind, request, head, docs in heads:
@@ -123,7 +123,7 @@ class Hostile:
         """msgpack that promises more than it has, the frame's own lengths kept right."""
         head = self.dice.choice(PROMISES) + self.dice.randbytes(self.dice.randrange(8))
         out: list[Any] = []
-        write_frame(out, self.dice.randint(_wire.HELLO, _wire.NEWS), self.dice.randrange(4), head)
+        write_frame(out, self.dice.randint(_layout.HELLO, _layout.NEWS), self.dice.randrange(4), head)
         return b"".join(out)
 
     def cut(self, frame: bytes) -> bytes:
@@ -139,7 +139,7 @@ class Hostile:
     def header(self, frame: bytes) -> bytes:
         """A made-up header that is nearly right."""
         length, head = self.dice.randrange(64), self.dice.randrange(64)
-        kind = self.dice.randint(_wire.HELLO, _wire.NEWS)
+        kind = self.dice.randint(_layout.HELLO, _layout.NEWS)
         facts = (length, self.dice.randrange(5), kind, 0, min(head, length), self.dice.randrange(8))
         return HEADER.pack(*facts) + self.dice.randbytes(length)
 
@@ -153,7 +153,7 @@ class Victim:
         self.reader = FrameReader(LIMIT)
         self.asking: Asking[None] = Asking()
         self.answering: Answering[None] = Answering()
-        hello = Frame(_wire.HELLO, 0, HELLO)
+        hello = Frame(_layout.HELLO, 0, HELLO)
         self.asking.receive(hello)
         self.answering.receive(hello)
         for window in (None, None, Window()):

@@ -26,13 +26,13 @@ from docarray import BaseDoc
 from docarray.typing import NdArray
 
 from jina_asgi import Deployment, Flow
-from jina_asgi.codecs import pack
+from jina_asgi.documents.codec import pack
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import JinaASGIError, ProtocolError
-from jina_asgi.protocols._socket_messages import read as read_message
-from jina_asgi.protocols.bodies import JSON, MSGPACK
-from jina_asgi.protocols.sse_reader import events
-from jina_asgi.schemas import schema_of
-from tests.round_trips import bodies
+from jina_asgi.protocols.http.bodies import JSON, MSGPACK
+from jina_asgi.protocols.http.sse_reader import events
+from jina_asgi.protocols.websocket._messages import read as read_message
+from tests.doubles.round_trips import bodies
 
 #: Seconds that one text may take; none of them is longer than 64 KB.
 SLOWEST = 1.0

@@ -16,9 +16,9 @@ import orjson
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from jina_asgi.protocols.body_weight import JSON, MAPPING, MSGPACK, NUMBERS, PROTOBUF
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.protocols.size_guard import JSON, MAPPING, MSGPACK, NUMBERS, PROTOBUF
 from jina_asgi.settings import Limits
 
 LIMITS = Limits()

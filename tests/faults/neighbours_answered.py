@@ -12,9 +12,9 @@ import orjson
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from jina_asgi.protocols.body_weight import JSON, MSGPACK, PROTOBUF
 from jina_asgi.protocols.protobuf.messages import DataRequest, SingleDocumentRequest
 from jina_asgi.protocols.protobuf.node_writer import framed
+from jina_asgi.protocols.size_guard import JSON, MSGPACK, PROTOBUF
 from tests.faults.neighbours import LATE, Server, entry
 
 _NO_LIMITS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]

@@ -28,8 +28,8 @@ import httpx
 import numpy as np
 from websockets.asyncio.client import connect
 
+from tests.doubles.rig import LOCAL, Served
 from tests.faults.wire import Wire, post
-from tests.processes.rig import LOCAL, Served
 
 APP = "tests.faults.soaked_day:app"
 WORKERS = 2

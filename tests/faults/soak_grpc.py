@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from jina_asgi.protocols.grpc import ping
-from tests.serving import free_port, free_ports
+from tests.doubles.uvicorn_server import free_port, free_ports
 
 APP = """
 from docarray import DocList, BaseDoc

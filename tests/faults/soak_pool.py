@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from jina_asgi import ReplicaPool, Unavailable
 from jina_asgi.runners.wrapper import Wrapper
-from tests.processes.replica_executors import Order, Worker
+from tests.doubles.replica_executors import Order, Worker
 
 SILENCE = 30.0  # seconds after which a call counts as never answered
 ENDPOINTS = ["/again", "/once"]

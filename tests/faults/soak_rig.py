@@ -25,9 +25,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from jina_asgi.processes import election, place
-from tests.processes.pool_watch import Watched
-from tests.processes.rig import LOCAL, Journal, Served, request, shared_memory
+from jina_asgi.processes import host_socket, instance
+from tests.doubles.pool_watch import Watched
+from tests.doubles.rig import LOCAL, Journal, Served, request, shared_memory
 
 SILENCE = 30.0  # seconds after which a request counts as never answered
 SETTLED = 60.0  # seconds in which a server must have become what it should be
@@ -146,7 +146,7 @@ class Soaked(Watched):
         """What the host says of its one Deployment; nothing while there is none."""
         for path in self._folder.glob("*/*/socket"):
             try:
-                found = election.status(path)
+                found = host_socket.status(path)
             except (ConnectionError, json.JSONDecodeError):  # it was killed meanwhile
                 continue
             for deployment in {} if found is None else found["deployments"].values():
@@ -185,7 +185,7 @@ class Soaked(Watched):
             environ = Path(f"/proc/{pid}/environ").read_bytes()
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return False
-        return f"{_MARK}={self._mark}".encode() in environ.split(b"\0") and place.alive(pid, place.started(pid))
+        return f"{_MARK}={self._mark}".encode() in environ.split(b"\0") and instance.alive(pid, instance.started(pid))
 
 
 @asynccontextmanager
@@ -210,7 +210,7 @@ async def soaked(*options: str, workers: int = 4, replicas: int = 2, wait: bool 
 
 def boot_time(pid: int) -> float:
     """When a process started, by the clock of `now`."""
-    ticks = place.started(pid)
+    ticks = instance.started(pid)
     assert ticks is not None, f"process {pid} is gone"
     return ticks / os.sysconf("SC_CLK_TCK")
 

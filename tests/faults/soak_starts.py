@@ -22,9 +22,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from jina_asgi.processes import election, place
+from jina_asgi.processes import host_socket
+from jina_asgi.processes import instance as server_instance
+from tests.doubles.pool_watch import HOST, command, place_key, processes
 from tests.faults.soak_rig import SETTLED, Client, soak, soaked, told
-from tests.processes.pool_watch import HOST, command, place_key, processes
 
 CROWD = 100
 WORKERS = 16
@@ -77,7 +78,7 @@ def crowd() -> None:
     server = FORK.Process(target=leave.wait)  # the life of the instance is its life
     server.start()
     assert server.pid is not None
-    instance = place.Instance(place_key(server.pid), server.pid, place.started(server.pid))
+    instance = server_instance.Instance(place_key(server.pid), server.pid, server_instance.started(server.pid))
     contenders = [FORK.Process(target=contend, args=(instance, go, come, leave)) for _ in range(CROWD)]
     for contender in contenders:
         contender.start()
@@ -89,12 +90,12 @@ def crowd() -> None:
         process.join()
         assert process.exitcode == 0
     assert len(hosts) == 1, f"{len(hosts)} hosts"
-    until(lambda: not any(place.alive(host, place.started(host)) for host in hosts))
+    until(lambda: not any(server_instance.alive(host, server_instance.started(host)) for host in hosts))
 
 
-def contend(instance: place.Instance, go: Any, come: Any, leave: Any) -> None:
+def contend(instance: server_instance.Instance, go: Any, come: Any, leave: Any) -> None:
     go.wait()
-    with election.connect(instance):
+    with host_socket.connect(instance):
         come.release()
         leave.wait()
 

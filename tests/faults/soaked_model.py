@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Executor, dynamic_batching, requests
-from tests.processes.rig import note
+from tests.doubles.rig import note
 
 
 class Order(BaseModel):

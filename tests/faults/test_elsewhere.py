@@ -12,7 +12,7 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Context, DeadlineExceeded, Deployment, Executor, Flow, JinaASGI, NotReady, Unavailable, requests
 from jina_asgi.runners.wrapper import Wrapper
-from tests.serving import free_port, serving
+from tests.doubles.uvicorn_server import free_port, serving
 
 
 class Text(BaseDoc):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from jina_asgi.errors import JinaASGIError
-from jina_asgi.protocols.frames_client import FrameClient
-from jina_asgi.protocols.frames_server import FrameServer
-from jina_asgi.protocols.pipe import pipe
+from jina_asgi.protocols.frames.client import FrameClient
+from jina_asgi.protocols.frames.pipe import pipe
+from jina_asgi.protocols.frames.server import FrameServer
+from tests.doubles.frames import Double, RawEnd, a_call
 from tests.faults.fuzz_frames import HELLO, Hostile, fuzz
-from tests.frames_doubles import Double, RawEnd, a_call
 
 
 def test_hostile_frames_raise_nothing_but_protocol_errors() -> None:

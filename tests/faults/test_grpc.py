@@ -16,7 +16,7 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Context, DefinitionError, Deployment, Executor, GRPCSidecar, JinaASGI, Limits, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, ReplicaDied, TooLarge
 from jina_asgi.excepts import BadServer, PortAlreadyUsed
 from jina_asgi.protocols.grpc.channels import Channels, Dialling
@@ -26,7 +26,7 @@ from jina_asgi.protocols.grpc.remote import GrpcRemote
 from jina_asgi.protocols.protobuf.messages import DataRequest, JinaInfoProto
 from jina_asgi.testing import client
 from jina_asgi.types import Call
-from tests.serving import free_port
+from tests.doubles.uvicorn_server import free_port
 
 pytestmark = pytest.mark.processes
 

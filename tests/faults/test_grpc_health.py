@@ -19,14 +19,14 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, GRPCSidecar, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.grpc.messages import NOT_SERVING, SERVING, HealthRequest, HealthResponse
 from jina_asgi.protocols.grpc.services import SERVICES
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.runners.wrapper import Wrapper
-from tests.processes.rig import LOCAL, Served
-from tests.serving import free_port
+from tests.doubles.rig import LOCAL, Served
+from tests.doubles.uvicorn_server import free_port
 
 pytestmark = pytest.mark.processes
 
@@ -129,7 +129,7 @@ async def test_health_is_told_when_it_begins_to_drain_and_not_when_it_has() -> N
 
 async def test_health_is_told_when_the_only_replica_dies_and_when_it_is_back() -> None:
     """GR-06."""
-    deployment = Deployment("tests.processes.pooled_model.Model", name="lm", replicas=1, placement="pool")
+    deployment = Deployment("tests.doubles.pooled_model.Model", name="lm", replicas=1, placement="pool")
     async with GRPCSidecar(deployment) as sidecar, watched(sidecar.port) as doctor:
         await doctor.hears(SERVING, within=5.0)
         await doctor.is_told(SERVING)

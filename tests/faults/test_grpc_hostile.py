@@ -14,12 +14,12 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, GRPCSidecar, InvalidRequest, Limits, TooLarge, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.protocols.protobuf.documents import wire as docs_wire
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestList, SingleDocumentRequest
 from jina_asgi.protocols.protobuf.node_writer import framed, varint
-from jina_asgi.protocols.protobuf.weight import check_docs
+from jina_asgi.protocols.protobuf.size_guard import check_docs
 
 pytestmark = pytest.mark.processes
 

@@ -15,12 +15,12 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Client, Context, DefinitionError, Deployment, Executor, GRPCSidecar, requests
 from jina_asgi.clients.asynchronous import AsyncClient
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.excepts import BadServer, PortAlreadyUsed
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.grpc.socket_path import SocketPath
 from jina_asgi.types import Call
-from tests.serving import free_port
+from tests.doubles.uvicorn_server import free_port
 
 pytestmark = pytest.mark.processes
 

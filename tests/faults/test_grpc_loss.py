@@ -21,11 +21,11 @@ from docarray import BaseDoc, DocList
 from jina_asgi import Deployment, Executor, GRPCSidecar, JinaASGI, requests
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.protocols.grpc import ping
-from jina_asgi.protocols.grpc.listening import listening
+from jina_asgi.protocols.grpc.listening_sockets import listening
+from tests.doubles.pool_watch import Watched
+from tests.doubles.rig import LOCAL, Served
+from tests.doubles.uvicorn_server import free_port, serving
 from tests.faults.wire import Ledger, neighbours
-from tests.processes.pool_watch import Watched
-from tests.processes.rig import LOCAL, Served
-from tests.serving import free_port, serving
 
 pytestmark = pytest.mark.processes
 

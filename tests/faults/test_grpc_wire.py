@@ -13,7 +13,7 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, GRPCSidecar, Limits, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.protobuf import requests as wire
 from tests.faults.http2 import (
     CONTINUATION,

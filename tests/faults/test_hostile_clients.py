@@ -22,10 +22,10 @@ import pytest
 from docarray import DocList
 
 from jina_asgi import Executor, JinaASGI, requests
+from tests.doubles.hostile_bodies import LARGE_AND_WRONG, NO_JSON, OTHER_FORMS
+from tests.doubles.hostile_documents import Slow
+from tests.doubles.uvicorn_server import serving
 from tests.faults.wire import Residue, neighbours
-from tests.hostile_bodies import LARGE_AND_WRONG, NO_JSON, OTHER_FORMS
-from tests.hostile_documents import Slow
-from tests.serving import serving
 
 JSON = "application/json"
 BOMB = gzip.compress(b" " * 2**27, 9)

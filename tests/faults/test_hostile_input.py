@@ -14,17 +14,17 @@ import pytest
 from docarray import DocList
 from pydantic import BaseModel
 
-from jina_asgi.codecs import pack
+from jina_asgi.documents.codec import pack
+from jina_asgi.documents.schemas import LegacyDocument, schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
-from jina_asgi.protocols.bodies import JSON, MSGPACK, loads_object
-from jina_asgi.protocols.exec_endpoint import exec_endpoint
-from jina_asgi.schemas import LegacyDocument, schema_of
+from jina_asgi.protocols.http.bodies import JSON, MSGPACK, loads_object
+from jina_asgi.protocols.http.exec_endpoint import exec_endpoint
 from jina_asgi.settings import Limits
-from tests.round_trips import bodies
+from tests.doubles.round_trips import bodies
 
 Ext = msgspec.msgpack.Ext
-from tests.hostile_bodies import HEAVY, LARGE_AND_WRONG, NO_JSON, OTHER_FORMS
-from tests.hostile_documents import BODIES, Fast, Plain, Slow, doc, ends, every_model, refusal
+from tests.doubles.hostile_bodies import HEAVY, LARGE_AND_WRONG, NO_JSON, OTHER_FORMS
+from tests.doubles.hostile_documents import BODIES, Fast, Plain, Slow, doc, ends, every_model, refusal
 
 
 @every_model

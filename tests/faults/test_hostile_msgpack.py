@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from jina_asgi.codecs import codec, pack, unpack
+from jina_asgi.documents.codec import codec, pack, unpack
+from jina_asgi.documents.schemas import LegacyDocument, schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest
-from jina_asgi.protocols.bodies import JSON, MSGPACK
-from jina_asgi.schemas import LegacyDocument, schema_of
-from tests.round_trips import bodies
+from jina_asgi.protocols.http.bodies import JSON, MSGPACK
+from tests.doubles.round_trips import bodies
 
 Ext = msgspec.msgpack.Ext
-from tests.hostile_documents import BODIES, MODELS, Fast, Slow, ends, every_model, refusal
+from tests.doubles.hostile_documents import BODIES, MODELS, Fast, Slow, ends, every_model, refusal
 
 GOOD: dict[str, Any] = {
     "data": [{"text": "a", "n": 1, "f": 1.5, "v": np.ones(3, np.float32), "l": [1], "any": {"a": [None]}}]

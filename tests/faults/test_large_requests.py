@@ -17,11 +17,11 @@ from docarray import BaseDoc, DocList
 from pydantic import field_validator
 
 from jina_asgi import Deployment, Executor, JinaASGI, requests
-from jina_asgi.codecs import codec
-from jina_asgi.protocols.in_process_socket import connected
+from jina_asgi.concurrency.offload import LARGE
+from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestList, SingleDocumentRequest
-from jina_asgi.protocols.reading import LARGE
+from jina_asgi.protocols.websocket.asgi_transport import connected
 
 pytestmark = pytest.mark.processes
 

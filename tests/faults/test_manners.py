@@ -10,7 +10,7 @@ import pytest
 
 from jina_asgi import Deployment, ExecutorInputError, JinaASGI, JinaASGIError
 from jina_asgi.testing import client, websocket
-from tests.bad_manners import ENDPOINTS, ERRORS, LISTS, REFUSALS, VALUES, WALKED, Rude, Word
+from tests.doubles.bad_manners import ENDPOINTS, ERRORS, LISTS, REFUSALS, VALUES, WALKED, Rude, Word
 
 LONGEST = 8192
 AT_ONCE = 10.0  # seconds, on a busy machine

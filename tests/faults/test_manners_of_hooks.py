@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
-from jina_asgi.runners.executor_life import trouble_of
+from jina_asgi.runners.local.executor_lifecycle import trouble_of
 from jina_asgi.testing import client
-from tests.bad_manners import ERRORS, Rude, Thing, Word
+from tests.doubles.bad_manners import ERRORS, Rude, Thing, Word
 
 LONGEST = 8192
 AT_ONCE = 10.0  # seconds, on a busy machine

@@ -15,14 +15,14 @@ from docarray.typing import NdArray
 from google.protobuf.json_format import ParseDict
 from pydantic import BaseModel
 
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, TooLarge
-from jina_asgi.protocols.bodies import JSON, MSGPACK, PROTOBUF
-from jina_asgi.protocols.body_weight import NUMBERS, check_json, check_msgpack
+from jina_asgi.protocols.http.bodies import JSON, MSGPACK, PROTOBUF
 from jina_asgi.protocols.protobuf.messages import DataRequest
-from jina_asgi.schemas import schema_of
+from jina_asgi.protocols.size_guard import NUMBERS, check_json, check_msgpack
 from jina_asgi.settings import Limits
-from tests.round_trips import bodies
+from tests.doubles.round_trips import bodies
 
 VALUES, PARAMETERS = Limits().values, Limits().parameters
 

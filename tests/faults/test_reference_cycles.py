@@ -15,13 +15,13 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError
+from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.pipe import pipe_pair
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.types import Call, Context, Runner
-from tests.reference_cycles import check_no_cycle_after
+from tests.doubles.reference_cycles import check_no_cycle_after
 
 PATIENCE = 30.0  # seconds
 POST = "/jina.JinaSingleDataRequestRPC/process_single_data"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.processes.rig import ROOT
+from tests.doubles.rig import ROOT
 
 pytestmark = pytest.mark.processes
 

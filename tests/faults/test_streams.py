@@ -19,9 +19,9 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, requests
+from tests.doubles.rig import Served
+from tests.doubles.uvicorn_server import serving
 from tests.faults.wire import Residue, Wire, neighbours, post
-from tests.processes.rig import Served
-from tests.serving import serving
 
 
 class Text(BaseModel):

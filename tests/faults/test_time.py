@@ -9,7 +9,7 @@ import time
 import pytest
 
 from jina_asgi import Context, DeadlineExceeded, Deployment, Executor, ReplicaPool, requests
-from tests.processes.replica_executors import Number, Order, Worker
+from tests.doubles.replica_executors import Number, Order, Worker
 
 
 class Sleeper(Executor):

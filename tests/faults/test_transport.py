@@ -19,9 +19,9 @@ import websockets
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, Limits, requests
+from tests.doubles.rig import Served
+from tests.doubles.uvicorn_server import serving
 from tests.faults.wire import Residue, Wire, chunks, neighbours, post
-from tests.processes.rig import Served
-from tests.serving import serving
 
 
 class Text(BaseModel):

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from jina_asgi import JinaASGI
-from jina_asgi.protocols.in_process_socket import connected
-from tests.socket_doubles import Spoken, call, outcome, texts
+from jina_asgi.protocols.websocket.asgi_transport import connected
+from tests.doubles.websockets import Spoken, call, outcome, texts
 
 IDS = [str(2**64), str(-(2**63) - 1), "9" * 400, "9" * 5000, "1.0", "1e3", "1e400", "null", "true", "[]", "{}", "[1]"]
 IDS += ['{"id":1}', '"%s"' % ("a" * 129), r'"\ud800"', '"\ud800"', "[" * 9000 + "]" * 9000, "", "NaN", '"', "\x00"]

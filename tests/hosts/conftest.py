@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.processes.rig import LOCAL, ROOT, Journal, Served
+from tests.doubles.rig import LOCAL, ROOT, Journal, Served
 
 collect_ignore = ["watched"]
 

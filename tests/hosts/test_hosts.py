@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.doubles.rig import ROOT
 from tests.hosts.conftest import COMMANDS, Running
-from tests.processes.rig import ROOT
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.uvicorn_server import free_ports
 from tests.interop.conftest import OURS, running
-from tests.serving import free_ports
 
 pytestmark = pytest.mark.processes
 

@@ -11,9 +11,9 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Executor, ExecutorError, Flow, requests
+from tests.doubles.uvicorn_server import free_port, free_ports
 from tests.interop.conftest import OURS, running
 from tests.interop.test_clients import ANSWERS
-from tests.serving import free_port, free_ports
 
 pytestmark = pytest.mark.processes
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.uvicorn_server import free_port
 from tests.interop.conftest import OURS, running
-from tests.serving import free_port
 
 pytestmark = pytest.mark.processes
 

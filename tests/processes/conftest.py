@@ -8,9 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.processes.rig import SERVERS, Journal, Served
-
-collect_ignore = ["apps.py"]
+from tests.doubles.rig import SERVERS, Journal, Served
 
 
 class Running(NamedTuple):
@@ -29,7 +27,7 @@ def shared() -> Iterator[Callable[[str], Running]]:
             if kind not in started:
                 journal = Journal()
                 stack.callback(journal.close)
-                served = stack.enter_context(Served(kind, "tests.processes.apps:both", env=journal.env))
+                served = stack.enter_context(Served(kind, "tests.doubles.apps:both", env=journal.env))
                 started[kind] = Running(kind, served, journal)
             return started[kind]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.processes.rig import Journal, Served, request
+from tests.doubles.rig import Journal, Served, request
 
 pytestmark = pytest.mark.processes
 
-APP = "tests.processes.apps:both"
+APP = "tests.doubles.apps:both"
 DRAIN = 3
 
 
@@ -132,7 +132,7 @@ def test_readers_that_do_not_read_hold_up_nothing(journal: Journal) -> None:
 
 @pytest.mark.parametrize("app", ["loading", "waiting"])
 def test_term_while_it_loads_ends_at_once(journal: Journal, app: str) -> None:
-    with serve(journal, app=f"tests.processes.apps:{app}", drain=20, LOAD="15") as server:
+    with serve(journal, app=f"tests.doubles.apps:{app}", drain=20, LOAD="15") as server:
         journal.until("loading", within=30.0)
         server.signal(signal.SIGTERM)
         assert_ended_well(server, within=5.0)
@@ -149,7 +149,7 @@ def test_term_before_the_app_is_there(journal: Journal) -> None:
 HOLDS_ITS_WORKERS = """
 import time
 from jina_asgi.gunicorn import *
-from tests.processes.rig import note
+from tests.doubles.rig import note
 
 def post_fork(arbiter, worker):
     note("forked")

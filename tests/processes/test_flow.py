@@ -8,12 +8,12 @@ import pytest
 
 from jina_asgi import DefinitionError, Deployment, Flow, JinaASGI, NotReady, ReplicaPool
 from jina_asgi.testing import client
-from tests.flow_doubles import Doc, Mark
+from tests.doubles.flows import Doc, Mark
 
 pytestmark = pytest.mark.processes
 
 
-def pool(name: str, uses: str = "tests.flow_doubles.Mark") -> ReplicaPool:
+def pool(name: str, uses: str = "tests.doubles.flows.Mark") -> ReplicaPool:
     return ReplicaPool(uses, name=name)
 
 
@@ -34,7 +34,7 @@ async def test_branches_in_processes_join_a_document_that_came_without_an_id() -
 
 
 async def test_a_stream_passes_from_process_to_process() -> None:
-    flow = Flow().add(uses=pool("g", "tests.flow_doubles.Tokens")).add(uses=pool("q"))
+    flow = Flow().add(uses=pool("g", "tests.doubles.flows.Tokens")).add(uses=pool("q"))
     async with flow:
         assert [doc["text"] async for doc in flow.stream("/go", {"text": "xy"})] == ["xq", "yq"]
 
@@ -50,13 +50,13 @@ async def test_neighbours_are_compared_once_they_have_said_what_they_serve() -> 
 
 async def test_a_join_in_a_process_is_given_its_parts() -> None:
     flow = Flow().add(uses=Mark, name="a", needs="gateway").add(uses=Mark, name="b", needs="gateway")
-    async with flow.add(uses=pool("j", "tests.flow_doubles.Joined"), needs=["a", "b"], no_reduce=True) as flow:
+    async with flow.add(uses=pool("j", "tests.doubles.flows.Joined"), needs=["a", "b"], no_reduce=True) as flow:
         results = (await flow.run("/go", [{"text": "x"}])).results
     assert results["j/rep-0"]["map"] == {"a": ["xa"], "b": ["xb"]}
 
 
 async def test_every_shard_may_have_processes_of_its_own() -> None:
-    async with Deployment("tests.flow_doubles.Mark", name="s", shards=2, polling="ALL", replicas=1) as dep:
+    async with Deployment("tests.doubles.flows.Mark", name="s", shards=2, polling="ALL", replicas=1) as dep:
         [doc] = await dep.call("/go", {"text": "x"})
         assert doc["seen"] == ["s-shard-0", "s-shard-1"]
         results = (await dep.run("/parameters", {"text": "x"})).results
@@ -65,7 +65,7 @@ async def test_every_shard_may_have_processes_of_its_own() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"placement": "pool"}, {"replicas": 2}], ids=["here", "pool", "replicas"])
 async def test_executors_around_shards_run_where_the_shards_do(options: Any) -> None:
-    index, joined = "tests.flow_doubles.Mark", "tests.flow_doubles.Joined"
+    index, joined = "tests.doubles.flows.Mark", "tests.doubles.flows.Joined"
     around: Any = {"uses_before": index, "uses_after": {"jtype": joined}}
     async with Deployment(index, name="s", shards=2, polling="ALL", **around, **options) as dep:
         result = await dep.run("/go", {"text": "x"})
@@ -79,6 +79,6 @@ async def test_executors_around_shards_run_where_the_shards_do(options: Any) -> 
 
 
 async def test_the_one_node_before_is_named_across_processes() -> None:
-    async with Flow().add(uses=pool("p")).add(uses=pool("j", "tests.flow_doubles.Joined")) as flow:
+    async with Flow().add(uses=pool("p")).add(uses=pool("j", "tests.doubles.flows.Joined")) as flow:
         results = (await flow.run("/go", [{"text": "x"}])).results
     assert results["j/rep-0"]["map"] == {"p": ["xp"]}

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes.pool_watch import APP, SETTLED, Pooled, fresh
-from tests.processes.rig import Journal, Served
+from tests.doubles.pool_watch import APP, SETTLED, Pooled, fresh
+from tests.doubles.rig import Journal, Served
 
 pytestmark = pytest.mark.processes
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Executor, NotReady, ReplicaPool, requests
-from tests.files import replace_text
-from tests.processes.replica_watch import seats
+from tests.doubles.files import replace_text
+from tests.doubles.replica_watch import seats
 
 pytestmark = pytest.mark.processes
 

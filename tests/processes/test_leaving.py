@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.rig import Served, request
 from tests.processes.conftest import Running
-from tests.processes.rig import Served, request
 
 pytestmark = [pytest.mark.processes, pytest.mark.parametrize("prefix", ["", "/lm"], ids=["root", "mounted"])]
 

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from jina_asgi import Deployment, Executor, JinaASGI, mount, requests
 from jina_asgi.fastapi import include, router
 from jina_asgi.testing import ASGITransport, client
-from tests.processes.rig import Journal, Served
+from tests.doubles.rig import Journal, Served
 
 BODY = {"data": [{"text": "hi"}]}
 
@@ -331,7 +331,7 @@ async def test_ready_says_draining_while_what_runs_is_finished() -> None:
 def test_a_plain_mount_serves_where_no_lifespan_comes_and_is_closed_at_the_end(
     journal: Journal, kind: str, option: tuple[str, ...]
 ) -> None:
-    with Served(kind, "tests.processes.apps:plain", *option, env=journal.env) as server, server.client() as http:
+    with Served(kind, "tests.doubles.apps:plain", *option, env=journal.env) as server, server.client() as http:
         assert 200 == http.post("/lm/echo", json={"data": [{"name": "x"}]}).status_code
         assert 200 == http.get("/lm/-/ready").status_code
         server.signal(signal.SIGTERM)
@@ -342,7 +342,7 @@ def test_a_plain_mount_serves_where_no_lifespan_comes_and_is_closed_at_the_end(
 
 @pytest.mark.processes
 def test_a_slow_start_is_live_at_once_and_serves_nothing_early(journal: Journal) -> None:
-    with Served("gunicorn-uvicorn", "tests.processes.apps:loading", env={**journal.env, "LOAD": "1.5"}) as server:
+    with Served("gunicorn-uvicorn", "tests.doubles.apps:loading", env={**journal.env, "LOAD": "1.5"}) as server:
         with server.client() as http:
             assert [200, 503] == [http.get(path).status_code for path in ("/-/live", "/-/ready")]
             assert 503 == http.post("/echo", json={"data": [{"name": "x"}]}).status_code
@@ -356,7 +356,7 @@ def test_a_slow_start_is_live_at_once_and_serves_nothing_early(journal: Journal)
 @pytest.mark.processes
 def test_a_model_that_cannot_load_leaves_the_server_up(journal: Journal) -> None:
     env = {**journal.env, "FAIL": "1"}
-    with Served("gunicorn-uvicorn", "tests.processes.apps:loading", "--workers", "2", env=env) as server:
+    with Served("gunicorn-uvicorn", "tests.doubles.apps:loading", "--workers", "2", env=env) as server:
         with server.client() as http:
             while "failed to load" not in http.get("/-/ready").json()["detail"]:
                 pass

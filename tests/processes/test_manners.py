@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from jina_asgi import ExecutorError, ExecutorInputError, JinaASGIError, ReplicaPool
-from tests.bad_manners import ENDPOINTS, ERRORS, LISTS, REFUSALS, VALUES, Rude, Word
-from tests.processes.replica_watch import seats
+from tests.doubles.bad_manners import ENDPOINTS, ERRORS, LISTS, REFUSALS, VALUES, Rude, Word
+from tests.doubles.replica_watch import seats
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
 

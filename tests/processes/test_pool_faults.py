@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from jina_asgi.processes import place
-from tests.processes import read_only
-from tests.processes.pool_watch import APP, HOST, Hammer, Pooled, command, fresh, place_key, processes
-from tests.processes.rig import LOCAL, ROOT, Journal, Served
+from jina_asgi.processes import instance
+from tests.doubles import read_only
+from tests.doubles.pool_watch import APP, HOST, Hammer, Pooled, command, fresh, place_key, processes
+from tests.doubles.rig import LOCAL, ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
 
@@ -135,10 +135,10 @@ def test_a_call_that_cannot_be_stopped_and_a_stream_behind_it_hold_up_the_end_of
             call = threads.submit(asked, pool, "call", 60.0)
             journal.until("began call")
             [replica] = pool.replicas
-            start = place.started(replica)
+            start = instance.started(replica)
             pool.server.signal(signal.SIGTERM)
             assert pool.server.ended(within=DRAIN + 2.0) == 0
-            pool.until(lambda: not pool.hosts() and not place.alive(replica, start))
+            pool.until(lambda: not pool.hosts() and not instance.alive(replica, start))
         assert call.result().status_code == 503
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_is_told_to_end_while_its_pool_loads_ends_at_once(journal:
         replicas = pool.replicas
         pool.server.signal(signal.SIGTERM)
         assert pool.server.ended(within=5.0) == 0
-        pool.until(lambda: not any(place.alive(pid, place.started(pid)) for pid in replicas))
+        pool.until(lambda: not any(instance.alive(pid, instance.started(pid)) for pid in replicas))
 
 
 def test_a_server_that_is_told_to_end_while_it_reloads_ends(journal: Journal) -> None:
@@ -234,7 +234,7 @@ def test_a_server_that_starts_itself_anew_has_a_pool_of_its_own_until_the_old_on
 ) -> None:
     """GU-09: USR2, then TERM to the old arbiter."""
     pid_file = tmp_path / "pid"
-    with serving(journal, "--pid", str(pid_file), started_by="tests.processes.gunicorn_script") as pool:
+    with serving(journal, "--pid", str(pid_file), started_by="tests.doubles.gunicorn_script") as pool:
         old, replicas = pool.server.process.pid, pool.replicas
         with Hammer(pool) as hammer:
             hammer.more(20)
@@ -245,14 +245,14 @@ def test_a_server_that_starts_itself_anew_has_a_pool_of_its_own_until_the_old_on
             pool.until(lambda: len(journal.so_far()) == 4)  # replicas that have loaded: two of each
             pool.server.signal(signal.SIGTERM)
             assert pool.server.ended(within=10.0) == 0
-            pool.until(lambda: not any(place.alive(pid, place.started(pid)) for pid in replicas))
+            pool.until(lambda: not any(instance.alive(pid, instance.started(pid)) for pid in replicas))
             hammer.more(20)
             assert len([pid for pid in processes(HOST) if place_key(new) in command(pid)]) == 1
         assert not hammer.failed
         assert old != new
-        key, started = place_key(new), place.started(new)
+        key, started = place_key(new), instance.started(new)
         os.kill(new, signal.SIGTERM)
-        pool.until(lambda: not place.alive(new, started))
+        pool.until(lambda: not instance.alive(new, started))
         pool.until(lambda: not [pid for pid in processes(HOST) if key in command(pid)])
 
 
@@ -275,7 +275,7 @@ UNMEASURED = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
 @pytest.mark.skipif(not read_only.possible(), reason="needs root, and a kernel that lets it have mounts of its own")
 def test_a_server_on_a_file_system_that_cannot_be_written_needs_shared_memory_alone(journal: Journal) -> None:
     """GU-14."""
-    by = "tests.processes.read_only gunicorn"
+    by = "tests.doubles.read_only gunicorn"
     env: dict[str, Any] = {"XDG_RUNTIME_DIR": "", "TMPDIR": "", **UNMEASURED}
     with serving(journal, "--worker-tmp-dir", "/dev/shm", started_by=by, **env) as pool:
         assert pool.run()["name"] == "x"
@@ -287,7 +287,7 @@ def test_a_server_on_a_file_system_that_cannot_be_written_needs_shared_memory_al
 def test_a_server_whose_temporary_folder_is_full_uses_the_next_one(journal: Journal) -> None:
     full = Path(tempfile.mkdtemp(dir="/tmp"))  # as short as a socket's path must be
     env: dict[str, Any] = {"XDG_RUNTIME_DIR": str(full), "FULL": str(full), "TMPDIR": "", **UNMEASURED}
-    with serving(journal, started_by="tests.processes.read_only gunicorn", **env) as pool:
+    with serving(journal, started_by="tests.doubles.read_only gunicorn", **env) as pool:
         assert pool.run()["name"] == "x"
     full.rmdir()
 

@@ -25,22 +25,10 @@ from jina_asgi import (
     ReplicaPool,
     requests,
 )
-from tests.processes.pool_watch import children
-from tests.processes.replica_executors import Number, Order, Worker
-from tests.processes.replica_watch import (
-    all_up,
-    kill,
-    noted,
-    outcome,
-    pid_of,
-    pids,
-    resident,
-    runs,
-    seats,
-    status,
-    until,
-)
-from tests.processes.rig import Journal
+from tests.doubles.pool_watch import children
+from tests.doubles.replica_executors import Number, Order, Worker
+from tests.doubles.replica_watch import all_up, kill, noted, outcome, pid_of, pids, resident, runs, seats, status, until
+from tests.doubles.rig import Journal
 
 pytestmark = pytest.mark.processes
 
@@ -314,7 +302,7 @@ async def test_health_that_flaps_refuses_now_and_then_and_restarts_nothing() -> 
         assert seats(pool)[0]["restarts"] == 0
 
 
-@pytest.mark.parametrize("uses", ["no_such_package.module.Model", "tests.processes.replica_executors.NoSuchClass"])
+@pytest.mark.parametrize("uses", ["no_such_package.module.Model", "tests.doubles.replica_executors.NoSuchClass"])
 async def test_an_import_path_that_leads_nowhere_is_told_at_once(uses: str, caplog: pytest.LogCaptureFixture) -> None:
     """RP-11: a module that is not there will not be there a second later."""
     caplog.set_level(logging.ERROR, "jina_asgi")

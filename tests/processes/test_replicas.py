@@ -30,17 +30,8 @@ from jina_asgi import (
     ReplicaPool,
     requests,
 )
-from tests.processes.replica_executors import (
-    Dying,
-    Failing,
-    Number,
-    Order,
-    Slow,
-    Stubborn,
-    Word,
-    Worker,
-)
-from tests.processes.replica_watch import (
+from tests.doubles.replica_executors import Dying, Failing, Number, Order, Slow, Stubborn, Word, Worker
+from tests.doubles.replica_watch import (
     PATIENCE,
     all_up,
     ended,
@@ -55,7 +46,7 @@ from tests.processes.replica_watch import (
     status,
     until,
 )
-from tests.processes.rig import ROOT, Journal
+from tests.doubles.rig import ROOT, Journal
 
 pytestmark = pytest.mark.processes
 
@@ -470,7 +461,7 @@ async def test_a_printed_line_has_the_replicas_name_and_comes_at_once(monkeypatc
 PARENT = """
 import asyncio
 from jina_asgi import ReplicaPool
-from tests.processes.replica_executors import Number, Order, {uses}
+from tests.doubles.replica_executors import Number, Order, {uses}
 
 async def main():
     async with ReplicaPool({uses}, replicas=2) as pool:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from tests.doubles.rig import request
 from tests.processes.conftest import Running
-from tests.processes.rig import request
 
 pytestmark = pytest.mark.processes
 

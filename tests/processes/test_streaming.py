@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.rig import ROOT, Served, request
 from tests.processes.conftest import Running
-from tests.processes.rig import ROOT, Served, request
 
 pytestmark = pytest.mark.processes
 
@@ -115,7 +115,7 @@ def test_uvicorns_exit_handler_stays_as_it_was() -> None:
     code = (
         "from uvicorn.server import Server\n"
         "before = Server.handle_exit\n"
-        "from jina_asgi.protocols import sse\n"
+        "from jina_asgi.protocols.http import sse\n"
         "sse.comment('ping')\n"
         "import sys\n"
         "print('sse_starlette' in sys.modules, Server.handle_exit is before)"

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from jina_asgi import Client
-from tests.processes.rig import LOCAL, Journal, Served
+from tests.doubles.rig import LOCAL, Journal, Served
 from tests.processes.uploading import Read
 
 pytestmark = pytest.mark.processes

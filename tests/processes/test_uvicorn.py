@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.files import replace_text
-from tests.processes.rig import ROOT, Journal, Served
+from tests.doubles.files import replace_text
+from tests.doubles.rig import ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
 
@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from jina_asgi import mount
-from tests.processes.apps import LIMITS, Model
+from tests.doubles.apps import LIMITS, Model
 
 async def version(request):
     return PlainTextResponse("VERSION")
@@ -79,7 +79,7 @@ def until(http: httpx.Client, version: str) -> str:
 def test_what_no_lifespan_reached_finishes_its_calls_at_the_end_and_is_closed(
     journal: Journal, options: tuple[str, ...]
 ) -> None:
-    with Served("uvicorn", "tests.processes.apps:plain", *options, env=journal.env) as server, server.client() as http:
+    with Served("uvicorn", "tests.doubles.apps:plain", *options, env=journal.env) as server, server.client() as http:
         answered: list[int] = []
         slow = {"data": [{"name": "slow", "pause": 1.0}]}
         asker = threading.Thread(target=lambda: answered.append(http.post("/lm/slow", json=slow).status_code))

@@ -13,12 +13,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.doubles.rig import Journal, Served
 from tests.processes.conftest import Running
-from tests.processes.rig import Journal, Served
 
 pytestmark = pytest.mark.processes
 
-APP = "tests.processes.apps:both"
+APP = "tests.doubles.apps:both"
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from threading import Event
 import httpx
 import pytest
 
-from tests.processes.rig import LOCAL, ROOT, Journal, Served
+from tests.doubles.rig import LOCAL, ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
 
-APP = "tests.processes.apps:both"
+APP = "tests.doubles.apps:both"
 BODY = {"data": [{"name": "x"}]}
 
 

@@ -14,11 +14,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.processes.rig import LOCAL, Journal, Served, request
+from tests.doubles.rig import LOCAL, Journal, Served, request
 
 pytestmark = pytest.mark.processes
 
-APP = "tests.processes.apps:asgi"
+APP = "tests.doubles.apps:asgi"
 PLAIN = ["gunicorn", "--no-control-socket", "-b", f"{LOCAL}:0", "{app}"]
 WORKERS = {"sync": PLAIN, "gthread": [*PLAIN, "-k", "gthread", "--threads", "4"]}
 CONFIGURED = ["gunicorn", "-c", "python:jina_asgi.gunicorn", "-b", f"{LOCAL}:0", "{app}"]

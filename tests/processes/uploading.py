@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from jina_asgi import Context, Deployment, Executor, ExecutorInputError, JinaASGI, Limits, dynamic_batching, requests
-from tests.processes.rig import note
+from tests.doubles.rig import note
 
 
 class Clip(BaseModel):

@@ -12,8 +12,8 @@ from docarray.typing import NdArray
 from pydantic import BaseModel
 
 from jina_asgi import Executor, JinaASGI, requests
-from jina_asgi._error_lists import number_of, shortened
 from jina_asgi.errors import InvalidDocs
+from jina_asgi.errors._error_lists import number_of, shortened
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.testing import client

@@ -9,12 +9,12 @@ import orjson
 import pytest
 from docarray import BaseDoc
 
-from jina_asgi.codecs import codec, unpack
+from jina_asgi.documents.codec import codec, unpack
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.protocols.in_process_socket import app_dialler
-from jina_asgi.protocols.remote import Asked
-from jina_asgi.protocols.websocket_link import Link
-from jina_asgi.schemas import schema_of
+from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.websocket.asgi_transport import app_dialler
+from jina_asgi.protocols.websocket.client import Link
 
 
 class Text(BaseDoc):

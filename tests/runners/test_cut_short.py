@@ -13,9 +13,9 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
-from jina_asgi.codecs import codec
+from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, ReplicaDied, Unavailable
-from jina_asgi.protocols.pipe import pipe_pair
+from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.testing import ASGITransport
 from jina_asgi.types import Call, Context, Runner
 

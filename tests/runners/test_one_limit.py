@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from jina_asgi import Deployment, Executor, Flow, ReplicaDied, dynamic_batching, grace, requests
-from jina_asgi.source import Source
+from jina_asgi import Deployment, Executor, Flow, ReplicaDied, dynamic_batching, requests
+from jina_asgi.concurrency import grace
+from jina_asgi.serving.source import Source
 
 GRACE = 0.2
 

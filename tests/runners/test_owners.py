@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from jina_asgi._pool import Restarts
 from jina_asgi.errors import NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bridge import BridgeRunner
-from jina_asgi.runners.floating import Floating
-from jina_asgi.runners.seat import Seat
-from jina_asgi.runners.threads import ExecutorThreads
+from jina_asgi.runners.flow.background import Floating
+from jina_asgi.runners.local.threads import ExecutorThreads
+from jina_asgi.runners.pool._restarts import Restarts
+from jina_asgi.runners.pool.supervisor import Seat
 
 
 async def turns(count: int) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from jina_asgi.concurrency.tasks import begun, logged
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
-from jina_asgi.tasks import begun, logged
 from jina_asgi.types import EMPTY
 
 #: As Jina's clients ping: a server that is gone is found within a quarter of a minute.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from jina_asgi.protocols.grpc._metadata import metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Dialling
 from jina_asgi.protocols.grpc.remote import GrpcRemote
-from jina_asgi.protocols.remote_runner import RemoteRunner
+from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.types import EMPTY, Endpoint
 
 

@@ -93,6 +93,6 @@ def _document(schema: Schema) -> dict[str, Any]:
 @functools.cache
 def _legacy() -> dict[str, Any]:
     """Documents without a type, as Jina's gateways know them."""
-    from jina_asgi.schemas import legacy_schema_of_jina  # docarray, with the first who asks
+    from jina_asgi.documents.schemas import legacy_schema_of_jina  # docarray, with the first who asks
 
     return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}

@@ -1,6 +1,6 @@
 """A server asked in Jina's protocol: its endpoints, one answer, one stream. Ours, or a real Jina's: a Flow, a Deployment.
 
-What `protocols.remote.Remote` is over HTTP. A call is sent once: what fails on its way may have run.
+What `remote.server.Remote` is over HTTP. A call is sent once: what fails on its way may have run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc.aio
 import orjson
 from google.protobuf.message import DecodeError
 
-from jina_asgi._wire_heads import endpoint_of, error_named
+from jina_asgi.concurrency.tasks import cancel_requests
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -29,11 +29,11 @@ from jina_asgi.errors import (
     Unauthenticated,
     UnknownEndpoint,
 )
+from jina_asgi.protocols.frames._heads import endpoint_of, error_named
 from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.protocols.protobuf.answers import ProtobufAnswer, request_of
 from jina_asgi.protocols.protobuf.messages import (
     SUCCESS,
     DataRequest,
@@ -41,8 +41,8 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.remote import Answer, Asked, Served, until
-from jina_asgi.tasks import cancel_requests
+from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
+from jina_asgi.protocols.remote.server import Answer, Asked, Served, until
 from jina_asgi.types import EMPTY
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"

@@ -17,18 +17,18 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from jina_asgi.concurrency.tasks import begun, seen
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.protocols.grpc.health import Health
-from jina_asgi.protocols.grpc.listening import Listening, listening, listens
+from jina_asgi.protocols.grpc.listening_sockets import Listening, listening, listens
 from jina_asgi.protocols.grpc.reflection import Reflection
 from jina_asgi.protocols.grpc.services import SERVICES, Services
 from jina_asgi.protocols.grpc.socket_path import SocketPath
-from jina_asgi.protocols.protobuf.answering import Answering
+from jina_asgi.protocols.protobuf.request_handler import Answering
 from jina_asgi.settings import GrpcSettings
-from jina_asgi.tasks import begun, seen
 
 #: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
 _OPTIONS = {

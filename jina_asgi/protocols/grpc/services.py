@@ -14,14 +14,14 @@ from typing import Any
 import grpc
 import orjson
 
-from jina_asgi._shown import shown
-from jina_asgi._wire_heads import describe
+from jina_asgi.errors._shown import shown
 from jina_asgi.protocols.admission import Known, identify, is_refusal
+from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.grpc import discovery
-from jina_asgi.protocols.grpc.conversation import Conversation, draining
+from jina_asgi.protocols.grpc.bidi_call import Conversation, draining
 from jina_asgi.protocols.grpc.rpc import deadline_of, headers_of, refuse
-from jina_asgi.protocols.protobuf.answering import Answered, Answering, Asker
 from jina_asgi.protocols.protobuf.messages import JinaInfoProto
+from jina_asgi.protocols.protobuf.request_handler import Answered, Answering, Asker
 
 #: The services whose health is told, and that reflection lists.
 SERVICES = (

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jina_asgi.codecs import Codec
+from jina_asgi.documents.codec import Codec
 from jina_asgi.errors import InvalidDocs, TooLarge
-from jina_asgi.protocols.body_weight import PROTOBUF, is_heavy
+from jina_asgi.protocols.protobuf.fast_parser import Scanner
 from jina_asgi.protocols.protobuf.node_writer import NodeWriter
-from jina_asgi.protocols.protobuf.scan import Scanner
+from jina_asgi.protocols.size_guard import PROTOBUF, is_heavy
 from jina_asgi.settings import Limits
 from jina_asgi.types import Schema
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from jina_asgi import tensors
+from jina_asgi.documents import tensors
 from jina_asgi.protocols.protobuf import messages
 
 #: A form is remembered when what stands around its payload is no longer.

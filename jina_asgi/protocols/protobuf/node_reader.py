@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from jina_asgi import plans, tensors, traits
+from jina_asgi.documents import field_plans, pydantic_facts, tensors
 from jina_asgi.types import Field, Schema
 
 _ANY = Field("", "json")
@@ -19,7 +19,7 @@ class NodeReader:
 
     def __init__(self, schema: Schema) -> None:
         self._fields = {name: _fields_of(schema, name) for name in schema.documents}
-        self._open = {name for name in schema.documents if plans.keeps_extra(schema, name)}
+        self._open = {name for name in schema.documents if field_plans.keeps_extra(schema, name)}
 
     def field(self, document: str | None, name: str) -> Field | None:
         """What is known of a field; None where it is to be dropped."""
@@ -85,4 +85,4 @@ def _fields_of(schema: Schema, name: str) -> dict[str, Field]:
     plan = schema.documents[name]
     if model is None:
         return {field.name: field for field in plan}
-    return {accepted: field for field in plan for accepted in traits.accepted_names(model, field.name)}
+    return {accepted: field for field in plan for accepted in pydantic_facts.accepted_names(model, field.name)}

@@ -16,9 +16,9 @@ import numpy as np
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
-from jina_asgi import tensors
+from jina_asgi.documents import tensors
+from jina_asgi.documents.writers import Writer, plain, revealed
 from jina_asgi.types import Field, Schema
-from jina_asgi.writers import Writer, plain, revealed
 
 Buffer = Any  # bytes or an array; what a buffer is has a type from Python 3.12 on
 #: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.

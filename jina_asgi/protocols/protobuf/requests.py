@@ -17,15 +17,16 @@ import orjson
 from google.protobuf.message import DecodeError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from jina_asgi._error_lists import number_of
-from jina_asgi._raised import loggable, sound
-from jina_asgi._shown import shown
-from jina_asgi.codecs import Codec, codec
-from jina_asgi.endpoints import normalised
+from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
+from jina_asgi.errors._error_lists import number_of
+from jina_asgi.errors._raised import loggable, sound
+from jina_asgi.errors._shown import shown
+from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.documents import any_rows, wire
+from jina_asgi.protocols.protobuf.fast_parser import too_many
 from jina_asgi.protocols.protobuf.messages import (
     ERROR,
     DataRequest,
@@ -37,8 +38,7 @@ from jina_asgi.protocols.protobuf.messages import (
 )
 from jina_asgi.protocols.protobuf.node_writer import framed, varint
 from jina_asgi.protocols.protobuf.routes import written
-from jina_asgi.protocols.protobuf.scan import too_many
-from jina_asgi.protocols.protobuf.weight import check_docs, check_request, check_requests
+from jina_asgi.protocols.protobuf.size_guard import check_docs, check_request, check_requests
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Executor, requests
-from tests.processes.rig import note
+from tests.doubles.rig import note
 
 
 class Text(BaseModel):

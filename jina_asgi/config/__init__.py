@@ -1,0 +1,1 @@
+"""The YAML of Executors, Deployments and Flows. Nothing here runs or serves what it describes."""

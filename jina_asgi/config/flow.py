@@ -1,0 +1,102 @@
+"""The YAML of a Flow: its options, and what each of its nodes is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jina_asgi.config.reading import check_options, given
+from jina_asgi.errors._shown import shown
+from jina_asgi.settings import AROUND, DeploymentSettings
+from jina_asgi.settings.document import Document, Key
+
+#: What a node's YAML says beside its Deployment's options, and what each is to be.
+_OF_NODES: Mapping[str, tuple[str, Any]] = {
+    "name": ("a name", str),
+    "needs": ("the name of a node, or a list of them", str | list),
+    "when": ("a query: a mapping, or its JSON", dict | str),
+    "floating": ("true or false", bool),
+    "no_reduce": ("true or false", bool),
+    "copy": ("true or false", bool),
+    "method": ("'add', 'needs' or 'needs_all'", str),
+}
+#: What a Flow's YAML says. `jcloud` was read by a cloud that is no more: the settings say so in the log.
+_OF_FLOWS = ("jtype", "version", "with", "gateway", "executors", "deployments", "jcloud")
+
+
+def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
+    """The options of a Flow's YAML, and where its nodes stand."""
+    data = found.data
+    if data.get("jtype", "Flow") != "Flow":
+        found.complain(("jtype",), f"expected 'jtype: Flow', got {data['jtype']!r}")
+    options: dict[str, Any] = {"jcloud": data["jcloud"]} if "jcloud" in data else {}
+    for key in ("with", "gateway"):
+        below = data.get(key) or {}
+        if not isinstance(below, dict):
+            found.complain((key,), f"{key!r}: expected a mapping, got {shown(below)}")
+            continue
+        options |= {name: value for name, value in below.items() if name != "jtype"}
+    for option in ("uses", "uses_with", *AROUND):
+        if options.pop(option, None) is not None:
+            place = ("gateway", option) if option in (data.get("gateway") or {}) else ("with", option)
+            found.complain(place, f"{option!r}: {_NO_GATEWAY if place[0] == 'gateway' else _NO_USES}")
+    nodes: list[Key] = []
+    for key, below in data.items():
+        if key in ("executors", "deployments"):
+            if not isinstance(below, list | None):
+                found.complain((key,), f"{key!r}: expected a list of nodes, got {shown(below)}")
+                continue
+            nodes += [(key, index) for index in range(len(below or ()))]
+        elif key not in _OF_FLOWS:
+            found.unknown((key,), _OF_FLOWS)
+    return options, nodes
+
+
+_NO_GATEWAY = "a gateway of one's own is not offered; mount the Flow into an application of your own"
+_NO_USES = "a Flow has none; give it to the node whose Executor it is for"
+
+
+def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
+    """The method of a Flow that adds a node, and what it is given; None where that is wrong, which is noted."""
+    node = found.at(key)
+    if isinstance(node, str):
+        return "add", {"uses": node}
+    if not isinstance(node, dict):
+        found.complain(key, f"expected a node, such as 'uses: MyExecutor', got {shown(node)}")
+        return None
+    before = len(found.problems)
+    if node.get("jtype", "Deployment") not in ("Deployment", "Executor"):
+        kind = node["jtype"]
+        found.complain((*key, "jtype"), f"expected 'jtype: Deployment', or 'uses: {kind}', got {shown(kind)}")
+    uses, options = given(found, key)
+    if "disable_reduce" in options:
+        options.setdefault("no_reduce", options.pop("disable_reduce"))
+    of_node = {name: options.pop(name) for name in _OF_NODES if name in options}
+    below = node.get("with") or {}
+    for name, value in of_node.items():
+        wanted, kind = _OF_NODES[name]
+        names = value if isinstance(value, list) else ()
+        if value is not None and (not isinstance(value, kind) or not all(isinstance(item, str) for item in names)):
+            place = (*key, "with", name) if isinstance(below, dict) and name in below else (*key, name)
+            found.complain(place, f"{name!r}: expected {wanted}, got {shown(value)}")
+    of_node = {name: value for name, value in of_node.items() if value is not None}
+    method = of_node.pop("method", "add")
+    if method not in ("add", "needs", "needs_all"):
+        found.complain((*key, "method"), f"'method': expected 'add', 'needs' or 'needs_all', got {shown(method)}")
+    if method == "needs" and "needs" not in of_node:
+        found.complain(key, "'method: needs' joins nodes: expected 'needs', a list of their names")
+    check_options(found, key, DeploymentSettings, options)
+    if uses is not None:
+        options["uses"] = uses
+    return None if len(found.problems) > before else (str(method), {**of_node, **options})
+
+
+def stand_in(found: Document, key: Key) -> dict[str, Any]:
+    """What a node is given in place of one that is wrong, so that those which need it are still looked at."""
+    node = found.at(key)
+    said = (
+        {**node, **(node.get("with") or {})} if isinstance(node, dict) and isinstance(node.get("with"), dict) else node
+    )
+    kept = {name: said[name] for name in ("name", "needs") if name in said} if isinstance(said, dict) else {}
+    right = {name: value for name, value in kept.items() if isinstance(value, _OF_NODES[name][1])}
+    return {**right, "external": True, "host": "http://unknown.invalid"}

@@ -1,0 +1,131 @@
+"""The JSON Schema of the YAML of Executors, Deployments and Flows, made from the settings that read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, FlowSettings
+from jina_asgi.settings.jina_options import CHANGES_NOTHING
+
+_FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+#: What substitution may turn into a value of the right type.
+_EXPRESSION = {"type": "string", "pattern": r"\$"}
+#: A key with nothing behind it, which stands for the default.
+_NOTHING = {"type": "null"}
+#: Jina's options that are taken under another name, with its meaning.
+_JINAS = {
+    "disable_reduce": {"type": "boolean", "description": "no_reduce"},
+    "ports": {"description": "port"},
+    "protocols": {"description": "protocol"},
+    "timeout_ready": {"type": "number", "description": "milliseconds that a replica may take to load; -1: for ever"},
+}
+
+
+def yaml_schema() -> dict[str, Any]:
+    """The schema, of draft 2020-12."""
+    executor = {"type": "object", "additionalProperties": False, "required": ["jtype"], "properties": _executor()}
+    flow = {"type": "object", "additionalProperties": False, "required": ["jtype"], "properties": _flow()}
+    deployment = {**_with_options(_options()), "required": ["jtype"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "YAML of jina_asgi",
+        "if": {"properties": {"jtype": {"const": "Flow"}}, "required": ["jtype"]},
+        "then": {"$ref": "#/$defs/Flow"},
+        "else": {
+            "if": {"properties": {"jtype": {"const": "Deployment"}}, "required": ["jtype"]},
+            "then": {"$ref": "#/$defs/Deployment"},
+            "else": {"$ref": "#/$defs/Executor"},
+        },
+        "$defs": {
+            "Deployment": deployment,
+            "Executor": executor,
+            "Flow": flow,
+            "Node": {"anyOf": [{"type": "string"}, _with_options(_node())]},
+            "Uses": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Executor"}]},
+        },
+    }
+
+
+def _executor() -> dict[str, Any]:
+    batching = {"type": "object", "additionalProperties": False, "properties": _properties(BatchingSettings)}
+    return {
+        "jtype": {"type": "string", "description": "the name of the class, or its import path"},
+        "version": {},
+        "runtime_args": {"description": "changes nothing here: a Deployment says where an Executor runs"},
+        "with": {"type": ["object", "null"], "description": "what its `__init__` is given"},
+        "metas": {"type": ["object", "null"], "description": "its name, description and workspace"},
+        "py_modules": {**_FILES, "description": "files that have the class"},
+        "requests": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+            "description": "endpoint to method",
+        },
+        "dynamic_batching": {"type": ["object", "null"], "additionalProperties": batching},
+    }
+
+
+def _flow() -> dict[str, Any]:
+    own = {**_properties(FlowSettings), **_jinas()}
+    options = {"type": "object", "additionalProperties": False, "properties": own}
+    nodes = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
+    gateway = {**options, "properties": {"jtype": {}, **own}}
+    return {
+        "jtype": {"const": "Flow"},
+        "version": {},
+        "with": options,
+        "gateway": gateway,
+        "executors": nodes,
+        "deployments": nodes,
+        "jcloud": {},
+    }
+
+
+def _options() -> dict[str, Any]:
+    options = _properties(DeploymentSettings)
+    around = {name: {**options[name], "anyOf": [{"$ref": "#/$defs/Uses"}, _NOTHING]} for name in AROUND}
+    return {"uses": {"$ref": "#/$defs/Uses"}, **options, **around, **_jinas()}
+
+
+def _node() -> dict[str, Any]:
+    return {
+        **_options(),
+        "needs": _FILES,
+        "when": {"type": ["object", "string"], "description": "only documents that match go there"},
+        "floating": {"type": "boolean", "description": "nobody waits for it"},
+        "copy": {"type": "boolean"},
+        "method": {"enum": ["add", "needs", "needs_all"]},
+    }
+
+
+def _with_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options below `with`, beside it, or both."""
+    below = {"type": "object", "additionalProperties": False, "properties": options}
+    beside = {"jtype": {"enum": ["Deployment"]}, "version": {}, "with": below}
+    return {"type": "object", "additionalProperties": False, "properties": {**beside, **options}}
+
+
+def _jinas() -> dict[str, Any]:
+    """Jina's own options; each of those that change nothing says why."""
+    nothing = {name: {"description": f"changes nothing here: {why}"} for name, why in CHANGES_NOTHING.items()}
+    return {**nothing, **_JINAS}
+
+
+class _Written(GenerateJsonSchema):
+    """What JSON has no word for, such as a function, may be anything."""
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+        return {}
+
+
+def _properties(settings: type[BaseModel]) -> dict[str, Any]:
+    """The options of a settings class; each may be an expression, too."""
+    properties = settings.model_json_schema(schema_generator=_Written)["properties"]
+    made = {}
+    for name, field in settings.model_fields.items():
+        value = {key: item for key, item in properties[name].items() if key not in ("title", "default", "description")}
+        described = {"description": field.description} if field.description else {}
+        made[name] = {**described, **({"anyOf": [value, _EXPRESSION, _NOTHING]} if value else {})}
+    return made

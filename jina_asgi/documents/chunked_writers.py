@@ -1,0 +1,215 @@
+"""Large values written as JSON or msgpack in pieces, so that other threads run in between: an encoder lets none in until
+it has written all that it is given.
+
+What is not large is written by the encoder itself; lists, mappings, texts, buffers and tensors that are large are cut.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from pydantic import RootModel
+
+from jina_asgi.documents import tensors
+from jina_asgi.documents._sizes import JSON, is_large
+from jina_asgi.documents.rendered import Verbatim
+from jina_asgi.documents.writers import map_head
+
+#: The size of a piece, as `_sizes` has it; how many numbers, characters and bytes are written at one go.
+_PIECE = 2**19
+_NUMBERS, _CHARACTERS, _BYTES = 2**14, 2**17, 3 * 2**18
+#: Into how many parts a list is cut that is too large for one piece.
+_PARTS = 8
+
+
+class Pieces(ABC):
+    """Writes values by `encode`, which takes whole ones; `plain` gives what stands for a value that it does not know."""
+
+    factor = 1
+
+    def __init__(self, encode: Callable[[Any], bytes], plain: Callable[[Any], Any]) -> None:
+        self._encode, self._plain = encode, plain
+
+    def write(self, value: Any) -> bytes:
+        """A value, as `encode` would write it; raises what that raises."""
+        if not is_large([value], _PIECE, self.factor):
+            return self._encode(value)
+        out: list[bytes] = []
+        self._write(value, out)
+        return b"".join(out)  # lets other threads run, as all of them are bytes
+
+    def _write(self, value: Any, out: list[bytes]) -> None:
+        if not is_large([value], _PIECE, self.factor):
+            out.append(self._encode(value))
+        elif isinstance(value, Verbatim):
+            out.append(value.json)
+        elif isinstance(value, str):
+            self._text(value, out)
+        elif isinstance(value, dict):
+            self._mapping(value, out)
+        elif isinstance(value, list | tuple):
+            self._list(value, out)
+        elif isinstance(value, bytes | bytearray | memoryview):
+            self._buffer(memoryview(value), out)
+        elif isinstance(value, set | frozenset | deque):
+            self._list(list(value), out)
+        elif (array := tensors.from_tensor(value)) is not None:
+            self._tensor(array, out)
+        else:
+            self._write(value.root if isinstance(value, RootModel) else self._plain(value), out)
+
+    @abstractmethod
+    def _text(self, value: str, out: list[bytes]) -> None: ...
+
+    @abstractmethod
+    def _buffer(self, value: memoryview, out: list[bytes]) -> None: ...
+
+    @abstractmethod
+    def _tensor(self, array: Any, out: list[bytes]) -> None: ...
+
+    @abstractmethod
+    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None: ...
+
+    @abstractmethod
+    def _list(self, value: Sequence[Any], out: list[bytes]) -> None: ...
+
+    def _cut(self, items: Any, one: Callable[[Any], None], many: Callable[[Any], None]) -> None:
+        """Give items on, of a list or a mapping: as many at once as make a piece, and those that are larger alone."""
+        if len(items) == 1:
+            one(items)
+            return
+        step = max(1, min(_NUMBERS, len(items) // _PARTS))
+        entries = iter(dict.items(items)) if isinstance(items, dict) else None
+        for start in range(0, len(items), step):
+            # a mapping's entries are taken as they come: millions of them as tuples keep the garbage collector busy
+            part = items[start : start + step] if entries is None else dict(islice(entries, step))
+            if not is_large(part, _PIECE, self.factor):
+                many(part)
+            else:
+                self._cut(part, one, many)
+
+
+class JsonPieces(Pieces):
+    """As orjson writes; a piece of a list or a mapping is what stands within its brackets."""
+
+    factor = JSON
+
+    def _text(self, value: str, out: list[bytes]) -> None:
+        out.append(b'"')
+        out += [self._encode(value[start : start + _CHARACTERS])[1:-1] for start in range(0, len(value), _CHARACTERS)]
+        out.append(b'"')
+
+    def _buffer(self, value: memoryview, out: list[bytes]) -> None:
+        out.append(b'"')
+        out += [base64.b64encode(value[start : start + _BYTES]) for start in range(0, len(value), _BYTES)]
+        out.append(b'"')
+
+    def _tensor(self, array: Any, out: list[bytes]) -> None:
+        self._numbers(tensors.numeric(array), out)
+
+    def _numbers(self, array: Any, out: list[bytes]) -> None:
+        if array.size <= _NUMBERS:
+            out.append(self._encode(array))
+            return
+        rows = max(1, _NUMBERS * len(array) // array.size)
+        out.append(b"[")
+        for start in range(0, len(array), rows):
+            if start:
+                out.append(b",")
+            part = array[start : start + rows]
+            if array.ndim == 1 or part.size <= _NUMBERS:
+                out.append(self._encode(part)[1:-1])
+            else:
+                self._numbers(part[0], out)
+        out.append(b"]")
+
+    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None:
+        def one(item: dict[Any, Any]) -> None:
+            ((key, inner),) = item.items()
+            out.append(self._encode({key: None})[1:-5])
+            self._write(inner, out)
+            out.append(b",")
+
+        def many(items: dict[Any, Any]) -> None:
+            out.append(self._encode(items)[1:-1])
+            out.append(b",")
+
+        out.append(b"{")
+        self._cut(value, one, many)
+        out[-1] = b"}"
+
+    def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
+        def one(item: Sequence[Any]) -> None:
+            self._write(item[0], out)
+            out.append(b",")
+
+        def many(items: Sequence[Any]) -> None:
+            out.append(self._encode(items)[1:-1])
+            out.append(b",")
+
+        out.append(b"[")
+        self._cut(_listed(value), one, many)
+        out[-1] = b"]"
+
+
+class PackedPieces(Pieces):
+    """As msgspec writes msgpack; a piece of a list or a mapping is what stands behind its head."""
+
+    def _text(self, value: str, out: list[bytes]) -> None:
+        parts = [value[start : start + _CHARACTERS].encode() for start in range(0, len(value), _CHARACTERS)]
+        out.append(struct.pack(">BI", 0xDB, sum(map(len, parts))))
+        out += parts
+
+    def _buffer(self, value: memoryview, out: list[bytes]) -> None:
+        out.append(struct.pack(">BI", 0xC6, value.nbytes))
+        _copy(value, out)
+
+    def _tensor(self, array: Any, out: list[bytes]) -> None:
+        code, shape, data = tensors.pack_parts(array)
+        out.append(struct.pack(">BIb", 0xC9, len(shape) + len(data), code) + shape)
+        _copy(data, out)
+
+    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None:
+        def one(item: dict[Any, Any]) -> None:
+            ((key, inner),) = item.items()
+            out.append(self._encode(key))
+            self._write(inner, out)
+
+        def many(items: dict[Any, Any]) -> None:
+            out.append(self._encode(items)[len(map_head(len(items))) :])
+
+        out.append(map_head(len(value)))
+        self._cut(value, one, many)
+
+    def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
+        def many(items: Sequence[Any]) -> None:
+            out.append(self._encode(items)[len(_list_head(len(items))) :])
+
+        out.append(_list_head(len(value)))
+        self._cut(_listed(value), lambda item: self._write(item[0], out), many)
+
+
+def _listed(value: Sequence[Any]) -> Sequence[Any]:
+    """A list or a tuple whose slices are plain ones."""
+    if type(value) is list or type(value) is tuple:
+        return value
+    return [*list.__iter__(value)] if isinstance(value, list) else [*value]
+
+
+def _list_head(count: int) -> bytes:
+    """How msgpack begins a list of so many values."""
+    if count < 1 << 4:
+        return bytes([0x90 | count])
+    return struct.pack(">BH", 0xDC, count) if count < 1 << 16 else struct.pack(">BI", 0xDD, count)
+
+
+def _copy(data: memoryview, out: list[bytes]) -> None:
+    """Add bytes in pieces: joining anything else lets no other thread run."""
+    data = data.cast("B")
+    out += [bytes(data[start : start + _BYTES]) for start in range(0, len(data), _BYTES)]

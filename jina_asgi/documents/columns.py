@@ -1,0 +1,35 @@
+"""Documents field by field: the values of each field in a row, tensors of one kind in one array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jina_asgi.documents import tensors
+from jina_asgi.errors import InvalidDocs
+
+
+def column_length(columns: dict[str, Any]) -> int:
+    """How many docs some columns hold.
+
+    Raises:
+        InvalidDocs: a column is no list or tensor, or they differ in length.
+    """
+    lengths = {len(c) if type(c) is list or (isinstance(c, np.ndarray) and c.ndim) else -1 for c in columns.values()}
+    if -1 in lengths:
+        raise InvalidDocs("expected a list or a tensor in each column")
+    if len(lengths) > 1:
+        raise InvalidDocs("the columns differ in length: expected one entry a doc in each")
+    return lengths.pop() if lengths else 0
+
+
+def stacked(values: list[Any]) -> Any:
+    """Tensors of one dtype and shape in one array; anything else as it is."""
+    first = values[0]
+    if not isinstance(first, np.ndarray) or first.ndim in (0, tensors.MAX_AXES):
+        return values
+    dtype, shape = first.dtype, first.shape
+    if any(not isinstance(a, np.ndarray) or a.dtype is not dtype or a.shape != shape for a in values):
+        return values
+    return np.frombuffer(b"".join([a.tobytes() for a in values]), dtype).reshape(len(values), *shape)

@@ -1,0 +1,66 @@
+"""A document as the process with its class answers it: its values, and what the class itself makes of them for JSON.
+
+Whoever has the field plan alone can write it as it is written there: with its serializers, computed fields and aliases.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import msgspec
+
+from jina_asgi.documents import tensors
+
+#: The code of such a document in msgpack: how long its values are, these, and the JSON.
+CODE = 33
+_SIZE = struct.Struct("<I")
+
+
+class Told(dict[str, Any]):
+    """The values by their names. `json` is None once one of them is another."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, values: dict[str, Any], json: bytes) -> None:
+        super().__init__(values)
+        self.json: bytes | None = json
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.json = None
+
+
+class Verbatim:
+    """JSON that stands for a value: as orjson's Fragment, and its length is known."""
+
+    __slots__ = ("json",)
+
+    def __init__(self, json: bytes) -> None:
+        self.json = json
+
+
+def packed(values: bytes, json: bytes) -> bytes:
+    """A document of its values, which are msgpack, and its JSON."""
+    size = _SIZE.size + len(values) + len(json)
+    if size < 1 << 16:
+        return msgspec.msgpack.encode(msgspec.msgpack.Ext(CODE, _SIZE.pack(len(values)) + values + json))
+    head = struct.pack(">BIb", 0xC9, size, CODE) + _SIZE.pack(len(values))
+    return b"".join([head, values, json])  # lets other threads run, where it is large
+
+
+def unpack(code: int, buffer: memoryview) -> Any:
+    """What msgpack's extensions are in an answer: such a document, or a tensor.
+
+    Raises:
+        ValueError: neither.
+    """
+    if code != CODE:
+        return tensors.unpack(code, buffer)
+    if len(buffer) < _SIZE.size:
+        raise ValueError("not a document with its JSON")
+    end = _SIZE.size + _SIZE.unpack_from(buffer)[0]
+    return Told(_values(buffer[_SIZE.size : end]), bytes(buffer[end:]))
+
+
+_values = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=tensors.unpack).decode

@@ -1,0 +1,68 @@
+"""What `return_type` makes of the documents that a Deployment or a Flow in this process answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jina_asgi.documents.codec import codec_of
+from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
+from jina_asgi.types import Docs
+
+
+class Fields(dict[str, Any]):
+    """A document whose class is not at hand: a dict, whose keys are attributes too, as those of a document are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(f"this document has no {name!r}; it has {', '.join(self)}") from None
+        return Fields(value) if type(value) is dict else value
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """What a `return_type` asks for; `container` None: nothing in particular."""
+
+    container: Any = None
+    is_single: bool = False
+
+    @classmethod
+    def of(cls, wanted: Any) -> Returns:
+        """What an annotation asks for.
+
+        Raises:
+            DefinitionError: it is no document class, and no list of one.
+        """
+        if wanted is None:
+            return cls()
+        from jina_asgi.documents import schemas  # docarray, where a class is given
+
+        single, container = schemas.Container.wanted(wanted)
+        if container is None:
+            raise DefinitionError(
+                f"return_type={wanted!r}: expected a document class, or DocList[...] or list[...] of one"
+            )
+        return cls(container, single)
+
+    def read(self, docs: Docs) -> Any:
+        """The documents of an answer, of the class asked for.
+
+        Raises:
+            ExecutorError: they are not what that takes.
+        """
+        if self.container is None:
+            return docs.typed if docs.codec.model is not None else list(map(Fields, docs.typed))
+        if docs.codec.model is self.container.model:
+            return self.container.make(list(docs.typed))
+        try:
+            return self.container.make(list(codec_of(self.container.model).decode(docs.encoded)))
+        except InvalidDocs as error:
+            name = self.container.model.__name__
+            raise ExecutorError(f"the answer does not fit return_type ({name}): {error.errors or error}") from error
+
+    def given(self, docs: Docs) -> Any:
+        """What the caller gets: the document itself where one was asked for and there is one."""
+        found = self.read(docs)
+        return found[0] if self.is_single and len(found) == 1 else found

@@ -1,0 +1,48 @@
+"""Which part of a value it is that cannot be written; looked for where writing has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from jina_asgi.errors._shown import said
+
+ERRORS = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+_DEEPEST = 64
+
+
+def told(
+    value: Any, error: BaseException, write: Callable[[Any], Any], fields: Callable[[Any], Any], *, own: bool = True
+) -> str:
+    """What is wrong with a value, and where within it: "data.0.vector: a tensor of dtype ...".
+
+    Args:
+        value: what could not be written.
+        error: what writing it raised.
+        write: what writes a part of it.
+        fields: the fields of a document.
+        own: say what is wrong with the part, as `write` says it; else what `error` says.
+    """
+    place: list[str] = []
+    found = True
+    while found and len(place) < _DEEPEST:
+        found = False
+        for key, part in _parts(value, fields):
+            try:
+                write(part)
+            except ERRORS as raised:
+                place.append(str(key))
+                value, error, found = part, raised if own else error, True
+                break
+    why = said(error.__cause__ or error)
+    return f"{'.'.join(place)}: {why}" if place else why
+
+
+def _parts(value: Any, fields: Callable[[Any], Any]) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, BaseModel):
+        value = fields(value)
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()

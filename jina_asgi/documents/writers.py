@@ -1,0 +1,236 @@
+"""A document's values as they go on a wire, for JSON and for msgpack: its class's fields, and nothing else it holds.
+
+JSON is what pydantic would write (aliases, serializers, computed fields), but for bytes, in base64, and tensors.
+msgpack carries the values themselves, as they are read back into documents.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from pydantic import BaseModel, RootModel
+from pydantic_core import to_jsonable_python
+
+from jina_asgi.documents import pydantic_facts, tensors
+from jina_asgi.documents.rendered import Told, Verbatim
+from jina_asgi.types import Parts
+
+_MOST = 10_000  # values of an iterator
+#: How msgpack begins what `parts` writes.
+_FIXMAP, _MAP16, _MAP32, _EXT32 = 0x80, 0xDE, 0xDF, 0xC9
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How documents of one class are written.
+
+    Attributes:
+        attributes: the name on the wire of each field, by its name in Python.
+        dumps: what turns the values of types that only pydantic knows into plain ones.
+        is_plain: the fields are `__dict__`, when that holds as many entries.
+        own_json: the class decides itself what its JSON looks like.
+        keeps_all: whatever a document holds is a field of it (docarray's AnyDoc).
+        arrays: the fields that hold tensors; those of numpy's own class JSON's writer takes whatever is in them.
+        as_they_are: the fields that pydantic must not turn into JSON, by name in Python: bytes, tensors, documents.
+    """
+
+    attributes: Mapping[str, str]
+    dumps: Mapping[str, Callable[[Any], Any]]
+    is_plain: bool
+    own_json: bool
+    as_they_are: Mapping[str, str]
+    keeps_all: bool = False
+    arrays: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: type[BaseModel]) -> Layout:
+        from jina_asgi.documents import schemas  # docarray, only where there are classes
+
+        attributes = {name: pydantic_facts.wire_name(model, name) for name in model.model_fields}
+        dumps = pydantic_facts.dumps_of(model)
+        keeps_extra = model.model_config.get("extra") == "allow"
+        plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
+        own = bool(dumps) or pydantic_facts.has_own_json(model)
+        keeps_all = issubclass(model, schemas.AnyDoc)
+        arrays = tuple(schemas.tensor_types(model))
+        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {}, keeps_all, arrays)
+
+    def values(self, doc: BaseModel) -> dict[str, Any]:
+        """The fields by their names on the wire."""
+        fields, made = doc.__dict__, dict(doc.__pydantic_extra__ or {})
+        if self.keeps_all:
+            return fields
+        for name, wire in self.attributes.items():
+            if name in fields:
+                value, dump = fields[name], self.dumps.get(name)
+                made[wire] = value if dump is None else dump(value)
+        return made
+
+    def json(self, doc: BaseModel) -> Any:
+        """What pydantic makes of a document for JSON, its bytes, tensors and inner documents left as they are."""
+        left = self.as_they_are
+        made = doc.__pydantic_serializer__.to_python(
+            doc, mode="json", by_alias=True, exclude=set(left) or None, warnings=False
+        )
+        if left and isinstance(made, dict):
+            made |= {key: doc.__dict__[name] for name, key in left.items() if name in doc.__dict__}
+        return made
+
+
+class Writer:
+    """Writes the documents of some classes; one of a subclass is written as the class that the schema names."""
+
+    def __init__(self, models: Mapping[str, type[BaseModel]]) -> None:
+        self._models = frozenset(models.values())
+        self._layouts: dict[type, tuple[Layout, int]] = {}
+        self.encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(plain)).encode
+        self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(revealed)).encode
+
+    def values(self, doc: Any) -> dict[str, Any]:
+        """A document's fields, for msgpack; what is no document stands for itself."""
+        kind = type(doc)
+        if kind is dict or not issubclass(kind, BaseModel):
+            return doc  # type: ignore[no-any-return]  # a dict, or what its class will refuse
+        layout, count = self._layouts.get(kind) or self._layout(kind)
+        fields: dict[str, Any] = doc.__dict__
+        return fields if layout.is_plain and len(fields) == count else layout.values(doc)
+
+    def parts(
+        self, values: Mapping[str, Any], tensor_names: Sequence[str], encode: Callable[[Any], bytes]
+    ) -> bytes | Parts:
+        """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied.
+
+        `encode` writes all else: `encode_secrets`, or what does so in pieces.
+        """
+        large = {}
+        for name in tensor_names if isinstance(values, dict) else ():
+            array = tensors.from_tensor(values.get(name))
+            if array is not None and array.nbytes >= tensors.LARGE:
+                large[name] = array
+        if not large:
+            return encode(values)
+        small = encode({name: value for name, value in values.items() if name not in large})
+        head = map_head(len(values)) + small[len(map_head(len(values) - len(large))) :]
+        buffers: list[bytes | memoryview] = []
+        for name, array in large.items():
+            code, shape, data = tensors.pack_parts(array)
+            size = struct.pack(">BIb", _EXT32, len(shape) + len(data), code)
+            buffers += (head + self.encode_secrets(name) + size + shape, data)
+            head = b""
+        return Parts(buffers, len(buffers[0]))
+
+    def json(self, doc: Any) -> Any:
+        """A document for JSON, as `for_json` goes on to write it."""
+        kind = type(doc)
+        if kind is dict or kind is Told:
+            return orjson.Fragment(doc.json) if kind is Told and doc.json else doc
+        layout, count = self._layouts.get(kind) or self._layout(kind)
+        fields: dict[str, Any] = doc.__dict__
+        for name in layout.arrays:
+            if type(fields.get(name)) is np.ndarray:
+                tensors.numeric(fields[name])
+        if layout.own_json:
+            return layout.json(doc)
+        return fields if len(fields) == count else layout.values(doc)
+
+    def json_in_pieces(self, doc: Any) -> Any:
+        """As `json`, for what cuts large values."""
+        return Verbatim(doc.json) if type(doc) is Told and doc.json else self.json(doc)
+
+    def for_json(self, value: Any) -> Any:
+        """What orjson asks for a value that it does not know."""
+        array = tensors.from_tensor(value)
+        if array is not None:
+            array = tensors.numeric(array)
+            return array if array.ndim else array.item()
+        if isinstance(value, RootModel):
+            return value.root
+        if isinstance(value, BaseModel):
+            return self.json(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return base64.b64encode(value).decode()
+        if isinstance(value, set | frozenset | deque):
+            return list(value)
+        return orjson.Fragment(value.json) if type(value) is Verbatim else plain(value)
+
+    def for_request(self, value: Any) -> Any:
+        """As `for_json`, for those who read documents of it again: no serializers, nothing left out, no secret hidden."""
+        if isinstance(value, BaseModel) and not isinstance(value, RootModel):
+            return self.values(value)
+        return value.get_secret_value() if isinstance(value, pydantic_facts.SECRETS) else self.for_json(value)
+
+    def _hook(self, other: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """What msgspec asks for a value that it does not know; `other` has the last word."""
+
+        def hook(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                return msgspec.msgpack.Ext(*tensors.pack(value))
+            if isinstance(value, str):  # docarray's ID and URLs: msgspec knows str itself only
+                return str.__str__(value)
+            if isinstance(value, bytes):
+                return bytes(value)
+            if isinstance(value, RootModel):
+                return value.root
+            if isinstance(value, BaseModel):
+                return self.values(value)
+            if isinstance(value, np.generic):
+                return value.item()
+            if isinstance(value, deque):
+                return list(value)
+            array = tensors.from_tensor(value)
+            return other(value) if array is None else msgspec.msgpack.Ext(*tensors.pack(array))
+
+        return hook
+
+    def _layout(self, kind: type[BaseModel]) -> tuple[Layout, int]:
+        """The layout of the class that the schema names, for itself and for its subclasses."""
+        known = next((base for base in kind.__mro__ if base in self._models), kind)
+        layout = Layout.of(known)
+        self._layouts[kind] = layout, len(layout.attributes)
+        return self._layouts[kind]
+
+
+def plain(value: Any) -> Any:
+    """What pydantic makes of a value for JSON. An iterator, which may have no end, has so many values at most.
+
+    Raises:
+        ValueError: it has more. Whatever pydantic raises.
+    """
+    return to_jsonable_python(_listed(value) if isinstance(value, Iterator) else value)
+
+
+def finite(value: Any) -> Any:
+    """Plain data in which lists stand for iterators, at whatever depth; raises as `plain` does."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in dict.items(value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(finite, value))
+    return finite(_listed(value)) if isinstance(value, Iterator) else value
+
+
+def _listed(values: Iterator[Any]) -> list[Any]:
+    listed = [*islice(values, _MOST + 1)]
+    if len(listed) > _MOST:
+        raise ValueError(f"expected plain data, got an iterator of more than {_MOST:,} values")
+    return listed
+
+
+def map_head(count: int) -> bytes:
+    """How msgpack begins a map of so many fields."""
+    if count < 1 << 4:
+        return bytes([_FIXMAP | count])
+    return struct.pack(">BH", _MAP16, count) if count < 1 << 16 else struct.pack(">BI", _MAP32, count)
+
+
+def revealed(value: Any) -> Any:
+    """What a secret hides; of anything else its plain form."""
+    return value.get_secret_value() if isinstance(value, pydantic_facts.SECRETS) else plain(value)

@@ -1,0 +1,227 @@
+"""What one method of an Executor answers: its signature read, its mistakes named, its Endpoint made."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic.errors import PydanticUserError
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executors.annotations import annotations_of
+from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.types import Endpoint, EndpointKind, ParametersSchema
+
+logger = logging.getLogger("jina_asgi")
+
+RESERVED = frozenset({"/status", "/docs", "/openapi.json", "/dry_run", "/post"})
+#: What we pass; a method names those it wants, or takes them all in **kwargs.
+ARGUMENTS = ("docs", "doc", "parameters", "docs_matrix", "docs_map", "tracing_context", "context")
+_STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method bound to an endpoint: how to call it, and what it takes and gives."""
+
+    attribute: str
+    endpoint: Endpoint
+    is_async: bool
+    arguments: frozenset[str]
+
+    def on(self, name: str) -> Method:
+        """The same method, answering another endpoint."""
+        return replace(self, endpoint=replace(self.endpoint, name=name))
+
+
+def normalised(name: str) -> str | None:
+    """An endpoint's name with its leading slash; '/' is '/default'. None for what cannot be a path."""
+    if not isinstance(name, str) or not name.isprintable() or not name.isascii():
+        return None
+    if set(name) & set(' ?#%{}\\"<>') or "//" in name or len(name) > 256:
+        return None
+    stripped = name.strip("/")
+    if any(part in (".", "..") for part in stripped.split("/")):
+        return None
+    return f"/{stripped}" if stripped else "/default"
+
+
+def checked_name(name: str, where: str) -> str:
+    """The name of an endpoint that an Executor may answer.
+
+    Raises:
+        DefinitionError: it is no path, or one of the server's own.
+    """
+    endpoint = normalised(name)
+    if endpoint is None:
+        raise DefinitionError(f"{where} answers {name!r}: expected a path such as '/encode' of printable characters")
+    if endpoint.startswith("/-/") or (endpoint in RESERVED and not as_jina()):  # there gRPC has them, and HTTP warns
+        raise DefinitionError(f"{where} answers {endpoint}, which is reserved; choose another path")
+    return endpoint
+
+
+def method_of(
+    cls: type,
+    attribute: str,
+    name: str,
+    *,
+    local_names: Mapping[str, Any],
+    idempotent: bool = False,
+    request_schema: Any = None,
+    response_schema: Any = None,
+) -> Method:
+    """Read one method's signature.
+
+    Raises:
+        DefinitionError: it names the method, what was found and what is expected.
+    """
+    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+
+    where = f"{cls.__name__}.{attribute}"
+    function = getattr(cls, attribute)
+    if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
+        raise DefinitionError(f"{where} is no ordinary method; expected `def {attribute}(self, docs, ...)`")
+    names = {**local_names, cls.__name__: cls}
+    hints = annotations_of(function, where, names, unknown=schemas.LegacyDocument)
+    arguments = _arguments(function, where)
+    kind = _kind(function, hints, arguments, where)
+    argument = "doc" if kind != "batch" else "docs"
+    taken, given = (hints.get(argument), argument) if request_schema is None else (request_schema, "request_schema")
+    taken = _without(taken, type(None))
+    returned, answer = (hints.get("return"), "the return type")
+    if response_schema is not None:
+        returned, answer = response_schema, "response_schema"
+    # None: changed in place; a dict: `__results__`.
+    returned = _without(returned, type(None), dict) if kind == "batch" else _without(returned, type(None))
+    if kind == "batch":
+        takes = _batch(taken, f"{where}: {given}")
+        gives = takes if returned is None else _batch(returned, f"{where}: {answer}")
+    else:
+        takes = _single(taken, f"{where}: {given}")
+        if kind == "stream" and (returned in _STREAMS or get_origin(returned) in _STREAMS):
+            returned = next(iter(get_args(returned)), None)
+        gives = takes if returned is None else _single(returned, f"{where}: {answer}")
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    endpoint = Endpoint(
+        name=name,
+        kind=kind,
+        input=schemas.schema_of(takes),
+        output=schemas.schema_of(gives),
+        parameters=_parameters(hints.get("parameters"), where),
+        idempotent=idempotent,
+        concurrent=is_async,
+        description=inspect.getdoc(function) or "",
+    )
+    return Method(attribute, endpoint, is_async, arguments)
+
+
+def _arguments(function: Any, where: str) -> frozenset[str]:
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    if not parameters and not inspect.signature(function).parameters:
+        raise DefinitionError(f"{where} takes no `self`; an endpoint is an ordinary method")
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return frozenset(ARGUMENTS)
+    for p in parameters:
+        if p.kind is p.POSITIONAL_ONLY:
+            raise DefinitionError(f"{where} takes {p.name!r} by position only; endpoints are called by keyword")
+        if p.name not in ARGUMENTS and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
+            raise DefinitionError(
+                f"{where} takes {p.name!r}, which nothing passes; expected among {', '.join(ARGUMENTS)}, or **kwargs"
+            )
+    return frozenset(p.name for p in parameters if p.name in ARGUMENTS)
+
+
+def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], where: str) -> EndpointKind:
+    names = set(inspect.signature(function).parameters)
+    if "doc" in names and "docs" in names:
+        raise DefinitionError(f"{where} takes both `doc` and `docs`; expected one: `doc` for one document at a time")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if "docs" in names or "doc" not in names:
+            raise DefinitionError(f"{where} yields, so it streams the answer to one document; expected `doc: SomeDoc`")
+        return "stream"
+    if "doc" in names:
+        return "single"
+    if not arguments & {"docs", "docs_matrix", "docs_map"}:
+        raise DefinitionError(f"{where} takes no documents; expected `docs: DocList[SomeDoc]` or `doc: SomeDoc`")
+    return "batch"
+
+
+def _batch(annotation: Any, where: str) -> Any:
+    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+
+    if annotation in (None, dict, typing.Any, schemas.LegacyDocument) or get_origin(annotation) is dict:
+        return schemas.LegacyDocument
+    container = schemas.Container.of(annotation)
+    if container is None:
+        return _generic(
+            f"{where} is annotated as {_name(annotation)}; expected DocList[SomeDoc] or list[SomeModel]"
+            " (for one document at a time, take `doc: SomeDoc`)"
+        )
+    return container.model
+
+
+def _single(annotation: Any, where: str) -> Any:
+    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+
+    if annotation is None:
+        return schemas.LegacyDocument
+    if not schemas.is_document(annotation):
+        return _generic(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
+    return annotation
+
+
+def _generic(mistake: str) -> Any:
+    """The document with Jina's own fields, in place of an annotation that is wrong.
+
+    Raises:
+        DefinitionError: what is wrong, other than in a program written for Jina, where it is logged.
+    """
+    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+
+    if not as_jina():
+        raise DefinitionError(mistake)
+    logger.warning("%s; as in Jina, documents with its own fields are taken instead", mistake)
+    return schemas.LegacyDocument
+
+
+def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
+    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+
+    if get_origin(annotation) is Annotated:
+        return _parameters(get_args(annotation)[0], where)
+    plain = (None, dict, Mapping, typing.Any, schemas.LegacyDocument)  # the last for what is unknown
+    if annotation in plain or get_origin(annotation) in (dict, Mapping):
+        return None
+    try:
+        schema = schemas.parameters_schema(annotation)
+    except PydanticUserError as error:
+        raise DefinitionError(f"{where}: the parameters' model {_name(annotation)} has no schema: {error}") from error
+    if schema is not None:
+        return schema
+    members = [m for m in get_args(annotation) if m is not type(None)]
+    if members and all(m in plain or get_origin(m) in (dict, Mapping) for m in members):
+        return None
+    raise DefinitionError(
+        f"{where}: parameters are annotated as {_name(annotation)}; expected a dict or a pydantic model"
+    )
+
+
+def _without(annotation: Any, *dropped: Any) -> Any:
+    """An annotation less some members of its union; None where nothing is left."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = get_args(annotation) if is_union else (annotation,)
+    left = tuple(m for m in members if m is not None and m not in dropped and get_origin(m) not in dropped)
+    return Union[left] if left else None  # noqa: UP007  # made of a tuple
+
+
+def _name(annotation: Any) -> str:
+    """An annotation as it is written, without its modules."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(origin, type) and arguments:
+        return f"{origin.__name__.partition('[')[0]}[{', '.join(map(_name, arguments))}]"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)

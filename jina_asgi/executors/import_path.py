@@ -1,0 +1,182 @@
+"""How an Executor's class is named so that another process finds it again, and how that process does."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.errors._shown import shown
+from jina_asgi.executors.executor import Executor
+from jina_asgi.executors.main_module import AGAIN, is_running_again, run_again
+from jina_asgi.executors.py_modules import import_listed, listed_with
+from jina_asgi.settings.jina_mode import as_jina
+
+#: What hands on the documents that it is given, for Jina's Executor without endpoints.
+_PASSING = "jina_asgi.executors.pass_through.PassThrough"
+
+
+class Uses(msgspec.Struct, frozen=True):
+    """A class by its module and its name there; `main` is the file of a module that was run as a program.
+
+    With `files` (a configuration's `py_modules`) the class is the one of that name in them, else where it says itself.
+    """
+
+    module: str
+    name: str
+    main: str = ""
+    files: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, uses: type[Executor]) -> Uses:
+        """Where a class can be imported from.
+
+        Raises:
+            DefinitionError: nowhere: it was made in a function, or in a session that no file holds.
+        """
+        if (files := listed_with(uses.__module__)) and "<locals>" not in uses.__qualname__:
+            return cls("", uses.__qualname__, files=files)
+        module = sys.modules.get(uses.__module__)
+        if uses.__module__ == AGAIN and is_running_again():
+            return cls("__main__", uses.__qualname__, getattr(module, "__file__", None) or "")  # for no other process
+        if "<locals>" in uses.__qualname__ or _found(module, uses.__qualname__) is not uses:
+            raise DefinitionError(
+                f"{uses.__module__}.{uses.__qualname__} cannot be imported again by another process, which replicas"
+                " need; define it at the top level of a module"
+            )
+        if uses.__module__ not in ("__main__", AGAIN):
+            return cls(uses.__module__, uses.__qualname__)
+        spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+        if spec is not None:  # python -m package.module
+            return cls(spec.name, uses.__qualname__)
+        if file is None:
+            raise DefinitionError(
+                f"{uses.__qualname__} was defined in an interactive session, which another process cannot import, as"
+                " replicas need; put it into a file"
+            )
+        return cls("__main__", uses.__qualname__, file)
+
+    @classmethod
+    def at(cls, path: str) -> Uses:
+        """The class at an import path: "package.module.Class" or "package.module:Class".
+
+        Raises:
+            DefinitionError: the path is none.
+        """
+        module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+        if not (module and name) or not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
+            raise DefinitionError(f"uses={path!r}: expected an import path such as 'package.module.Class'")
+        return cls(module, name)
+
+    @classmethod
+    def of_files(cls, name: str, files: Sequence[str]) -> Uses:
+        """The class of this name in one of the files; or at an import path, or known already, where none has it."""
+        module, _, _ = name.rpartition(".")
+        return cls(module, name, files=tuple(files))
+
+    def described(self) -> str | dict[str, Any]:
+        """As YAML names it.
+
+        Raises:
+            DefinitionError: it belongs to a program.
+        """
+        if self.main:
+            raise DefinitionError(f"{self.name} belongs to a program; give it a module of its own to name it in YAML")
+        if self.files:
+            return {"jtype": self.name, "py_modules": list(self.files)}
+        return f"{self.module}{':' if '.' in self.name else '.'}{self.name}"
+
+    def load(self) -> type[Executor]:
+        """Import the class.
+
+        Raises:
+            DefinitionError: what is there is no Executor class, or nothing is. Whatever its module raises.
+        """
+        if self.files or not self.module:
+            found = self._in_files()
+        elif self.main:
+            found = _found(run_again(self.main), self.name)
+        else:
+            name = self.name.removeprefix(f"{self.module}.")
+            found = _found(_imported(self.module), name)
+        if not _is_executor(found):
+            raise DefinitionError(f"{self}: {self._instead(found)}")
+        cls: type[Executor] = found
+        return cls
+
+    def _instead(self, found: Any) -> str:
+        """What is wrong with what was found in place of an Executor class."""
+        if found is not None:
+            return f"expected a class derived from jina_asgi.Executor, got {shown(found)}"
+        modules = import_listed(self.files) or [sys.modules[AGAIN if self.main else self.module]]
+        named = [item for module in modules for item in vars(module).items()]
+        there = [name for name, value in named if _is_executor(value) and value is not Executor]
+        near = difflib.get_close_matches(self.name, there, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the Executors there: {', '.join(there) or 'none'}"
+        return f"there is no class {self.name!r}; {hint}"
+
+    def _in_files(self) -> Any:
+        for module in import_listed(self.files):
+            if (found := _found(module, self.name)) is not None:
+                return found
+        known = known_class(self.name)
+        if known is None and self.module:
+            return _found(_imported(self.module), self.name.rpartition(".")[2])
+        return known
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.files) or self.main or self.module}:{self.name}"
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # one that the module itself imports
+        raise DefinitionError(
+            f"{name}: there is no module {error.name!r}; expected an import path such as 'package.module.Class', or"
+            " 'py_modules' with the file"
+        ) from error
+
+
+def is_base(uses: Any) -> bool:
+    """Whether a program written for Jina names its Executor without endpoints, which is its default too."""
+    return as_jina() and (uses is None or uses is Executor or (isinstance(uses, str) and uses in _BASE))
+
+
+def passing() -> Uses:
+    """The Executor that hands on the documents that it is given, over every protocol."""
+    return Uses.at(_PASSING)
+
+
+_BASE = ("BaseExecutor", "Executor")
+
+
+def known_class(name: str) -> type[Executor] | None:
+    """The Executor class of this name that is defined in this process; the last one, where there are several."""
+    return {cls.__name__: cls for cls in _subclasses(Executor)}.get(name)
+
+
+def _is_executor(value: Any) -> bool:
+    """Whether this is an Executor class."""
+    return isinstance(value, type) and issubclass(value, Executor)
+
+
+def _subclasses(cls: type[Executor]) -> Iterator[type[Executor]]:
+    for found in cls.__subclasses__():
+        yield found
+        yield from _subclasses(found)
+
+
+def _found(module: ModuleType | None, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

@@ -1,0 +1,54 @@
+"""The main program run again in a process of ours, to find its classes: all but what stands below its `__main__` guard."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from types import ModuleType
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.errors._raised import described
+
+__all__ = ["AGAIN", "check_not_again", "is_running_again", "run_again"]
+
+#: The name of the program's module then, as multiprocessing calls it.
+AGAIN = "__mp_main__"
+
+_running: list[str] = []
+
+
+def run_again(file: str) -> ModuleType:
+    """The module of the program in this file, which is the main one from now on.
+
+    Raises:
+        DefinitionError: it raises, or would serve something here too.
+    """
+    module = ModuleType(AGAIN)
+    sys.modules[AGAIN] = sys.modules["__main__"] = module  # before it runs: its classes look their module up
+    _running.append(file)
+    try:
+        found = runpy.run_path(file, run_name=AGAIN)
+    except Exception as error:
+        raise DefinitionError(
+            f"{file} was run again to find its classes, and raised {described(error)}; what only the program"
+            " itself shall do belongs below `if __name__ == '__main__':`"
+        ) from error
+    finally:
+        _running.pop()
+    module.__dict__.update(found)
+    return module
+
+
+def is_running_again() -> bool:
+    """Whether the program is being run again just now."""
+    return bool(_running)
+
+
+def check_not_again(name: str) -> None:
+    """Refuse to serve something where the program that serves it already is run again.
+
+    Raises:
+        DefinitionError: it is.
+    """
+    if _running:
+        raise DefinitionError(f"{name} would be served here too, in a replica of what the program itself serves")

@@ -1,0 +1,101 @@
+"""A pool whose replicas are processes, kept by the process that this is called in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from jina_asgi.errors.load_failure import is_permanent
+from jina_asgi.executors.import_path import Uses
+from jina_asgi.processes.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of, visible_devices
+from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.replica_process import ReplicaProcess
+from jina_asgi.processes.replica_spec import ReplicaSpec, replica_options
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.pool._restarts import Restarts
+from jina_asgi.runners.pool.runner import PoolRunner
+from jina_asgi.runners.pool.supervisor import Seat
+from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Endpoint
+
+#: Of the keeper's environment, what its replicas are not told: secrets, and what is about the keeper.
+_NOT_TOLD = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN", SLOT, WORKERS)
+
+
+def process_pool(
+    uses: Uses,
+    settings: DeploymentSettings,
+    *,
+    path: Sequence[str],
+    endpoints: Mapping[str, Endpoint] | None,
+    again: Callable[[Endpoint], bool],
+    changed: Callable[[], None] = lambda: None,
+) -> PoolRunner:
+    """The Runner over `settings.replicas` processes.
+
+    Args:
+        uses: the class they have.
+        settings: the Deployment's.
+        path: where the replicas look for modules.
+        endpoints: what they serve; None: what the first of them says.
+        again: whether a call may be run again though it had begun when its replica died.
+        changed: called when replicas come or go.
+
+    Raises:
+        DefinitionError: an option cannot be given to another process, or names a device that there is not.
+    """
+    options = replica_options(settings)
+    specs = [ReplicaSpec(uses=uses, options=options, replica=i, path=[*path]) for i in range(settings.replicas)]
+    specs[0].dumps()  # which says at once what cannot be given
+    environments = _environments(settings)
+
+    def make(index: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            f"{settings.name}/rep-{index}",
+            msgspec.structs.replace(specs[index], logs=Logs.here()).dumps(),
+            environments[index],
+            endpoints=endpoints,
+            startup_timeout=settings.startup_timeout,
+        )
+
+    restarts = Restarts()
+    seats = [
+        Seat(
+            index,
+            make,
+            restarts,
+            heartbeat=settings.heartbeat,
+            max_requests=settings.max_requests,
+            max_rss=settings.max_rss,
+            grace=settings.grace,
+            decisive=is_permanent,
+        )
+        for index in range(settings.replicas)
+    ]
+    return PoolRunner(
+        settings.name,
+        seats,
+        restarts,
+        endpoints=endpoints,
+        room=settings.threads + 1,
+        again=again,
+        admission=Admission(settings.max_queue, settings.max_queue_bytes),
+        grace=settings.grace,
+        changed=changed,
+    )
+
+
+def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:
+    """What each replica finds in its environment; its device in it, before it imports anything."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_TOLD}
+    asked = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))
+    visible = visible_devices() if settings.devices is not None or asked.startswith(ROUND_ROBIN) else []
+    made = [
+        {**inherited, **environment_of(i, settings.env, settings.devices, visible, inherited=inherited.get(VARIABLE))}
+        for i in range(settings.replicas)
+    ]
+    ours = str(Path(__file__).parents[2])  # this package, wherever it was found
+    return [{**each, "PYTHONPATH": os.pathsep.join(filter(None, [each.get("PYTHONPATH"), ours]))} for each in made]

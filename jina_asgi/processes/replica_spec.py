@@ -1,0 +1,70 @@
+"""What a replica's process is told on its standard input, where no other process can read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executors.import_path import Uses
+from jina_asgi.processes.log_config import Logs
+from jina_asgi.settings import DeploymentSettings, ServingSettings
+
+#: Options of a Deployment that concern whoever keeps the replicas, not a replica.
+_KEEPERS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
+#: Options of a Deployment that concern whoever serves it, not a pool.
+SERVERS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "timeout_send", "external", "tls"}
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One replica: the Executor's class, its Deployment's options, where modules are looked for, how it logs."""
+
+    uses: Uses
+    options: dict[str, Any]
+    replica: int
+    path: list[str]
+    logs: Logs = Logs()
+
+    def dumps(self) -> bytes:
+        """This as msgpack.
+
+        Raises:
+            DefinitionError: an option holds what another process cannot be given.
+        """
+        try:
+            return msgspec.msgpack.encode(self)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise DefinitionError(
+                f"the options of {self.uses} cannot be given to another process: expected plain data "
+                f"(numbers, text, bytes, lists, dicts): {error}"
+            ) from error
+
+    @classmethod
+    def loads(cls, raw: bytes) -> ReplicaSpec:
+        return msgspec.msgpack.decode(raw, type=cls)
+
+
+def replica_options(settings: DeploymentSettings) -> dict[str, Any]:
+    """The options that a replica is given: those that were set.
+
+    Raises:
+        DefinitionError: names what cannot be given to another process, or would arrive there as something else.
+    """
+    _check(settings.uses_with, "uses_with")
+    _check(settings.uses_metas, "uses_metas")
+    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS | SERVERS)
+
+
+def _check(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check(item, f"{where}[{index}]")
+    elif not (value is None or isinstance(value, bool | int | float | str | bytes)):
+        raise DefinitionError(
+            f"{where} holds a {type(value).__name__}, which cannot be given to another process, as replicas need;"
+            " expected plain data (numbers, text, bytes, lists, dicts)"
+        )

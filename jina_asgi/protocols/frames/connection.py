@@ -1,0 +1,221 @@
+"""What both halves of the framed protocol share: a connection that reads and writes frames.
+
+All frames of a turn of the loop leave in one write. Docs pass as the buffers they are: nothing here decodes them.
+The halves are `client` and `server`; the rules of the protocol are `_rules`'s, and what a call is in a
+frame `calls`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from jina_asgi.errors import (
+    JinaASGIError,
+    ProtocolError,
+    TooLarge,
+)
+from jina_asgi.protocols.frames import _layout
+from jina_asgi.protocols.frames._heads import ArenaHead, EndedHead, ReleaseHead, read, write, write_error
+from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, write_frame
+from jina_asgi.types import Parts
+
+logger = logging.getLogger(__name__)
+
+#: What may wait to be written before calls and streams wait too, in bytes.
+WRITE_HIGH = 256 << 10
+
+
+class Sharing(Protocol):
+    """Memory that both ends of a connection have, for docs too large to be sent: `processes.shared_memory` has it."""
+
+    def start(self, release: Callable[[list[tuple[int, int]]], None], end: Callable[[list[int]], None], /) -> None: ...
+    def offer(self) -> ArenaHead | None: ...
+    def accept(self, arena: ArenaHead, /) -> bool: ...
+    def readable(self) -> None: ...
+    def out(self, docs: Sequence[Buffer | Parts], /) -> Sequence[Buffer | Reference]: ...
+    def unsent(self, docs: Sequence[Buffer | Reference], /) -> None: ...
+    def find(self, reference: Reference, /) -> memoryview: ...
+    def returned(self, docs: Sequence[tuple[int, int]], /) -> None: ...
+    def ended(self, arenas: Sequence[int], /) -> None: ...
+    def detach(self) -> None: ...
+    def lost(self) -> None: ...
+
+
+class Connection(asyncio.Protocol, ABC):
+    """One end of a connection: bytes to frames and back, flow control of the writing, the end told once.
+
+    A half overrides `frame_received` and `lost`. Make one inside a running loop.
+    """
+
+    #: How long the other side may take to read what is left when this one closes, in seconds.
+    close_timeout = 5.0
+
+    def __init__(self, limit: int = FRAME_LIMIT, sharing: Sharing | None = None) -> None:
+        self.reader = FrameReader(limit)
+        self.sharing = sharing
+        if sharing is not None:
+            self.reader.find = sharing.find
+            sharing.start(self._release, self._tell_ended)
+        #: The largest frame that the other side takes.
+        self.send_limit = limit
+        self.is_lost = False
+        self.closed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._cause: ProtocolError | None = None
+        self._is_ending = False
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._out: list[Buffer] = []
+        self._out_size = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @abstractmethod
+    def frame_received(self, frame: Frame) -> None:
+        """Take one frame.
+
+        Raises:
+            ProtocolError: it breaks the rules; the connection ends.
+        """
+
+    @abstractmethod
+    def lost(self, cause: BaseException | None) -> None:
+        """The connection is gone, because of `cause` where it broke; called once."""
+
+    def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
+        """Write a frame in this turn of the loop; nothing on a connection that is gone.
+
+        Raises:
+            TooLarge: the frame is over the other side's limit.
+        """
+        if self.is_lost:
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        outgoing: Sequence[Buffer | Reference] = ()
+        if docs:
+            outgoing = _sent(docs) if self.sharing is None else self.sharing.out(docs)
+        try:
+            self._out_size += write_frame(self._out, kind, number, head, outgoing, self.send_limit)
+        except TooLarge:
+            if self.sharing is not None:
+                self.sharing.unsent(outgoing)
+            raise
+        if self._out_size > WRITE_HIGH:
+            self._flush()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the other side reads fast enough to be sent more."""
+        return self._writable.is_set()
+
+    async def writable(self) -> None:
+        """Wait until more may be sent, or the connection is gone."""
+        while not self._writable.is_set():
+            await self._writable.wait()
+
+    def break_off(self, cause: ProtocolError) -> None:
+        """End the connection, because the other side broke its rules."""
+        if self._cause is None and not self.is_lost:
+            logger.warning("a frame connection ends: %r", cause.message)
+            self._cause = cause
+            self.refuse(cause)
+
+    def refuse(self, error: JinaASGIError) -> None:
+        """Tell the other side why the connection ends, and end it."""
+        self._is_ending = True
+        self.send(_layout.ERROR, 0, write_error(error))
+        self._flush()
+        assert self._transport is not None
+        self._transport.close()
+        self._abort_timer = self._loop.call_later(self.close_timeout, self.abort)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None and not self.is_lost:
+            self._transport.abort()
+
+    async def close(self) -> None:
+        """Send what is left and end the connection; at once if the other side takes too long to read it."""
+        if self._transport is None or self.is_lost:
+            return
+        self._flush()
+        self._transport.close()
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await self.closed.wait()
+        except TimeoutError:
+            self._transport.abort()
+            await self.closed.wait()
+        except BaseException:
+            self._transport.abort()
+            raise
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self.reader.feed(data):
+                if self._is_ending:
+                    return
+                self.frame_received(frame)
+        except ProtocolError as error:
+            self.break_off(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._out.clear()
+        self._writable.set()
+        if self.sharing is not None:
+            self.sharing.lost()
+        self.lost(self._cause or exc)
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def memory_received(self, frame: Frame) -> None:
+        """Take a frame about shared memory.
+
+        Raises:
+            ProtocolError: it is not about what this side has shared.
+        """
+        if self.sharing is None:
+            raise ProtocolError("no memory is shared on this connection")
+        if frame.kind == _layout.SHARES:
+            self.sharing.readable()
+        elif frame.kind == _layout.ENDED:
+            self.sharing.ended(read(frame, EndedHead).arenas)
+        else:
+            self.sharing.returned(read(frame, ReleaseHead).docs)
+
+    def take(self, arena: ArenaHead | None) -> None:
+        """Write to memory that the other side offers from now on, if there is any, and read what it says is there."""
+        if arena is not None and self.sharing is not None and self.sharing.accept(arena):
+            self.send(_layout.SHARES, 0)
+
+    def _release(self, docs: list[tuple[int, int]]) -> None:
+        self.send(_layout.RELEASE, 0, write(ReleaseHead(docs)))
+
+    def _tell_ended(self, arenas: list[int]) -> None:
+        self.send(_layout.ENDED, 0, write(EndedHead(arenas)))
+
+    def _flush(self) -> None:
+        out, self._out, self._out_size = self._out, [], 0
+        if out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+
+
+def _sent(docs: Sequence[Buffer | Parts]) -> Sequence[Buffer]:
+    return [doc.joined() if isinstance(doc, Parts) else doc for doc in docs]

@@ -1,0 +1,145 @@
+"""One stream of requests, and the stream of their answers: as they come, or in order; a few at once, and not too many bytes.
+
+A request that is refused waits while others of its stream are being answered: the client is slowed down. With nothing
+else open it ends the stream, after every answer before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import Any
+
+import grpc
+
+from jina_asgi.concurrency.tasks import begun, cancel_requests, finished, seen
+from jina_asgi.errors import ExecutorError, NotReady, Overloaded
+from jina_asgi.protocols.protobuf.request_handler import Answered, Answering, Asker
+
+_BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
+
+
+class Conversation:
+    """What is open of one stream.
+
+    Args:
+        context: the RPC's.
+        answering: what answers.
+        asker: who asks.
+        ahead: how many requests are open at once.
+        in_order: whether answers keep the order of their requests.
+    """
+
+    def __init__(self, context: Any, answering: Answering, asker: Asker, *, ahead: int, in_order: bool) -> None:
+        self._context, self._answering, self._asker = context, answering, asker
+        self._ahead, self._in_order = ahead, in_order
+        self._open: deque[asyncio.Task[None]] = deque()
+        self._unanswered: set[asyncio.Task[None]] = set()
+        self._bytes = self._refused = 0
+        self._changed = asyncio.Event()
+        self._freed = asyncio.Event()  # never stays set: it wakes those who wait for another request's place
+        self._gap = False  # an answer is missing, after which none is in order
+        self._writing = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self._ending: Exception | None = None
+
+    async def run(self) -> None:
+        """Answer until the client ends.
+
+        Raises:
+            What ended it before: `admission.REFUSALS`.
+        """
+        self._reader = begun(self._read(), seen)
+        try:
+            await asyncio.wait([self._reader])
+            if not self._reader.cancelled():
+                self._reader.result()
+            while self._open:
+                await asyncio.wait([self._open[0]])
+        finally:
+            await self._stop()
+        if self._ending is not None:
+            raise self._ending
+
+    def end(self, why: Exception) -> None:
+        """Read no more; what is open is answered, then the stream ends."""
+        if self._ending is None:
+            self._ending = why
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self) -> None:
+        while self._ending is None:
+            while len(self._open) >= self._ahead or self._bytes >= _BYTES:
+                self._changed.clear()
+                await self._changed.wait()
+            raw = await self._context.read()
+            if raw is grpc.aio.EOF:
+                return
+            self._bytes += len(raw)
+            before = self._open[-1] if self._in_order and self._open else None
+            task = begun(self._answer(raw, before), partial(self._ended, len(raw)))
+            self._open.append(task)
+            self._unanswered.add(task)
+
+    async def _answer(self, raw: bytes, before: asyncio.Task[None] | None) -> None:
+        try:
+            answered = await self._answered(raw)
+            try:
+                if before is not None and not before.done():
+                    self._leave(answered)  # its place may be what the one before it waits for
+                    await asyncio.wait([before])
+                async with self._writing:
+                    if not self._gap:
+                        await self._context.write(answered.raw)
+            finally:
+                self._leave(answered)
+        except Exception as error:  # noqa: BLE001  # it ends the stream, once what is open has ended
+            self._gap = self._in_order
+            self.end(error)
+        except asyncio.CancelledError:
+            if cancel_requests():
+                raise
+            self._gap = self._in_order
+            self.end(ExecutorError("the call was cancelled by nobody who asked it"))
+
+    async def _answered(self, raw: bytes) -> Answered:
+        while True:
+            try:
+                return await self._answering.answer(raw, self._asker)
+            except Overloaded:
+                self._refused += 1
+                try:
+                    if self._refused == len(self._unanswered):
+                        raise
+                    await self._freed.wait()
+                finally:
+                    self._refused -= 1
+
+    def _leave(self, answered: Answered) -> None:
+        """Give a request's place to whoever waits for one."""
+        if answered.ticket is not None:
+            answered.ticket.close()
+        self._free(asyncio.current_task())
+
+    def _ended(self, size: int, task: asyncio.Task[None]) -> None:
+        self._bytes -= size
+        self._open.remove(task)
+        seen(task)
+        self._changed.set()
+        self._free(task)
+
+    def _free(self, task: asyncio.Task[Any] | None) -> None:
+        if task in self._unanswered:
+            self._unanswered.discard(task)
+            self._freed.set()
+            self._freed.clear()
+
+    async def _stop(self) -> None:
+        await finished([*self._open, *([self._reader] if self._reader is not None else [])])
+
+
+def draining() -> NotReady:
+    """What ends a stream whose server stops."""
+    return NotReady("draining; try again later")

@@ -1,0 +1,112 @@
+"""What an endpoint answers, in the media type asked for: a body, or one document of a stream after another.
+
+Large ones are written beside the event loop, in pieces between which it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import msgspec
+
+from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.tasks import is_cancel
+from jina_asgi.documents.codec import Codec
+from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
+from jina_asgi.errors._raised import is_a, is_ours, sound
+from jina_asgi.errors._shown import said
+from jina_asgi.protocols.http.bodies import JSON, PROTOBUF, protobuf
+from jina_asgi.types import Call, Docs, Result
+
+T = TypeVar("T")
+
+
+def answer(
+    result: Result,
+    parameters: dict[str, Any],
+    request_id: str,
+    media: str,
+    *,
+    columns: bool = False,
+    with_json: bool = False,
+    in_pieces: bool = False,
+) -> bytes:
+    """The body of an answer in the media type asked for; `with_json`: msgpack with what JSON would say too.
+
+    `in_pieces`: other threads get their turn meanwhile.
+
+    Raises:
+        ExecutorError: a value among the docs has no such form.
+    """
+    docs = result.docs
+    writer: Codec = docs.codec
+    if result.results:
+        parameters = {**parameters, "__results__": result.results}
+    header = {"request_id": request_id, "target_executor": ""}
+    if media == PROTOBUF:
+        raw: bytes = protobuf().response(result, parameters, request_id)
+        return raw
+    if media == JSON:
+        body = {"data": writer.to_json(docs.typed, in_pieces=in_pieces), "parameters": parameters, "header": header}
+        return writer.dumps(body, in_pieces=in_pieces)
+    data: Any
+    if with_json:
+        data = list(map(msgspec.Raw, writer.answered(docs.typed, in_pieces=in_pieces)))
+    else:
+        data = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
+    return writer.pack({"data": data, "parameters": dict(parameters), "header": header}, in_pieces=in_pieces)
+
+
+async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
+    """What `write` makes of an answer; of a `large` one beside the event loop, in pieces.
+
+    Raises:
+        ExecutorError: a value among the docs has no such form.
+    """
+    try:
+        return await beside(None, write, in_pieces=True) if large else write()
+    except BaseException as error:
+        if is_cancel(error):
+            raise
+        raise unwritable(call, error) from error
+
+
+class Step(Protocol):
+    """Writes one document of a stream; it raises as `answer` does."""
+
+    def __call__(self, docs: Docs, /, *, in_pieces: bool = False) -> bytes: ...
+
+
+def step_in(media: str, *, with_json: bool = False) -> Step:
+    """What writes one document of a stream in a media type."""
+    if media == JSON:
+        return _json_step
+    return _step_with_json if with_json else _packed_step
+
+
+async def large_step(step: Step, docs: Docs, frame: Callable[[bytes], T]) -> T:
+    """What `frame` makes of a large document of a stream, all of it beside the event loop; raises as `answer` does."""
+    return await beside(None, lambda: frame(step(docs, in_pieces=True)))
+
+
+def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
+    codec: Codec = docs.codec
+    return codec.dumps(codec.to_json(docs.typed, in_pieces=in_pieces)[0], in_pieces=in_pieces)
+
+
+def _step_with_json(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
+    codec: Codec = docs.codec
+    return codec.answered(docs.typed, in_pieces=in_pieces)[0]
+
+
+def _packed_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
+    codec: Codec = docs.codec
+    return codec.pack(codec.to_values(docs.typed)[0], in_pieces=in_pieces)
+
+
+def unwritable(call: Call, error: BaseException) -> JinaASGIError:
+    """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
+    if is_ours(error) and not is_a(error, InvalidDocs):
+        return cast("JinaASGIError", sound(error))
+    return ExecutorError(f"{call.endpoint} answered what cannot be written: {said(error)}", endpoint=call.endpoint)

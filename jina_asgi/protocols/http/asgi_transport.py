@@ -1,0 +1,138 @@
+"""An httpx transport on an ASGI app that streams for real: what the app sends arrives while it still runs.
+
+httpx's own buffers the whole response. Closing a response early tells the app that its client left, and waits
+for the app to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from jina_asgi.concurrency.tasks import begun, beside, seen
+
+_WINDOW = 16  # messages that an app may be ahead of its reader
+
+
+class ASGITransport(httpx.AsyncBaseTransport):
+    """Requests go straight to `app`; what it raises is raised to the caller.
+
+    Args:
+        app: any ASGI application.
+        root_path: the prefix that the app is served under; it stands in front of `path`, as servers have it.
+        client: the address that the app sees.
+        state: what the app's lifespan left in `scope["state"]`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        root_path: str = "",
+        client: tuple[str, int] = ("testclient", 50000),
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._app, self._root_path, self._client, self._state = app, root_path, client, state or {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        exchange = _Exchange(request)
+        await exchange.start(self._app, self._scope(request))
+        return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange, request=request)
+
+    def _scope(self, request: httpx.Request) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": request.method,
+            "headers": [(key.lower(), value) for key, value in request.headers.raw],
+            "scheme": request.url.scheme,
+            "path": self._root_path + request.url.path,
+            "raw_path": self._root_path.encode() + request.url.raw_path.partition(b"?")[0],
+            "query_string": request.url.query,
+            "server": (request.url.host, request.url.port or {"https": 443}.get(request.url.scheme, 80)),
+            "client": self._client,
+            "root_path": self._root_path,
+            "state": dict(self._state),
+        }
+
+
+class _Exchange(httpx.AsyncByteStream):
+    """One request and its response, as the two sides see them."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        self._body: AsyncIterator[bytes] | None = aiter(request.stream)
+        self._whole = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else None
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WINDOW)
+        self._left = asyncio.Event()
+        self._over = asyncio.Event()  # the client left, or has the whole response
+        self.status, self.headers = 500, list[tuple[bytes, bytes]]()
+
+    async def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        """Run the app until its response begins."""
+        self._task = begun(self._run(app, scope), self._ended)
+        try:
+            first = await self._messages.get()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if first is None:
+            await self._task
+            raise RuntimeError("the app returned without a response")
+        self.status, self.headers = first["status"], list(first.get("headers", []))
+
+    async def _run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        await app(scope, self._receive, self._send)
+        await self._put(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The reader learns that the app has ended, once what it sent before has been read."""
+        if task.cancelled() or task.exception() is not None:
+            begun(self._put(None), seen)
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._body is None or self._over.is_set():
+            await self._over.wait()
+            return {"type": "http.disconnect"}
+        if self._whole is not None:
+            self._body = None
+            return {"type": "http.request", "body": self._whole, "more_body": False}
+        try:
+            return {"type": "http.request", "body": await anext(self._body), "more_body": True}
+        except StopAsyncIteration:
+            self._body = None
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def _send(self, message: Any) -> None:
+        await self._put(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._over.set()
+
+    async def _put(self, message: dict[str, Any] | None) -> None:
+        """Hand a message to the reader, who may be slow, or gone: then it is dropped, as by a server."""
+        if self._left.is_set():
+            return
+        if not self._messages.full():
+            self._messages.put_nowait(message)
+            return
+        async with beside(self._messages.put(message), self._left.wait()) as either:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (message := await self._messages.get()) is not None:
+            if body := message.get("body", b""):
+                yield body
+            if not message.get("more_body", False):
+                break
+        await self._task
+
+    async def aclose(self) -> None:
+        """The client leaves (or has all it wanted): the app is told, and ends."""
+        self._left.set()
+        self._over.set()
+        await self._task

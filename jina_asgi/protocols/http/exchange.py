@@ -1,0 +1,92 @@
+"""One HTTP exchange: the body read whole, the answer sent, and a client that leaves in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Send
+
+from jina_asgi.errors._shown import shown
+from jina_asgi.protocols.http.disconnects import Watched
+from jina_asgi.protocols.http.headers import too_large
+
+
+class ClientGone(Exception):  # an event, and nobody's error
+    """The client left while its request was being read."""
+
+
+class Sent:
+    """`send`, whether the response has begun, and the watch over the client that it goes to."""
+
+    __slots__ = ("send", "started", "watched")
+
+    def __init__(self, send: Send) -> None:
+        self.send, self.started = send, False
+        self.watched: Watched | None = None
+
+    def ends(self) -> None:
+        """The last of the response is about to be sent: who leaves from now on has been answered."""
+        if self.watched is not None:
+            self.watched.answered = True
+
+    async def message(self, message: Any) -> None:
+        """Send one message of the response.
+
+        Raises:
+            ClientGone: some servers say so here.
+        """
+        self.started = True
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            self.ends()
+        try:
+            await self.send(message)
+        except OSError:
+            raise ClientGone from None
+
+    async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
+        """Send the whole response; raises as `message` does."""
+        self.started = True
+        self.ends()
+        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        try:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self.send({"type": "http.response.body", "body": body})
+        except OSError:
+            raise ClientGone from None
+
+
+async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    """Answer with JSON."""
+    raw = orjson.dumps(body, default=shown)
+    head = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode()), *(headers or [])]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": raw})
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: over `limit` bytes; the rest is not read. ClientGone: the client left within it.
+    """
+    message = await receive()
+    if message["type"] != "http.request":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > limit:
+            raise too_large(limit)
+        return body
+    chunks, size = [body], len(body)
+    while message.get("more_body", False):
+        if size > limit:
+            raise too_large(limit)
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    if size > limit:
+        raise too_large(limit)
+    return b"".join(chunks)

@@ -1,0 +1,46 @@
+"""The endpoint that the body of `POST /post` names, found before anything else of it is read."""
+
+from __future__ import annotations
+
+import msgspec
+
+from jina_asgi.documents.codec import unpack
+from jina_asgi.errors import InvalidRequest
+from jina_asgi.protocols.http.bodies import loads_any, protobuf, unsupported
+from jina_asgi.protocols.size_guard import JSON, MSGPACK, PROTOBUF
+
+
+class _Named(msgspec.Struct):
+    """A body as far as it is read to find the endpoint: what stands beside that becomes no object."""
+
+    exec_endpoint: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_named_in_json = msgspec.json.Decoder(_Named).decode
+_named_in_msgpack = msgspec.msgpack.Decoder(_Named).decode
+
+
+def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
+    """The endpoint that the body of `POST /post` names; nothing else is made of a body that is `heavy`.
+
+    Raises:
+        InvalidRequest, UnsupportedMedia: as `Bodies.read`.
+    """
+    if media == PROTOBUF:
+        requests = protobuf()
+        found: str = requests.asked(requests.read(raw)).endpoint
+        return found
+    if media not in (JSON, MSGPACK):
+        raise unsupported(media)
+    if not heavy:
+        body = loads_any(raw) if media == JSON else unpack(raw)
+        given = body.get("exec_endpoint") if isinstance(body, dict) else None
+        return given if isinstance(given, str) else "/default"
+    try:
+        if media == JSON:
+            return msgspec.json.decode(_named_in_json(raw).exec_endpoint, type=str)
+        return msgspec.msgpack.decode(_named_in_msgpack(raw).exec_endpoint, type=str)
+    except msgspec.ValidationError:  # no object, or none with a name
+        return "/default"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is not {media}: {error}") from None

@@ -1,0 +1,142 @@
+"""Server-sent events in Jina's frames, one event a message: `event: update` a doc, `event: end`, `event: error`.
+
+Jina's own client splits what it reads on `event: ` and counts bytes after it, so lines end in CRLF, every event
+is one body message, and heartbeats stand alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import orjson
+from starlette.types import Send
+
+from jina_asgi.concurrency.tasks import begun, seen
+
+logger = logging.getLogger("jina_asgi")
+
+#: The last event of a stream that went well. A browser dispatches no event that has no data.
+END = b"event: end\r\ndata: null\r\n\r\n"
+HEADERS: list[tuple[bytes, bytes]] = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+#: Those of a stream whose documents are msgpack.
+PACKED_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8; data=msgpack"), *HEADERS[1:]]
+_YIELD_AFTER = 0.001  # seconds of one stream's work after which others get their turn
+
+
+def update(data: bytes) -> bytes:
+    """The frame of one document, whose JSON holds no line break; equal to sse-starlette's, and 20 times as fast."""
+    if b"event: " in data:  # within a string, where an escaped space is the same: Jina's client splits on this
+        data = data.replace(b"event: ", b"event:\\u0020")
+    return b"event: update\r\ndata: " + data + b"\r\n\r\n"
+
+
+def packed_update(data: bytes) -> bytes:
+    """The frame of one document in msgpack: a JSON text of its base64."""
+    return b'event: update\r\ndata: "' + base64.b64encode(data) + b'"\r\n\r\n'
+
+
+def event(name: str, data: Any) -> bytes:
+    """Any other event, framed by sse-starlette."""
+    frame: bytes = _server_sent_event()(data=orjson.dumps(data).decode(), event=name).encode()
+    return frame
+
+
+def comment(text: str) -> bytes:
+    """A comment line, which readers skip: a heartbeat."""
+    frame: bytes = _server_sent_event()(comment=text).encode()
+    return frame
+
+
+@functools.cache
+def _server_sent_event() -> Callable[..., Any]:
+    """sse-starlette's event class. Importing the package replaces uvicorn's exit handler: put it back."""
+    try:
+        from uvicorn.server import Server
+    except ImportError:
+        from sse_starlette.event import ServerSentEvent
+    else:
+        handler = Server.handle_exit
+        from sse_starlette.event import ServerSentEvent
+
+        Server.handle_exit = handler  # type: ignore[method-assign]  # the package assigned it first
+    return ServerSentEvent
+
+
+class EventWriter:
+    """One stream of events to one client. The response starts with its first event, so an early error has a status."""
+
+    #: Who wrote last. A stream yields to the loop only when it has been the one to write for a while.
+    _speaking: ClassVar[EventWriter | None] = None
+
+    def __init__(self, send: Send, heartbeat: float, *, packed: bool = False) -> None:
+        self._send, self._heartbeat = send, heartbeat
+        self._loop = asyncio.get_running_loop()
+        self._sent = self._yielded = self._loop.time()
+        self._busy = False
+        self._pinging: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(heartbeat, self._ping)
+        self.started, self._headers = False, PACKED_HEADERS if packed else HEADERS
+
+    async def write(self, frame: bytes) -> None:
+        """Send one event, in one message; now and then let other streams go first."""
+        self._busy = True  # a reader that is slow needs no heartbeat
+        if self._pinging is not None:
+            await self._pinging
+        if not self.started:
+            await self._start()
+        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._sent = now = self._loop.time()
+        if EventWriter._speaking is not self:  # another stream spoke since: the loop does turn
+            EventWriter._speaking, self._yielded = self, now
+        elif now - self._yielded > _YIELD_AFTER:
+            await asyncio.sleep(0)
+            self._yielded = self._loop.time()
+        self._busy = False
+
+    async def finish(self, frame: bytes) -> None:
+        """Send the last event and end the response."""
+        await self.write(frame)
+        self.close()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def close(self) -> None:
+        """Stop the heartbeat."""
+        if EventWriter._speaking is self:
+            EventWriter._speaking = None
+        self._timer.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
+
+    async def _start(self) -> None:
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*self._headers]})
+
+    def _ping(self) -> None:
+        quiet = self._loop.time() - self._sent
+        if quiet >= self._heartbeat:
+            if not self._busy and self._pinging is None:
+                self._pinging = begun(self._send_ping(), self._pinged)
+            quiet = 0.0
+        self._timer = self._loop.call_later(self._heartbeat - quiet, self._ping)
+
+    async def _send_ping(self) -> None:
+        try:
+            if not self.started:
+                await self._start()
+            await self._send({"type": "http.response.body", "body": comment("ping"), "more_body": True})
+            self._sent = self._loop.time()
+        except Exception:  # the next event meets it too, where somebody is told
+            logger.debug("a heartbeat could not be sent", exc_info=True)
+
+    def _pinged(self, task: asyncio.Task[None]) -> None:
+        self._pinging = None
+        seen(task)

@@ -1,0 +1,231 @@
+"""Forms and files as bodies: each part of a form, or the one file, is a field of a document by its name.
+
+A name that comes several times makes a list, where the field is one, else as many documents; a part that comes once is
+in each of them. The parts `data`, `parameters` and `header` are, in JSON, what they are in a JSON body.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+from urllib.parse import parse_qsl
+
+from jina_asgi.documents import field_plans
+from jina_asgi.documents.mismatch import Mismatch, errors_of
+from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
+from jina_asgi.protocols.http.bodies import Bodies, Request, unsupported
+from jina_asgi.protocols.http.form_fields import LISTS, OCTETS, PartReader, is_left_empty, takes_file
+from jina_asgi.protocols.http.upload import Alone, Part, Upload
+from jina_asgi.protocols.size_guard import SMALL
+from jina_asgi.settings import Limits
+from jina_asgi.types import Endpoint, Field
+
+FORM = "multipart/form-data"
+_FILES = ("image/", "audio/", "video/")
+_OTHER_FILES = frozenset({OCTETS, "application/pdf", "application/zip"})
+#: The parts that are no fields, unless the document has fields of these names.
+_ENVELOPE = ("data", "parameters", "header")
+
+
+class Uploads:
+    """The forms and files of one endpoint.
+
+    Args:
+        endpoint: whose documents they make.
+        bodies: what reads these.
+        limits: of the application.
+    """
+
+    def __init__(self, endpoint: Endpoint, bodies: Bodies, limits: Limits) -> None:
+        self._bodies, self._limits = bodies, limits
+        self._fields = {field.name: field for field in endpoint.input.fields}
+        self._paths = {name for name, field in self._fields.items() if field_plans.takes_path(field)}
+        self._keeps_extra = field_plans.keeps_extra(endpoint.input, endpoint.input.name) is not None
+        self._decodes = bool(field_plans.documents_with(endpoint.input, lambda field: field.kind == "tensor"))
+
+    def is_heavy(self, upload: Upload) -> bool:
+        """Whether a body is to be read beside the event loop: a small picture may have many pixels, and a disk is slow."""
+        return self._decodes or bool(self._paths) or upload.size >= SMALL
+
+    def begun(self, content_type: bytes, query: bytes, media: str) -> Upload | None:
+        """What takes the body of such a request as it arrives; None: it is none of a form or a file.
+
+        Raises:
+            InvalidRequest: a form without a boundary. UnsupportedMedia: no field takes such a file, or forms need an
+            extra that is not there.
+        """
+        if media == FORM:
+            return form(content_type, self._limits, self._paths)
+        if not (media.startswith(_FILES) or media in _OTHER_FILES):
+            return None
+        taken = {part.name for part in _of_query(query)}
+        part = Part(field_of(self._fields.values(), media, taken), b"", media, "")
+        return Upload(self._limits, self._paths, lambda upload: Alone(upload, part))
+
+    def read(self, query: bytes, media: str, upload: Upload, *, heavy: bool = False) -> Request:
+        """The documents of a form, or of a file whose other fields are in the query.
+
+        Raises:
+            InvalidDocs: not of the schema. TooLarge: over a limit. UnsupportedMedia: a field needs an extra that is not
+            there. Overloaded: there is no room for a file.
+        """
+        patiently = heavy and upload.size >= SMALL
+        with upload.at_work():
+            parts = upload.parts if media == FORM else [*_of_query(query), *upload.parts]
+            reader = PartReader(self._limits, upload.path_of, patiently=patiently)
+            return self._request(parts, reader, patiently=patiently)
+
+    def _request(self, parts: list[Part], reader: PartReader, *, patiently: bool) -> Request:
+        envelope, named = self._sorted(parts)
+        body = self._envelope(envelope, reader)
+        bases = body["data"] if isinstance(body["data"], list) else [body["data"]]
+        if not all(isinstance(base, dict) for base in bases):
+            raise InvalidDocs("expected a document, or a list of them, in the part 'data'")
+        errors: list[dict[str, Any]] = []
+        columns = {
+            name: self._column(self._fields.get(name), name, given, reader, errors) for name, given in named.items()
+        }
+        count = max(len(bases), *map(len, columns.values()), 1) if columns else max(len(bases), 1)
+        if count > self._limits.docs:
+            raise TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
+        for name, values in {**columns, "data": bases}.items():
+            if len(values) not in (1, count) and not (name == "data" and not values):
+                message = f"expected one part {name!r}, or as many as there are documents: {count}, got {len(values)}"
+                raise InvalidDocs(message, [{"type": "value_error", "loc": ["body", name], "msg": message}])
+        docs = _documents(bases, columns, count)
+        listed = count > 1 or isinstance(body["data"], list)
+        return self._checked({**body, "data": docs if listed else docs[0]}, errors, patiently=patiently)
+
+    def _checked(self, body: Mapping[str, Any], errors: list[dict[str, Any]], *, patiently: bool) -> Request:
+        """The request, once the documents are read; what is wrong with parts is told with what is wrong with these."""
+        try:
+            request = self._bodies.read_values(body, patiently=patiently, place=("body",))
+        except InvalidDocs as error:
+            wrong = {
+                tuple(entry["loc"][1:2] if isinstance(entry["loc"][1], str) else entry["loc"][1:3]) for entry in errors
+            }
+            errors += [entry for entry in error.errors if not wrong & _fields_of(entry["loc"])]
+            raise InvalidDocs(error.message, errors) from error
+        if errors:
+            raise InvalidDocs("the parts do not match the schema", errors)
+        return request
+
+    def _sorted(self, parts: list[Part]) -> tuple[dict[str, Part], dict[str, list[Part]]]:
+        """The envelope's parts, and those of fields by name."""
+        envelope: dict[str, Part] = {}
+        named: dict[str, list[Part]] = {}
+        for part in parts:
+            field = self._fields.get(part.name)
+            if field is None and part.name in _ENVELOPE:
+                if part.size:  # a page's input that was left empty is none
+                    envelope[part.name] = part
+            elif field is None:
+                if self._keeps_extra:
+                    named.setdefault(part.name, []).append(part)
+            elif not is_left_empty(field, part):
+                named.setdefault(part.name, []).append(part)
+        return envelope, named
+
+    def _envelope(self, given: Mapping[str, Part], reader: PartReader) -> dict[str, Any]:
+        found: dict[str, Any] = {"data": {}}
+        for name, part in given.items():
+            try:
+                found[name] = reader.value(Field(name, "dict"), part)
+            except Mismatch as error:
+                raise InvalidDocs(f"the part {name!r} is no JSON", _placed(error, name)) from None
+        return found
+
+    def _column(
+        self, field: Field | None, name: str, parts: list[Part], reader: PartReader, errors: list[dict[str, Any]]
+    ) -> list[Any]:
+        """The values of one field, one a document; those that are wrong are left out, and told of in `errors`."""
+        if field is None:
+            return [part.data if part.filename is not None else part.data.decode(errors="replace") for part in parts]
+        if field.kind in LISTS:
+            try:
+                return [reader.values(field, parts)]
+            except ValueError as error:
+                errors += _placed(error, name)
+                return [_NOTHING]
+        values: list[Any] = []
+        for index, part in enumerate(parts):
+            try:
+                values.append(reader.value(field, part))
+            except ValueError as error:
+                errors += _placed(error, *([index] if len(parts) > 1 else []), name)
+                values.append(_NOTHING)
+        return values
+
+
+def field_of(fields: Iterable[Field], media: str, taken: AbstractSet[str]) -> str:
+    """The field that a file alone is for: the one that must be there, or that holds bytes or a path, or the only one.
+
+    Raises:
+        UnsupportedMedia: there is none, or several.
+    """
+    found = [field for field in fields if field.name not in taken and takes_file(field, media)]
+    for those in ([f for f in found if f.required], [f for f in found if f.kind == "bytes" or f.file], found):
+        if len(those) == 1:
+            return those[0].name
+    if not found:
+        raise unsupported(media)
+    names = ", ".join(field.name for field in found)
+    raise UnsupportedMedia(f"a body of {media} may be any of {names}; send {FORM}, with the part so named")
+
+
+_NOTHING: Any = object()
+
+
+def _documents(bases: list[dict[str, Any]], columns: Mapping[str, list[Any]], count: int) -> list[dict[str, Any]]:
+    docs = []
+    for index in range(count):
+        doc = dict(_of(bases, index)) if bases else {}
+        for name, values in columns.items():
+            if (value := _of(values, index)) is not _NOTHING:
+                doc[name] = value
+        docs.append(doc)
+    return docs
+
+
+def _of(values: list[Any], index: int) -> Any:
+    """A document's value, or a copy of the one that all have."""
+    if len(values) > 1 or index == 0:
+        return values[index]
+    return values[0] if values[0] is _NOTHING else copy.deepcopy(values[0])
+
+
+def _placed(error: Exception, *place: str | int) -> list[dict[str, Any]]:
+    return [{**entry, "loc": ["body", *place, *entry["loc"]]} for entry in errors_of(error)]
+
+
+def _fields_of(place: list[Any]) -> set[tuple[Any, ...]]:
+    """A place as those of parts are written: the field, with the index of its document or without."""
+    return {tuple(place[1:2]), tuple(place[1:3]), tuple(place[2:3])} - {()}
+
+
+def _of_query(query: bytes) -> list[Part]:
+    try:
+        pairs = parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=1000)
+    except ValueError as error:
+        raise InvalidRequest(f"the query string cannot be read: {error}") from None
+    return [Part(name, text.encode(errors="surrogatepass")) for name, text in pairs]
+
+
+def form(content_type: bytes, limits: Limits, paths: AbstractSet[str] = frozenset()) -> Upload:
+    """What takes a form as it arrives, which needs the extra `uploads`.
+
+    Args:
+        content_type: of the request.
+        limits: of the application.
+        paths: the fields that are given the path of a file.
+
+    Raises:
+        UnsupportedMedia: the extra is not there. InvalidRequest: there is no boundary.
+    """
+    try:
+        from jina_asgi.protocols.http.form_parts import FormParser
+    except ModuleNotFoundError as error:
+        raise UnsupportedMedia("multipart/form-data needs the extra: pip install 'jina-asgi[uploads]'") from error
+    return Upload(limits, paths, lambda upload: FormParser(content_type, upload, limits.docs))

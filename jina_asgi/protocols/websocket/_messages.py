@@ -1,0 +1,152 @@
+"""What is said on a JSON WebSocket: messages read as far as needed to know whose they are, events written.
+
+    in   {"id", "endpoint", "data", "parameters", "header", "timeout"}    a call; `timeout` in seconds
+         {"id", "event": "cancel"}                                        stop it
+    out  {"id", "event": "data" | "end" | "error", ...}                   the last of a call is "end" or "error"
+
+A call's documents stay bytes here: they are read once it has a place in the queue. In binary all is the same as msgpack.
+"""
+
+from __future__ import annotations
+
+from codecs import getincrementaldecoder
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import orjson
+
+from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
+from jina_asgi.errors._shown import shown
+
+Identity = str | int
+
+MAX_TIMEOUT = 1e7
+_MAX_ID = 128
+_PIECE = 2**18
+_decoder = getincrementaldecoder("utf-8")
+
+_Id = Annotated[str, msgspec.Meta(max_length=_MAX_ID)] | int
+
+
+class _Message(msgspec.Struct):
+    id: _Id
+    event: str = "call"
+    endpoint: str = "/default"
+    timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class _Named(msgspec.Struct):
+    id: _Id
+
+
+_message = msgspec.json.Decoder(_Message).decode
+_named = msgspec.json.Decoder(_Named).decode
+_packed_message = msgspec.msgpack.Decoder(_Message).decode
+_packed_named = msgspec.msgpack.Decoder(_Named).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message that asks for a call. `endpoint` is as its client wrote it; `packed`: in binary."""
+
+    id: Identity
+    endpoint: str
+    timeout: float | None
+    raw: bytes
+    packed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A message that stops a call."""
+
+    id: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A message that is neither; `id` is None where it names none."""
+
+    id: Identity | None
+    error: JinaASGIError
+
+
+def read(raw: bytes, *, packed: bool = False) -> Asked | Cancelled | Unread:
+    """What a message means; one in binary is `packed`."""
+    try:
+        message = (_packed_message if packed else _message)(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return Unread(
+            _id_of(raw, packed), InvalidRequest(f"expected {_kind(packed)} with an id and an endpoint: {error}")
+        )
+    except RecursionError:
+        return Unread(None, TooLarge("the message nests too deep"))
+    if isinstance(message.id, int) and not -(2**63) <= message.id < 2**64:
+        return Unread(None, InvalidRequest("expected an id of at most 64 bits, or a text"))
+    if message.event == "cancel":
+        return Cancelled(message.id)
+    if message.event != "call":
+        return Unread(
+            message.id, InvalidRequest(f"expected a call, or the event 'cancel', got the event {message.event[:32]!r}")
+        )
+    timeout = None if message.timeout is None else min(message.timeout, MAX_TIMEOUT)
+    return Asked(message.id, message.endpoint, timeout, raw, packed)
+
+
+def _kind(packed: bool) -> str:
+    return "a msgpack map" if packed else "a JSON object"
+
+
+def _id_of(raw: bytes, packed: bool) -> Identity | None:
+    try:
+        found = (_packed_named if packed else _named)(raw).id
+        return found if isinstance(found, str) or -(2**63) <= found < 2**64 else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _text(*parts: bytes) -> str:
+    """Parts of a message in UTF-8 as one text; a large one piece by piece, between which other threads run."""
+    raw = b"".join(parts)
+    if len(raw) <= _PIECE:
+        return raw.decode()
+    decode = _decoder().decode
+    return "".join([decode(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE)])
+
+
+class Events:
+    """The events of one call, as text; of no call where `identity` is None."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self, identity: Identity | None) -> None:
+        self._head = b'{"id":' + orjson.dumps(identity) + b',"event":"'
+
+    def doc(self, data: bytes) -> str | bytes:
+        """One document of a stream, its JSON given."""
+        return _text(self._head + b'data","data":', data, b"}")
+
+    def answer(self, body: bytes) -> str | bytes:
+        """The answer of a call that gives all its documents at once: HTTP's own body, an object."""
+        return _text(self._head + b'data",', body[1:])
+
+    def end(self) -> str | bytes:
+        """The end of a call that went well."""
+        return (self._head + b'end"}').decode()
+
+    def cancelled(self) -> str | bytes:
+        """The end of a call that its client stopped."""
+        return (self._head + b'end","cancelled":true}').decode()
+
+    def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> str | bytes:
+        """The end of a call that failed: HTTP's status and body, and when to come back, in seconds, where that helps."""
+        said = {"status": status, **problem}
+        if retry_after is not None:
+            said["retry_after"] = retry_after
+        return (self._head + b'error",' + orjson.dumps(said, default=shown)[1:]).decode()
+
+
+#: Keeps proxies from closing a socket on which nothing is said: clients need not look at it.
+PING = '{"id":null,"event":"ping"}'

@@ -1,0 +1,128 @@
+"""The WebSockets as an ASGI application: who may open one. What is said is in `socket` and in `binary`.
+
+A handshake is refused by an HTTP response where the server can send one, else by its 403.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.errors import NotReady, UnknownEndpoint
+from jina_asgi.errors._shown import shown
+from jina_asgi.protocols.admission import Lasting
+from jina_asgi.protocols.http.app import EndpointApp, HttpOptions, authenticate
+from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.websocket._origin import may_connect
+from jina_asgi.protocols.websocket.socket import Socket
+
+logger = logging.getLogger("jina_asgi")
+
+PATH = "/-/ws"
+#: A client that offers subprotocols (a browser's only way to send a token) offers this one too, and gets it.
+SUBPROTOCOL = "jina-asgi.json"
+#: In a handshake's `state`: this socket closes by itself once serving ends, when its calls have ended.
+DRAINS = "jina_asgi.drains"
+_JINAS = "bytes"
+#: Where Jina's own clients, which offer that, ask for answers, and whether there would be any.
+_ROOT, _READINESS = "/", "/dry_run"
+_DENIAL = "websocket.http.response"
+
+
+class SocketOptions(HttpOptions, Protocol):
+    """What an application decides for all its sockets."""
+
+    @property
+    def cors(self) -> bool | Sequence[str]: ...
+
+
+class WebSocketApp:
+    """Opens sockets at `PATH`, and those of Jina's own clients at the root.
+
+    Args:
+        find: the application of each endpoint; raises NotReady while they are not known.
+        live: where the Runner lives.
+        options: those of the application: `auth`, `cors`, `limits`, `expose_errors`.
+    """
+
+    def __init__(self, find: Callable[[], Mapping[str, EndpointApp]], live: Lasting, options: SocketOptions) -> None:
+        self._find, self._live, self._options = find, live, options
+
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one handshake to `path`, below the prefix of the application, and the socket that it opens."""
+        if (await receive())["type"] != "websocket.connect":
+            return
+        offered = scope.get("subprotocols", ())
+        is_jinas = path in (_ROOT, _READINESS) and _JINAS in offered
+        binary = _binary() if is_jinas else None
+        if is_jinas and binary is None:
+            await send({"type": "websocket.accept", "subprotocol": _JINAS})
+            reason = "Jina's WebSocket needs the extra grpc: pip install 'jina-asgi[grpc]'"
+            await send({"type": "websocket.close", "code": 4406, "reason": reason})
+            return
+        try:
+            await self._admit(path, scope, is_served=is_jinas or path == PATH)
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            await deny(error, scope, send, expose=self._options.expose_errors)
+            return
+        if binary is not None and path == _READINESS:
+            await binary.tell_readiness(receive, send, self._live, self._options)
+            return
+        scope.setdefault("state", {})[DRAINS] = True
+        if binary is not None:
+            await binary.answer_requests(scope, receive, send, self._live, self._options)
+            return
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        await Socket(scope, receive, send, self._find, self._live, self._options).run()
+
+    async def _admit(self, path: str, scope: Scope, *, is_served: bool) -> None:
+        """Return where a socket may be opened.
+
+        Raises:
+            HTTPException: 403, by a page of another origin. Unauthenticated, UnknownEndpoint, NotReady.
+        """
+        if not may_connect(scope["headers"], self._options.cors):
+            raise HTTPException(403, "this origin may not connect; the option `cors` of JinaASGI allows others")
+        if self._options.auth is not None:
+            await authenticate(self._options.auth, path, scope)
+        if not is_served:
+            raise UnknownEndpoint("Not Found")
+        if self._live.leaving:
+            raise NotReady("draining; try again later")
+
+
+def _binary() -> Any:
+    """The module of Jina's binary protocol, which needs protobuf; None where the extra `grpc` is not there."""
+    try:
+        from jina_asgi.protocols.websocket import binary as websocket_binary
+    except ModuleNotFoundError:
+        return None
+    return websocket_binary
+
+
+async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:
+    """Refuse a handshake for what went wrong."""
+    status, body, headers = problem(error, expose=expose)
+    try:
+        if _DENIAL in (scope.get("extensions") or {}):
+            raw = orjson.dumps(body, default=shown)
+            length = str(len(raw)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
+            await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})
+            await send({"type": f"{_DENIAL}.body", "body": raw})
+        else:
+            code, reason = close_code(status, body)
+            await send({"type": "websocket.close", "code": code, "reason": reason})
+    except OSError:
+        logger.debug("a client left before its handshake was refused")
+
+
+def close_code(status: int, body: Mapping[str, Any]) -> tuple[int, str]:
+    """The code and the reason, as much as a close frame holds (123 bytes), that tell of an error."""
+    return 4000 + status, str(body["detail"]).encode()[:123].decode("utf-8", "ignore")

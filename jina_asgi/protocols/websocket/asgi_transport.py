@@ -1,0 +1,247 @@
+"""A WebSocket on an ASGI app without sockets: what the app sends arrives while it still runs.
+
+Leaving tells the app that its client left, and waits for the app to end. A reader that does not read holds the app up,
+as over a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.types import ASGIApp
+
+from jina_asgi.concurrency.tasks import begun, beside, seen
+from jina_asgi.protocols.problem_reader import told
+from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed
+from jina_asgi.types import EMPTY
+
+_WINDOW = 16  # messages that an app may be ahead of its reader
+
+
+class SocketRefused(Exception):
+    """The app refused the handshake.
+
+    Attributes:
+        status: of its HTTP response; 403 where it sent none.
+        body: the response's; empty where it sent none.
+        code: the close code that it gave instead of a response, which servers keep to themselves.
+    """
+
+    def __init__(self, status: int, body: bytes = b"", code: int | None = None) -> None:
+        super().__init__(f"the handshake was refused: {status} {body.decode('utf-8', 'replace')[:200]}")
+        self.status, self.body, self.code = status, body, code
+
+
+class SocketClosed(Exception):
+    """The app closed the socket."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"the socket was closed: {code} {reason}")
+        self.code, self.reason = code, reason
+
+
+class InProcessSocket:
+    """A client's end of one socket.
+
+    Attributes:
+        subprotocol: what the app chose among those offered.
+    """
+
+    def __init__(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        self.subprotocol: str | None = None
+        self._app, self._scope = app, scope
+        self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_WINDOW)
+        self._left = asyncio.Event()
+        self._last: dict[str, Any] | None = None  # for whoever asks again
+
+    async def send(self, value: Any) -> None:
+        """Send a value as JSON."""
+        self.send_raw(orjson.dumps(value).decode())
+
+    def send_raw(self, message: str | bytes) -> None:
+        """Send a text message, or a binary one."""
+        kind = "text" if isinstance(message, str) else "bytes"
+        self._to_app.put_nowait({"type": "websocket.receive", kind: message})
+
+    async def receive(self) -> Any:
+        """The next message, as JSON.
+
+        Raises:
+            SocketClosed: there is none any more.
+        """
+        return orjson.loads(await self.receive_raw())
+
+    async def receive_raw(self) -> str | bytes:
+        """The next message as it is; raises as `receive`."""
+        message = self._last or await self._from_app.get()
+        if message["type"] == "websocket.send":
+            text = message.get("text")
+            raw: str | bytes = message["bytes"] if text is None else text
+            return raw
+        self._last = message
+        if message["type"] == "ended":
+            await self._task
+        raise SocketClosed(message.get("code") or 1000, message.get("reason") or "")
+
+    async def open(self) -> None:
+        """Shake hands.
+
+        Raises:
+            SocketRefused: the app will not.
+        """
+        self._to_app.put_nowait({"type": "websocket.connect"})
+        self._task = begun(self._run(), self._over)
+        try:
+            answer = await self._from_app.get()
+        except BaseException:
+            await self.close()
+            raise
+        if answer["type"] == "websocket.accept":
+            self.subprotocol = answer.get("subprotocol")
+        elif answer["type"] == "websocket.close":
+            raise SocketRefused(403, code=answer.get("code", 1000))
+        elif answer["type"] == "websocket.http.response.start":
+            raise SocketRefused(answer["status"], (await self._from_app.get()).get("body", b""))
+        else:
+            await self._task
+            raise RuntimeError("the app returned without an answer to the handshake")
+
+    async def close(self, code: int = 1000) -> None:
+        """Leave, and wait for the app's end."""
+        self._left.set()
+        self._to_app.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
+        try:
+            await self._task
+        finally:
+            while not self._from_app.empty():
+                self._from_app.get_nowait()
+            self._from_app.put_nowait({"type": "ended", "code": code})  # for whoever still waits here
+
+    async def _run(self) -> None:
+        await self._app(self._scope, self._to_app.get, self._send)
+        await self._put({"type": "ended", "code": 1006})
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """Whoever waits here learns that the app has ended, once what it sent before has been read."""
+        if task.cancelled() or task.exception() is not None:
+            begun(self._put({"type": "ended", "code": 1006}), seen)
+
+    async def _send(self, message: Any) -> None:
+        if self._left.is_set():
+            raise OSError("the client left")
+        await self._put(message)
+        if message["type"] == "websocket.close":
+            self._to_app.put_nowait({"type": "websocket.disconnect", "code": message.get("code", 1000)})
+
+    async def _put(self, message: dict[str, Any]) -> None:
+        """Hand a message to the reader, who may be slow, or gone: then it is dropped, as by a server."""
+        if not self._from_app.full() or self._left.is_set():
+            if not self._left.is_set():
+                self._from_app.put_nowait(message)
+            return
+        async with beside(self._from_app.put(message), self._left.wait()) as either:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+
+@asynccontextmanager
+async def connected(
+    app: ASGIApp,
+    url: str,
+    *,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+    root_path: str = "",
+    state: Mapping[str, Any] | None = None,
+    denial: bool = True,
+) -> AsyncIterator[InProcessSocket]:
+    """A socket on an app.
+
+    Args:
+        app: any ASGI application.
+        url: its path, or a whole URL.
+        headers: of the handshake, beside `host`.
+        subprotocols: those offered.
+        root_path: the prefix that the app is served under; it stands in front of `path`, as servers have it.
+        state: what the app's lifespan left in `scope["state"]`.
+        denial: whether the app may refuse by an HTTP response, as not every server lets it.
+
+    Raises:
+        SocketRefused: the app refused the handshake.
+    """
+    given = list(headers.items() if isinstance(headers, Mapping) else headers)
+    scope = _scope(url, given, subprotocols, root_path, state or {}, denial=denial)
+    socket = InProcessSocket(app, scope)
+    await socket.open()
+    try:
+        yield socket
+    finally:
+        await socket.close()
+
+
+def _scope(
+    url: str,
+    headers: list[tuple[str, str]],
+    subprotocols: Sequence[str] = (),
+    root_path: str = "",
+    state: Mapping[str, Any] = EMPTY,
+    *,
+    denial: bool = True,
+) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if all(name.lower() != "host" for name, _ in headers):
+        headers = [("host", parts.netloc or "test"), *headers]
+    return {
+        "type": "websocket",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "wss" if parts.scheme in ("wss", "https") else "ws",
+        "path": root_path + parts.path,
+        "raw_path": (root_path + parts.path).encode(),
+        "query_string": parts.query.encode(),
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+        "subprotocols": list(subprotocols),
+        "server": (parts.hostname or "test", parts.port or 80),
+        "client": ("testclient", 50000),
+        "root_path": root_path,
+        "state": dict(state),
+        "extensions": {"websocket.http.response": {}} if denial else {},
+    }
+
+
+class _Wire:
+    """A socket on an app, for the asking half of a WebSocket."""
+
+    def __init__(self, socket: InProcessSocket) -> None:
+        self._socket = socket
+
+    async def send(self, message: str | bytes) -> None:
+        self._socket.send_raw(message)
+
+    async def receive(self) -> str | bytes:
+        try:
+            return await self._socket.receive_raw()
+        except SocketClosed as error:
+            raise WireClosed(error.code, error.reason) from error
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def app_dialler(app: ASGIApp, *, subprotocols: Sequence[str] = ()) -> Dial:
+    """What opens sockets on an app, for a Runner or a Client; `subprotocols` are offered."""
+
+    async def dial(url: str, headers: Mapping[str, str]) -> Wire:
+        socket = InProcessSocket(app, _scope(url, list(headers.items()), subprotocols))
+        try:
+            await socket.open()
+        except SocketRefused as error:
+            raise told(error.status, {}, error.body) from error
+        return _Wire(socket)
+
+    return dial

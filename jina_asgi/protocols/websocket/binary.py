@@ -1,0 +1,153 @@
+"""Jina's binary WebSocket: a DataRequestProto a message, each answered by one, in any order, until the client says "no more".
+
+An answer tells of its own error. A few requests are open at once. One more is read, so that a client that leaves is
+noticed, and then no other: who asks too fast is slowed down by the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.concurrency.tasks import cancel_requests
+from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
+from jina_asgi.protocols.admission import Lasting, RpcOptions
+from jina_asgi.protocols.protobuf.request_handler import Answered, Answering, Asker
+from jina_asgi.protocols.websocket.call import Gone
+from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife, is_gone
+
+logger = logging.getLogger("jina_asgi")
+
+_END = b"\x00"  # no DataRequestProto begins so
+_HEARD = (
+    0.25  # seconds: Jina's Client loses an error if its socket is closed before it has raised it, upon which it leaves
+)
+_BYTES = 1 << 26  # of requests that are open at once, on one socket
+_TEXT = Closing(1003, "expected a DataRequestProto as a binary message, got text")
+
+
+async def answer_requests(scope: Scope, receive: Receive, send: Send, life: Lasting, options: RpcOptions) -> None:
+    """Accept a handshake, without a word of the subprotocol, as Jina does, and answer until the socket's end."""
+    await send({"type": "websocket.accept"})
+    asker = Asker(Headers(raw=scope["headers"]), user=scope.get("user"))
+    await BinarySocket(receive, send, Answering(life, options), asker).run()
+
+
+async def tell_readiness(receive: Receive, send: Send, life: Lasting, options: RpcOptions) -> None:
+    """Accept a handshake, answer the one message that comes by a StatusProto, and close."""
+    await send({"type": "websocket.accept"})
+    message = await receive()
+    if message["type"] != "websocket.receive":
+        return
+    closing = Closing(1000, "") if message.get("bytes") is not None else _TEXT
+    try:
+        if closing is not _TEXT:
+            await send({"type": "websocket.send", "bytes": Answering(life, options).readiness()})
+        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+    except Exception as error:
+        if not is_gone(error):
+            raise
+        logger.debug("a client left before it was told whether this is ready")
+
+
+class BinarySocket:
+    """One accepted WebSocket; `run` it to its end.
+
+    Args:
+        receive, send: ASGI's.
+        answering: what answers.
+        asker: who asks.
+    """
+
+    def __init__(self, receive: Receive, send: Send, answering: Answering, asker: Asker) -> None:
+        self._receive, self._answering, self._asker = receive, answering, asker
+        self._limits = answering.options.limits
+        self._life = SocketLife(send, answering.life)
+        self._open = self._refused = self._bytes = 0
+        self._is_last = False
+        self._ended = asyncio.Event()  # never stays set: it wakes those who wait for another request's end
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Answer until the client leaves, breaks a rule of the protocol, has its answers, or serving ends."""
+        await self._life.run(self._read())
+
+    async def _read(self) -> Closing | None:
+        """Begin requests as they come; why to close, or None where the client did.
+
+        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        """
+        heard = 0
+        while True:
+            if heard >= TURN:
+                heard = 0
+                await asyncio.sleep(0)
+            message = await self._receive()
+            if message["type"] != "websocket.receive":
+                return None
+            raw = message.get("bytes")
+            if raw is None:
+                return _TEXT
+            heard += MESSAGE + len(raw)
+            if len(raw) > self._limits.body:
+                return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
+            if raw == _END:
+                self._is_last = True
+                self._life.finish(Closing(1000, ""))
+                continue
+            while self._open and (self._open >= self._limits.socket_calls or self._bytes + len(raw) > _BYTES):
+                await self._ended.wait()
+            self._open += 1
+            self._bytes += len(raw)
+            self._life.begin(self._serve(raw, self._unwanted()))
+
+    def _unwanted(self) -> Exception | None:
+        """Why a request that comes now is not run."""
+        if self._is_last:
+            return InvalidRequest("expected no request after the end of input")
+        if self._life.closing is not None:
+            return NotReady("draining; ask again, on another connection")
+        return None
+
+    async def _serve(self, raw: bytes, unwanted: Exception | None) -> None:
+        try:
+            answered = await self._answered(raw) if unwanted is None else self._answering.refused(raw, unwanted)
+            try:
+                async with self._writing:
+                    await self._life.send({"type": "websocket.send", "bytes": answered.raw})
+            finally:
+                if answered.ticket is not None:
+                    answered.ticket.close()
+        except Gone:
+            return
+        finally:
+            self._open -= 1
+            self._bytes -= len(raw)
+            self._ended.set()
+            self._ended.clear()
+        if answered.failed:
+            await asyncio.sleep(_HEARD)
+
+    async def _answered(self, raw: bytes) -> Answered:
+        """The answer to a request. One that is refused a place waits for it while others of its socket are answered."""
+        try:
+            while True:
+                try:
+                    return await self._answering.answer(raw, self._asker)
+                except Overloaded:
+                    if self._refused + 1 >= self._open:
+                        raise
+                self._refused += 1
+                try:
+                    await self._ended.wait()
+                finally:
+                    self._refused -= 1
+        except asyncio.CancelledError:
+            if cancel_requests():
+                raise
+            return self._answering.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
+        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
+            return self._answering.refused(raw, error)

@@ -1,0 +1,135 @@
+"""The life of one accepted WebSocket: it is read, its calls are tasks that it owns, and their end comes with its own.
+
+What is said on it is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+
+from starlette.types import Message, Send
+from starlette.websockets import WebSocketDisconnect
+
+from jina_asgi.concurrency.tasks import begun, finished, seen
+from jina_asgi.errors._raised import loggable
+from jina_asgi.protocols.websocket.call import Gone, Lasting
+
+logger = logging.getLogger("jina_asgi")
+
+#: Bytes that are read of one socket before others get their turn, and what any message counts in addition: 16 small ones.
+TURN, MESSAGE = 2**12, 2**8
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether what `send` raised says that the client is gone.
+
+    A server's own kind of OSError, which gunicorn's is a RuntimeError, too; Starlette's own error; or uvloop's of a
+    connection that is closed, which gunicorn's `asgi` worker lets through.
+    """
+    if isinstance(error, OSError | WebSocketDisconnect):
+        return True
+    return isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
+
+
+class Closing(NamedTuple):
+    """Why we close a socket."""
+
+    code: int
+    reason: str
+
+
+class SocketLife:
+    """One socket's.
+
+    Args:
+        send: ASGI's.
+        live: where the Runner is, and who says when that ends.
+
+    Attributes:
+        tasks: the calls that are open.
+        closing: why this ends once these have, from the moment that it is known: nothing new is to begin.
+        over: nothing is sent any more.
+    """
+
+    def __init__(self, send: Send, live: Lasting) -> None:
+        self._send, self._live = send, live
+        self._loop = asyncio.get_running_loop()
+        self._finished = asyncio.Event()
+        self._lost = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.closing: Closing | None = None
+        self.over = False
+
+    async def run(self, reading: Coroutine[Any, Any, Closing | None], *beside: Coroutine[Any, Any, None]) -> None:
+        """Live until the client leaves, breaks a rule of the protocol, or what is `closing` has ended.
+
+        Args:
+            reading: begins calls as the client says; returns why to close, or None where the client did.
+            beside: what else runs meanwhile.
+        """
+        live = self._live
+        read, over = begun(reading, seen), begun(self._finished.wait(), seen)
+        others = [begun(work, seen) for work in beside]
+        live.follow(self._leave)
+        if live.leaving:
+            self._drain()
+        try:
+            await asyncio.wait([read, over], return_when=asyncio.FIRST_COMPLETED)
+            closing = read.result() if read.done() else self.closing
+        finally:
+            self.over = True
+            live.unfollow(self._leave)
+            await finished([read, over, *others, *self.tasks])
+        if closing is not None and not self._lost:
+            try:
+                await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+            except Exception as error:
+                if not is_gone(error):
+                    raise
+                logger.debug("a WebSocket's client left before it was closed")
+
+    def begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a call, which tells its client itself how it ends."""
+        return begun(call, self._done, kept=self.tasks)
+
+    async def send(self, message: Message) -> None:
+        """Send a message; one at a time.
+
+        Raises:
+            Gone: nobody is there to read it.
+        """
+        if self.over:
+            raise Gone
+        try:
+            await self._send(message)
+        except Exception as error:
+            if not is_gone(error):
+                raise
+            self.over = self._lost = True
+            self._finished.set()
+            raise Gone from None
+
+    def finish(self, closing: Closing) -> None:
+        """Close once every call has ended, for this reason or an earlier one."""
+        self.closing = self.closing or closing
+        if not self.tasks:
+            self._finished.set()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if self.closing is not None and not self.tasks:
+            self._finished.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a call on a WebSocket ended without a word", exc_info=loggable(error))
+
+    def _leave(self) -> None:
+        """Serving ends; from any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            pass  # this loop is closed: nothing is open here
+
+    def _drain(self) -> None:
+        self.finish(Closing(1001, "draining"))

@@ -1,0 +1,174 @@
+"""One JSON WebSocket: many calls at once, each a task that its socket owns.
+
+A call has one event on its way at a time, and they take turns: so a reader that is slow pauses the generators, and no
+stream holds up another. Each call ends in one event, "end" or "error"; the socket's end is the end of all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from jina_asgi.concurrency.offload import LARGE, beside
+from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
+from jina_asgi.protocols.http.app import EndpointApp, HttpOptions
+from jina_asgi.protocols.websocket._messages import PING, Asked, Cancelled, Events, Identity, Unread, read
+from jina_asgi.protocols.websocket._packed import PackedEvents
+from jina_asgi.protocols.websocket.call import Around, Gone, Lasting, OpenCall
+from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
+
+_TURN = 0.001  # seconds of one call's events after which others get their turn
+
+
+class Socket:
+    """One accepted WebSocket; `run` it to its end.
+
+    Args:
+        scope, receive, send: ASGI's.
+        find: the application of each endpoint; raises NotReady while they are not known.
+        live: where the Runner is.
+        options: those of the application.
+    """
+
+    #: The call that spoke last, on any socket: one that never waits yields to the loop now and then.
+    _speaking: ClassVar[OpenCall | None] = None
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        find: Callable[[], Mapping[str, EndpointApp]],
+        live: Lasting,
+        options: HttpOptions,
+    ) -> None:
+        self._receive, self._limits = receive, options.limits
+        self._life = SocketLife(send, live)
+        self._around = Around(scope, Headers(raw=scope["headers"]), find, live, options)
+        self._loop = asyncio.get_running_loop()
+        self._writing = asyncio.Lock()
+        self._open: dict[Identity, tuple[OpenCall, asyncio.Task[None]]] = {}
+        self._sent = self._loop.time()
+
+    async def run(self) -> None:
+        """Answer until the client leaves, breaks a rule of the protocol, or serving ends; then nothing runs any more."""
+        await self._life.run(self._read(), self._keep_alive())
+
+    async def _read(self) -> Closing | None:
+        """Begin calls and stop them, as the client says; why to close, or None where the client did.
+
+        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        """
+        heard = 0
+        while True:
+            if heard >= TURN:
+                heard = 0
+                await asyncio.sleep(0)
+            message = await self._receive()
+            if message["type"] != "websocket.receive":
+                return None
+            text = message.get("text")
+            raw: bytes = message["bytes"] if text is None else text.encode("utf-8", "surrogatepass")
+            if len(raw) > self._limits.body:
+                return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
+            heard += MESSAGE + len(raw)
+            packed = text is None
+            said = read(raw, packed=packed) if len(raw) < LARGE else await beside(None, read, raw, packed=packed)
+            if text is None and isinstance(said, Unread) and said.id is None:
+                return Closing(1003, "expected JSON as text, or a msgpack map; got a binary message that is none")
+            unread = self._take(said)
+            if unread is not None:
+                identity = None if unread.id in self._open else unread.id
+                try:
+                    await self._write(
+                        None, self._around.told((PackedEvents if text is None else Events)(identity), unread.error)
+                    )
+                except Gone:
+                    return None
+
+    def _take(self, said: Asked | Cancelled | Unread) -> Unread | None:
+        """Do what a message says; or what its client is to be told instead."""
+        if isinstance(said, Unread):
+            return said
+        if isinstance(said, Asked):
+            refused = self._refused(said)
+            if refused is None:
+                self._begin(said)
+            return refused
+        if said.id in self._open:  # else it has ended meanwhile
+            call, task = self._open[said.id]
+            call.stop(task)
+        return None
+
+    def _refused(self, asked: Asked) -> Unread | None:
+        """Why a call is not begun. An id that is taken is not answered by itself: that would end the call that has it."""
+        if asked.id in self._open:
+            return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
+        if self._life.closing is not None:
+            return Unread(asked.id, NotReady("draining; ask again, on another connection"))
+        if len(self._life.tasks) >= self._limits.socket_calls:
+            return Unread(asked.id, Overloaded(f"{self._limits.socket_calls} calls are open on this WebSocket"))
+        unread = sum(call.unread for call, _ in self._open.values()) if self._open else 0
+        if unread and unread + len(asked.raw) > self._limits.body:
+            return Unread(asked.id, Overloaded("the calls of this WebSocket that wait for a place are too large"))
+        return None
+
+    def _begin(self, asked: Asked) -> None:
+        call = OpenCall(asked, self._around, self._write)
+        self._open[asked.id] = call, self._life.begin(self._serve(asked.id, call))
+
+    async def _serve(self, identity: Identity, call: OpenCall) -> None:
+        """One call, and its last event."""
+        try:
+            try:
+                last = await call.outcome()
+            finally:
+                del self._open[identity]  # before the last event: who reads it may use the id again
+            await self._write(call, *last)
+        except Gone:
+            return
+
+    async def _write(self, call: OpenCall | None, *said: str | bytes) -> None:
+        """Send an event (two where they are a call's last), when it is this call's turn.
+
+        Raises:
+            Gone: nobody is there to read it.
+        """
+        async with self._writing:
+            if self._life.over:
+                raise Gone
+            if call is not None:
+                call.sends = True
+            try:
+                for event in said:
+                    kind = "text" if isinstance(event, str) else "bytes"
+                    await self._life.send({"type": "websocket.send", kind: event})
+            finally:
+                if call is not None:
+                    call.sends = False
+        self._sent = now = self._loop.time()
+        if call is None or Socket._speaking is not call:  # somebody else spoke since: the loop does turn
+            Socket._speaking = call
+            if call is not None:
+                call.spoke_since = now
+        elif now - call.spoke_since > _TURN:
+            await asyncio.sleep(0)
+            call.spoke_since = self._loop.time()
+
+    async def _keep_alive(self) -> None:
+        """Say something whenever nothing has been said for a while; a reader that is slow needs no reminder."""
+        idle = self._limits.stream_idle
+        while True:
+            await asyncio.sleep(self._sent + idle - self._loop.time())
+            if self._loop.time() - self._sent >= idle:
+                try:
+                    await self._write(None, PING)
+                except Gone:
+                    return
+
+
+__all__ = ["Socket"]

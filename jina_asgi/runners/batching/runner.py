@@ -1,0 +1,328 @@
+"""Dynamic batching in front of any Runner: calls to one endpoint with equal parameters ride together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from jina_asgi.concurrency.grace import grace_left
+from jina_asgi.documents import field_plans
+from jina_asgi.documents.codec import codec
+from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.batching.batches import Batching
+from jina_asgi.runners.batching.bounds import bounds_of
+from jina_asgi.runners.batching.hints import Facts, Teller, bounded, copied
+from jina_asgi.runners.batching.waiters import Members, Nobody
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.settings import BatchingSettings
+from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
+
+
+class BatchRunner(Wrapper):
+    """Batches the endpoints that have settings for it; forwards everything else.
+
+    Args:
+        inner: what answers a batch as if it were one call.
+        settings: by endpoint; or what gives them once the inner Runner has loaded.
+        admission: bounds the queue, in calls and bytes.
+        grace: seconds that queued calls get when serving ends.
+        slots: of an endpoint, how many batches the inner Runner runs at once, and how many full ones may be handed
+            to it beside those, as it queues them itself; for each slot come those that the settings ask for.
+        encoded: documents stay the buffers that they came as: whoever runs a batch reads them.
+    """
+
+    def __init__(
+        self,
+        inner: Runner,
+        settings: Mapping[str, BatchingSettings] | Callable[[], Mapping[str, BatchingSettings]],
+        *,
+        admission: Admission,
+        grace: float,
+        slots: Callable[[str], tuple[int, int]],
+        encoded: bool = False,
+    ) -> None:
+        super().__init__(inner)
+        self._given, self._encoded = settings, encoded
+        self._settings: Mapping[str, BatchingSettings] = {} if callable(settings) else settings
+        self._admission, self._grace, self._slots = admission, grace, slots
+        self._batched: dict[str, _BatchedEndpoint] = {}
+        self._state = NotReady.NOT_STARTED
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        found = resolve(self.endpoints, endpoint)
+        if found is None or found.name not in self._settings:
+            return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
+        if self._state != "ready":
+            raise NotReady.in_state(endpoint, self._state)
+        return self._admission.admit(size)
+
+    async def call(self, call: Call, /) -> Result:
+        endpoint = resolve(self.endpoints, call.endpoint)
+        if endpoint is None or endpoint.name not in self._settings:
+            return await self.inner.call(call)
+        if self._state not in ("ready", "draining"):
+            raise NotReady.in_state(call.endpoint, self._state)
+        return await self._batched[endpoint.name].call(call)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state = "loading"
+        try:
+            async with self.inner.lifespan():
+                if callable(self._given):
+                    self._settings = self._given()
+                self._batched = {name: self._endpoint(name) for name in self._settings}
+                self._state, grace = "ready", self._grace
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    grace = 0.0  # whoever cancels does not wait
+                    raise
+                finally:
+                    self._state = "draining"
+                    await self._drain(grace)
+        finally:
+            self._state = "stopped"
+
+    def _endpoint(self, name: str) -> _BatchedEndpoint:
+        slots, ahead = self._slots(name)
+        if self.endpoints[name].concurrent:  # others take turns in threads, which prepare nothing meanwhile
+            ahead += slots * self._settings[name].prefetch
+        return _BatchedEndpoint(
+            self.inner,
+            self.endpoints[name],
+            self._settings[name],
+            admission=self._admission,
+            slots=slots,
+            ahead=ahead,
+            encoded=self._encoded,
+        )
+
+    async def _drain(self, grace: float) -> None:
+        """Let what is queued and what runs end; after the grace period, end it."""
+        queues = [batched.batching for batched in self._batched.values()]
+        try:
+            async with asyncio.timeout(grace_left(grace)):
+                await asyncio.gather(*(batching.drain() for batching in queues))
+        except TimeoutError:
+            pass
+        finally:
+            for batching in queues:
+                batching.stop()
+
+    def status(self) -> dict[str, Any]:
+        figures = {name: batched.batching.status() for name, batched in self._batched.items()}
+        return {**super().status(), "batching": figures, "queue": self._admission.status()}
+
+
+class _BatchedEndpoint:
+    """One endpoint's queue."""
+
+    def __init__(
+        self,
+        inner: Runner,
+        endpoint: Endpoint,
+        settings: BatchingSettings,
+        *,
+        admission: Admission,
+        slots: int,
+        ahead: int,
+        encoded: bool,
+    ) -> None:
+        self._encoded, self._admission = encoded, admission
+        self._inner, self._name = inner, endpoint.name
+        self._teller = Teller.of(endpoint.name, settings) if settings.tells and not encoded else None
+        self._weights = None if settings.tenant is None else settings.tenant_weights
+        self._mixes, self._single = settings.mix_tenants, settings.single_flight
+        self._output = codec(endpoint.output)
+        bounds = bounds_of(settings, endpoint.idempotent)
+        at_once = field_plans.takes_paths(endpoint.input) or any(
+            asked is not None for asked in (settings.tenant, settings.priority, settings.latency_target)
+        )
+        self.batching = Batching(
+            self._run,
+            bounds,
+            slots=slots,
+            # Whoever goes first must not wait for what was handed over already; files of uploads are locked as they are read.
+            ahead=0 if at_once else ahead,
+            alone=settings.over_budget == "alone",
+            name=endpoint.name,
+            target=None if settings.latency_target is None else settings.latency_target / 1000,
+            **({} if encoded else {"share": copied}),
+        )
+        #: By key: how many calls use it, their parameters, the codec of their docs.
+        self._parameters: dict[Hashable, list[Any]] = {}
+
+    async def call(self, call: Call) -> Result:
+        docs = call.docs.encoded if self._encoded else call.docs.typed
+        facts = _PLAIN_FACTS if self._teller is None and not self._encoded else self._facts(call)
+        tenant = facts.tenant or call.context.tenant
+        key = ("" if self._mixes else tenant, canonical(call.parameters))
+        inputs: Sequence[Hashable] | None = None
+        if self._single and facts.inputs is not None:
+            inputs = [(tenant, name) for name in facts.inputs]  # a batch may be shared, an answer never
+        if self._weights is not None:
+            self._admission.enter(tenant, self._weights.get(tenant, 1.0))
+        shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
+        shared[0] += 1
+        try:
+            answers = await self.batching.submit(
+                docs,
+                key,
+                facts.costs,
+                call.context.deadline,
+                tenant=facts.tenant,
+                priority=facts.priority,
+                inputs=inputs,
+            )
+        finally:
+            shared[0] -= 1
+            if not shared[0]:
+                self._parameters.pop(key, None)
+            if self._weights is not None:
+                self._admission.exit(tenant)
+        if self._encoded:
+            return Result(self._output.encoded(answers))
+        return Result(self._output.docs(self._output.wrap(answers)))
+
+    def _facts(self, call: Call) -> Facts:
+        context = call.context
+        if self._encoded:
+            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
+        return Facts() if self._teller is None else self._teller.tell(call)
+
+    async def _run(self, members: Members) -> list[Any]:
+        if members.key not in self._parameters:
+            raise Nobody("everybody who asked has left")
+        _, parameters, reader = self._parameters[members.key]
+        docs = MemberBuffers(reader, members) if self._encoded else MemberDocs(reader, members)
+        call = Call(self._name, docs, parameters, BatchContext(members), giver="")
+        result = await self._inner.call(call)
+        if result.results:
+            raise ExecutorError(
+                f"{self._name} returned a dict; expected documents, one for each, as the endpoint is batched",
+                endpoint=self._name,
+            )
+        self._output = result.docs.codec
+        if self._encoded:
+            return [*result.docs.encoded]
+        typed = result.docs.typed
+        return [*list.__iter__(typed)]  # a DocList's own iterator takes four times as long
+
+
+class MemberDocs(Docs):
+    """The docs of a batch, settled when somebody looks: in the Executor's thread, as the batch begins to run."""
+
+    __slots__ = ("_members",)
+
+    def __init__(self, codec: Any, members: Members) -> None:
+        super().__init__(codec)
+        self._members = members
+
+    @property
+    def typed(self) -> list[Any]:
+        if self._typed is None:
+            self._typed = self.codec.wrap(self._members.take())
+        return self._typed
+
+    @property
+    def encoded(self) -> Sequence[bytes | memoryview]:
+        if self._encoded is None:
+            self._encoded = self.codec.encode(self.typed)
+        return self._encoded
+
+    def __len__(self) -> int:
+        return len(self.typed)
+
+
+class MemberBuffers(MemberDocs):
+    """The docs of a batch as they came, one buffer each."""
+
+    __slots__ = ()
+
+    @property
+    def typed(self) -> list[Any]:
+        if self._typed is None:
+            self._typed = self.codec.decode(self.encoded)
+        return self._typed
+
+    @property
+    def encoded(self) -> Sequence[bytes | memoryview]:
+        if self._encoded is None:
+            self._encoded = self._members.take()
+        return self._encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+class BatchContext(Context):
+    """The context of a batch: cancelled once everybody in it has left."""
+
+    __slots__ = ("_members", "_told")
+
+    def __init__(self, members: Members) -> None:
+        self._members, self._told = members, False
+        super().__init__(deadline=members.deadline)
+
+    @property
+    def cancelled(self) -> bool:  # an attribute above
+        return self._told or not self._members.waiting
+
+    @cancelled.setter
+    def cancelled(self, told: bool) -> None:
+        self._told = told
+
+
+def canonical(value: Any) -> Hashable:
+    """A key for parameters: equal where they mean the same (1 and 1.0, whatever the order), else not (1 and True).
+
+    Values that JSON does not have are equal to themselves alone.
+
+    Raises:
+        InvalidDocs: nested too deep.
+    """
+    try:
+        return _canonical({k: v for k, v in value.items() if k != "__results__"}) if value else ()
+    except RecursionError:
+        place = [{"loc": ["parameters"], "msg": "nested too deep"}]
+        raise InvalidDocs("the parameters are nested too deep", place) from None
+
+
+def _canonical(value: Any) -> Hashable:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value  # type: ignore[no-any-return]  # a string, a number or None
+    if kind is bool:
+        return ("b", value)
+    if isinstance(value, Mapping):
+        return ("m", tuple(sorted(((str(key), _canonical(item)) for key, item in value.items()), key=_first)))
+    if kind is list or kind is tuple:
+        return ("l", tuple(map(_canonical, value)))
+    return _Itself(value)
+
+
+_PLAIN_FACTS = Facts()
+_PLAIN = frozenset({str, int, float, bytes, type(None)})
+
+
+def _first(pair: tuple[str, Hashable]) -> str:
+    return pair[0]
+
+
+class _Itself:
+    """A value as a key that only the same object equals."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

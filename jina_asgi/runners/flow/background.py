@@ -1,0 +1,86 @@
+"""What nobody waits for: the nodes of a Flow that run beside its answer, and after it.
+
+Each takes a place in its own node's queue; where that is full it is dropped, counted and logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+from jina_asgi.concurrency.tasks import begun, finished, is_cancel
+from jina_asgi.errors import Unavailable
+from jina_asgi.errors._raised import loggable
+from jina_asgi.runners.flow.execution import Crossing
+from jina_asgi.runners.flow.merging import concatenated
+from jina_asgi.types import Context, Docs, Runner, Ticket
+
+logger = logging.getLogger("jina_asgi")
+
+
+class Floating:
+    """The work of a Flow's floating nodes; one task for each documents that reach one."""
+
+    def __init__(self, runners: Mapping[str, Runner]) -> None:
+        self._runners, self._tasks = runners, set[asyncio.Task[None]]()
+        self._dropped: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+
+    def launch(self, crossing: Crossing, node: str) -> None:
+        """Run a node on what waits for it there."""
+        ticket: Ticket | None = None
+        endpoint = crossing.answering(node)
+        if endpoint is not None:
+            try:
+                ticket = self._runners[node].admit(crossing.endpoint)
+            except Unavailable as error:
+                self._dropped[node] += 1
+                logger.warning("%s floats, and was not run: %s", node, error)
+                return
+        streams = endpoint is not None and endpoint.kind == "stream"
+        work = self._run(crossing, node, streams)
+        begun(work, partial(_give_back, ticket), kept=self._tasks, name=f"jina-asgi-{node}")
+
+    async def idle(self) -> None:
+        """Wait until nothing of it runs."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """End what still runs."""
+        await finished(list(self._tasks))
+
+    def status(self) -> dict[str, Any]:
+        """The figures, for `/-/status`."""
+        return {"running": len(self._tasks), "dropped": dict(self._dropped), "failed": dict(self._failed)}
+
+    async def _run(self, crossing: Crossing, node: str, streams: bool) -> None:
+        context = crossing.detached()
+        try:
+            docs = await (_gathered(crossing, node, context) if streams else crossing.visit(node, context))
+            if docs is not None:
+                crossing.give(node, docs)
+        except BaseException as error:
+            if is_cancel(error):
+                raise
+            self._failed[node] += 1
+            logger.error("%s floats, and failed; the caller has its answer", node, exc_info=loggable(error))
+
+
+def _give_back(ticket: Ticket | None, task: asyncio.Task[None]) -> None:
+    if ticket is not None:
+        ticket.close()
+
+
+async def _gathered(crossing: Crossing, node: str, context: Context) -> Docs | None:
+    """All that a generator makes."""
+    made: list[tuple[str, Docs]] = []
+    async with aclosing(crossing.items(node, context)) as items:
+        async for docs in items:
+            made.append((node, docs))  # all or, where it fails, nothing
+    return concatenated(made) if made else None

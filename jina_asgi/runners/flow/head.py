@@ -1,0 +1,263 @@
+"""The Runner of a Deployment that has an Executor before its shards, one after them, or both.
+
+The one before makes what the shards are given. The one after is given the answers of all shards that were asked, as a
+node that joins without reducing is: `docs_matrix` and `docs_map` have each shard's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from jina_asgi.concurrency.task_groups import lives, named
+from jina_asgi.documents.codec import codec
+from jina_asgi.errors import DefinitionError, InvalidDocs, NotReady, UnknownEndpoint
+from jina_asgi.runners.admission import Tickets
+from jina_asgi.runners.flow._route import difference
+from jina_asgi.runners.flow.merging import concatenated, fitted, some
+from jina_asgi.runners.flow.shards import ShardRunner
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.settings import AROUND
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket, resolve
+
+BEFORE, AFTER = AROUND
+_SHARDS = "shards"
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What answers one endpoint: `endpoint` is the Deployment's own; None before or after, where nothing runs there."""
+
+    endpoint: Endpoint
+    shards: Endpoint
+    before: Endpoint | None
+    after: Endpoint | None
+
+
+class HeadRunner:
+    """Shards, with an Executor before them, one after them, or both.
+
+    An endpoint that the Executor before or after does not have passes it by. The endpoints are those of the shards.
+
+    Args:
+        shards: the shards' Runner.
+        before, after: the Runners of `uses_before` and `uses_after`.
+        grace: seconds that running calls get when serving ends.
+
+    Raises:
+        DefinitionError: the documents of one do not fit the next, or an endpoint before or after streams or is batched;
+            where endpoints are known once an Executor has loaded, its lifespan does.
+    """
+
+    def __init__(self, shards: ShardRunner, before: Runner | None, after: Runner | None, *, grace: float) -> None:
+        self.name, self._shards, self._grace = shards.name, shards, grace
+        around = {BEFORE: before, _SHARDS: shards, AFTER: after}
+        self._runners: dict[str, Runner] = {part: runner for part, runner in around.items() if runner is not None}
+        self._known: dict[str, Mapping[str, Endpoint]] = {}
+        self._ways: dict[str, _Way] = {}
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._active, self._idle = 0, asyncio.Event()
+        self._state = NotReady.NOT_STARTED
+        try:
+            self._look()
+        except NotReady:  # a replica says what it serves once it has loaded
+            pass
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The endpoints of the shards, with the documents that the Executors around them take and give.
+
+        Raises:
+            NotReady: they are known once replicas have loaded.
+        """
+        self._look()
+        return self._endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        """A place in the queue of the shards, and of each Executor around them that the call goes to."""
+        if self._state != "ready":
+            raise NotReady.in_state(self.name, self._state)
+        way = self._way(endpoint)
+        passed = {BEFORE: way is None or way.before is None, AFTER: way is None or way.after is None}
+        tickets = Tickets()
+        try:
+            for part, runner in self._runners.items():
+                if not passed.get(part):
+                    tickets.add(runner.admit(endpoint, size=size, tenant=tenant, priority=priority))
+        except BaseException:
+            tickets.close()
+            raise
+        return tickets
+
+    async def call(self, call: Call, /) -> Result:
+        way = self._find(call)
+        if way.shards.kind == "stream":
+            raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
+        self._active += 1
+        try:
+            asked, before = await self._prepared(way, call)
+            answers = await self._shards.answers(asked)
+            results, trail = {**before.results, **answers.results}, (*before.trail, *answers.trail)
+            if way.after is None:
+                return Result(self._shards.reduced(answers.parts), results, trail)
+            last = await self._finished(way, call, way.after, answers.parts)
+            return Result(last.docs, {**results, **last.results}, (*trail, *last.trail))
+        finally:
+            self._ended()
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        way = self._find(call)
+        if len(call.docs) != 1:
+            raise InvalidDocs(f"{call.endpoint} takes one document, got {len(call.docs)}")
+        self._active += 1
+        try:
+            if way.shards.kind != "stream":
+                result = await self.call(call)
+                for position in range(len(result.docs)):
+                    yield some(result.docs, [position])
+                return
+            asked, _ = await self._prepared(way, call)
+            for position in range(len(asked.docs)):  # the Executor before may have made one document several
+                piece = asked if len(asked.docs) == 1 else _with_docs(asked, some(asked.docs, [position]))
+                shard, stream = self._shards.stream_of_one(piece)
+                async with aclosing(stream) as steps:
+                    async for docs in steps:
+                        if way.after is not None:
+                            docs = (await self._finished(way, call, way.after, [(shard, docs)])).docs
+                        yield docs
+        finally:
+            self._ended()
+
+    async def _prepared(self, way: _Way, call: Call) -> tuple[Call, Result]:
+        """What the shards are asked, and what the Executor before them answered."""
+        if way.before is None:
+            return call, Result(call.docs)
+        result = await self._ask(BEFORE, call)
+        docs = fitted(result.docs, codec(way.shards.input), BEFORE, self.name)
+        return Call(call.endpoint, docs, call.parameters, call.context, giver=self.name), result
+
+    async def _finished(self, way: _Way, call: Call, after: Endpoint, parts: Sequence[tuple[str, Docs]]) -> Result:
+        """What the Executor after the shards makes of their answers."""
+        sources = tuple((shard, fitted(docs, codec(after.input), shard, AFTER)) for shard, docs in parts)
+        docs = sources[0][1] if len(sources) == 1 else concatenated(sources)
+        return await self._ask(AFTER, Call(call.endpoint, docs, call.parameters, call.context, sources, "", self.name))
+
+    async def _ask(self, part: str, call: Call) -> Result:
+        try:
+            result = await self._runners[part].call(call)
+        except Exception as error:
+            named(error, part)
+            raise
+        return Result(result.docs, {f"{self.name}/{part}-0": value for value in result.results.values()}, result.trail)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state, self._idle = "loading", asyncio.Event()
+        try:
+            async with lives(self._runners, self._drained):
+                self._look()
+                self._state = "ready"
+                yield
+        finally:
+            self._state = "stopped"
+
+    async def _drained(self, hurried: bool) -> bool:
+        """Let calls end, which may still have an Executor before them; whether they did within the grace period."""
+        self._state = "draining"
+        self._ended(0)
+        try:
+            async with asyncio.timeout(0 if hurried else self._grace):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def trouble(self) -> str:
+        """Why no call can be answered just now: what the first part says that has any."""
+        for part, runner in self._runners.items():
+            if said := Wrapper(runner).trouble():
+                return said if runner is self._shards else f"{part}: {said}"
+        return ""
+
+    def status(self) -> dict[str, Any]:
+        """The figures of every shard, and of the Executors around them, for `/-/status`."""
+        around = {part: Wrapper(self._runners[part]).status() for part in AROUND if part in self._runners}
+        return {**self._shards.status(), **around}
+
+    def _look(self) -> None:
+        """See what all of them serve; where that has changed, how the endpoints are answered is worked out anew."""
+        known = {part: runner.endpoints for part, runner in self._runners.items()}
+        if self._ways and all(self._known.get(part) is found for part, found in known.items()):
+            return
+        ways = {name: self._made(name, shards, known) for name, shards in known[_SHARDS].items()}
+        self._known, self._ways = known, ways
+        self._endpoints = {name: way.endpoint for name, way in ways.items()}
+
+    def _made(self, name: str, shards: Endpoint, known: Mapping[str, Mapping[str, Endpoint]]) -> _Way:
+        before, after = (resolve(known.get(part, {}), name) for part in AROUND)
+        for part, endpoint in ((BEFORE, before), (AFTER, after)):
+            if endpoint is not None and endpoint.kind == "stream":
+                raise DefinitionError(
+                    f"{name}: the {part} of {self.name} streams its answer; expected one that answers as a whole"
+                )
+        if after is not None and after.batching is not None:
+            raise DefinitionError(cannot_batch(self.name, after.name))
+        if before is not None and before.name == shards.name and (said := difference(before.output, shards.input)):
+            raise DefinitionError(f"{name}: {self.name} does not take what its {BEFORE} gives: {said}")
+        if after is not None and after.name == shards.name and (said := difference(shards.output, after.input)):
+            raise DefinitionError(f"{name}: the {AFTER} of {self.name} does not take what its shards give: {said}")
+        return _Way(_endpoint(name, before, shards, after), shards, before, after)
+
+    def _way(self, endpoint: str) -> _Way | None:
+        return self._ways.get(endpoint) or self._ways.get("/default")
+
+    def _find(self, call: Call) -> _Way:
+        if self._state not in ("ready", "draining"):
+            raise NotReady.in_state(self.name, self._state)
+        way = self._way(call.endpoint)
+        if way is None:
+            known = ", ".join(self._endpoints) or "none"
+            raise UnknownEndpoint(f"{self.name} has no endpoint {call.endpoint!r} and no '/default'; it has {known}")
+        return way
+
+    def _ended(self, count: int = 1) -> None:
+        self._active -= count
+        if not self._active and self._state == "draining":
+            self._idle.set()
+
+
+def cannot_batch(name: str, endpoint: str) -> str:
+    """Why the Executor after shards has no endpoint that is batched."""
+    return (
+        f"{endpoint}: the {AFTER} of {name} is given the answers of all shards of one call, so it cannot batch those of"
+        " several calls; leave dynamic batching out there"
+    )
+
+
+def _with_docs(call: Call, docs: Docs) -> Call:
+    return call if docs is call.docs else msgspec.structs.replace(call, docs=docs)
+
+
+def _endpoint(name: str, before: Endpoint | None, shards: Endpoint, after: Endpoint | None) -> Endpoint:
+    """The Deployment's own endpoint: it takes what the first of these takes, and gives what the last gives."""
+    found = [endpoint for endpoint in (before, shards, after) if endpoint is not None]
+    if len(found) == 1:
+        return shards
+    kinds = {endpoint.kind for endpoint in found}
+    typed = [endpoint.parameters for endpoint in found if endpoint.parameters is not None]
+    return replace(
+        shards,
+        name=name,
+        kind="stream" if "stream" in kinds else "single" if kinds == {"single"} else "batch",
+        input=found[0].input,
+        output=found[-1].output,
+        parameters=typed[0] if len(typed) == 1 else None,
+        idempotent=all(endpoint.idempotent for endpoint in found),
+        concurrent=all(endpoint.concurrent for endpoint in found),
+        batching=None,
+    )

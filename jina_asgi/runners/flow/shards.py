@@ -1,0 +1,163 @@
+"""The Runner over shards: each has a part of the data, and a call goes to one of them, or to all.
+
+ANY: to the next one in turn. ALL: to every one, with documents of its own; their answers are merged as where the
+branches of a Flow join. A stream comes from one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from jina_asgi.concurrency.task_groups import lives, together
+from jina_asgi.errors import JinaASGIError, NotReady
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.flow.merging import concatenated, copied, identified, merged
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket, resolve
+
+logger = logging.getLogger("jina_asgi")
+
+
+class Answers(NamedTuple):
+    """What shards answered: (shard, documents) pairs, and what they returned as dicts."""
+
+    parts: list[tuple[str, Docs]]
+    results: Mapping[str, Any]
+    trail: tuple[Step, ...]
+
+
+class ShardRunner:
+    """One call to one shard or to all.
+
+    Args:
+        name: of the Deployment.
+        shards: their Runners; `<name>-shard-<n>` is what the n-th calls itself in results.
+        asks_all: whether a call to this endpoint goes to every shard.
+        no_reduce: answers of all shards are put one after another, and not merged.
+        admission: bounds the calls to all shards together.
+        partial: where some of all shards fail the others answer, as in Jina; else the call fails.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shards: Sequence[Runner],
+        asks_all: Callable[[str], bool],
+        *,
+        no_reduce: bool,
+        admission: Admission,
+        partial: bool = False,
+    ) -> None:
+        self._partial = partial
+        self.name, self._asks_all, self._no_reduce, self._admission = name, asks_all, no_reduce, admission
+        self._shards = {f"{name}-shard-{number}": shard for number, shard in enumerate(shards)}
+        self._next = itertools.cycle(self._shards)
+        self._state = NotReady.NOT_STARTED
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return next(iter(self._shards.values())).endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        if self._state != "ready":
+            raise NotReady.in_state(self.name, self._state)
+        return self._admission.admit(size)
+
+    async def call(self, call: Call, /) -> Result:
+        answers = await self.answers(call)
+        return Result(self.reduced(answers.parts), answers.results, answers.trail)
+
+    async def answers(self, call: Call) -> Answers:
+        """The answer of each shard that the call goes to; raises as `call` does."""
+        found = resolve(self.endpoints, call.endpoint)
+        if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
+            shard = next(self._next)
+            answer = await self._ask(shard, call, call.docs)
+            return Answers([(self._called(shard), answer.docs)], answer.results, answer.trail)
+        *others, last = self._shards
+        docs = identified(call.docs)
+        given = {**{shard: copied(docs) for shard in others}, last: docs}
+        if self._partial:
+            all_of_them, given = await self._ask_some(call, given)
+        else:
+            all_of_them = await together(self._ask(shard, call, its) for shard, its in given.items())
+        parts = [(self._called(shard), answer.docs) for shard, answer in zip(given, all_of_them, strict=True)]
+        results = {key: value for answer in all_of_them for key, value in answer.results.items()}
+        return Answers(parts, results, tuple(step for answer in all_of_them for step in answer.trail))
+
+    def reduced(self, parts: Sequence[tuple[str, Docs]]) -> Docs:
+        """The documents of all parts: merged, or with `no_reduce` one part after another.
+
+        Raises:
+            ExecutorError: documents without ids, and not as many in each part.
+        """
+        if len(parts) == 1:
+            return parts[0][1]
+        return concatenated(parts) if self._no_reduce else merged(parts, self.name)
+
+    async def _ask_some(self, call: Call, given: Mapping[str, Docs]) -> tuple[list[Result], dict[str, Docs]]:
+        """The answers of the shards that do not fail, and what these were given.
+
+        Raises:
+            The error of the first, where all of them fail.
+        """
+
+        async def tried(shard: str, docs: Docs) -> Result | JinaASGIError:
+            try:
+                return await self._ask(shard, call, docs)
+            except JinaASGIError as error:
+                logger.warning("%s fails, and the other shards answer: %s", shard, error)
+                return error
+
+        found = dict(zip(given, await together(tried(shard, docs) for shard, docs in given.items()), strict=True))
+        answers = {shard: answer for shard, answer in found.items() if isinstance(answer, Result)}
+        if not answers:
+            raise next(error for error in found.values() if isinstance(error, JinaASGIError))
+        return list(answers.values()), {shard: given[shard] for shard in answers}
+
+    async def _ask(self, shard: str, call: Call, docs: Docs) -> Result:
+        asked = Call(call.endpoint, docs, call.parameters, call.context, call.sources, "", call.giver)
+        result = await self._shards[shard].call(asked)
+        if not result.results:
+            return result
+        renamed = {key.replace(shard, self._called(shard), 1): value for key, value in result.results.items()}
+        return Result(result.docs, renamed, result.trail)
+
+    def _called(self, shard: str) -> str:
+        """What a shard is called in `__results__`; a Deployment's name has no slash in it."""
+        return f"{self.name}/{shard.removeprefix(f'{self.name}-')}"
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self.stream_of_one(call)[1]
+
+    def stream_of_one(self, call: Call) -> tuple[str, AsyncGenerator[Docs, None]]:
+        """The next shard's name, and its stream."""
+        shard = next(self._next)
+        return self._called(shard), self._shards[shard].stream(call)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state = "loading"
+        try:
+            async with lives(self._shards, self._drained):
+                self._state = "ready"
+                yield
+        finally:
+            self._state = "stopped"
+
+    async def _drained(self, hurried: bool) -> bool:
+        self._state = "draining"  # each shard waits for its own calls
+        return not hurried
+
+    def trouble(self) -> str:
+        """Why no call can be answered just now: what the first shard says that has any."""
+        return next((said for shard in self._shards.values() if (said := Wrapper(shard).trouble())), "")
+
+    def status(self) -> dict[str, Any]:
+        """The figures of every shard, for `/-/status`."""
+        shards = {name: Wrapper(shard).status() for name, shard in self._shards.items()}
+        return {"shards": shards, "queue": self._admission.status()}

@@ -1,0 +1,141 @@
+"""One Executor's life: made and warmed up, asked for its health, closed.
+
+Its synchronous methods run in its own threads, asynchronous ones on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from jina_asgi.concurrency.hooks import settled
+from jina_asgi.errors._raised import is_a, leave, loggable
+from jina_asgi.executors.decorator import recorded
+from jina_asgi.executors.executor import Executor
+from jina_asgi.runners.local.threads import ExecutorThreads
+from jina_asgi.settings.jina_mode import as_jina
+
+logger = logging.getLogger("jina_asgi")
+
+_HEALTH = 1.0  # seconds
+_FAILED = "%s.close() failed, of an Executor that did not begin to serve"
+
+
+async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Executor:
+    """An Executor, made and warmed up; closed again where that fails, or its caller leaves meanwhile.
+
+    Raises:
+        Whatever making it or its `warmup` raises.
+    """
+    loop = asyncio.get_running_loop()
+
+    def load() -> tuple[Executor, Any]:
+        with _current(loop):
+            executor = make()
+        try:
+            return executor, _hook(executor, "warmup")()
+        except BaseException:
+            _give_back(executor, loop)
+            raise
+
+    def undo(loaded: tuple[Executor, Any]) -> None:
+        executor, warming = loaded
+        if inspect.iscoroutine(warming):
+            warming.close()
+        _give_back(executor, loop)
+
+    executor, warming = await threads.run(load, undo=undo)
+    try:
+        await settled(warming)
+    except BaseException:
+        await threads.finish(lambda: _give_back(executor, loop))
+        raise
+    return executor
+
+
+async def ended(executor: Executor, threads: ExecutorThreads) -> None:
+    """Close an Executor.
+
+    Raises:
+        Whatever its `close` raises.
+    """
+    await settled(await threads.finish(lambda: _hook(executor, "close")()))
+
+
+async def trouble_of(executor: Executor | None, name: str) -> str:
+    """Why an Executor cannot answer, as its own `health` says; nothing where it can, or there is none yet.
+
+    Asked in a thread of its own, or on the loop where it is async, for a second: what hangs there is no sign of health.
+    """
+    if executor is None or type(executor).health is Executor.health or recorded(type(executor).health):
+        return ""
+    try:
+        async with asyncio.timeout(_HEALTH) as limit:
+            said = await asyncio.to_thread(_healthy, executor)
+            healthy = said if isinstance(said, bool) else await settled(_true(said))
+    except Exception as error:
+        if limit.expired() and is_a(error, TimeoutError):
+            return f"{name}: its health() takes longer than {_HEALTH:g} s"
+        logger.error("%s: its health() failed", name, exc_info=loggable(error))
+        return f"{name}: its health() failed"
+    return "" if healthy else f"{name} says that it is not healthy"
+
+
+def _hook(executor: Executor, name: str) -> Callable[[], Any]:
+    """`warmup` or `close`; one that does nothing where that is an endpoint, or in a program of Jina's takes arguments.
+
+    Jina has no `warmup`, so that a method of this name may be for anything.
+    """
+    method = getattr(type(executor), name)
+    required = [p for p in [*inspect.signature(method).parameters.values()][1:] if p.default is p.empty]
+    positional = [p for p in required if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if recorded(method) or (name == "warmup" and as_jina() and positional):
+        return lambda: None
+    return getattr(executor, name)  # type: ignore[no-any-return]  # one of the two
+
+
+def _healthy(executor: Executor) -> bool | Awaitable[Any]:
+    """What `health` says, or what is to be awaited for that; in a thread, which no error of the user's may end."""
+    try:
+        said = executor.health()
+        return said if inspect.isawaitable(said) else bool(said)
+    except BaseException as error:  # noqa: BLE001
+        leave(error)
+
+
+async def _true(said: Awaitable[Any]) -> bool:
+    return bool(await said)
+
+
+@contextmanager
+def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let a program written for Jina find the loop that its Executor will run on by `asyncio.get_event_loop()`."""
+    if not as_jina():
+        yield
+        return
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+
+
+def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+    """Close, from its thread, what was made for a life that did not begin; its loop awaits an async `close`."""
+    try:
+        closing = _hook(executor, "close")()
+        if closing is not None:
+            asyncio.run_coroutine_threadsafe(_closed(closing, executor), loop)
+    except BaseException as error:
+        logger.error(_FAILED, type(executor).__name__, exc_info=loggable(error))
+
+
+async def _closed(closing: Any, executor: Executor) -> None:
+    try:
+        await settled(closing)
+    except Exception as error:
+        logger.error(_FAILED, type(executor).__name__, exc_info=loggable(error))

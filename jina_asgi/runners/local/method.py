@@ -1,0 +1,257 @@
+"""One method of one Executor instance: what it is called with, and what its answers may be."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator, Mapping
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from jina_asgi.documents import field_plans, upload_files
+from jina_asgi.documents.codec import Codec, codec
+from jina_asgi.documents.readers import check_depth, errors_of
+from jina_asgi.documents.recast import refitted
+from jina_asgi.documents.writers import finite
+from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
+from jina_asgi.errors._raised import described, http_error, is_a, is_ours, sound
+from jina_asgi.errors._shown import kind_of, said
+from jina_asgi.executors.endpoints import Method
+from jina_asgi.executors.executor import Executor
+from jina_asgi.types import Call
+
+
+class BoundMethod:
+    """A method, bound. `docs` below are typed ones; what a method returns is checked before it goes on."""
+
+    __slots__ = (
+        "_accepts",
+        "_batch",
+        "_files",
+        "_in_place",
+        "_name",
+        "_own",
+        "codec",
+        "function",
+        "is_async",
+        "kind",
+        "method",
+    )
+
+    def __init__(self, executor: Executor, method: Method) -> None:
+        self.method, self.function = method, _bound(executor, method.attribute)
+        self._own = getattr(executor.metas, "name", "")
+        self.kind, self.is_async = method.endpoint.kind, method.is_async
+        self.codec: Codec = codec(method.endpoint.output)
+        self._name = f"{type(executor).__name__}.{method.attribute}"
+        self._batch = self.kind == "batch"
+        self._in_place = method.endpoint.input.model is method.endpoint.output.model
+        self._accepts = method.arguments
+        self._files = field_plans.takes_paths(method.endpoint.input)
+
+    def parameters(self, call: Call) -> Any:
+        """The call's parameters as the method takes them: its model, or a dict with whole numbers as ints.
+
+        Raises:
+            InvalidDocs: they do not fit the model.
+        """
+        schema, given = self.method.endpoint.parameters, call.parameters
+        own = given.get(self._own) if given else None
+        if type(own) is dict:  # as in Jina: what is for this Executor by its name is over what is for all
+            given = {**given, **own}
+        if schema is None:
+            return integral(given) if given else {}
+        values = {k: v for k, v in given.items() if k != "__results__" and (v is not own or own is None)}
+        try:
+            return schema.model.validate_python(values)
+        except ValidationError as error:
+            entries = [{**e, "loc": ["parameters", *e["loc"]]} for e in errors_of(error)]
+            raise InvalidDocs(f"the parameters do not match {schema.name}", entries) from None
+
+    def arguments(self, docs: Any, parameters: Any, call: Call) -> dict[str, Any]:
+        """The keyword arguments of one call; `docs` is one document for a single or stream endpoint."""
+        accepts, given = self._accepts, {}
+        if self._batch:
+            if "docs" in accepts:
+                given["docs"] = docs
+        else:
+            given["doc"] = docs
+        if "parameters" in accepts:
+            given["parameters"] = parameters
+        if "context" in accepts:
+            given["context"] = call.context
+        if "tracing_context" in accepts:
+            given["tracing_context"] = call.context.trace
+        if "docs_matrix" in accepts:
+            matrix = [docs] if self._batch else []
+            if call.sources:
+                matrix = [source.typed for _, source in call.sources]
+            given["docs_matrix"] = matrix if any(matrix) else None
+        if "docs_map" in accepts:
+            one = {call.giver: docs} if self._batch and call.giver else {}
+            given["docs_map"] = {name: source.typed for name, source in call.sources} if call.sources else one
+        return given
+
+    def run(self, parameters: Any, call: Call) -> Any:
+        """Call a synchronous batch or single method; its checked answer. What it raises is wrapped here, in its own thread.
+
+        The call's docs are looked at as its work begins: those of a batch are settled no sooner.
+        """
+        try:
+            docs = call.docs.typed
+            if not self._files:
+                return self._answered(docs, parameters, call)
+            with upload_files.in_use(docs):
+                return self._answered(docs, parameters, call)
+        except BaseException as error:
+            raise self.wrapped(error) from error
+
+    def _answered(self, docs: Any, parameters: Any, call: Call) -> Any:
+        if self._batch:
+            return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+        return self._each(docs, parameters, call)
+
+    def step(self, made: Generator[Any, None, None], end: Any) -> Any:
+        """The next of a synchronous generator, or `end`; raises as `run` does."""
+        try:
+            return next(made, end)
+        except BaseException as error:
+            raise self.wrapped(error) from error
+
+    def _each(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+        made = []
+        for doc in docs:
+            if call.context.cancelled:
+                break
+            made.append(self.document(self.function(**self.arguments(doc, parameters, call)), doc))
+        return self.codec.wrap(made)
+
+    async def run_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+        """As `run`, for an asynchronous method."""
+        if not self._files:
+            return await self._answered_async(docs, parameters, call)
+        with upload_files.in_use(docs):
+            return await self._answered_async(docs, parameters, call)
+
+    async def _answered_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+        if self._batch:
+            return self.answer(await self.function(**self.arguments(docs, parameters, call)), docs)
+        function, arguments = self.function, self.arguments
+        made = [self.document(await function(**arguments(doc, parameters, call)), doc) for doc in docs]
+        return self.codec.wrap(made)
+
+    def answer(self, value: Any, docs: list[Any]) -> Any:
+        """What a batch method returned: documents of its output class, None (changed in place) or a dict.
+
+        Raises:
+            ExecutorError: anything else.
+        """
+        kind = type(value)
+        if value is None:
+            value = docs
+        elif issubclass(kind, dict):
+            return finite(value)
+        elif not issubclass(kind, list):
+            self._wrong(f"returned {_kind(value)}; expected {self._expected}, a dict, or None")
+        elif not _may_be_walked(kind):
+            value = [*list.__iter__(value)]
+        model = self.codec.model
+        for doc in value:
+            if type(doc) is not model and not isinstance(doc, model):  # type: ignore[arg-type]  # typed here
+                return self.codec.wrap([self._fitted(each, "returned a list with {} in it") for each in value])
+        return value
+
+    def document(self, value: Any, doc: Any = None) -> Any:
+        """What a single method returned, or a stream's method yielded: a document; None means changed in place.
+
+        Raises:
+            ExecutorError: anything else.
+        """
+        if value is None and doc is not None:
+            value = doc
+        model = self.codec.model
+        if type(value) is not model and not isinstance(value, model):  # type: ignore[arg-type]  # typed here
+            return self._fitted(value, f"{'yielded' if self.kind == 'stream' else 'returned'} {{}}")
+        return value
+
+    def _fitted(self, value: Any, did: str) -> Any:
+        """A document of the output class as it is; one made of the fields of another document, as Jina reads them.
+
+        Raises:
+            ExecutorError: it is no document, or its fields are not those of the output class.
+        """
+        if isinstance(value, self.codec.model):  # type: ignore[arg-type]  # typed here
+            return value
+        why = ""
+        if isinstance(value, BaseModel):
+            try:
+                return refitted(value, self.codec)
+            except (InvalidDocs, DefinitionError) as error:
+                why = f": {said(error)}"
+        raise self.failed(f"{self._name} {did.format(_kind(value))}; expected {self._expected}{why}")
+
+    @property
+    def _expected(self) -> str:
+        name = self.codec.schema.name
+        return f"documents of {name}" if self._batch else f"a {name}"
+
+    def _wrong(self, what: str) -> NoReturn:
+        raise self.failed(f"{self._name} {what}")
+
+    def failed(self, message: str, raised: str = "") -> ExecutorError:
+        """The error that says this method broke its promise or raised."""
+        executor = self._name.partition(".")[0]
+        return ExecutorError(message, executor=executor, endpoint=self.method.endpoint.name, raised=raised)
+
+    def wrapped(self, error: BaseException) -> BaseException:
+        """An error of the user's, wrapped once; one of ours as it is, made sound."""
+        if is_ours(error):
+            return sound(error)
+        if is_a(error, HTTPException):
+            return http_error(error)
+        return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
+
+
+def _bound(executor: Executor, attribute: str) -> Any:
+    """A method of its class: the Executor may keep something of its own under the same name, such as `self.encode`."""
+    return inspect.getattr_static(type(executor), attribute).__get__(executor, type(executor))
+
+
+@lru_cache(maxsize=256)
+def _may_be_walked(kind: type[list[Any]]) -> bool:
+    """Whether a list of this class is walked as `list` is: a user's own may have no end, or raise."""
+    before = kind.__mro__[: kind.__mro__.index(list)]
+    return all(found.__module__.partition(".")[0] == "docarray" or not _WALKS & vars(found).keys() for found in before)
+
+
+_WALKS = frozenset({"__iter__", "__len__", "__getitem__", "__getattribute__", "__bool__", "__class__"})
+
+
+def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with every number that has no fraction as an int, on whatever protocol they came.
+
+    Raises:
+        InvalidDocs: nested too deep.
+    """
+    try:
+        check_depth(parameters if type(parameters) is dict else dict(parameters))
+    except ValueError as error:
+        raise InvalidDocs(f"the parameters are {error}", [{"loc": ["parameters"], "msg": str(error)}]) from None
+    return {key: _integral(value) for key, value in parameters.items()}
+
+
+def _integral(value: Any) -> Any:
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is dict:
+        return {key: _integral(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_integral(item) for item in value]
+    return value
+
+
+def _kind(value: Any) -> str:
+    name = kind_of(value)
+    return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

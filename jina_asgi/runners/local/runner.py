@@ -1,0 +1,323 @@
+"""The Runner over one Executor in this process.
+
+Synchronous work runs in the Executor's own threads, asynchronous work on the loop; calls run only within the
+lifespan, which loads the Executor on entering and finishes what runs on leaving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from jina_asgi.concurrency.grace import grace_left
+from jina_asgi.concurrency.load_lock import Turn
+from jina_asgi.concurrency.tasks import begun, cancel_requests, ended, logged, seen, uncancel
+from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, cut_short
+from jina_asgi.errors._raised import is_a
+from jina_asgi.executors.executor import Executor, bind, make
+from jina_asgi.executors.monitoring import figures
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.local import executor_lifecycle
+from jina_asgi.runners.local.method import BoundMethod
+from jina_asgi.runners.local.runtime_args import runtime_args
+from jina_asgi.runners.local.threads import PATIENCE, ExecutorThreads, LeftBehind
+from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
+
+logger = logging.getLogger("jina_asgi")
+
+_END: Any = object()
+
+
+class _Activity(msgspec.Struct, eq=False):
+    """One running call or stream: the task now inside it, whether what the user wrote has begun, and whether serving ended."""
+
+    task: asyncio.Task[Any] | None = None
+    begun: bool = False
+    stopped: bool = False
+    steps: AsyncGenerator[Any, None] | None = None
+    _closed: asyncio.Future[None] | None = None
+
+    def begins(self) -> None:
+        self.begun = True
+
+    async def close(self) -> None:
+        """Close what the user wrote, in the task of who asks first; whoever comes later waits for that."""
+        if self.steps is None:
+            return
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
+            return
+        self._closed = asyncio.get_running_loop().create_future()
+        try:
+            await self.steps.aclose()
+        finally:
+            self._closed.set_result(None)
+
+
+class LocalRunner:
+    """An Executor class and its options; the instance lives as long as the lifespan.
+
+    `replica` is which of several this is; `batching` is what its endpoints say of how they want to be batched.
+    `loaded` is called each time that the Executor has been loaded.
+    """
+
+    def __init__(
+        self,
+        uses: type[Executor],
+        settings: DeploymentSettings,
+        *,
+        replica: int = 0,
+        batching: Mapping[str, Mapping[str, Any]] = EMPTY,
+        loaded: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self._uses, self._settings = settings.name, uses, settings
+        self._replica, self._loaded = replica, loaded
+        self._methods = bind(uses, settings.uses_requests)
+        self._endpoints = {
+            name: replace(settings.apply_to(method.endpoint), batching=batching.get(name))
+            for name, method in self._methods.items()
+        }
+        self._bound: dict[str, BoundMethod] = {}
+        self._executor: Executor | None = None
+        self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
+        self._active: set[_Activity] = set()
+        self._idle: asyncio.Future[None] | None = None
+        self._state = NotReady.NOT_STARTED
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self._endpoints
+
+    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+        if self._state != "ready":
+            raise NotReady.in_state(self.name, self._state)
+        return self._admission.admit(size)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self._state, self._loop = "loading", asyncio.get_running_loop()
+        try:
+            async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
+                turn = Turn()
+                try:
+                    executor = await executor_lifecycle.begun(lambda: self._load(turn), self._threads)
+                finally:
+                    turn.over()  # also where nobody waits for it any more
+                self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
+                self._loaded()
+                self._state, hurried = "ready", False
+                try:
+                    yield
+                except asyncio.CancelledError:
+                    hurried = True
+                    raise
+                finally:
+                    self._state = "draining"
+                    await self._unload(executor, hurried)
+        finally:
+            self._bound, self._executor, self._state = {}, None, "stopped"  # what it loaded is given back
+
+    def _load(self, turn: Turn) -> Executor:
+        settings = self._settings
+        self._executor = make(
+            self._uses,
+            settings.uses_with,
+            metas=settings.uses_metas,
+            requests=settings.uses_requests,
+            runtime_args=runtime_args(settings, self._replica),
+            workspace=settings.workspace,
+            turn=turn,
+        )
+        return self._executor
+
+    def slots(self, endpoint: str) -> tuple[int, int]:
+        """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
+        return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
+
+    @property
+    def stuck(self) -> float:
+        """For how many seconds every thread has been in a call that was given up; 0 where one is free."""
+        return self._threads.stuck
+
+    async def health(self) -> str:
+        """Why the Executor cannot answer, as its own `health` says; nothing where it can."""
+        return await executor_lifecycle.trouble_of(self._executor, self.name)
+
+    def status(self) -> dict[str, Any]:
+        """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
+        monitored = figures(self._executor)
+        return {"queue": self._admission.status(), **({"monitored": monitored} if monitored else {})}
+
+    async def call(self, call: Call, /) -> Result:
+        bound = self._find(call.endpoint)
+        if bound.kind == "stream":
+            raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
+        activity = _Activity(asyncio.current_task(self._loop))
+        self._active.add(activity)
+        try:
+            parameters = bound.parameters(call)
+            if bound.is_async:
+                activity.begun = True
+                value = await bound.run_async(call.docs.typed, parameters, call)
+            else:
+                work = partial(bound.run, parameters, call)
+                value = await self._threads.run(work, call.context, left=activity.begins)
+        except BaseException as error:
+            self._surface(error, bound, activity, call)
+            raise
+        finally:
+            self._ended(activity)
+        if type(value) is dict:
+            return Result(call.docs, {f"{self.name}/rep-{self._replica}": value})
+        return Result(Docs(bound.codec, value))
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        bound = self._find(call.endpoint)
+        activity = _Activity()
+        self._active.add(activity)
+        try:
+            docs, parameters = call.docs.typed, bound.parameters(call)
+            if len(docs) != 1:
+                raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
+            activity.begun = bound.is_async
+            activity.steps = self._steps(bound, docs[0], parameters, call, activity)
+            activity.task = asyncio.current_task()
+            try:
+                async for item in activity.steps:
+                    activity.task, activity.begun = None, True
+                    yield bound.codec.docs([bound.document(item)])
+                    activity.task = asyncio.current_task()
+                    if activity.stopped:
+                        break
+            finally:
+                await activity.close()
+            if activity.stopped:
+                raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun)
+        except BaseException as error:
+            if is_a(error, GeneratorExit) and activity.task is None:  # not one that the user raised
+                call.context.cancelled = True
+                raise
+            self._surface(error, bound, activity, call)
+            raise
+        finally:
+            self._ended(activity)
+
+    def _steps(
+        self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, activity: _Activity
+    ) -> AsyncGenerator[Any, None]:
+        """The user's own generator, or one in its place that runs in a thread, or that gives a call's docs."""
+        if bound.kind != "stream":
+            return self._answers(call)
+        made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
+        return made if bound.is_async else self._in_thread(bound, made, call, activity)
+
+    async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
+        for answer in (await self.call(call)).docs.typed:
+            yield answer
+
+    async def _in_thread(
+        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, activity: _Activity
+    ) -> AsyncGenerator[Any, None]:
+        step, left = partial(bound.step, made, _END), activity.begins
+        try:
+            while (item := await self._threads.run(step, call.context, waits=True, left=left)) is not _END:
+                yield item
+        finally:
+            with suppress(LeftBehind):  # and so nothing of it ever runs again
+                await self._threads.finish(made.close)
+
+    def _find(self, endpoint: str) -> BoundMethod:
+        if self._state not in ("ready", "draining"):
+            raise NotReady.in_state(self.name, self._state)
+        bound = self._bound.get(endpoint) or self._bound.get("/default")
+        if bound is None:
+            known = ", ".join(self._bound) or "none"
+            raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
+        return bound
+
+    def _surface(self, error: BaseException, bound: BoundMethod, activity: _Activity, call: Call) -> None:
+        """Raise what the caller gets in place of `error`: the user's errors wrapped once; return for those that pass.
+
+        No frame of a traceback names the error that is raised: such a cycle would keep the whole call until a full
+        garbage collection.
+        """
+        if not is_a(error, asyncio.CancelledError):
+            surfaced = bound.wrapped(error)
+            try:
+                if surfaced is not error:
+                    raise surfaced from error
+                return
+            finally:
+                del surfaced
+        if activity.stopped:
+            uncancel()
+            raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun) from error
+        if not cancel_requests():  # the Executor raised it itself
+            raise bound.wrapped(error) from error
+        call.context.cancelled = True
+
+    def _ended(self, activity: _Activity) -> None:
+        self._active.discard(activity)
+        activity.task = None  # it holds the error whose traceback holds a frame that names the activity
+        if self._idle is not None and not self._active and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _unload(self, executor: Executor, hurried: bool) -> None:
+        """Let what runs finish within the grace period, then stop it, then close the Executor.
+
+        Being cancelled ends the grace period (`hurried`: there is none): then what cannot be cancelled is left
+        behind after a moment.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        if self._active:
+            self._idle = asyncio.get_running_loop().create_future()
+            cancelled = await _patiently(self._idle, 0.0 if hurried else grace_left(self._settings.grace), 0.0)
+            hurried = hurried or cancelled is not None
+            stopping = begun(self._stop(), logged(f"stopping what runs in {self.name}"))
+            cancelled = (
+                await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
+            )
+            self._idle = None
+        closing = begun(executor_lifecycle.ended(executor, self._threads), seen)
+        hurried = hurried or cancelled is not None
+        cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
+        if closing.done():
+            closing.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _stop(self) -> None:
+        unread = []
+        for activity in self._active:
+            activity.stopped = True
+            if activity.task is not None:
+                activity.task.cancel()
+            elif activity.steps is not None:  # between two steps, its reader away: close what the user wrote
+                unread.append(activity)
+        await ended([begun(activity.close(), partial(self._closed, activity)) for activity in unread])
+
+    def _closed(self, activity: _Activity, task: asyncio.Task[None]) -> None:
+        self._ended(activity)
+        logged(f"closing a stream of {self.name}")(task)
+
+
+async def _patiently(
+    work: asyncio.Future[Any], timeout: float | None, patience: float = PATIENCE
+) -> asyncio.CancelledError | None:
+    """Wait at most `timeout` seconds, and at most `patience` more once cancelled; the cancelling, if there was one."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work], timeout=timeout)
+            break
+        except asyncio.CancelledError as error:
+            cancelled, timeout = error, patience
+    return cancelled

@@ -1,0 +1,267 @@
+"""Puts Runners together: what a Deployment's options say, one wrapper after another, in one place.
+
+The modules of `processes` are imported where a pool is asked for: they are for Linux.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jina_asgi.clients.address import Address, address_of
+from jina_asgi.config.head_executors import Around
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executors.batching import batching_of
+from jina_asgi.executors.executor import Executor, bind
+from jina_asgi.executors.import_path import Uses, passing
+from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.batching.hints import CostRunner, Teller
+from jina_asgi.runners.batching.runner import BatchRunner
+from jina_asgi.runners.breaker import BreakerRunner
+from jina_asgi.runners.deadline import DeadlineRunner
+from jina_asgi.runners.flow._graph import Graph
+from jina_asgi.runners.flow.execution import Place
+from jina_asgi.runners.flow.head import AFTER, HeadRunner, cannot_batch
+from jina_asgi.runners.flow.runner import FlowRunner
+from jina_asgi.runners.flow.shards import ShardRunner
+from jina_asgi.runners.local.runner import LocalRunner
+from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.runners.shared import SharedRunner
+from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings
+from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.types import EMPTY, Endpoint, Runner
+
+logger = logging.getLogger("jina_asgi")
+
+
+def assemble(
+    uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, Around] = EMPTY
+) -> ObserveRunner:
+    """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere.
+
+    `around` has the Executors before and after the shards.
+    """
+    inner: Runner
+    if uses is None:
+        inner = _elsewhere(settings)
+    elif settings.shards > 1:
+        shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
+        admission = Admission(settings.max_queue, settings.max_queue_bytes)
+        inner = sharded = ShardRunner(
+            settings.name,
+            shards,
+            settings.asks_all,
+            no_reduce=settings.no_reduce,
+            admission=admission,
+            partial=as_jina(),
+        )
+        if around:
+            runners = {part: _around(part, one, settings.name) for part, one in around.items()}
+            inner = HeadRunner(sharded, *(runners.get(part) for part in AROUND), grace=settings.grace)
+    else:
+        inner = _answering(uses, settings)
+    return ObserveRunner(
+        DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
+    )
+
+
+def _around(part: str, one: Around, name: str) -> Runner:
+    """The Executor before the shards of a Deployment, or the one after them."""
+    if part == AFTER and not one.settings.pooled:  # a pool's replicas say what they batch
+        cls = one.uses.load() if isinstance(one.uses, Uses) else one.uses
+        if batched := next(iter(_batching(cls, one.settings)), None):
+            raise DefinitionError(cannot_batch(name, batched))
+    return _answering(one.uses, one.settings)
+
+
+def _elsewhere(settings: DeploymentSettings) -> Runner:
+    """breaker → the server at the address, or those at several, in turn."""
+    places = [address_of(url, None, settings.protocols[0], tls=settings.tls) for url in settings.urls]
+    protocols = {place.protocol for place in places}
+    if protocols == {"grpc"}:
+        return BreakerRunner(_elsewhere_by_grpc(places, settings), ", ".join(settings.urls))
+    if protocols != {"http"}:
+        raise DefinitionError(
+            f"{settings.name} is external at {', '.join(settings.urls)}: expected grpc or http, and one of them for all"
+        )
+    from jina_asgi.protocols.remote.http import HttpRunner  # with httpx
+
+    runners: list[Runner] = [BreakerRunner(HttpRunner(place.url, grace=settings.grace), place.url) for place in places]
+    if len(runners) == 1:
+        return runners[0]
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    return ShardRunner(settings.name, runners, lambda _: False, no_reduce=True, admission=admission)
+
+
+def _elsewhere_by_grpc(places: Sequence[Address], settings: DeploymentSettings) -> Runner:
+    try:
+        from jina_asgi.protocols.grpc.channels import Dialling  # with grpcio, an extra
+        from jina_asgi.protocols.grpc.client import GrpcRunner
+    except ImportError as error:
+        raise DefinitionError(
+            f"{settings.name} is external over gRPC, which needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})"
+        ) from error
+    dialling = Dialling.of(
+        tls=any(place.tls for place in places),
+        roots=settings.verify or True,
+        options=settings.grpc_channel_options,
+        compression=settings.compression,
+    )
+    targets = [place.target for place in places]
+    return GrpcRunner(targets, dialling=dialling, metadata=settings.grpc_metadata, grace=settings.grace)
+
+
+def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Runner:
+    """batcher → local executor; with a pool, the host's Runner in place of both."""
+    inner: Runner
+    if settings.pooled:
+        _linux_only(settings)
+        from jina_asgi.processes.host_connection import hosted
+
+        pool = hosted(_named(uses), settings, _endpoints(uses, settings))
+        inner = CostRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
+    else:
+        cls = uses.load() if isinstance(uses, Uses) else uses
+        local = inner = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name))
+        if batching := _batching(cls, settings):
+            admission = Admission(settings.max_queue, settings.max_queue_bytes)
+            inner = BatchRunner(local, batching, admission=admission, grace=settings.grace, slots=local.slots)
+    return inner
+
+
+def _say_how_many(name: str) -> None:
+    """Once a server: that every web worker has a copy of its own."""
+    from jina_asgi.processes.devices import SLOT, WORKERS
+
+    workers = os.environ.get(WORKERS, "1")
+    if os.environ.get(SLOT) == "0" and workers != "1":
+        logger.warning(
+            "%s: %s web workers, a copy of the Executor in each; Deployment(..., replicas=1) keeps one for all",
+            name,
+            workers,
+        )
+
+
+def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace: float) -> ObserveRunner:
+    """observe → deadline → shared → the nodes of a Flow, each with its own stack.
+
+    Where no node has an Executor the first one answers with the documents that it is given, so that all do.
+    """
+    if places and not any(place.runner for place in places.values()):
+        first = next(iter(places))
+        passing_on = assemble(passing(), DeploymentSettings.of({"name": first}))
+        places = {**places, first: Place(first, passing_on, places[first].when)}
+    runner = FlowRunner(name, graph, places, grace=grace)
+    return ObserveRunner(DeadlineRunner(SharedRunner(runner, name, grace=grace)), name)
+
+
+def assemble_pool(
+    uses: Uses | type[Executor],
+    settings: DeploymentSettings,
+    path: Sequence[str] | None = None,
+    *,
+    changed: Callable[[], None] = lambda: None,
+    costs: bool = True,
+) -> ObserveRunner:
+    """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
+
+    `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
+    come or go. Without `costs` whoever calls tells them.
+    """
+    _linux_only(settings)
+    if settings.shards > 1 and settings.shard_id < 0:
+        raise DefinitionError(f"{settings.name}: a ReplicaPool has no shards; Deployment(replicas=..., shards=...) has")
+    from jina_asgi.processes.replica_pool import process_pool
+
+    batching: dict[str, BatchingSettings] = {}  # known once a replica has said what it serves
+    pool = process_pool(
+        _named(uses),
+        settings,
+        path=sys.path if path is None else path,
+        endpoints=_endpoints(uses, settings),
+        again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
+        changed=changed,
+    )
+
+    def wanted() -> Mapping[str, BatchingSettings]:
+        said = {name: endpoint.batching for name, endpoint in pool.endpoints.items() if endpoint.batching is not None}
+        batching.update({name: BatchingSettings.of_described(options) for name, options in said.items()})
+        return batching
+
+    def slots(endpoint: str) -> tuple[int, int]:
+        if pool.endpoints[endpoint].concurrent:
+            return settings.replicas, 0
+        return settings.replicas * settings.threads, settings.replicas
+
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
+    inner = CostRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
+    return ObserveRunner(
+        DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
+    )
+
+
+def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:
+    """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
+    cls = uses.load()
+    return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))
+
+
+def _linux_only(settings: DeploymentSettings) -> None:
+    if sys.platform != "linux":
+        raise DefinitionError(
+            f"{settings.name}: replicas need Linux; placement='worker' keeps the Executor in the web worker"
+        )
+
+
+def _named(uses: Uses | type[Executor]) -> Uses:
+    return uses if isinstance(uses, Uses) else Uses.of(uses)
+
+
+def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Mapping[str, Endpoint] | None:
+    """What the replicas of a class serve; None where the class is not at hand: they will say it."""
+    if isinstance(uses, Uses):
+        return None
+    return LocalRunner(uses, settings, batching=_described(uses, settings)).endpoints
+
+
+def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, dict[str, Any]]:
+    """How a pool is told to batch."""
+    return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
+
+
+def _tellers(
+    uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
+) -> dict[str, Teller]:
+    """What tells of calls what they are batched by, for the endpoints that need it.
+
+    Raises:
+        DefinitionError: a function of a class that is not at hand.
+    """
+    if isinstance(uses, Uses):
+        said = {name: endpoint.batching for name, endpoint in endpoints.items() if endpoint.batching is not None}
+        batching: Mapping[str, BatchingSettings] = {
+            name: BatchingSettings.of_described(options) for name, options in said.items()
+        }
+    else:
+        batching = _batching(uses, settings)
+    for name, chosen in batching.items():
+        if chosen.needs_class:
+            raise DefinitionError(
+                f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
+                ' class, or name a field, such as cost="len:text"'
+            )
+    return {name: Teller.of(name, chosen) for name, chosen in batching.items() if chosen.tells}
+
+
+def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:
+    """The endpoints that are batched, as far as it is known here."""
+    return [] if isinstance(uses, Uses) else list(_batching(uses, settings))
+
+
+def _batching(uses: type[Executor], settings: DeploymentSettings) -> Mapping[str, BatchingSettings]:
+    methods = bind(uses, settings.uses_requests)
+    return batching_of(uses, methods, settings.uses_dynamic_batching)

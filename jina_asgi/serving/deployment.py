@@ -1,0 +1,204 @@
+"""Deployment: an Executor and its options, ready to mount or to call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+from jina_asgi.config.head_executors import around_of
+from jina_asgi.config.reading import (
+    Named,
+    Reading,
+    check_options,
+    check_version,
+    document,
+    given,
+    is_yaml,
+    made,
+    overridden,
+    placed,
+    resolved,
+    unwrapped,
+    written,
+)
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executors.executor import Executor
+from jina_asgi.executors.import_path import Uses, is_base
+from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.serving.assembly import assemble, assemble_pool, batches
+from jina_asgi.serving.served import Served
+from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
+from jina_asgi.settings.document import Document
+from jina_asgi.settings.options import DeploymentOptions
+
+
+class Deployment(Served):
+    """One Executor, its options, and the Runner made of them.
+
+    Mount it (`mount(app, "/lm", Deployment(uses=Model))`), or use it with no server at all:
+
+        async with Deployment(uses=Model) as model:
+            docs = await model.call("/encode", [Text(text="hi")])
+
+    Args:
+        uses: the Executor class, its import path ("package.module.Class"), its name where `py_modules` has it, the path
+            of its YAML ("config.yml"), or what such a YAML holds; also the YAML of a Deployment, whose options are then
+            below these. In a pool of replicas a class that is named is imported by them alone, and the endpoints are
+            known once one of them has loaded. None: it is `external`; in a program written for Jina, else, it hands on what
+            it is given.
+        reading: how YAML is read, and what relative paths start from; `load_config` says it.
+        options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
+            `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
+            `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint), `no_reduce`, `uses_before` and
+            `uses_after` (Executors that run before and after them, each named as in `uses`);
+            `replicas`, and for these `placement`, `env`, `devices`, `startup_timeout`, `heartbeat`, `max_requests`,
+            `max_rss`.
+
+    Raises:
+        DefinitionError: an option that does not exist or does not fit; it names the nearest one.
+    """
+
+    def __init__(
+        self,
+        uses: type[Executor] | str | os.PathLike[str] | Mapping[str, Any] | Document | None = None,
+        *,
+        reading: Reading | None = None,
+        **options: Unpack[DeploymentOptions],
+    ) -> None:
+        uses, given, self._reading = unwrapped(uses, dict(options), reading or Reading())
+        self._uses, named = uses, None
+        if not given.get("external"):
+            named, given = resolved(uses, given, self._reading)
+        self.settings = DeploymentSettings.of(given)
+        self._named, self._around = named, around_of(self.settings, self._reading)
+        self.runner = self._assembled(named)
+        super().__init__()
+
+    @classmethod
+    def load_config(
+        cls,
+        source: Any,
+        *,
+        substitute: bool = True,
+        context: Mapping[str, Any] | None = None,
+        allow_py_modules: bool = True,
+        **overrides: Unpack[DeploymentOptions],
+    ) -> Self:
+        """The Deployment of a YAML: `jtype: Deployment`, its options below `with` or beside it.
+
+        Args:
+            source: a path, a string of YAML, a mapping or a stream.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+            context: what `${{ CONTEXT.x }}` finds.
+            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
+            overrides: options over those of the YAML; `uses_with` and other mappings entry by entry.
+
+        Raises:
+            DefinitionError: all that is wrong with it, each with its file, line and column.
+        """
+        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
+        found = document(source, reading)
+        if found.data.get("jtype", "Deployment") != "Deployment":
+            found.complain(("jtype",), f"expected 'jtype: Deployment', got {found.data['jtype']!r}")
+        check_version(found)
+        deployment = cls._of_document(found, overrides, replace(reading, folder=found.folder))
+        found.check()
+        assert deployment is not None
+        return deployment
+
+    @classmethod
+    def _of_document(cls, found: Document, overrides: Mapping[str, Any], reading: Reading) -> Self | None:
+        uses, options = given(found, ())
+        options = overridden(options, overrides)
+        uses = options.pop("uses", uses)
+        before = len(found.problems)
+        check_options(found, (), DeploymentSettings, options)
+        if uses is None and not options.get("external") and not is_base(uses):
+            found.complain((), "expected 'uses', the Executor")
+        if len(found.problems) > before:
+            return None
+        return made(found, (), lambda: cls(uses, reading=reading, **options))
+
+    @property
+    def uses(self) -> Any:
+        """What was given as `uses`."""
+        return self._uses.data if isinstance(self._uses, Document) else self._uses
+
+    def save_config(self, path: str | Path | None = None) -> str:
+        """This as YAML that `load_config` reads; written to `path` where one is given.
+
+        Raises:
+            DefinitionError: the class cannot be imported again, or an option is no plain data.
+        """
+        to = None if path is None else Path(path).resolve().parent
+        return written({"jtype": "Deployment", "with": self.described(to)}, path)
+
+    def described(self, to: Path | None = None) -> dict[str, Any]:
+        """`uses` and the options that were set, as plain data; files below the folder `to` are written relative to it.
+
+        Raises:
+            DefinitionError: as `save_config`.
+        """
+        options = self.settings.model_dump(mode="json", exclude_unset=True)
+        start = self._reading.start
+        if isinstance(modules := options.get("py_modules"), str):
+            options["py_modules"] = [modules]
+        for name in ("py_modules", "extra_search_paths"):
+            if name in options:
+                options[name] = [placed(file, start, to) for file in options[name]]
+        named = {"uses": self._uses, **{name: getattr(self.settings, name) for name in AROUND}}
+        said = {name: self._described_uses(uses, to) for name, uses in named.items() if uses is not None}
+        return {**said, **options}
+
+    def _described_uses(self, uses: Any, to: Path | None) -> Any:
+        if isinstance(uses, type):
+            return Uses.of(uses).described()
+        if isinstance(uses, Document):
+            data = _with_placed_modules(uses.data, uses.folder, to)
+            metas = data.get("metas")
+            return {**data, "metas": _with_placed_modules(metas, uses.folder, to)} if metas else data
+        return placed(str(uses), self._reading.start, to) if is_yaml(uses) else uses
+
+    def _assembled(self, uses: Named | None) -> ObserveRunner:
+        return assemble(uses, self.settings, self._around)
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def serving(self) -> ServingSettings:
+        return self.settings
+
+    @property
+    def grace(self) -> float:
+        return self.settings.grace
+
+    @property
+    def batched(self) -> list[str]:
+        """The endpoints that are batched, where the class is at hand."""
+        named = [] if self._named is None else [(self._named, self.settings)]
+        around = [(one.uses, one.settings) for one in self._around.values()]
+        return [name for uses, settings in (*named, *around) for name in batches(uses, settings)]
+
+
+def _with_placed_modules(said: Mapping[str, Any], folder: Path, to: Path | None) -> dict[str, Any]:
+    """A part of an Executor's YAML, the files of its `py_modules` as a YAML elsewhere names them."""
+    modules = said.get("py_modules") or []
+    listed = [modules] if isinstance(modules, str) else modules
+    return {**said, "py_modules": [placed(file, folder, to) for file in listed]} if listed else dict(said)
+
+
+class ReplicaPool(Deployment):
+    """A Deployment whose replicas are kept by this process itself, for a program that is one process.
+
+    A server with several workers wants `Deployment(replicas=...)`: one pool for all of them.
+    """
+
+    def _assembled(self, uses: Named | None) -> ObserveRunner:
+        if uses is None:
+            raise DefinitionError("ReplicaPool keeps replicas itself; what is external is a Deployment")
+        return assemble_pool(uses, self.settings)

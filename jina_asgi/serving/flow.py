@@ -1,0 +1,375 @@
+"""Flow: Executors that need each other's documents, as one thing to mount or to call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+from jina_asgi.config.flow import node_of, parts, stand_in
+from jina_asgi.config.reading import (
+    Reading,
+    check_options,
+    check_version,
+    document,
+    is_yaml,
+    made,
+    overridden,
+    unwrapped,
+    written,
+)
+from jina_asgi.errors import DefinitionError
+from jina_asgi.executors.executor import Executor
+from jina_asgi.executors.import_path import is_base
+from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, nearest
+from jina_asgi.runners.flow._plot import mermaid
+from jina_asgi.runners.flow._query import Predicate, compiled
+from jina_asgi.runners.flow.execution import Place
+from jina_asgi.runners.flow.renamed import RenamedRunner
+from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.serving.assembly import assemble_flow
+from jina_asgi.serving.deployment import Deployment
+from jina_asgi.serving.served import Served
+from jina_asgi.serving.source import Source
+from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
+from jina_asgi.settings.document import Document
+from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.options import DeploymentOptions, NodeOptions
+
+#: What `add` takes; None joins, and hands on what it is given.
+Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
+Needs = str | Sequence[str] | AbstractSet[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What one `add` said."""
+
+    node: Node
+    source: Source | None
+    when: Predicate | None
+    query: Mapping[str, Any] | str | None = None
+
+    @property
+    def place(self) -> Place:
+        if self.source is None:
+            return Place(self.node.name, None, self.when)
+        runner = self.source.runner
+        same = self.source.name == self.node.name
+        return Place(
+            self.node.name, runner if same else RenamedRunner(runner, self.source.name, self.node.name), self.when
+        )
+
+
+class Flow(Served):
+    """A graph of Executors: each takes the documents of those it needs, and the last one's are the answer.
+
+    Mount it (`mount(app, "/search", flow)`), or use it with no server at all:
+
+        flow = Flow().add(uses=Encoder, name="encoder").add(uses=Indexer, name="indexer")
+        async with flow:
+            docs = await flow.call("/search", [Text(text="hi")])
+
+    Args:
+        options: `name`, and defaults for every node: those of a Deployment but `uses_with`.
+
+    Raises:
+        DefinitionError: an option that does not exist or does not fit; it names the nearest one.
+    """
+
+    def __init__(self, **options: Unpack[DeploymentOptions]) -> None:
+        for name in ("uses_with", *AROUND):
+            if options.get(name) is not None:
+                raise DefinitionError(f"Flow has no option {name!r}; give it to the node whose Executor takes it")
+        self.settings = FlowSettings.of(options)
+        self._added: dict[str, _Added] = {}
+        self._graph = Graph.of(())
+        self.runner = self._assembled()
+        super().__init__()
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def parts(self) -> list[Source]:
+        """What answers at the nodes."""
+        return [added.source for added in self._added.values() if added.source is not None]
+
+    @property
+    def graph(self) -> Graph:
+        """The nodes, what each needs, and whose documents are the answer."""
+        return self._graph
+
+    @property
+    def grace(self) -> float:
+        """Seconds that running calls get when serving ends: what was set, else the longest of the nodes'."""
+        if "grace" in self.settings.model_fields_set:
+            return self.settings.grace
+        sources = [added.source for added in self._added.values()]
+        graces = [one.settings.grace for one in sources if isinstance(one, Deployment)]
+        return max([*graces, *(one.grace for one in sources if isinstance(one, Flow))], default=0.0)
+
+    @property
+    def serving(self) -> ServingSettings:
+        return self.settings
+
+    @property
+    def num_deployments(self) -> int:
+        """How many nodes there are."""
+        return len(self._added)
+
+    def __len__(self) -> int:
+        return len(self._added)
+
+    def __bool__(self) -> bool:
+        return True  # without nodes too
+
+    def __getitem__(self, name: str) -> Source:
+        """What answers at a node: its Deployment, or the Flow that it is.
+
+        Raises:
+            KeyError: no such node, or one that only joins.
+        """
+        added = self._added.get(name)
+        if added is None or added.source is None:
+            raise KeyError(f"{name!r}; {nearest(name, [key for key, one in self._added.items() if one.source])}")
+        return added.source
+
+    def add(
+        self,
+        uses: Uses = None,
+        *,
+        name: str | None = None,
+        needs: Needs = None,
+        when: Mapping[str, Any] | str | None = None,
+        floating: bool = False,
+        no_reduce: bool = False,
+        copy: bool = True,
+        copy_flow: bool = True,
+        reading: Reading | None = None,
+        **options: Unpack[NodeOptions],
+    ) -> Self:
+        """A Flow with one more node.
+
+        Args:
+            uses: an Executor class, its import path or the path of its YAML; a Deployment, or the path of its YAML;
+                another Flow. None: the node hands on what it is given, merged where it needs several.
+            name: a name as a variable has; 'executor0' and so on, where none is given.
+            needs: whose documents it takes: names of nodes, or 'gateway' for the request's own; None: those of the node
+                before it that does not float.
+            when: a query; only documents that match go to this node.
+            floating: the Flow does not end with it, nor wait for it.
+            no_reduce: the documents of several needs come as `docs_matrix` and `docs_map`, and are not merged.
+            copy: where others take the same documents, this one gets a copy; False: it does not change them.
+            reading: how YAML is read, and what relative paths start from; `load_config` says it.
+            copy_flow: as in Jina, this Flow stays as it is; False: it is changed, and returned.
+            options: those of a Deployment; what is not given is the Flow's.
+
+        Raises:
+            DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
+                query or an option that is wrong.
+        """
+        if is_base(uses):
+            uses = None
+        if uses is None and not options.get("external") and when and not as_jina():
+            raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
+        source = self._source(uses, name, no_reduce, reading, options)
+        query = None if not when else compiled(when)
+        asked = _asked(needs)
+        no_reduce = no_reduce or (isinstance(source, Deployment) and source.settings.no_reduce)
+        node = Node(
+            name=name or (source.name if source is not None and _is_named(source) else self._free_name()),
+            needs=asked,
+            floating=floating,
+            no_reduce=no_reduce,
+            copy=copy,
+        )
+        if isinstance(source, Deployment) and no_reduce and len(asked or ()) > 1 and (batched := source.batched):
+            raise DefinitionError(
+                f"{node.name!r}: {batched[0]} is batched, which needs merged documents; leave no_reduce out"
+            )
+        graph = Graph.of([*(added.node for added in self._added.values()), node])
+        node = graph.nodes[node.name]  # with its needs: those do not change with what is added later
+        flow = self._copy() if copy_flow else self
+        before = flow._added, flow._graph
+        flow._added, flow._graph = {**flow._added, node.name: _Added(node, source, query, when)}, graph
+        try:
+            flow.runner = flow._assembled()  # which compares neighbours
+        except BaseException:
+            flow._added, flow._graph = before
+            raise
+        return flow
+
+    @classmethod
+    def load_config(
+        cls,
+        source: Any,
+        *,
+        substitute: bool = True,
+        context: Mapping[str, Any] | None = None,
+        allow_py_modules: bool = True,
+        **overrides: Unpack[DeploymentOptions],
+    ) -> Self:
+        """The Flow of a YAML: `jtype: Flow`, its options below `with`, its nodes below `executors` or `deployments`.
+
+        Args:
+            source: a path, a string of YAML, a mapping or a stream.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
+            context: what `${{ CONTEXT.x }}` finds.
+            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
+            overrides: options of the Flow over those of the YAML.
+
+        Raises:
+            DefinitionError: all that is wrong with it, each with its file, line and column.
+        """
+        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
+        found = document(source, reading)
+        check_version(found)
+        options, nodes = parts(found)
+        options = overridden(options, overrides)
+        check_options(found, (), FlowSettings, options, below=("with", "gateway"))
+        reading = replace(reading, folder=found.folder)
+        flow = None if found.problems else made(found, ("with",), lambda: cls(**options))
+        for key in nodes:
+            added = node_of(found, key)
+            if flow is None:
+                continue
+            grown = None
+            if added is not None:
+                method, chosen = added
+                grown = made(found, key, partial(getattr(flow, method), reading=reading, **chosen))
+            if grown is None:
+                with suppress(DefinitionError):  # it may be its name, or its needs, that are wrong
+                    grown = flow.add(**stand_in(found, key))
+            flow = grown or flow
+        found.check()
+        assert flow is not None
+        return flow
+
+    def save_config(self, path: str | Path | None = None) -> str:
+        """This as YAML that `load_config` reads; written to `path` where one is given.
+
+        Raises:
+            DefinitionError: a class cannot be imported again, a node is another Flow, or an option is no plain data.
+        """
+        nodes, to = [], None if path is None else Path(path).resolve().parent
+        for name, added in self._added.items():
+            node = self._graph.nodes[name]
+            said: dict[str, Any] = {"name": name}
+            if isinstance(added.source, Deployment):
+                said = {**added.source.described(to), **said}
+            elif added.source is not None:
+                raise DefinitionError(
+                    f"{name!r} is a {type(added.source).__name__}, which a YAML of a Flow cannot hold"
+                )
+            said["needs"] = list(node.needs or ())
+            said |= {key: True for key in ("floating", "no_reduce") if getattr(node, key)}
+            if added.query is not None:
+                said["when"] = added.query
+            if not node.copy:
+                said["copy"] = False
+            nodes.append(said)
+        options = self.settings.model_dump(mode="json", exclude_unset=True)
+        return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
+
+    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Any) -> Self:
+        """A Flow with a node that joins several.
+
+        Args:
+            needs: their names.
+            name, options: as `add` takes them; without `uses` the node hands on what it has merged.
+
+        Raises:
+            DefinitionError: fewer than two, or as `add`.
+        """
+        if isinstance(needs, str) or len(needs) < 2:
+            raise DefinitionError(f"needs({needs!r}): expected two names or more; add(needs=...) takes one")
+        return self.add(name=name, needs=needs, **options)
+
+    def needs_all(self, name: str = "joiner", **options: Any) -> Self:
+        """A Flow with a node that joins every node that none needs yet, but those that float.
+
+        Raises:
+            DefinitionError: as `add`.
+        """
+        return self.add(name=name, needs=self._graph.leaves() or (GATEWAY,), **options)
+
+    def plot(self) -> str:
+        """The graph as Mermaid's text: what floats, and what is chosen by `when`, has a dotted arrow."""
+        chosen = {name for name, added in self._added.items() if added.when is not None}
+        return mermaid(self._graph, {name: _what(added.source) for name, added in self._added.items()}, chosen)
+
+    def _source(
+        self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
+    ) -> Source | None:
+        if isinstance(uses, Source) or (uses is None and not options.get("external")):
+            if uses is None and as_jina():  # any Executor's options, of one that has nothing to do
+                DeploymentSettings.of(options)
+            elif options:
+                what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
+                raise DefinitionError(f"add(): {what} takes no option {next(iter(options))!r}; {_HINT}")
+            return uses
+        below: Mapping[str, Any] = {}
+        named: Any = uses
+        if is_yaml(uses):  # that of a Deployment has options, which are over the Flow's
+            named, below, reading = unwrapped(uses, {}, reading or Reading())
+        chosen = overridden({**self.settings.defaults, "name": self._free_name(), **below}, options)
+        if name:
+            chosen["name"] = name
+        if no_reduce:
+            chosen["no_reduce"] = True
+        return Deployment(named, reading=reading, **chosen)
+
+    def _free_name(self) -> str:
+        number = len(self._added)
+        while f"executor{number}" in self._added:
+            number += 1
+        return f"executor{number}"
+
+    def _copy(self) -> Self:
+        flow = type(self).__new__(type(self))
+        flow.__dict__.update(self.__dict__)
+        Served.__init__(flow)
+        return flow
+
+    def _assembled(self) -> ObserveRunner:
+        places = {name: added.place for name, added in self._added.items()}
+        return assemble_flow(self.name, self._graph, places, grace=self.grace)
+
+
+_HINT = "options belong to add(uses=<an Executor>) or to the Deployment itself"
+
+
+def _is_named(source: Source) -> bool:
+    """Whether somebody gave a name to this, which the node then has too."""
+    return isinstance(source, Deployment | Flow) and "name" in source.settings.model_fields_set
+
+
+def _what(source: Source | None) -> str:
+    """A node's work in a word: the name of its class, of its file or of its host."""
+    if source is None:
+        return "joins"
+    if not isinstance(source, Deployment):
+        return type(source).__name__
+    uses = source.uses
+    if isinstance(uses, type):
+        return uses.__name__
+    named = uses.get("jtype") if isinstance(uses, Mapping) else uses
+    return str(named or source.settings.host)
+
+
+def _asked(needs: Needs) -> tuple[str, ...] | None:
+    """The names in an add(needs=...)."""
+    if needs is None:
+        return None
+    if isinstance(needs, str):
+        return (needs,)
+    if not isinstance(needs, Sequence | AbstractSet) or not all(isinstance(need, str) for need in needs):
+        raise DefinitionError(f"add(needs={needs!r}): expected the name of a node, or a list of them")
+    return tuple(needs)

@@ -1,0 +1,160 @@
+"""One life of a Runner, on one event loop: loading, then ready or failed, then draining, then stopped.
+
+What failed to load is tried again, with growing pauses, until it has loaded or the life ends: whatever was missing may be
+there by then. A mistake in the code or in an option is not: it fails once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import time
+
+from jina_asgi.concurrency.gc_freeze import frozen
+from jina_asgi.errors._raised import let_go, loggable
+from jina_asgi.errors.load_failure import Failure, is_permanent
+from jina_asgi.runners.bridge import BridgeRunner
+from jina_asgi.runners.pool._restarts import LONGEST_DELAY, Restarts
+from jina_asgi.types import Runner
+
+logger = logging.getLogger("jina_asgi")
+
+
+class Life:
+    """The life, begun by running `live`.
+
+    Attributes:
+        state: one of loading, ready, failed, draining, stopped.
+        failure: why the last try to load failed, while the state is "failed".
+        is_final: loading is not tried again.
+        loop: where it runs. bridge: the Runner as other event loops may call it. process: the pid.
+    """
+
+    def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.bridge, self.process = loop, BridgeRunner(runner, loop), os.getpid()
+        self.state = "loading"
+        self.failure: Failure | None = None
+        self.is_final, self._next_try = False, 0.0
+        self._runner, self._stop = runner, asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._asked = self._hurried = False
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    async def live(self) -> None:
+        """Load, live until told to stop, unload. A failure is kept: the process stays up, says why, and tries again."""
+        self._task = asyncio.current_task()
+        try:
+            if not self._asked:  # told to end before this began
+                await self._between()
+        except asyncio.CancelledError:
+            pass  # `_end` did this, or the loop is closing: what is open has been closed on the way here
+        finally:
+            self.over()
+
+    def over(self) -> None:
+        """It has ended, or its task has before it began: whoever waits is told; again does nothing."""
+        self._become("stopped")
+        self.bridge.close()
+
+    async def _between(self) -> None:
+        pauses = Restarts()
+        while await self._tried(pauses):
+            try:
+                async with asyncio.timeout(self._next_try - time.monotonic()):
+                    await self._stop.wait()
+                return
+            except TimeoutError:
+                gc.collect()  # what the last try left, which may be a model, is not to be there twice
+
+    async def _tried(self, pauses: Restarts) -> bool:
+        """Load, and live until told to stop; True where loading failed, and is to be tried again."""
+        try:
+            async with self._runner.lifespan():
+                self.failure = None
+                with frozen():
+                    self._become("ready")
+                    await self._stop.wait()
+            return False
+        except Exception as error:
+            if self.state not in ("loading", "failed"):
+                logger.error("an Executor failed while it was being closed", exc_info=loggable(error))
+                return False
+            self._failed(error, None if is_permanent(error) else pauses)
+        if self.is_final:
+            await self._stop.wait()
+        return not self.is_final
+
+    def _failed(self, error: Exception, pauses: Restarts | None) -> None:
+        now = time.monotonic()
+        if pauses is None:
+            self.is_final, pause, what = True, LONGEST_DELAY, "it is not tried again: mend it and restart"
+        else:
+            pause = pauses.failed(0, now, random.random())  # noqa: S311  # no secret
+            what = f"it is tried again in {pause:.1f} s"
+        said = f"an Executor failed to load; its application answers 503, and {what}"
+        self.failure, self._next_try = Failure.logged(error, said, before=self.failure), now + pause
+        let_go(error)
+        self._become("failed")
+
+    @property
+    def reason(self) -> str:
+        """Why it failed to load, for a client, and whether it is tried again; nothing where it did not fail."""
+        if self.failure is None:
+            return ""
+        then = "it is not tried again before a restart" if self.is_final else "it is tried again"
+        return f"failed to load {self.failure}; {then}"
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which it may be ready: at least one."""
+        return max(1.0, self._next_try - time.monotonic()) if self.state == "failed" else 1.0
+
+    def stays_behind(self) -> None:
+        """This process was forked from the one where it began, and has none of its threads."""
+        if self.state != "failed":
+            error = RuntimeError("an application was called before its process was forked")
+            what = "have nothing call it until the server has forked its workers"
+            self.failure, self.state, self.is_final = Failure.logged(error, what), "failed", True
+
+    def end(self, *, hurry: bool) -> None:
+        """Finish what runs, or with `hurry` stop it, and unload; from any thread."""
+        try:
+            self.loop.call_soon_threadsafe(self._end, hurry)
+        except RuntimeError:
+            pass  # that loop is closed, so this life is over
+
+    def _end(self, hurry: bool) -> None:
+        self._asked = True
+        hurry = hurry or self.state in ("loading", "failed")
+        if self.state in ("loading", "ready"):
+            self._become("draining")
+        self._stop.set()
+        if hurry and not self._hurried and self._task is not None:
+            self._hurried = True
+            self._task.cancel()
+
+    async def settled(self, timeout: float | None) -> None:
+        """Wait until loading has ended, one way or the other, at most `timeout` seconds; on any loop."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)  # before the look at `state`: one side always sees the other's word
+        try:
+            if self.state == "loading":
+                await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            self._waiters.discard(waiter)
+
+    def _become(self, state: str) -> None:
+        self.state = state
+        for waiter in list(self._waiters):
+            try:
+                waiter.get_loop().call_soon_threadsafe(_release, waiter)
+            except RuntimeError:
+                pass  # its loop is closed: nobody waits any more
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,176 @@
+"""The routes beside the endpoints: liveness, readiness, figures, Jina's own, the OpenAPI document and its page."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from importlib import metadata
+from typing import Any, Protocol
+
+from starlette.types import Message, Scope, Send
+
+from jina_asgi.errors import NotReady, UnknownEndpoint
+from jina_asgi.protocols.frames._heads import describe
+from jina_asgi.protocols.http.app import HttpOptions, authenticate
+from jina_asgi.protocols.http.exchange import send_json
+from jina_asgi.protocols.http.openapi import PAGE, document
+from jina_asgi.protocols.problems import MethodNotAllowed, problem
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.serving.service import Home
+from jina_asgi.serving.source import Source
+from jina_asgi.types import Endpoint
+
+#: Answered without asking `auth`: they say only whether the process lives and can serve.
+PUBLIC = frozenset({"/", "/-/live", "/-/ready"})
+_METHODS = ("GET", "HEAD")
+_ONLY_FROM_HERE = b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+_PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
+
+
+class Known(Protocol):
+    """The endpoints that are served here; they may not be known yet."""
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Those that are known; raises NotReady."""
+        ...
+
+    async def loaded(self) -> Mapping[str, Endpoint]:
+        """Those that are served now; waits for them as calls do, then raises NotReady."""
+        ...
+
+
+class Management:
+    """Answers whatever path is no endpoint."""
+
+    def __init__(self, source: Source, home: Home, known: Known, options: Any) -> None:
+        self._source, self._home, self._known, self._options = source, home, known, options
+        #: What `/-/status` tells of what stands beside the deployment, by name.
+        self.beside: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        self._documented: tuple[Mapping[str, Endpoint], dict[str, Any]] | None = None
+        self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
+            "/": self._root,
+            "/-/live": self._root,
+            "/-/ready": self._ready,
+            "/-/status": self._figures,
+            "/-/endpoints": self._described,
+            "/status": self._status,
+            "/dry_run": self._dry_run,
+            "/openapi.json": self._openapi,
+            "/docs": self._docs,
+        }
+
+    @property
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """The paths that are answered here, with their methods."""
+        return dict.fromkeys(self._routes, _METHODS)
+
+    def takes(self, path: str) -> bool:
+        """Whether a path is answered here whatever the endpoints are."""
+        return path in self._routes or path.startswith("/-/")
+
+    async def __call__(self, path: str, scope: Scope, send: Send) -> None:
+        options: HttpOptions = self._options
+        if scope["method"] == "HEAD":
+            send = without_body(send)
+        try:
+            if options.auth is not None and path not in PUBLIC:
+                await authenticate(options.auth, path, scope)
+            route = self._routes.get(path)
+            if route is None:
+                raise UnknownEndpoint("Not Found")
+            if scope["method"] not in _METHODS:
+                raise MethodNotAllowed(_METHODS)
+            await route(scope, send)
+        except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
+            status, body, headers = problem(error, expose=options.expose_errors)
+            await send_json(send, status, body, headers)
+
+    def openapi(self, root: str) -> dict[str, Any]:
+        """The OpenAPI document, as seen below the prefix `root`.
+
+        Raises:
+            NotReady: the endpoints are not known yet.
+        """
+        return self._document(self._known.endpoints, root)
+
+    def _document(self, endpoints: Mapping[str, Endpoint], root: str) -> dict[str, Any]:
+        if self._documented is None or self._documented[0] is not endpoints:
+            options = self._options
+            made = document(endpoints, title=options.title, description=options.description, version=options.version)
+            self._documented = endpoints, made
+        _, found = self._documented
+        return {**found, "servers": [{"url": root}]} if root else found
+
+    async def _root(self, scope: Scope, send: Send) -> None:
+        await send_json(send, 200, {})
+
+    async def _ready(self, scope: Scope, send: Send) -> None:
+        self._home.start()
+        if not self._home.ready:
+            raise NotReady(self._home.reason())
+        await send_json(send, 200, {"ready": True})
+
+    async def _figures(self, scope: Scope, send: Send) -> None:
+        figures = Wrapper(self._source.runner).status()  # none, where the Runner has none
+        deployment = {"state": self._home.state, **figures}
+        with suppress(NotReady):
+            deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
+        beside = {name: tell() for name, tell in self.beside.items()}
+        await send_json(send, 200, {"versions": versions(), "deployments": {self._source.name: deployment}, **beside})
+
+    async def _described(self, scope: Scope, send: Send) -> None:
+        """The endpoints as a Runner on the other side of the wire has them."""
+        endpoints = await self._known.loaded()
+        await send_json(send, 200, {"endpoints": [describe(endpoint) for endpoint in endpoints.values()]})
+
+    async def _status(self, scope: Scope, send: Send) -> None:
+        """Jina's shape; versions only, never the environment."""
+        await send_json(send, 200, {"jina": {"jina": versions()["jina-asgi"], **versions()}, "envs": {}})
+
+    async def _dry_run(self, scope: Scope, send: Send) -> None:
+        self._home.start()
+        ready = self._home.ready
+        exception = None if ready else {"name": "NotReady", "args": [self._home.reason()], "stacks": [], "executor": ""}
+        description = "" if ready else self._home.reason()
+        await send_json(send, 200, {"code": int(not ready), "description": description, "exception": exception})
+
+    async def _openapi(self, scope: Scope, send: Send) -> None:
+        await send_json(send, 200, self._document(await self._known.loaded(), scope.get("root_path", "")))
+
+    async def _docs(self, scope: Scope, send: Send) -> None:
+        page = PAGE.encode()
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-length", str(len(page)).encode()),
+            (b"content-security-policy", _ONLY_FROM_HERE),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": page})
+
+
+def without_body(send: Send) -> Send:
+    """`send` for the answer to a HEAD."""
+
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Of this library, and of what it stands on."""
+    return {name: _version(name) for name in _PACKAGES} | {
+        "python": platform.python_version(),
+        "platform": platform.system(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"

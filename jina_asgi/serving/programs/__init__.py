@@ -1,0 +1,1 @@
+"""What `python -m` runs in other processes. Nothing imports these modules but each other."""

@@ -1,0 +1,201 @@
+"""A Deployment or a Flow served in a thread of this process: Jina's `with flow:` and `flow.block()`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from pydantic import BaseModel
+
+from jina_asgi.errors import RuntimeFailToStart
+from jina_asgi.errors._raised import described
+from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.executors.main_module import check_not_again
+from jina_asgi.serving.source import Source
+from jina_asgi.settings import ServingSettings
+from jina_asgi.settings.jina_mode import as_jina
+
+if TYPE_CHECKING:
+    from jina_asgi.clients.options import AnswerOptions, PostOptions
+    from jina_asgi.clients.sync import SyncClient
+    from jina_asgi.serving.server_thread import ServingThread, Waitable
+
+L = TypeVar("L", bound=list[Any])
+M = TypeVar("M", bound=BaseModel)
+
+
+class Served(Source):
+    """What can also be served by itself, with Jina's words: `with`, `start`, `close`, `block`, `post`, `client`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server: ServingThread | None = None
+
+    @property
+    @abstractmethod
+    def serving(self) -> ServingSettings:
+        """How it is served."""
+
+    @property
+    @abstractmethod
+    def grace(self) -> float:
+        """Seconds that running calls get when serving ends."""
+
+    def start(self) -> Self:
+        """Load, and answer on a port from now on, in a thread; returns when it does.
+
+        Raises:
+            DefinitionError: an extra is missing that a protocol needs; or this is a replica, in which the program is run
+                again to find its classes.
+            PortAlreadyUsed: somebody else listens there. Whatever loading raises; in a program written for Jina that is
+                the cause of a RuntimeFailToStart.
+        """
+        if self._server is not None:
+            raise RuntimeError(f"{self.name} is served already, at {self._server.urls[0]}")
+        check_not_again(self.name)
+        from jina_asgi.serving.server_thread import ServingThread  # with httpx
+
+        server = ServingThread(self, self.serving, self.grace)
+        try:
+            server.start()
+        except (RuntimeFailToStart, PortAlreadyUsed):
+            raise
+        except Exception as error:
+            if not as_jina():
+                raise
+            raise RuntimeFailToStart(f"{self.name} failed to start: {described(error)}") from error
+        self._server = server
+        if not self.serving.quiet:
+            where = ", ".join(self._server.urls)  # which may have been chosen just now
+            page = self._server.documentation
+            shown = "" if page is None else f" (its documentation: {page})"
+            print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
+        return self
+
+    def close(self) -> None:
+        """Let what runs end, and stop; again does nothing."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def block(self, stop_event: Waitable | None = None) -> None:
+        """Wait until SIGINT, SIGTERM or `stop_event`, or until it has ended by itself; starts it where it is not.
+
+        Raises:
+            Whatever ended it by itself; as `start`.
+        """
+        starts = self._server is None
+        try:
+            with _signals():
+                if starts:
+                    self.start()
+                assert self._server is not None
+                self._server.wait(stop_event)
+        except _Told:
+            pass
+        finally:
+            if starts:
+                self.close()
+
+    @property
+    def port(self) -> int:
+        """Where it is, or will be, served; 0: a port is chosen when it starts."""
+        return self._server.port if self._server is not None else self.serving.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """One for each protocol, as `port`."""
+        return self._server.ports if self._server is not None else self.serving.ports
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self.serving.address
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks there."""
+        return self.serving.protocols[0]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is served and can answer."""
+        return self._server is not None and self._server.is_ready
+
+    @property
+    def client(self) -> SyncClient:
+        """A Client of the server that runs.
+
+        Raises:
+            RuntimeError: none does.
+        """
+        if self._server is None:
+            raise RuntimeError(f"{self.name} is not served; use it as `with ...:`, or call start() first")
+        return self._server.client
+
+    @overload
+    def post(self, on: str, inputs: Any = None, *, return_type: type[L], **options: Unpack[AnswerOptions]) -> L: ...
+    @overload
+    def post(self, on: str, inputs: BaseModel, *, return_type: type[M], **options: Unpack[AnswerOptions]) -> M: ...
+    @overload
+    def post(
+        self, on: str, inputs: Any = None, *, return_type: type[M], **options: Unpack[AnswerOptions]
+    ) -> M | list[M]: ...
+    @overload
+    def post(self, on: str, inputs: Any = None, **options: Unpack[PostOptions]) -> Any: ...
+    def post(self, on: str, inputs: Any = None, **options: Any) -> Any:
+        """Ask the server that runs, as `Client.post` does."""
+        return self.client.post(on, inputs, **options)
+
+    def index(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
+        """`post("/index", ...)`."""
+        return self.post("/index", inputs, **options)
+
+    def search(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
+        """`post("/search", ...)`."""
+        return self.post("/search", inputs, **options)
+
+    def update(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
+        """`post("/update", ...)`."""
+        return self.post("/update", inputs, **options)
+
+    def delete(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
+        """`post("/delete", ...)`."""
+        return self.post("/delete", inputs, **options)
+
+    def is_flow_ready(self, **options: Any) -> bool:
+        """Whether the server that runs says that it is ready."""
+        return bool(self.client.is_flow_ready(**options))
+
+
+class _Told(BaseException):
+    """A signal told the main thread to end what it waits for."""
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `_Told`, where this is the thread that is told of them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(*_: Any) -> None:
+        raise _Told
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, told) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,97 @@
+"""Jina's options that change nothing here, each with the reason; they are taken, and named once in the log.
+
+What works is in `settings`; whatever is in neither is an error, other than in a program written for Jina.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from jina_asgi.settings.jina_mode import as_jina
+
+logger = logging.getLogger("jina_asgi")
+
+_IMAGES = "containers are started by whoever runs the application, not by it"
+_HUB = "a hub is not part of this version"
+_TRACES = "tracing is set up by the application, with OpenTelemetry's own environment variables"
+_FIGURES = "figures are at /-/status"
+_LOGS = "logging is set up by the application; this library's logger is 'jina_asgi'"
+_STATE = "replicated state is not offered: keep state in a database"
+_CLOUDS = "no cloud's own protocol is served"
+_INNER = "there is no process between a client and the Executors that would need it"
+
+#: Options of a Deployment, of `Flow.add` and of a Flow.
+CHANGES_NOTHING: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("disable_auto_volume", "docker_kwargs", "entrypoint", "gpus", "volumes", "force_network_mode", "native"),
+        _IMAGES,
+    ),
+    **dict.fromkeys(("env_from_secret", "image_pull_secrets"), "it matters to an export to Kubernetes alone"),
+    **dict.fromkeys(("force_update", "install_requirements", "prefer_platform"), _HUB),
+    **dict.fromkeys(("tracing", "traces_exporter_host", "traces_exporter_port"), _TRACES),
+    **dict.fromkeys(
+        ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES
+    ),
+    **dict.fromkeys(("log_config", "quiet_error"), _LOGS),
+    **dict.fromkeys(("stateful", "raft_configuration", "peer_ports"), _STATE),
+    **dict.fromkeys(("provider", "provider_endpoint"), _CLOUDS),
+    **dict.fromkeys(
+        ("connection_list", "timeout_ctrl", "retries", "prefetch", "include_gateway", "runtime_cls", "pod_role"), _INNER
+    ),
+    **dict.fromkeys(("uses_before_address", "uses_after_address"), _INNER),
+    "exit_on_exceptions": "a process that is no use any more is replaced; an Executor may end its own",
+    "output_array_type": "documents have the types that their classes say, as with docarray's own from 0.30 on",
+    "reload": "changed code is loaded by a server: uvicorn --reload, or HUP to gunicorn",
+    "inspect": "what inspects is a floating node: it sees what another does, and no answer waits for it",
+    "no_debug_endpoints": "there are none; management is under /-/",
+    "no_crud_endpoints": "an Executor's own endpoints are all there are",
+    "expose_endpoints": "every endpoint of an Executor is exposed",
+    "expose_graphql_endpoint": "GraphQL is not offered, as in Jina with docarray 0.30 and later",
+    "jcloud": "that cloud takes no new users, and nothing else reads it",
+    "proxy": "it is a Client's",
+    "reuse_session": "it is a Client's, which keeps its connections until close()",
+}
+#: Jina's other names of options.
+ALIASES: Mapping[str, str] = {"disable_reduce": "no_reduce", "ports": "port", "protocols": "protocol"}
+
+_told: set[str] = set()
+
+
+def translated(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
+    """Jina's options as ours: other names, and `timeout_ready` (milliseconds; -1: for ever); others are left out.
+
+    So are, in a program written for Jina, those that are not `known`, as there: with a word in the log.
+    """
+    found = without_those_of_jina(options, owner)
+    for name in found.keys() & ALIASES.keys():
+        found.setdefault(ALIASES[name], found.pop(name))
+    found = without_unknown(found, owner, {*known, "timeout_ready"})
+    if "timeout_ready" in found:
+        told = found.pop("timeout_ready")
+        is_number = isinstance(told, int | float) and not isinstance(told, bool)
+        found.setdefault("startup_timeout", (math.inf if told < 0 else told / 1000) if is_number else told)
+    return found
+
+
+def without_those_of_jina(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """The options that change something; of the others the log says once why they do not."""
+    for name in options.keys() & CHANGES_NOTHING.keys():
+        if name not in _told and options[name] not in (None, False):  # which is Jina's default
+            _told.add(name)
+            logger.warning("%s: the option %r changes nothing here: %s", owner, name, CHANGES_NOTHING[name])
+    return {name: value for name, value in options.items() if name not in CHANGES_NOTHING}
+
+
+def without_unknown(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
+    """The options that are known, in a program written for Jina; of the others the log says so. Else all of them."""
+    if not as_jina():
+        return dict(options)
+    for name in sorted(options.keys() - {*known}):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        logger.warning("%s has no option %r, which is ignored, as in Jina%s", owner, name, hint)
+    return {name: value for name, value in options.items() if name in known}

@@ -1,0 +1,74 @@
+"""A Client over gRPC and forks: a child asks where it can, and is told at once where gRPC cannot be used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from jina_asgi import Deployment, Executor, requests
+
+pytest.importorskip("grpc")
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")]
+
+
+class Number(BaseModel):
+    value: int = 0
+
+
+ROOT = Path(__file__).parents[2]
+FORKS = """
+import multiprocessing, sys
+from pydantic import BaseModel
+from jina_asgi import Client
+from jina_asgi.excepts import NotSupportedError
+
+class Number(BaseModel):
+    value: int = 0
+
+def ask(client):
+    return client.post("/next", Number(value=1), return_type=list[Number])[0].value
+
+def child(client, answers):
+    try:
+        answers.send(str(ask(client)))
+    except NotSupportedError as error:
+        answers.send(str(error)[:47])
+
+def forked(client):
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(client, theirs))
+    process.start()
+    said = ours.recv() if ours.poll(20.0) else "silence"
+    process.kill()
+    return said
+
+client = Client(sys.argv[1])
+print(forked(client))  # never used
+print(ask(client))
+print(forked(client))
+client.close()
+print(forked(client))
+print(ask(client))  # where it was used it still works
+"""
+
+
+def test_a_child_of_a_process_with_an_open_client_is_told_so_at_once_and_others_ask(tmp_path: Path) -> None:
+    class Adder(Executor):
+        @requests(on="/next")
+        def next(self, docs: list[Number]) -> list[Number]:
+            return [Number(value=doc.value + 1) for doc in docs]
+
+    (tmp_path / "forks.py").write_text(FORKS)
+    with Deployment(Adder, protocol="grpc") as served:
+        command = [sys.executable, str(tmp_path / "forks.py"), f"grpc://127.0.0.1:{served.port}"]
+        said = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+    assert ["2", "2", "gRPC was in use in the process that this one wa", "2", "2"] == said.stdout.splitlines(), (
+        said.stderr
+    )

@@ -1,0 +1,49 @@
+"""Turns at making Executors: one at a time, and none waits for one that was given up."""
+
+from __future__ import annotations
+
+import threading
+
+from jina_asgi.concurrency.load_lock import Turn
+
+
+def entered(turn: Turn, done: threading.Event) -> None:
+    with turn:
+        done.set()
+
+
+def test_one_waits_for_the_other() -> None:
+    done = threading.Event()
+    with Turn():
+        waiting = threading.Thread(target=entered, args=(Turn(), done))
+        waiting.start()
+        assert not done.wait(0.05)
+    assert done.wait(5)
+    waiting.join()
+
+
+def test_none_waits_for_one_that_was_given_up() -> None:
+    hung, done = Turn(), threading.Event()
+    with hung:
+        hung.over()
+        waiting = threading.Thread(target=entered, args=(Turn(), done))
+        waiting.start()
+        assert done.wait(5)
+        waiting.join()
+
+
+def test_one_that_was_given_up_while_it_waited_leaves_the_turn_to_the_next() -> None:
+    abandoned, done = Turn(), threading.Event()
+    abandoned.over()
+    with abandoned:
+        waiting = threading.Thread(target=entered, args=(Turn(), done))
+        waiting.start()
+        assert done.wait(5)
+        waiting.join()
+
+
+def test_one_within_another_is_part_of_it() -> None:
+    with Turn(), Turn():
+        pass
+    with Turn():
+        pass
