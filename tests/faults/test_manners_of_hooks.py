@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
-from jina_asgi.runners.local.executor_lifecycle import trouble_of
+from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.testing import client
 from tests.doubles.bad_manners import ERRORS, Rude, Thing, Word
 
@@ -85,8 +85,10 @@ async def test_what_close_raises_ends_no_more_than_the_executor(uses: type[Execu
 @pytest.mark.parametrize("uses", [Living, LivingAsync])
 async def test_a_health_check_that_raises_anything_is_ill(uses: type[Executor]) -> None:
     for raised in ERRORS:
-        executor = uses(where="health", raised=raised)
-        assert "it: its health() failed" == await asyncio.wait_for(trouble_of(executor, "it"), AT_ONCE)
+        watch = HealthWatch(uses(where="health", raised=raised), "it")
+        await asyncio.wait_for(watch.look(), AT_ONCE)
+        assert watch.trouble.startswith("it: its health() failed (")
+        assert len(watch.trouble) < LONGEST
 
 
 async def asynchronous(headers: Mapping[str, str], endpoint: str) -> Any:

@@ -1,4 +1,4 @@
-"""One Executor's life: made and warmed up, asked for its health, closed.
+"""One Executor's life: made and warmed up, closed.
 
 Its synchronous methods run in its own threads, asynchronous ones on the event loop.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from jina_asgi.concurrency.hooks import settled
-from jina_asgi.errors._raised import is_a, leave, loggable
+from jina_asgi.errors._raised import loggable
 from jina_asgi.executors.decorator import recorded
 from jina_asgi.executors.executor import Executor
 from jina_asgi.runners.local.threads import ExecutorThreads
@@ -21,7 +21,6 @@ from jina_asgi.settings.jina_mode import as_jina
 
 logger = logging.getLogger("jina_asgi")
 
-_HEALTH = 1.0  # seconds
 _FAILED = "%s.close() failed, of an Executor that did not begin to serve"
 
 
@@ -66,25 +65,6 @@ async def ended(executor: Executor, threads: ExecutorThreads) -> None:
     await settled(await threads.finish(lambda: _hook(executor, "close")()))
 
 
-async def trouble_of(executor: Executor | None, name: str) -> str:
-    """Why an Executor cannot answer, as its own `health` says; nothing where it can, or there is none yet.
-
-    Asked in a thread of its own, or on the loop where it is async, for a second: what hangs there is no sign of health.
-    """
-    if executor is None or type(executor).health is Executor.health or recorded(type(executor).health):
-        return ""
-    try:
-        async with asyncio.timeout(_HEALTH) as limit:
-            said = await asyncio.to_thread(_healthy, executor)
-            healthy = said if isinstance(said, bool) else await settled(_true(said))
-    except Exception as error:
-        if limit.expired() and is_a(error, TimeoutError):
-            return f"{name}: its health() takes longer than {_HEALTH:g} s"
-        logger.error("%s: its health() failed", name, exc_info=loggable(error))
-        return f"{name}: its health() failed"
-    return "" if healthy else f"{name} says that it is not healthy"
-
-
 def _hook(executor: Executor, name: str) -> Callable[[], Any]:
     """`warmup` or `close`; one that does nothing where that is an endpoint, or in a program of Jina's takes arguments.
 
@@ -96,19 +76,6 @@ def _hook(executor: Executor, name: str) -> Callable[[], Any]:
     if recorded(method) or (name == "warmup" and as_jina() and positional):
         return lambda: None
     return getattr(executor, name)  # type: ignore[no-any-return]  # one of the two
-
-
-def _healthy(executor: Executor) -> bool | Awaitable[Any]:
-    """What `health` says, or what is to be awaited for that; in a thread, which no error of the user's may end."""
-    try:
-        said = executor.health()
-        return said if inspect.isawaitable(said) else bool(said)
-    except BaseException as error:  # noqa: BLE001
-        leave(error)
-
-
-async def _true(said: Awaitable[Any]) -> bool:
-    return bool(await said)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.monitoring import figures
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
+from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
 from jina_asgi.runners.local.threads import PATIENCE, ExecutorThreads, LeftBehind
@@ -87,6 +88,7 @@ class LocalRunner:
         }
         self._bound: dict[str, BoundMethod] = {}
         self._executor: Executor | None = None
+        self._health: HealthWatch | None = None
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_Activity] = set()
         self._idle: asyncio.Future[None] | None = None
@@ -112,9 +114,11 @@ class LocalRunner:
                 finally:
                     turn.over()  # also where nobody waits for it any more
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
-                self._loaded()
-                self._state, hurried = "ready", False
+                self._health, hurried = HealthWatch(executor, self.name), False
                 try:
+                    await self._health.begin()
+                    self._loaded()
+                    self._state = "ready"
                     yield
                 except asyncio.CancelledError:
                     hurried = True
@@ -123,7 +127,8 @@ class LocalRunner:
                     self._state = "draining"
                     await self._unload(executor, hurried)
         finally:
-            self._bound, self._executor, self._state = {}, None, "stopped"  # what it loaded is given back
+            self._bound, self._executor, self._health = {}, None, None  # what it loaded is given back
+            self._state = "stopped"
 
     def _load(self, turn: Turn) -> Executor:
         settings = self._settings
@@ -147,9 +152,9 @@ class LocalRunner:
         """For how many seconds every thread has been in a call that was given up; 0 where one is free."""
         return self._threads.stuck
 
-    async def health(self) -> str:
-        """Why the Executor cannot answer, as its own `health` says; nothing where it can."""
-        return await executor_lifecycle.trouble_of(self._executor, self.name)
+    def trouble(self) -> str:
+        """Why the Executor cannot answer, as its own `health` last said; nothing where it can."""
+        return "" if self._health is None else self._health.trouble
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
@@ -277,6 +282,7 @@ class LocalRunner:
         behind after a moment.
         """
         cancelled: asyncio.CancelledError | None = None
+        last_look = None if self._health is None else self._health.ending()
         if self._active:
             self._idle = asyncio.get_running_loop().create_future()
             cancelled = await _patiently(self._idle, 0.0 if hurried else grace_left(self._settings.grace), 0.0)
@@ -286,6 +292,8 @@ class LocalRunner:
                 await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
             )
             self._idle = None
+        if last_look is not None:
+            cancelled = await _patiently(last_look, PATIENCE) or cancelled
         closing = begun(executor_lifecycle.ended(executor, self._threads), seen)
         hurried = hurried or cancelled is not None
         cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled

@@ -106,7 +106,7 @@ async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
     if runner.stuck > limit:
         logger.critical("every thread has been in calls that were given up for %g s: this replica ends", limit)
         _end_group(0, None)
-    return await runner.health()
+    return runner.trouble()
 
 
 async def _refuse(connection: socket.socket, error: BaseException) -> None:

@@ -70,8 +70,8 @@ async def test_each_runs_once_where_its_kind_runs(cls: type[Executor], on_loop: 
     notes: list[tuple[str, bool]] = []
     runner = runner_of(cls, notes)
     async with runner.lifespan():
-        assert [("warmup", on_loop)] == notes
-        assert "one says that it is not healthy" == await runner.health()
+        assert [("warmup", on_loop), ("health", on_loop)] == notes
+        assert "one says that it is not healthy" == runner.trouble()
     assert [("warmup", on_loop), ("health", on_loop), ("close", on_loop)] == notes
 
 

@@ -1,0 +1,147 @@
+"""Asks an Executor for its own `health` once a second while it is served, and keeps the answer for readiness checks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any
+
+from jina_asgi.concurrency.hooks import settled
+from jina_asgi.concurrency.tasks import begun, beside, logged, seen
+from jina_asgi.concurrency.timeouts import any_done
+from jina_asgi.errors._raised import carried, class_of, sound
+from jina_asgi.errors.load_failure import Failure
+from jina_asgi.executors.decorator import recorded
+from jina_asgi.executors.executor import Executor
+from jina_asgi.settings.jina_mode import as_jina
+
+logger = logging.getLogger("jina_asgi")
+
+_LIMIT = 1.0  # seconds in which `health` has to answer
+_PAUSE = 1.0  # seconds from one answer to the next question
+
+
+class HealthWatch:
+    """Whether one Executor can answer, as its own `health` says.
+
+    A sync `health` runs in a daemon thread, an async one on the loop. One that does not answer within a second counts as
+    ill, and is not called again before that call has returned. Time in which this process did not run does not count.
+
+    Attributes:
+        trouble: why the Executor cannot answer, in words for a client; empty where it can, or has no `health` of its own.
+    """
+
+    def __init__(self, executor: Executor, name: str) -> None:
+        self._executor, self._name = executor, name
+        self.trouble = ""
+        self._logged = ("", "")  # the class of the error that `health` raises, and what clients are told of it
+        self._thread: asyncio.Future[Any] | None = None  # of a call whose answer has not been read
+        self._watching: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Ask for the first time, then once a second until `ending` is called."""
+        if _is_own(type(self._executor)):
+            await self.look()
+            self._watching = begun(self._watch(), logged(f"asking {self._name} for its health"))
+
+    def ending(self) -> asyncio.Future[Any] | None:
+        """Ask no more; what is to be waited for before the Executor is closed, None where that is nothing."""
+        if self._watching is None:
+            return None
+        self._watching.cancel()
+        return begun(self._ended(self._watching), seen)
+
+    async def look(self) -> None:
+        """Ask once, or wait again for an answer that was late; `trouble` says what came of it."""
+        is_late = self._thread is not None
+        async with beside(self._answer()) as asking:
+            if not await any_done(asking, _LIMIT):
+                self.trouble = f"{self._name}: its health() takes longer than {_LIMIT:g} s"
+                return
+            error = asking[0].exception()
+            try:
+                if error is not None:
+                    self._raised(error)
+                    return
+            finally:
+                del error  # its traceback may hold this frame
+            self._logged = ("", "")
+            if not asking[0].result():
+                self.trouble = f"{self._name} says that it is not healthy"
+            elif not is_late:
+                self.trouble = ""
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE)
+            await self.look()
+
+    async def _ended(self, watching: asyncio.Task[None]) -> None:
+        await asyncio.wait([watching])
+        if self._thread is not None:
+            await asyncio.wait([self._thread])
+
+    async def _answer(self) -> bool:
+        if self._thread is None:
+            self._thread = _in_thread(self._executor)
+        await asyncio.wait([self._thread])
+        thread, self._thread = self._thread, None
+        try:
+            said = thread.result()
+            return said if isinstance(said, bool) else await settled(_true(said))
+        finally:
+            del thread  # it holds the error whose traceback holds this frame
+
+    def _raised(self, error: BaseException) -> None:
+        """Log what `health` raised, once for each class until it answers again: it is asked every second."""
+        if self._logged[0] != class_of(error):
+            failure = Failure.logged(error, f"{self._name}: its health() failed")
+            self._logged = class_of(error), f"{self._name}: its health() failed {failure}"
+        self.trouble = self._logged[1]
+
+
+def _is_own(cls: type[Executor]) -> bool:
+    """Whether `health` is a hook that the class overrides. Jina has none: there, a method that takes arguments is no hook."""
+    method = cls.health
+    if method is Executor.health or recorded(method):
+        return False
+    needed = [p for p in [*inspect.signature(method).parameters.values()][1:] if p.default is p.empty]
+    return not (as_jina() and any(p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in needed))
+
+
+def _in_thread(executor: Executor) -> asyncio.Future[Any]:
+    """What `health` returns in a thread of its own: True, False, or what is to be awaited for that."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    thread = threading.Thread(target=_call, args=(executor, loop, future), name="jina-asgi-health", daemon=True)
+    thread.start()
+    return future
+
+
+def _call(executor: Executor, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+    said, raised = None, None
+    try:
+        said = executor.health()
+        said = said if inspect.isawaitable(said) else bool(said)
+    except BaseException as error:  # noqa: BLE001  # also SystemExit: it is the answer
+        raised = carried(sound(error))
+    try:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(_settle, future, said, raised)
+    finally:
+        del raised, future  # the error's traceback holds this frame
+
+
+def _settle(future: asyncio.Future[Any], said: Any, raised: BaseException | None) -> None:
+    if raised is None:
+        future.set_result(said)
+    else:
+        future.set_exception(raised)
+
+
+async def _true(said: Awaitable[Any]) -> bool:
+    return bool(await said)
