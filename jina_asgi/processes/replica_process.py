@@ -54,7 +54,7 @@ class ReplicaProcess:
             endpoints=endpoints,
             hello_timeout=startup_timeout,
             grace=0.0,
-            begun=self._marks.begun,
+            has_begun=self._marks.begun,
             sharing=self._sharing,
         )
         self._life: AbstractAsyncContextManager[None] = self.client.lifespan()

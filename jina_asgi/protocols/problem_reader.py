@@ -26,7 +26,7 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.errors._error_lists import number_of
-from jina_asgi.protocols.frames._heads import error_named
+from jina_asgi.protocols.frames._heads import error_by_name
 
 _BY_STATUS: Mapping[int, type[JinaASGIError]] = {
     401: Unauthenticated,
@@ -70,7 +70,7 @@ def told_as(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -
             facts["errors"] = entries
         if error["type"] == ExecutorHTTPError.__name__:
             facts = {"status": status, "detail": detail, "headers": error.get("headers")}
-        found = error_named(error["type"], message, facts)
+        found = error_by_name(error["type"], message, facts)
         if found is not None:
             return found
     kind = _BY_STATUS.get(status, InvalidRequest if status < 500 else ExecutorError)

@@ -45,7 +45,7 @@ from jina_asgi.protocols.frames._heads import (
     write_error,
 )
 from jina_asgi.protocols.frames._layout import Frame, FrameReader, write_frame
-from jina_asgi.protocols.frames._rules import Answering, Asking, Window
+from jina_asgi.protocols.frames._rules import ClientState, ServerState, Window
 from jina_asgi.types import Endpoint, Field, Schema
 
 LIMIT = 1 << 16
@@ -151,13 +151,13 @@ class Victim:
 
     def __init__(self) -> None:
         self.reader = FrameReader(LIMIT)
-        self.asking: Asking[None] = Asking()
-        self.answering: Answering[None] = Answering()
+        self.asking: ClientState[None] = ClientState()
+        self.answering: ServerState[None] = ServerState()
         hello = Frame(_layout.HELLO, 0, HELLO)
         self.asking.receive(hello)
         self.answering.receive(hello)
         for window in (None, None, Window()):
-            self.asking.ask(None, window)
+            self.asking.open_request(None, window)
 
     def take(self, chunk: bytes, seen: Counter[str]) -> None:
         """Read a chunk as far as it goes.

@@ -21,7 +21,7 @@ from jina_asgi.processes.arena import ARENA_SIZE, Arena, Lent
 from jina_asgi.processes.shared_memory import KeeperSharing, PeerSharing
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._layout import Frame, Reference
-from jina_asgi.protocols.frames.connection import Connection
+from jina_asgi.protocols.frames.connection import FrameConnection
 from jina_asgi.types import Parts
 from tests.doubles.replica_watch import resident
 from tests.doubles.rig import shared_memory
@@ -178,7 +178,7 @@ async def test_memory_for_what_is_too_large_to_be_sent_is_free_again() -> None:
     assert isinstance(lent, Reference)
 
 
-class Connected(Connection):
+class Connected(FrameConnection):
     """One end of a connection to nothing."""
 
     def frame_received(self, frame: Frame) -> None: ...

@@ -1,1 +1,1 @@
-"""The framed protocol between processes, both halves. Nothing here starts or finds a process."""
+"""The framed protocol between processes: client and server. It neither starts nor finds processes."""

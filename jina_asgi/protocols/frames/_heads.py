@@ -1,8 +1,8 @@
-"""What the heads of frames say, and how endpoints and errors are written as data.
+"""Frame heads, and the encoding of endpoints and errors as plain data.
 
-Heads are msgpack maps: a name that a version does not know is skipped, a default is left out, so that a later
-version may add to them. Values of the user (parameters, identity, results, facts) are bytes inside a head: one
-that cannot be read fails its own call and not the connection. Pure: no asyncio, clock, os or logging.
+Heads are msgpack maps: unknown names are skipped and defaults are left out, so that a later version may add names.
+User values (parameters, identity, results, error facts) are bytes inside a head: one that cannot be decoded fails
+its own call and not the connection. Pure: no asyncio, clock, os or logging.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from jina_asgi.errors._tracebacks import trace_of, traced
 from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Frame
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 
-#: The first words of a connection, and the versions of the protocol that this library speaks.
+#: The magic words that open a connection, and the protocol versions that this library speaks.
 MAGIC = "jina_asgi frames"
 VERSIONS = (2, 2)
-#: What an error may carry across: longer messages are cut (characters), larger facts left out (bytes).
+#: Limits for an encoded error: longer messages are cut (characters), larger facts are left out (bytes).
 MESSAGE_LIMIT = 1 << 14
 FACTS_LIMIT = 1 << 17
-#: The least that a side must take in one frame, in bytes: any error fits.
+#: The smallest frame limit, in bytes, that a peer may announce: any error fits.
 LEAST_LIMIT = 1 << 18
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -34,7 +34,7 @@ HeadT = TypeVar("HeadT", bound="Head")
 _ERRORS: Mapping[str, type[JinaASGIError]] = {
     name: found for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, JinaASGIError)
 }
-# What msgspec raises for values that msgpack cannot hold, nest too deep or are not UTF-8.
+# What msgspec raises for values that msgpack cannot hold, that nest too deep or that are not UTF-8.
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -44,7 +44,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ArenaHead(Head, frozen=True):
-    """Memory that the other side may write docs to: its number, and where it is found."""
+    """Describes an arena of shared memory that the peer may write docs to: its number and its descriptor."""
 
     arena: Count
     process: Count
@@ -53,9 +53,10 @@ class ArenaHead(Head, frozen=True):
 
 
 class Hello(Head, frozen=True):
-    """The first frame each way. The answer's `version` is the one both speak; it lists the endpoints served.
+    """The first frame each way. In the server's answer, `version` is the version that both speak, and `endpoints` is
+    set.
 
-    `arena` is for the other side to write docs to, where this one keeps memory for others.
+    `arena` is shared memory for the peer to write docs to, where this side offers any.
     """
 
     magic: str
@@ -68,11 +69,11 @@ class Hello(Head, frozen=True):
 
 
 class CallHead(Head, frozen=True):
-    """A call without its docs. `remaining` is what is left of the deadline in seconds.
+    """A call without its docs. `remaining` is the time left until the deadline, in seconds.
 
-    The frame's docs are the call's own and then those of each source, of which `sources` has the node and the
-    number. `items` and `size` are what a stream may send before it needs credit; `costs` what the docs cost in a batch,
-    `inputs` names of their content, `giver` the node that gave the docs.
+    The frame's docs are the call's own, followed by those of each source; `sources` has each source's node and number
+    of docs. `items` and `size` are a stream's initial credit; `costs` is the batching cost of each doc, `inputs` a
+    digest of each doc, `giver` the node whose output the docs are.
     """
 
     endpoint: str
@@ -92,14 +93,14 @@ class CallHead(Head, frozen=True):
 
 
 class ResultHead(Head, frozen=True):
-    """An answer without its docs. A step of the trail is name, start, end and error."""
+    """A result without its docs. A step of the trail is (name, start, end, error)."""
 
     results: bytes = b""
     trail: list[tuple[str, float, float, str | None]] = []
 
 
 class ErrorHead(Head, frozen=True):
-    """An error by the name of its class; `trace` is of what an Executor raised, for the log."""
+    """An error by the name of its class; `trace` is the traceback of an Executor's exception, for the log."""
 
     type: str
     message: str
@@ -108,38 +109,38 @@ class ErrorHead(Head, frozen=True):
 
 
 class CreditHead(Head, frozen=True):
-    """What a stream may send beyond what it was allowed before."""
+    """The additional items and bytes that a stream may send."""
 
     items: Count
     size: Count
 
 
 class GoodbyeHead(Head, frozen=True):
-    """The answering side takes no new calls: requests with an id above `last` never start."""
+    """The server takes no new calls: requests with an id above `last` never start."""
 
     last: Count
 
 
 class NewsHead(Head, frozen=True):
-    """How the answering side is: `trouble` is why it can answer nothing just now, or nothing."""
+    """The server's health: `trouble` is why it cannot answer calls at the moment, empty when it can."""
 
     trouble: str = ""
 
 
 class PongHead(Head, frozen=True):
-    """The answer to a ping: `figures` are the answering side's, for `/-/status`, where it has any."""
+    """The answer to a ping: `figures` are the server's metrics for `/-/status`, if it has any."""
 
     figures: dict[str, Any] = {}
 
 
 class ReleaseHead(Head, frozen=True):
-    """Docs in shared memory that are needed no more: arena and offset of each."""
+    """Docs in shared memory that the sender no longer reads: arena and offset of each."""
 
     docs: list[tuple[Count, Count]]
 
 
 class EndedHead(Head, frozen=True):
-    """Arenas that there are no more; the other side has given back all docs in them."""
+    """Arenas that were closed; the peer has already released all docs in them."""
 
     arenas: list[Count]
 
@@ -165,7 +166,7 @@ _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def write(head: Head) -> bytes:
-    """A head as msgpack.
+    """Encodes a head as msgpack.
 
     Raises:
         InvalidRequest: a value in it is not of the type that it says.
@@ -177,7 +178,7 @@ def write(head: Head) -> bytes:
 
 
 def read(frame: Frame, head: type[HeadT]) -> HeadT:
-    """A frame's head.
+    """Decodes a frame's head.
 
     Raises:
         ProtocolError: the frame has another head.
@@ -190,7 +191,7 @@ def read(frame: Frame, head: type[HeadT]) -> HeadT:
 
 
 def describe(endpoint: Endpoint) -> dict[str, Any]:
-    """An endpoint as plain data, without its classes.
+    """Describes an endpoint as plain data, without its classes.
 
     Raises:
         DefinitionError: its JSON Schema or batching settings hold something that is no data.
@@ -209,7 +210,7 @@ def describe(endpoint: Endpoint) -> dict[str, Any]:
         "description": endpoint.description,
     }
     try:
-        # Through msgpack and back: what is compared or shown here is what the other side will see.
+        # Through msgpack and back, so that comparisons use exactly what the peer will decode.
         return _unpack(_encoder.encode(data))
     except (*_UNWRITABLE, *_UNREADABLE) as error:
         raise DefinitionError(
@@ -243,7 +244,7 @@ class _EndpointData(msgspec.Struct, frozen=True):
 
 
 def endpoint_of(data: Mapping[str, Any]) -> Endpoint:
-    """The endpoint that `describe` wrote, without classes.
+    """Builds the endpoint that `describe` described, without classes.
 
     Raises:
         ProtocolError: the data describes no endpoint.
@@ -268,11 +269,13 @@ def endpoint_of(data: Mapping[str, Any]) -> Endpoint:
     )
 
 
-def agreed(given: Mapping[str, Endpoint] | None, served: Mapping[str, Endpoint]) -> Mapping[str, Endpoint]:
-    """The endpoints of an other side that serves `served`: those `given`, which have their classes, where any are.
+def match_endpoints(given: Mapping[str, Endpoint] | None, served: Mapping[str, Endpoint]) -> Mapping[str, Endpoint]:
+    """Checks the endpoints that a server has against the expected ones, and returns the expected ones if there are any.
+
+    The expected endpoints have their classes; those of the server do not.
 
     Raises:
-        ProtocolError: the other side serves other endpoints than were given.
+        ProtocolError: the server's endpoints differ from the expected ones.
     """
     if given is None:
         return served
@@ -284,7 +287,7 @@ def agreed(given: Mapping[str, Endpoint] | None, served: Mapping[str, Endpoint])
 
 
 def write_error(error: BaseException) -> bytes:
-    """An error as the head of an error frame; one that is not ours goes as an ExecutorError."""
+    """Encodes an error as the head of an error frame; an exception from outside this library becomes an ExecutorError."""
     error = sound(error)
     known = next((kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind), None)
     if known is None or not isinstance(error, JinaASGIError):
@@ -294,18 +297,18 @@ def write_error(error: BaseException) -> bytes:
 
 
 def error_of(head: ErrorHead) -> JinaASGIError:
-    """The error that `write_error` wrote; an ExecutorError for a type that this version does not know."""
+    """Decodes what `write_error` encoded; an error type that this version does not know becomes an ExecutorError."""
     try:
         facts = _unpack(head.facts) if head.facts else {}
-    except _UNREADABLE:  # of another version: the kind and the message still stand
+    except _UNREADABLE:  # written by another version: the type and the message are still valid
         facts = {}
-    error = error_named(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
+    error = error_by_name(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
     error.__cause__ = traced(head.trace)
     return error
 
 
-def error_named(name: str, message: str, facts: Mapping[str, Any]) -> JinaASGIError | None:
-    """The error of ours that has this name, with its facts where they fit; None where none has."""
+def error_by_name(name: str, message: str, facts: Mapping[str, Any]) -> JinaASGIError | None:
+    """Builds an error of this library by class name, with its facts if they fit; None if there is no such class."""
     kind = _ERRORS.get(name)
     if kind is None:
         return None
@@ -321,7 +324,7 @@ def _facts(error: JinaASGIError) -> bytes:
         return b""
     try:
         packed = _lenient_encoder.encode(dict(facts))
-    except _UNWRITABLE:  # an input that msgpack cannot hold; the error matters more than its facts
+    except _UNWRITABLE:  # msgpack cannot hold the input; the error matters more than its facts
         return b""
     return packed if len(packed) <= FACTS_LIMIT else b""
 

@@ -1,17 +1,22 @@
-"""The layout of a frame: bytes out, and bytes in by an incremental reader.
+"""The byte layout of frames: a writer, and an incremental reader.
 
-A frame is a fixed header, the lengths of its docs, a msgpack head and the docs, each an opaque buffer: a host
-merges and splits batches by moving buffers from one list to another. What heads mean is `_heads`'s, which
-frame is legal when is `_rules`'s. Pure: no asyncio, clock, os or logging. Whatever is broken raises
-`ProtocolError` before anything is allocated for it.
+A frame is a fixed header, the lengths of its docs, a msgpack head and the docs, each an opaque buffer: the pool host
+merges and splits batches by moving buffers between lists. The heads are defined in `_heads`, the legal order of
+frames in `_rules`. Pure: no asyncio, clock, os or logging. Anything malformed raises `ProtocolError` before memory
+is allocated for it.
 
-    length u32 | request u64 | kind u8 | flags u8 | head u32 | docs u32     `length` counts what follows the header
+    length u32
+request u64
+kind u8
+flags u8
+head u32
+docs u32     `length` counts what follows the header
     lengths    docs * u32
     head       msgpack
     bodies     one after the other
 
-Where the flags say so some docs are not in the frame but in memory that both sides have: the top bit of such a doc's
-length is set, and its body says where.
+Where the flags say so, some docs are not in the frame but in shared memory: the top bit of such a doc's length is
+set, and its body is a reference to the place.
 """
 
 from __future__ import annotations
@@ -26,14 +31,14 @@ from jina_asgi.errors import ProtocolError, TooLarge
 
 Buffer = bytes | memoryview
 
-#: The largest frame taken: 64 MiB of docs and a margin for what surrounds them.
+#: The largest frame accepted: 64 MiB of docs and a margin for the rest of the frame.
 FRAME_LIMIT = (64 << 20) + (1 << 20)
-#: The most docs in one frame: an empty one takes 4 bytes on the wire, and ten times that once it is read.
+#: The most docs in one frame: an empty doc takes 4 bytes on the wire, and ten times that once it is decoded.
 DOCS_LIMIT = 1 << 17
-#: Docs smaller than this are copied out of the chunk they came in, which they would otherwise keep alive.
+#: Docs smaller than this are copied out of the received chunk, which they would otherwise keep alive.
 COPIED_BELOW = 4096
 
-#: The flag of a frame that has references among its docs, and the bit that marks one's length.
+#: The flag of a frame that has references among its docs, and the bit that marks a reference's length.
 SHARED = 1
 _ELSEWHERE = 1 << 31
 
@@ -44,10 +49,9 @@ HEADER_SIZE = _HEADER.size
 
 
 class FrameKind(enum.IntEnum):
-    """What a frame says. The asking side sends the first group, the answering side the second; hello goes both ways.
+    """The kinds of frames: the first group is sent by the client, the second by the server; hello goes both ways.
 
-    The third group is about the other side itself: whether its loop still turns, and how it is; the fourth, which goes
-    both ways, about memory that both have.
+    The third group is about the peer itself (ping and health), the fourth, which goes both ways, about shared memory.
     """
 
     HELLO = 1
@@ -62,23 +66,23 @@ class FrameKind(enum.IntEnum):
     ERROR = 9
     GOODBYE = 10
 
-    PING = 11  #: from the asking side
+    PING = 11  #: from the client
     PONG = 12  #: answers each ping
-    NEWS = 13  #: from the answering side: whether it can answer just now
+    NEWS = 13  #: from the server: whether it can answer calls at the moment
 
-    SHARES = 14  #: its sender can read docs that lie in shared memory
-    RELEASE = 15  #: its sender needs some of these no more
-    ENDED = 16  #: there is memory no more of which its sender had said where docs lie
+    SHARES = 14  #: the sender can read docs in shared memory
+    RELEASE = 15  #: the sender no longer reads some docs in shared memory
+    ENDED = 16  #: arenas in which the sender had placed docs were closed
 
 
-# Comparing plain ints is several times faster than looking a member up in the enumeration.
+# Comparing plain ints is several times faster than looking up an enumeration's member.
 HELLO, CALL, STREAM, CANCEL, CREDIT = (int(member) for member in list(FrameKind)[:5])
 RESULT, ITEM, END, ERROR, GOODBYE = (int(member) for member in list(FrameKind)[5:10])
 PING, PONG, NEWS, SHARES, RELEASE, ENDED = (int(member) for member in list(FrameKind)[10:])
 
 
 class Reference(msgspec.Struct, frozen=True, gc=False):
-    """Where a doc lies that is not in its frame: `descriptor` is the arena's in the process that made it."""
+    """Locates a doc in shared memory; `descriptor` is the arena's file descriptor in the process that made it."""
 
     arena: int
     descriptor: int
@@ -101,7 +105,7 @@ def _unknown(reference: Reference) -> memoryview:
 
 # A msgspec Struct, because a frame is made for every message: 0.2 us where a frozen dataclass takes 1.
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """One frame as it came: `kind` is a `FrameKind` as a plain int, `head` is msgpack not yet decoded."""
+    """A received frame: `kind` is a `FrameKind` as a plain int, `head` is msgpack that is not decoded yet."""
 
     kind: int
     request: int
@@ -110,12 +114,12 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """The bytes that keeping this frame takes."""
+        """The size of this frame in memory, in bytes."""
         return size_of(self.head, self.docs)
 
 
 def size_of(head: bytes, docs: Sequence[Sized]) -> int:
-    """The bytes of a frame, but for the lengths of its docs: what flow control counts on both sides."""
+    """The size of a frame in bytes without the lengths of its docs: what flow control counts on both sides."""
     return HEADER_SIZE + len(head) + sum(map(len, docs))
 
 
@@ -127,7 +131,7 @@ def write_frame(
     docs: Sequence[Buffer | Reference] = (),
     limit: int = FRAME_LIMIT,
 ) -> int:
-    """Append one frame to `out`, as buffers to be written one after the other; how many bytes that is.
+    """Appends one frame to `out`, as buffers to be written in order; returns the number of bytes.
 
     Raises:
         TooLarge: the frame is over `limit` bytes, or has too many docs; nothing was appended.
@@ -174,15 +178,12 @@ def _write_shared(
 
 
 class FrameReader:
-    """Takes chunks as they come, gives the frames that are complete, keeps what is left of the last one.
-
-    `find` gives the doc that a reference names.
-    """
+    """Parses received chunks into frames and keeps the incomplete rest. `find` resolves references to shared memory."""
 
     __slots__ = ("_broken", "_need", "_rest", "find", "limit")
 
     def __init__(self, limit: int = FRAME_LIMIT, find: Callable[[Reference], memoryview] = _unknown) -> None:
-        #: The largest frame taken, in bytes after the header; may be changed between frames.
+        #: The largest frame accepted, in bytes after the header; may be changed between frames.
         self.limit = limit
         self.find = find
         self._rest = bytearray()
@@ -191,14 +192,14 @@ class FrameReader:
 
     @property
     def pending(self) -> int:
-        """The bytes kept of a frame that is not complete."""
+        """The number of bytes buffered of an incomplete frame."""
         return len(self._rest)
 
     def feed(self, chunk: bytes) -> Generator[Frame]:
-        """The frames that `chunk` completes. Iterate to the end: a frame is parsed when it is asked for.
+        """Yields the frames that `chunk` completes. Iterate to the end: a frame is parsed when it is asked for.
 
         Raises:
-            ProtocolError: these are not frames; every later chunk raises it again.
+            ProtocolError: the bytes are no frames; every later chunk raises it again.
         """
         if self._broken:
             raise ProtocolError(self._broken)
@@ -224,7 +225,7 @@ class FrameReader:
             self._resume()
 
     def _resume(self) -> Frame | None:
-        """Go on with the frame in `_rest`: learn what it needs once its header is there, give it once it is whole."""
+        """Continues with the frame in `_rest`: computes what it needs once its header is complete, then parses it."""
         if len(self._rest) < self._need:
             return None
         header = _HEADER.unpack_from(self._rest)
@@ -274,7 +275,7 @@ class FrameReader:
         return Frame(kind, request, head, docs)
 
     def _shared_docs(self, data: Buffer, start: int, body: int, stop: int, count: int) -> list[Buffer]:
-        """The docs of a frame some of which lie elsewhere."""
+        """The docs of a frame, some of which are references."""
         lengths = struct.unpack_from(f"<{count}I", data, start)
         if sum(length & ~_ELSEWHERE for length in lengths) != stop - body:
             raise self._fail(f"docs and references do not fill the {stop - body} bytes that the frame has")

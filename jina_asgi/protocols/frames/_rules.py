@@ -1,13 +1,13 @@
-"""Which frame is legal when: the state of one connection as each side sees it.
+"""The state machine of a connection on each side: which frame is legal when.
 
-The rules. The first frame each way is hello; it settles the version. The asking side numbers its requests
-upwards and never uses a number twice. The answering side ends every call by exactly one result or error, every
-stream by one end or error, after any number of items within the credit it was given; a cancelled request of
-either kind also by end, sent once nothing of it runs any more. After goodbye no new request is started.
+The rules. The first frame each way is hello; it settles the version. The client numbers its requests upwards and never
+reuses a number. The server ends every call with exactly one result or error, and every stream with one end or error
+after any number of items within its credit; a cancelled request of either kind may also end with end, sent once
+nothing of it runs any more. After goodbye no new request is started.
 
-An answer to a request that is not open (late, unknown or a second one) is dropped and counted and never given
-to another; a side that keeps sending such is broken. Everything else out of order is broken at once. Pure: no
-asyncio, clock, os or logging; frames go in, the request that each concerns comes out.
+An answer to a request that is not open (late, unknown or a duplicate) is dropped and counted, and never given to
+another request; a peer that keeps sending such answers breaks the connection. Any other violation breaks it at once.
+Pure: no asyncio, clock, os or logging; frames go in, the requests that they concern come out.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from jina_asgi.protocols.frames._heads import (
 from jina_asgi.protocols.frames._layout import Frame, FrameKind
 from jina_asgi.types import EMPTY
 
-#: Answers to requests that are not open that a side may send before its connection counts as broken.
+#: How many answers to requests that are not open a peer may send before its connection counts as broken.
 STRAYS_LIMIT = 16
-#: What a stream may send ahead of its reader. One item may pass `WINDOW_BYTES`: it was sent while there was room.
+#: A stream's credit ahead of its reader. The last item may exceed `WINDOW_BYTES`: it was sent while there was room.
 WINDOW_ITEMS = 16
 WINDOW_BYTES = 256 << 10
-#: What either side may say of shared memory at any time after the hello.
+#: The frames about shared memory, legal at any time after the hello.
 _OF_MEMORY = (_layout.SHARES, _layout.RELEASE, _layout.ENDED)
 
 HolderT = TypeVar("HolderT")
 
 
 def agree(low: int, high: int, versions: tuple[int, int] = VERSIONS) -> int:
-    """The highest version that both ranges have.
+    """Returns the highest version that both ranges have.
 
     Raises:
         ProtocolError: they have none in common.
@@ -59,10 +59,10 @@ def agree(low: int, high: int, versions: tuple[int, int] = VERSIONS) -> int:
 
 
 def read_hello(frame: Frame) -> Hello:
-    """The hello that opens a connection.
+    """Reads the hello that opens a connection.
 
     Raises:
-        ProtocolError: the other side opens with something else.
+        ProtocolError: the peer opens with something else.
     """
     if frame.kind != _layout.HELLO or frame.request or frame.docs:
         raise ProtocolError(f"expected a hello first, not {_name(frame)}")
@@ -75,7 +75,7 @@ def read_hello(frame: Frame) -> Hello:
 
 
 class Credit:
-    """What a stream may still send, as its sender counts it."""
+    """A stream's remaining credit, as its sender counts it."""
 
     __slots__ = ("items", "size")
 
@@ -97,7 +97,7 @@ class Credit:
 
 
 class Window:
-    """What a stream may still send, as its receiver counts it, and when to allow more."""
+    """A stream's remaining credit, as its receiver counts it; decides when to grant more."""
 
     __slots__ = ("_credit", "_half", "_items", "_size", "items", "size")
 
@@ -108,7 +108,7 @@ class Window:
         self._items = self._size = 0
 
     def arrived(self, size: int) -> None:
-        """Count an item that came in.
+        """Counts an item that arrived.
 
         Raises:
             ProtocolError: the sender had no credit for it.
@@ -118,7 +118,7 @@ class Window:
         self._credit.spend(size)
 
     def consumed(self, size: int) -> CreditHead | None:
-        """Count an item that the reader took; the credit to send, once half of the window has been read."""
+        """Counts an item that was read; returns the credit to grant once half of the window has been read, else None."""
         self._items += 1
         self._size += size
         if self._items < self._half[0] and self._size < self._half[1]:
@@ -129,8 +129,8 @@ class Window:
         return credit
 
 
-class Asked(Generic[HolderT]):
-    """An open request on the asking side; `holder` is whatever waits for its answer."""
+class PendingRequest(Generic[HolderT]):
+    """A request on the client side that is not answered yet; `holder` receives its frames."""
 
     __slots__ = ("cancelled", "holder", "number", "window")
 
@@ -139,90 +139,91 @@ class Asked(Generic[HolderT]):
         self.cancelled = False
 
 
-class Asking(Generic[HolderT]):
-    """The state of a connection on the side that asks."""
+class ClientState(Generic[HolderT]):
+    """The state of a connection on the client side."""
 
     def __init__(self) -> None:
-        self.open: dict[int, Asked[HolderT]] = {}
-        #: Set by the answering side's hello.
+        self.open: dict[int, PendingRequest[HolderT]] = {}
+        #: Set by the server's hello.
         self.hello: Hello | None = None
-        #: The error with which the other side ended the connection.
+        #: The error with which the peer ended the connection.
         self.refusal: JinaASGIError | None = None
         #: After goodbye: the last request that may have been started.
         self.last_started: int | None = None
-        #: Open requests that somebody still waits for.
+        #: How many open requests were not cancelled.
         self.waiting = 0
-        #: Pings that were answered, what was said with the last, and why the other side can answer nothing else now.
-        self.pongs, self.trouble = 0, ""
-        self.figures: Mapping[str, Any] = EMPTY
-        #: Answers that came for a request after it was cancelled, and for no open request at all.
+        #: The number of answered pings, and the server's last report of why it cannot answer calls.
+        self.pongs, self.unhealthy_reason = 0, ""
+        self.metrics: Mapping[str, Any] = EMPTY
+        #: How many answers came for a request after it was cancelled, and for no open request at all.
         self.late = self.strays = 0
         self._last = 0
 
-    def ask(self, holder: HolderT, window: Window | None = None) -> Asked[HolderT]:
-        """Open a request; a stream if it has a window."""
+    def open_request(self, holder: HolderT, window: Window | None = None) -> PendingRequest[HolderT]:
+        """Opens a request; a stream if it has a window."""
         self._last += 1
-        asked = self.open[self._last] = Asked(self._last, holder, window)
+        request = self.open[self._last] = PendingRequest(self._last, holder, window)
         self.waiting += 1
-        return asked
+        return request
 
-    def withdraw(self, asked: Asked[HolderT]) -> None:
-        """Forget a request that was never sent."""
-        del self.open[asked.number]
+    def withdraw(self, request: PendingRequest[HolderT]) -> None:
+        """Forgets a request that was never sent."""
+        del self.open[request.number]
         self.waiting -= 1
 
-    def cancel(self, asked: Asked[HolderT]) -> bool:
-        """Note that nobody waits for an answer any more; False if the request was over, or cancelled, already."""
-        if asked.cancelled or asked.number not in self.open:
+    def cancel(self, request: PendingRequest[HolderT]) -> bool:
+        """Marks a request as cancelled; False if it was over or cancelled already."""
+        if request.cancelled or request.number not in self.open:
             return False
-        asked.cancelled = True
+        request.cancelled = True
         self.waiting -= 1
         return True
 
-    def started(self, asked: Asked[HolderT]) -> bool:
-        """Whether the answering side may have started a request that it did not answer."""
-        return self.last_started is None or asked.number <= self.last_started
+    def started(self, request: PendingRequest[HolderT]) -> bool:
+        """Whether the server may have started a request that it did not answer."""
+        return self.last_started is None or request.number <= self.last_started
 
-    def receive(self, frame: Frame) -> Asked[HolderT] | None:
-        """Take a frame; the request that it answers, or None where there is nothing to tell anybody.
+    def receive(self, frame: Frame) -> PendingRequest[HolderT] | None:
+        """Processes a frame; returns the request that it answers, or None where no request is concerned.
 
-        A cancelled request comes out for its last frame only, `cancelled` set; the frame's content is not for use.
+        A cancelled request is returned for its last frame only, with `cancelled` set; that frame's content must not be
+        used.
 
         Raises:
             ProtocolError: the frame is not legal now.
         """
         kind = frame.kind
         if self.hello is None or frame.request == 0:
-            self._receive_outside(frame)
+            self._receive_control(frame)
             return None
         if not _layout.RESULT <= kind <= _layout.ERROR:
             raise ProtocolError(f"the answering side sent {_name(frame)}")
-        asked = self.open.get(frame.request)
-        if asked is None:
+        request = self.open.get(frame.request)
+        if request is None:
             self._stray(frame)
             return None
-        if asked.window is None:
-            legal = kind != _layout.ITEM and (kind != _layout.END or asked.cancelled)
+        if request.window is None:
+            legal = kind != _layout.ITEM and (kind != _layout.END or request.cancelled)
         else:
             legal = kind != _layout.RESULT
         if not legal:
-            raise ProtocolError(f"{_name(frame)} answers a {'call' if asked.window is None else 'stream'}")
+            raise ProtocolError(f"{_name(frame)} answers a {'call' if request.window is None else 'stream'}")
         if kind == _layout.ITEM:
-            assert asked.window is not None
-            asked.window.arrived(frame.size)
-            if asked.cancelled:
+            assert request.window is not None
+            request.window.arrived(frame.size)
+            if request.cancelled:
                 self.late += 1
                 return None
-            return asked
+            return request
         del self.open[frame.request]
-        if not asked.cancelled:
+        if not request.cancelled:
             self.waiting -= 1
         elif kind != _layout.END:
             self.late += 1
-        return asked
+        return request
 
-    def _receive_outside(self, frame: Frame) -> None:
-        """A frame that belongs to no request: hello, goodbye, or the error that ends the connection."""
+    def _receive_control(self, frame: Frame) -> None:
+        """Processes a frame that belongs to no request: hello, goodbye, health, or the error that ends the connection."""
         if frame.kind == _layout.ERROR and frame.request == 0:
             self.refusal = error_of(read(frame, ErrorHead))
             raise ProtocolError(f"the other side ended the connection: {self.refusal}") from self.refusal
@@ -236,9 +237,9 @@ class Asking(Generic[HolderT]):
         elif frame.kind == _layout.PONG:
             self.pongs += 1
             if frame.head:
-                self.figures = read(frame, PongHead).figures
+                self.metrics = read(frame, PongHead).figures
         elif frame.kind == _layout.NEWS:
-            self.trouble = read(frame, NewsHead).trouble
+            self.unhealthy_reason = read(frame, NewsHead).trouble
         elif frame.kind not in _OF_MEMORY:
             raise ProtocolError(f"{_name(frame)} without a request")
 
@@ -248,19 +249,19 @@ class Asking(Generic[HolderT]):
             raise ProtocolError(f"{self.strays} answers to requests that are not open, the last {_name(frame)}")
 
 
-class Answering(Generic[HolderT]):
-    """The state of a connection on the side that answers; `HolderT` is whatever runs a request."""
+class ServerState(Generic[HolderT]):
+    """The state of a connection on the server side; `HolderT` is the type that runs a request."""
 
     def __init__(self) -> None:
         self.open: dict[int, HolderT] = {}
-        #: Set by the asking side's hello.
+        #: Set by the client's hello.
         self.hello: Hello | None = None
-        #: Whether goodbye was sent: requests that come now are refused.
+        #: Whether goodbye was sent: new requests are refused.
         self.draining = False
         self.last = 0
 
     def receive(self, frame: Frame) -> HolderT | None:
-        """Take a frame; the open request that a cancel or credit concerns, None for others and for one that is over.
+        """Processes a frame; returns the open request that a cancel or credit concerns, None for other frames.
 
         Raises:
             ProtocolError: the frame is not legal now.

@@ -1,4 +1,4 @@
-"""Calls and results as the heads and docs of frames, both ways."""
+"""Encodes and decodes calls and results as the heads and docs of frames."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Parts, Result,
 
 
 def are_large(docs: Docs) -> bool:
-    """Whether encoding documents takes so long that it is done beside the event loop: tensors are not copied there."""
+    """Whether encoding these docs takes long enough to be done in a thread; tensors do not count, as they are not
+    copied.
+    """
     return docs.is_typed and not docs.is_encoded and _sizes.are_large(docs.typed, copied=False)
 
 
 def write_call(
     call: Call, *, items: int = 0, size: int = 0, in_pieces: bool = False
 ) -> tuple[bytes, Sequence[Buffer | Parts]]:
-    """A call as the head and docs of a frame; `items` and `size` are a stream's first credit.
+    """Encodes a call as the head and docs of a frame; `items` and `size` are a stream's initial credit.
 
-    `in_pieces`: other threads get their turn meanwhile.
+    With `in_pieces` other threads get to run in between.
 
     Raises:
-        InvalidRequest: parameters, identity or context hold what cannot cross to another process.
+        InvalidRequest: parameters, identity or context hold values that cannot cross to another process.
     """
     context = call.context
     docs = _parts(call.docs, in_pieces)
@@ -67,11 +69,11 @@ def write_call(
 
 
 def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Credit]:
-    """The call in a frame, its docs still encoded, and a stream's first credit.
+    """Decodes the call of a frame, its docs still encoded, and a stream's initial credit.
 
     Raises:
-        UnknownEndpoint: none of `endpoints` answers it.
-        InvalidRequest: it is not what `write_call` writes. The connection is sound: only this call fails.
+        UnknownEndpoint: `endpoints` has neither this endpoint nor '/default'.
+        InvalidRequest: the head is malformed. The connection is sound: only this call fails.
     """
     try:
         head = read(frame, CallHead)
@@ -110,10 +112,10 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
 
 
 def write_result(result: Result, *, in_pieces: bool = False) -> tuple[bytes, Sequence[Buffer | Parts]]:
-    """A result as the head and docs of a frame; `in_pieces` as of `write_call`.
+    """Encodes a result as the head and docs of a frame; `in_pieces` as in `write_call`.
 
     Raises:
-        ExecutorError: it holds what cannot cross to another process.
+        ExecutorError: it holds values that cannot cross to another process.
     """
     docs = encoded_answer(result.docs, in_pieces=in_pieces)
     if not (result.results or result.trail):
@@ -127,10 +129,10 @@ def write_result(result: Result, *, in_pieces: bool = False) -> tuple[bytes, Seq
 
 
 def encoded_answer(docs: Docs, *, in_pieces: bool = False) -> Sequence[Buffer | Parts]:
-    """The buffers of docs that an endpoint gave; `in_pieces` as of `write_call`.
+    """Encodes the docs that an endpoint returned; `in_pieces` as in `write_call`.
 
     Raises:
-        ExecutorError: they hold what cannot be encoded; the caller is not at fault.
+        ExecutorError: they hold values that cannot be encoded; the caller is not at fault.
     """
     try:
         return docs.codec.encode_answers(docs.typed, in_pieces=in_pieces) if docs.is_typed else docs.parts
@@ -141,11 +143,11 @@ def encoded_answer(docs: Docs, *, in_pieces: bool = False) -> Sequence[Buffer | 
 
 
 def read_result(frame: Frame, endpoint: Endpoint) -> Result:
-    """The result in a frame, its docs still encoded.
+    """Decodes the result of a frame, its docs still encoded.
 
     Raises:
-        ProtocolError: it is not what `write_result` writes.
-        ExecutorError: its results nest deeper than can be read here.
+        ProtocolError: the head is malformed.
+        ExecutorError: its results nest too deep to be decoded here.
     """
     docs = docs_of(frame, endpoint)
     if not frame.head:

@@ -1,4 +1,4 @@
-"""The connection of the asking half: requests out, answers to whoever waits for them, each exactly once."""
+"""The client's connection: sends requests, and gives each waiting call its answer exactly once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, Protocol
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
 from jina_asgi.protocols.frames._layout import Buffer, Frame
-from jina_asgi.protocols.frames._rules import Asked, Asking, Window
-from jina_asgi.protocols.frames.connection import Connection, Sharing
+from jina_asgi.protocols.frames._rules import ClientState, PendingRequest, Window
+from jina_asgi.protocols.frames.connection import FrameConnection, MemorySharing
 from jina_asgi.types import Parts
 
 #: A deadline further away than this (seconds) gets no timer.
-FAR = 10.0**7
+FAR_DEADLINE = 10.0**7
 
 
-class Reply:
-    """What a call waits for: the frame that answers it."""
+class CallAnswer:
+    """Receives the one frame that answers a call."""
 
     __slots__ = ("future",)
 
@@ -35,8 +35,8 @@ class Reply:
             self.future.set_exception(error)
 
 
-class Inbox:
-    """What a stream waits for: its frames in order, the last of which ends it."""
+class StreamFrames:
+    """Receives the frames of a stream in order; the last of them ends it."""
 
     __slots__ = ("_error", "_frames", "_loop", "_waiter", "over")
 
@@ -45,7 +45,7 @@ class Inbox:
         self._frames: deque[Frame] = deque()
         self._error: JinaASGIError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        #: Whether the far side has nothing running for this stream any more, or cannot be asked.
+        #: Whether nothing runs for this stream in the server any more, or the server cannot be reached.
         self.over = False
 
     def put(self, frame: Frame) -> None:
@@ -54,7 +54,7 @@ class Inbox:
         self._wake()
 
     def fail(self, error: JinaASGIError, *, now: bool = False) -> None:
-        """End with an error: after what came before it, or, with `now`, at the next step."""
+        """Ends with an error: after the frames that came before it, or, with `now`, at the next step."""
         if now:
             self._frames.clear()
         if self._error is None:
@@ -85,22 +85,22 @@ class Inbox:
             self._waiter.set_result(None)
 
 
-Holder = Reply | Inbox
-#: A call as the head and docs of a frame.
-Written = tuple[bytes, Sequence[Buffer | Parts]]
+FrameHolder = CallAnswer | StreamFrames
+#: An encoded call: the head and docs of a frame.
+EncodedCall = tuple[bytes, Sequence[Buffer | Parts]]
 
 
-class Link(Connection):
-    """The connection of a client. `begun` tells of a request's number whether the other side had begun it."""
+class FrameClientConnection(FrameConnection):
+    """A client's connection. `has_begun(request number)` says whether the server had begun a request."""
 
-    def __init__(self, limit: int, begun: Callable[[int], bool], sharing: Sharing | None = None) -> None:
+    def __init__(self, limit: int, has_begun: Callable[[int], bool], sharing: MemorySharing | None = None) -> None:
         super().__init__(limit, sharing)
-        self._limit, self._begun = limit, begun
+        self._limit, self._has_begun = limit, has_begun
         self._pings: deque[asyncio.Future[None]] = deque()
-        self.state: Asking[Holder] = Asking()
+        self.state: ClientState[FrameHolder] = ClientState()
         self.greeted: asyncio.Future[Hello] = self._loop.create_future()
         self.leaving = False
-        #: Set once the other side takes no new calls.
+        #: Set once the server takes no new calls.
         self.goodbye = asyncio.Event()
         self._idle: asyncio.Event = asyncio.Event()
 
@@ -118,10 +118,10 @@ class Link(Connection):
         self.send(_layout.HELLO, 0, write(Hello(MAGIC, *VERSIONS, limit=self._limit, arena=arena)))
 
     def frame_received(self, frame: Frame) -> None:
-        asked = self.state.receive(frame)
-        if asked is not None:
-            if asked.window is not None or not asked.cancelled:
-                asked.holder.put(frame)
+        request = self.state.receive(frame)
+        if request is not None:
+            if request.window is not None or not request.cancelled:
+                request.holder.put(frame)
             self._note_idle()
         elif frame.kind == _layout.PONG:
             if self._pings and not (waiter := self._pings.popleft()).done():
@@ -132,7 +132,7 @@ class Link(Connection):
             self.memory_received(frame)
         elif frame.kind == _layout.HELLO and self.state.hello is not None:
             self.send_limit = self.state.hello.limit
-            self.take(self.state.hello.arena)
+            self.accept_arena(self.state.hello.arena)
             if not self.greeted.done():
                 self.greeted.set_result(self.state.hello)
 
@@ -144,35 +144,37 @@ class Link(Connection):
             self.greeted.set_exception(
                 cause if isinstance(cause, ProtocolError) and not self.state.refusal else refusal
             )
-            self.greeted.exception()  # whoever connected may have left: then it is nobody's
+            self.greeted.exception()  # the caller that connected may have gone: the error then has no reader
         for waiter in self._pings:
             if not waiter.done():
                 waiter.set_result(None)
-        for asked in self.state.open.values():
-            error = self._cut_short(asked, "the connection to the executor was lost")
+        for request in self.state.open.values():
+            error = self._cut_short(request, "the connection to the executor was lost")
             error.__cause__ = cause
-            asked.holder.fail(error)
+            request.holder.fail(error)
         self.state.open.clear()
         self.state.waiting = 0
         self._note_idle()
 
-    def ask(self, kind: int, call: Written, holder: Holder, window: Window | None = None) -> Asked[Holder]:
-        """Send a call.
+    def send_request(
+        self, kind: int, call: EncodedCall, holder: FrameHolder, window: Window | None = None
+    ) -> PendingRequest[FrameHolder]:
+        """Sends a call.
 
         Raises:
             TooLarge: it is over the other side's limit.
         """
         head, docs = call
-        asked = self.state.ask(holder, window)
+        request = self.state.open_request(holder, window)
         try:
-            self.send(kind, asked.number, head, docs)
+            self.send(kind, request.number, head, docs)
         except JinaASGIError:
-            self.state.withdraw(asked)
+            self.state.withdraw(request)
             raise
-        return asked
+        return request
 
     async def ping(self) -> None:
-        """Wait until the other side's loop has turned, or the connection is lost."""
+        """Waits until the server's event loop has answered, or the connection is lost."""
         if self.is_lost:
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -180,41 +182,45 @@ class Link(Connection):
         self.send(_layout.PING, 0)
         await waiter
 
-    def cancel(self, asked: Asked[Holder]) -> bool:
-        """Tell the other side that nobody waits any more; False if the request was over or cancelled already."""
-        if not self.state.cancel(asked):
+    def cancel(self, request: PendingRequest[FrameHolder]) -> bool:
+        """Tells the server to cancel a request; False if it was over or cancelled already."""
+        if not self.state.cancel(request):
             return False
-        self.send(_layout.CANCEL, asked.number)
+        self.send(_layout.CANCEL, request.number)
         self._note_idle()
         return True
 
     def error_in(self, frame: Frame) -> JinaASGIError:
-        """The error that a frame carries; the other side's own mistake, which ends the connection, if none can be read."""
+        """Decodes the error of a frame. If it is malformed the connection ends, and that protocol error is returned."""
         try:
             return error_of(read(frame, ErrorHead))
         except ProtocolError as error:
             self.break_off(error)
             return error
 
-    def expire(self, asked: Asked[Holder]) -> None:
-        if self.cancel(asked):
-            asked.holder.fail(DeadlineExceeded("the deadline passed while the call ran"), now=True)
+    def expire(self, request: PendingRequest[FrameHolder]) -> None:
+        if self.cancel(request):
+            request.holder.fail(DeadlineExceeded("the deadline passed while the call ran"), now=True)
 
-    def timer(self, asked: Asked[Holder], remaining: float | None) -> asyncio.TimerHandle | None:
-        """What ends a request at its deadline, whatever the other side does."""
-        return None if remaining is None or remaining > FAR else self._loop.call_later(remaining, self.expire, asked)
+    def timer(self, request: PendingRequest[FrameHolder], remaining: float | None) -> asyncio.TimerHandle | None:
+        """The timer that fails a request at its deadline, whatever the server does."""
+        return (
+            None
+            if remaining is None or remaining > FAR_DEADLINE
+            else self._loop.call_later(remaining, self.expire, request)
+        )
 
     async def finish(self, grace: float) -> None:
-        """Take nothing new, let what is open finish for `grace` seconds, cancel the rest, close."""
+        """Refuses new calls, lets the open ones finish for `grace` seconds, cancels the rest, and closes."""
         self.leaving = True
         try:
             if self.state.waiting:
                 async with asyncio.timeout(grace):
                     await self._idle.wait()
         except TimeoutError:
-            for asked in list(self.state.open.values()):
-                if self.cancel(asked):
-                    asked.holder.fail(self._cut_short(asked, "the executor was stopped"))
+            for request in list(self.state.open.values()):
+                if self.cancel(request):
+                    request.holder.fail(self._cut_short(request, "the executor was stopped"))
         except BaseException:
             self.abort()
             raise
@@ -222,9 +228,9 @@ class Link(Connection):
             self.sharing.detach()
         await self.close()
 
-    def _cut_short(self, asked: Asked[Holder], why: str) -> JinaASGIError:
-        """What a request that is not answered is told: the other side has begun it, unless it is known that it has not."""
-        return cut_short(why, begun=self.state.started(asked) and self._begun(asked.number))
+    def _cut_short(self, request: PendingRequest[FrameHolder], why: str) -> JinaASGIError:
+        """The error for a request that was cut off: it may have begun, unless the server is known not to have begun it."""
+        return cut_short(why, begun=self.state.started(request) and self._has_begun(request.number))
 
     def _note_idle(self) -> None:
         if self.leaving and not self.state.waiting:

@@ -1,8 +1,7 @@
-"""What both halves of the framed protocol share: a connection that reads and writes frames.
+"""The base of both connections of the framed protocol: reads and writes frames.
 
-All frames of a turn of the loop leave in one write. Docs pass as the buffers they are: nothing here decodes them.
-The halves are `client` and `server`; the rules of the protocol are `_rules`'s, and what a call is in a
-frame `calls`'s.
+All frames of one turn of the event loop leave in one write. Docs pass as opaque buffers: nothing here decodes them.
+The sides are `client` and `server`; the rules of the protocol are in `_rules`, the encoding of calls in `calls`.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from jina_asgi.types import Parts
 
 logger = logging.getLogger(__name__)
 
-#: What may wait to be written before calls and streams wait too, in bytes.
+#: How many bytes may wait to be written before calls and streams wait too.
 WRITE_HIGH = 256 << 10
 
 
-class Sharing(Protocol):
-    """Memory that both ends of a connection have, for docs too large to be sent: `processes.shared_memory` has it."""
+class MemorySharing(Protocol):
+    """Shared memory of both ends of a connection, for large docs; implemented by `processes.shared_memory`."""
 
     def start(self, release: Callable[[list[tuple[int, int]]], None], end: Callable[[list[int]], None], /) -> None: ...
     def offer(self) -> ArenaHead | None: ...
@@ -45,22 +44,22 @@ class Sharing(Protocol):
     def lost(self) -> None: ...
 
 
-class Connection(asyncio.Protocol, ABC):
-    """One end of a connection: bytes to frames and back, flow control of the writing, the end told once.
+class FrameConnection(asyncio.Protocol, ABC):
+    """One end of a connection: converts between bytes and frames, applies flow control, reports the loss once.
 
-    A half overrides `frame_received` and `lost`. Make one inside a running loop.
+    Subclasses override `frame_received` and `lost`. Create instances inside a running event loop.
     """
 
-    #: How long the other side may take to read what is left when this one closes, in seconds.
+    #: How long the peer may take to read the rest when this side closes, in seconds.
     close_timeout = 5.0
 
-    def __init__(self, limit: int = FRAME_LIMIT, sharing: Sharing | None = None) -> None:
+    def __init__(self, limit: int = FRAME_LIMIT, sharing: MemorySharing | None = None) -> None:
         self.reader = FrameReader(limit)
         self.sharing = sharing
         if sharing is not None:
             self.reader.find = sharing.find
-            sharing.start(self._release, self._tell_ended)
-        #: The largest frame that the other side takes.
+            sharing.start(self._send_release, self._send_arenas_closed)
+        #: The largest frame that the peer accepts, in bytes.
         self.send_limit = limit
         self.is_lost = False
         self.closed = asyncio.Event()
@@ -76,21 +75,21 @@ class Connection(asyncio.Protocol, ABC):
 
     @abstractmethod
     def frame_received(self, frame: Frame) -> None:
-        """Take one frame.
+        """Processes one frame.
 
         Raises:
-            ProtocolError: it breaks the rules; the connection ends.
+            ProtocolError: the frame breaks the rules; the connection ends.
         """
 
     @abstractmethod
     def lost(self, cause: BaseException | None) -> None:
-        """The connection is gone, because of `cause` where it broke; called once."""
+        """Called once when the connection is closed; `cause` is the error that broke it, if any."""
 
     def send(self, kind: int, number: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
-        """Write a frame in this turn of the loop; nothing on a connection that is gone.
+        """Sends a frame in this turn of the event loop; does nothing once the connection is closed.
 
         Raises:
-            TooLarge: the frame is over the other side's limit.
+            TooLarge: the frame is over the peer's limit.
         """
         if self.is_lost:
             return
@@ -98,7 +97,7 @@ class Connection(asyncio.Protocol, ABC):
             self._loop.call_soon(self._flush)
         outgoing: Sequence[Buffer | Reference] = ()
         if docs:
-            outgoing = _sent(docs) if self.sharing is None else self.sharing.out(docs)
+            outgoing = _joined(docs) if self.sharing is None else self.sharing.out(docs)
         try:
             self._out_size += write_frame(self._out, kind, number, head, outgoing, self.send_limit)
         except TooLarge:
@@ -110,23 +109,23 @@ class Connection(asyncio.Protocol, ABC):
 
     @property
     def is_writable(self) -> bool:
-        """Whether the other side reads fast enough to be sent more."""
+        """Whether the peer reads fast enough for more to be sent."""
         return self._writable.is_set()
 
     async def writable(self) -> None:
-        """Wait until more may be sent, or the connection is gone."""
+        """Waits until more may be sent, or the connection is closed."""
         while not self._writable.is_set():
             await self._writable.wait()
 
     def break_off(self, cause: ProtocolError) -> None:
-        """End the connection, because the other side broke its rules."""
+        """Ends the connection because the peer broke the rules."""
         if self._cause is None and not self.is_lost:
             logger.warning("a frame connection ends: %r", cause.message)
             self._cause = cause
             self.refuse(cause)
 
     def refuse(self, error: JinaASGIError) -> None:
-        """Tell the other side why the connection ends, and end it."""
+        """Sends the error that ends the connection, and ends it."""
         self._is_ending = True
         self.send(_layout.ERROR, 0, write_error(error))
         self._flush()
@@ -135,12 +134,12 @@ class Connection(asyncio.Protocol, ABC):
         self._abort_timer = self._loop.call_later(self.close_timeout, self.abort)
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """Closes the connection at once."""
         if self._transport is not None and not self.is_lost:
             self._transport.abort()
 
     async def close(self) -> None:
-        """Send what is left and end the connection; at once if the other side takes too long to read it."""
+        """Sends the rest and closes the connection; at once if the peer takes too long to read it."""
         if self._transport is None or self.is_lost:
             return
         self._flush()
@@ -186,10 +185,10 @@ class Connection(asyncio.Protocol, ABC):
         self._writable.set()
 
     def memory_received(self, frame: Frame) -> None:
-        """Take a frame about shared memory.
+        """Processes a frame about shared memory.
 
         Raises:
-            ProtocolError: it is not about what this side has shared.
+            ProtocolError: the frame names memory that this side has not shared.
         """
         if self.sharing is None:
             raise ProtocolError("no memory is shared on this connection")
@@ -200,15 +199,15 @@ class Connection(asyncio.Protocol, ABC):
         else:
             self.sharing.returned(read(frame, ReleaseHead).docs)
 
-    def take(self, arena: ArenaHead | None) -> None:
-        """Write to memory that the other side offers from now on, if there is any, and read what it says is there."""
+    def accept_arena(self, arena: ArenaHead | None) -> None:
+        """Starts to use the shared memory that the peer offers, if it offers any."""
         if arena is not None and self.sharing is not None and self.sharing.accept(arena):
             self.send(_layout.SHARES, 0)
 
-    def _release(self, docs: list[tuple[int, int]]) -> None:
+    def _send_release(self, docs: list[tuple[int, int]]) -> None:
         self.send(_layout.RELEASE, 0, write(ReleaseHead(docs)))
 
-    def _tell_ended(self, arenas: list[int]) -> None:
+    def _send_arenas_closed(self, arenas: list[int]) -> None:
         self.send(_layout.ENDED, 0, write(EndedHead(arenas)))
 
     def _flush(self) -> None:
@@ -217,5 +216,5 @@ class Connection(asyncio.Protocol, ABC):
             self._transport.write(b"".join(out))
 
 
-def _sent(docs: Sequence[Buffer | Parts]) -> Sequence[Buffer]:
+def _joined(docs: Sequence[Buffer | Parts]) -> Sequence[Buffer]:
     return [doc.joined() if isinstance(doc, Parts) else doc for doc in docs]

@@ -1,7 +1,7 @@
-"""The pipe pair: both halves of the framed protocol over a connection in memory, around any Runner.
+"""The pipe pair: client and server of the framed protocol over an in-memory connection, around any Runner.
 
-Bytes really cross, in pieces, by turns of the loop, with the limits that make a writer wait: what works through
-a pipe pair is ready to be another process.
+Bytes are really transferred, in pieces, by turns of the event loop, with the limits that make a writer wait: what
+works through a pipe pair is ready for another process.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.protocols.frames.server import FrameServer
 from jina_asgi.types import Endpoint, Runner
 
-#: The most that one turn of the loop delivers, in bytes.
+#: The most bytes that one turn of the event loop delivers.
 PIECE = 64 << 10
 
 
 class PipeTransport(asyncio.Transport):
-    """One end of a connection in memory. What is written here reaches the protocol at the other end."""
+    """One end of an in-memory connection: bytes written here reach the protocol at the other end."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self.other: PipeTransport
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        # Callbacks run in a context of their own: a caller's context variables cross no socket.
+        # Callbacks run in a context of their own: a caller's context variables do not cross a socket.
         self._context = contextvars.copy_context()
         self._buffer: deque[memoryview] = deque()
         self._size = 0
@@ -49,13 +49,13 @@ class PipeTransport(asyncio.Transport):
         self._schedule()
 
     def close(self) -> None:
-        """Deliver what was written, then end the connection on both sides."""
+        """Delivers what was written, then closes the connection on both sides."""
         if not self._is_closing:
             self._is_closing = True
             self._schedule()
 
     def abort(self) -> None:
-        """End the connection on both sides; what was not delivered is gone."""
+        """Closes the connection on both sides at once; undelivered bytes are lost."""
         self._is_closing = True
         self._buffer.clear()
         self._size = 0
@@ -87,7 +87,7 @@ class PipeTransport(asyncio.Transport):
             self._loop.call_soon(self._deliver, context=self._context)
 
     def _deliver(self) -> None:
-        """Hand one piece to the other end, and come again while there is more."""
+        """Delivers one piece to the other end, and schedules itself again while there is more."""
         self._is_scheduled = False
         if self._is_lost or (self._buffer and self.other._is_reading_paused and not self.other._is_closing):
             return
@@ -116,7 +116,7 @@ class PipeTransport(asyncio.Transport):
 
 
 def pipe(left: asyncio.Protocol, right: asyncio.Protocol) -> tuple[PipeTransport, PipeTransport]:
-    """Connect two protocols in memory."""
+    """Connects two protocols in memory."""
     ends = PipeTransport(left), PipeTransport(right)
     ends[0].other, ends[1].other = ends[1], ends[0]
     for end in ends:
@@ -125,10 +125,10 @@ def pipe(left: asyncio.Protocol, right: asyncio.Protocol) -> tuple[PipeTransport
 
 
 class PipePair(FrameClient):
-    """`runner`, asked through frames. Its lifespan is the runner's with a connection inside."""
+    """Calls `runner` through frames in memory. Its lifespan is the runner's, with a connection inside."""
 
     def __init__(self, runner: Runner, *, endpoints: Mapping[str, Endpoint] | None = None) -> None:
-        # The runner's own grace has passed when the connection ends: only frames on their way are waited for.
+        # The runner's own grace has passed when the connection ends: only frames in transit are waited for.
         super().__init__(self._connect_pipe, endpoints=endpoints, grace=1.0)
         self._runner = runner
         self._server: FrameServer | None = None
@@ -143,7 +143,7 @@ class PipePair(FrameClient):
     async def lifespan(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as connection:
             connection.push_async_callback(self._server_ended)
-            # The runner ends first, so that what it says to the calls that it stops still crosses.
+            # The runner ends first, so that its answers to the calls that it stops still cross.
             async with self._runner.lifespan():
                 await connection.enter_async_context(super().lifespan())
                 try:
@@ -165,9 +165,9 @@ class PipePair(FrameClient):
 
 
 def pipe_pair(runner: Runner, *, endpoints: Mapping[str, Endpoint] | None = None) -> Runner:
-    """A Runner that asks `runner` through frames in memory.
+    """Wraps `runner` in a pipe pair: a Runner that calls it through frames in memory.
 
-    Its endpoints are as they cross the wire: without classes, so that typed docs are dicts, unless `endpoints`
-    gives the same ones with theirs.
+    Its endpoints are as they cross the wire: without classes, so that typed docs are dicts, unless `endpoints` gives
+    the same ones with their classes.
     """
     return PipePair(runner, endpoints=endpoints)

@@ -1,7 +1,7 @@
-"""The answering half of the framed protocol: serves any Runner to one connection.
+"""The server of the framed protocol: serves any Runner to one connection.
 
 The connection owns a task for each request. Losing the connection cancels them all, which closes the users'
-generators; draining lets them finish, refuses new ones and then closes.
+generators; draining lets them finish, refuses new requests and then closes.
 """
 
 from __future__ import annotations
@@ -35,56 +35,56 @@ from jina_asgi.protocols.frames._heads import (
     write_error,
 )
 from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Buffer, Frame, size_of
-from jina_asgi.protocols.frames._rules import Answering, Credit, agree
+from jina_asgi.protocols.frames._rules import Credit, ServerState, agree
 from jina_asgi.protocols.frames.calls import are_large, encoded_answer, read_call, write_result
-from jina_asgi.protocols.frames.connection import Connection, Sharing
+from jina_asgi.protocols.frames.connection import FrameConnection, MemorySharing
 from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
 
 logger = logging.getLogger(__name__)
 
-#: What a connection may send before its hello is understood.
+#: How many bytes a connection may send before its hello was accepted.
 HELLO_LIMIT = 1 << 16
-#: How long a stream may keep the loop to itself, in seconds, when its generator never waits.
-TURN = 0.001
-#: How long tasks that were cancelled may take to end, in seconds.
+#: How long a stream may run without yielding to the event loop, in seconds, when its generator never awaits.
+YIELD_AFTER = 0.001
+#: How long cancelled tasks may take to end, in seconds.
 CANCEL_TIMEOUT = 5.0
 
 
-class _Nobody:
-    """No Runner: a refusal asks it nothing."""
+class _NoRunner:
+    """A placeholder for the Runner of a refused connection, which never calls it."""
 
 
-_NOBODY: Runner = _Nobody()  # type: ignore[assignment]  # see there
+_NO_RUNNER: Runner = _NoRunner()  # type: ignore[assignment]  # see the class
 
 
-class _Served:
-    """One request being answered."""
+class _ActiveRequest:
+    """One request that is being answered."""
 
     __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task", "ticket")
 
     def __init__(self, number: int, call: Call, credit: Credit | None, ticket: Ticket) -> None:
         self.number, self.call, self.credit = number, call, credit
         self.ticket: Ticket | None = ticket
-        #: Whether the asking side cancelled it, and whether it was stopped, for that or another reason.
+        #: Whether the client cancelled it, and whether it was stopped for that or another reason.
         self.cancelled = self.stopped = False
-        #: Whether it was given to the Runner; what that did with it is not known here.
+        #: Whether it was passed to the Runner; whether the Runner began it is not known here.
         self.begun = False
         self.more: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def leave(self) -> None:
-        """Give its place in the queue back, once."""
+    def release_ticket(self) -> None:
+        """Releases its admission ticket, once."""
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             ticket.close()
 
     def cancel(self) -> None:
-        """Stop it, once: a second time would interrupt the user's own clean-up."""
+        """Cancels its task, once: a second time would interrupt the user's own clean-up."""
         if not self.stopped and self.task is not None:
             self.stopped = self.call.context.cancelled = True
             self.task.cancel()
 
-    def give(self, credit: CreditHead) -> None:
+    def add_credit(self, credit: CreditHead) -> None:
         if self.credit is None:
             raise ProtocolError(f"credit for request {self.number}, which is no stream")
         self.credit.add(credit)
@@ -98,28 +98,28 @@ class _Served:
             await self.more
 
 
-class BeginningDocs(Docs):
-    """Docs that tell when somebody looks at them as objects: an Executor's work begins with that."""
+class BeginReportingDocs(Docs):
+    """Docs that call `on_begin` when they are read as objects: an Executor's work begins with that."""
 
-    __slots__ = ("_begins",)
+    __slots__ = ("_on_begin",)
 
-    def __init__(self, docs: Docs, begins: Callable[[], None]) -> None:
+    def __init__(self, docs: Docs, on_begin: Callable[[], None]) -> None:
         super().__init__(docs.codec, None, docs.encoded)
-        self._begins = begins
+        self._on_begin = on_begin
 
     @property
     def typed(self) -> list[Any]:
-        self._begins()
+        self._on_begin()
         return super().typed
 
 
-class FrameServer(Connection):
-    """Serves `runner` to one connection; the protocol factory of a server makes one for each.
+class FrameServer(FrameConnection):
+    """Serves `runner` to one connection; a server's protocol factory makes one for each.
 
-    `limit` bounds a frame in bytes; a side that says no hello for `hello_timeout` seconds is cut off. `begins` is
-    told a request's number as its work begins, in whatever thread that is. `health` says, after each ping, why nothing
-    can be answered just now. `sharing` is the memory that it has in common with the other side. `figures` are told with
-    the answer to each ping.
+    `limit` bounds a frame in bytes; a peer that sends no hello within `hello_timeout` seconds is disconnected.
+    `on_begin(request number)` is called when the work of a request begins, from any thread. `health` is called after
+    each ping and returns why calls cannot be answered at the moment, or "". `sharing` is the memory shared with the
+    client. `metrics` is called for each ping; its result is sent with the answer.
     """
 
     def __init__(
@@ -128,45 +128,45 @@ class FrameServer(Connection):
         *,
         limit: int = FRAME_LIMIT,
         hello_timeout: float = 10.0,
-        begins: Callable[[int], None] | None = None,
+        on_begin: Callable[[int], None] | None = None,
         health: Callable[[], Awaitable[str]] | None = None,
-        sharing: Sharing | None = None,
-        figures: Callable[[], Mapping[str, Any]] | None = None,
+        sharing: MemorySharing | None = None,
+        metrics: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(HELLO_LIMIT, sharing)
-        self._runner, self._limit, self._begins = runner, limit, begins
-        self._health, self._figures = health, figures
-        self._trouble = ""
-        self._state: Answering[_Served] = Answering()
+        self._runner, self._limit, self._on_begin = runner, limit, on_begin
+        self._health, self._metrics = health, metrics
+        self._unhealthy_reason = ""
+        self._state: ServerState[_ActiveRequest] = ServerState()
         self._tasks: set[asyncio.Task[None]] = set()
         self._hello_timer = self._loop.call_later(hello_timeout, self.abort)
 
-    def tell(self, trouble: str) -> None:
-        """Say why nothing can be answered just now; or, with nothing, that calls can."""
+    def report_health(self, unhealthy_reason: str) -> None:
+        """Sends the client the reason why calls cannot be answered, or "" when they can."""
         if self._state.hello is not None:
-            self.send(_layout.NEWS, 0, write(NewsHead(trouble)))
+            self.send(_layout.NEWS, 0, write(NewsHead(unhealthy_reason)))
 
     async def drain(self, grace: float = 30.0) -> None:
-        """Refuse new requests, let the open ones finish for `grace` seconds, cancel the rest, close."""
+        """Refuses new requests, lets the open ones finish for `grace` seconds, cancels the rest, and closes."""
         self._state.draining = True
         if self._state.hello is not None:
             self.send(_layout.GOODBYE, 0, write(GoodbyeHead(self._state.last)))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
-        for served in list(self._state.open.values()):
-            served.cancel()
+        for request in list(self._state.open.values()):
+            request.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CANCEL_TIMEOUT)
         await self.close()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is gone and nothing that it started runs any more."""
+        """Waits until the connection is closed and none of its tasks runs any more."""
         await self.closed.wait()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def frame_received(self, frame: Frame) -> None:
-        served = self._state.receive(frame)
+        request = self._state.receive(frame)
         if frame.kind == _layout.CALL or frame.kind == _layout.STREAM:
             self._start(frame)
         elif frame.kind == _layout.HELLO:
@@ -174,23 +174,23 @@ class FrameServer(Connection):
         elif frame.kind >= _layout.SHARES:
             self.memory_received(frame)
         elif frame.kind == _layout.PING:
-            self.send(_layout.PONG, 0, b"" if self._figures is None else write(PongHead(dict(self._figures()))))
+            self.send(_layout.PONG, 0, b"" if self._metrics is None else write(PongHead(dict(self._metrics()))))
             if self._health is not None:
-                begun(self._tell_health(self._health), logged("asking for a replica's health"), kept=self._tasks)
-        elif served is not None:
+                begun(self._report_health(self._health), logged("checking a replica's health"), kept=self._tasks)
+        elif request is not None:
             if frame.kind == _layout.CREDIT:
-                served.give(read(frame, CreditHead))
+                request.add_credit(read(frame, CreditHead))
             else:
-                served.cancelled = True
-                served.cancel()
+                request.cancelled = True
+                request.cancel()
 
     def lost(self, cause: BaseException | None) -> None:
         self._hello_timer.cancel()
-        for served in list(self._state.open.values()):
-            served.cancel()
+        for request in list(self._state.open.values()):
+            request.cancel()
 
     def pause_writing(self) -> None:
-        """An asking side that does not read its answers gets to ask nothing more."""
+        """Stops reading from a client that does not read its answers, so that it cannot send more requests."""
         super().pause_writing()
         assert self._transport is not None
         self._transport.pause_reading()
@@ -211,7 +211,7 @@ class FrameServer(Connection):
             arena = None if self.sharing is None else self.sharing.offer()
             answer = Hello(MAGIC, *VERSIONS, limit=self._limit, version=version, endpoints=endpoints, arena=arena)
             self.send(_layout.HELLO, 0, write(answer))
-            self.take(hello.arena)
+            self.accept_arena(hello.arena)
         except JinaASGIError as error:
             self.refuse(error)
 
@@ -221,32 +221,32 @@ class FrameServer(Connection):
             if self._state.draining:
                 raise NotReady("draining: no new calls are taken")
             call, credit = read_call(frame, self._runner.endpoints)
-            if self._begins is not None:
-                docs = BeginningDocs(call.docs, partial(self._begins, number))
+            if self._on_begin is not None:
+                docs = BeginReportingDocs(call.docs, partial(self._on_begin, number))
                 call = msgspec.structs.replace(call, docs=docs)
             ticket = self._runner.admit(
                 call.endpoint, size=frame.size, tenant=call.context.tenant, priority=call.context.priority
             )
-        except Exception as error:  # noqa: BLE001  # whatever a runner raises is this call's answer
+        except Exception as error:  # noqa: BLE001  # whatever a runner raises becomes this call's answer
             self._send_error(number, error)
             return
         is_stream = frame.kind == _layout.STREAM
-        served = _Served(number, call, credit if is_stream else None, ticket)
-        self._state.open[number] = served
-        work = self._stream(served) if is_stream else self._call(served)
-        served.task = begun(work, partial(self._finished, served))
-        self._tasks.add(served.task)  # not by `kept`: that takes a callback more of every call
+        request = _ActiveRequest(number, call, credit if is_stream else None, ticket)
+        self._state.open[number] = request
+        work = self._stream(request) if is_stream else self._call(request)
+        request.task = begun(work, partial(self._finished, request))
+        self._tasks.add(request.task)  # not by `kept`, which costs every call one more callback
 
-    async def _tell_health(self, health: Callable[[], Awaitable[str]]) -> None:
-        trouble = await health()
-        if trouble != self._trouble:
-            self._trouble = trouble
-            self.tell(trouble)
+    async def _report_health(self, health: Callable[[], Awaitable[str]]) -> None:
+        unhealthy_reason = await health()
+        if unhealthy_reason != self._unhealthy_reason:
+            self._unhealthy_reason = unhealthy_reason
+            self.report_health(unhealthy_reason)
 
-    async def _call(self, served: _Served) -> None:
-        served.begun = True
+    async def _call(self, request: _ActiveRequest) -> None:
+        request.begun = True
         try:
-            result = await self._runner.call(served.call)
+            result = await self._runner.call(request.call)
             if are_large(result.docs):
                 head, docs = await beside(None, write_result, result, in_pieces=True)
             else:
@@ -254,31 +254,31 @@ class FrameServer(Connection):
             del result  # it may be large, while this waits
             if not self.is_writable:
                 await self.writable()
-            self._end(served, _layout.RESULT, head, docs)
+            self._end(request, _layout.RESULT, head, docs)
         except BaseException as error:
-            if is_a(error, asyncio.CancelledError):  # `_finished` tells of it
+            if is_a(error, asyncio.CancelledError):  # handled by `_finished`
                 raise
-            self._fail(served, carried(error))  # whatever a runner raises is this call's answer
+            self._fail(request, carried(error))  # whatever a runner raises becomes this call's answer
 
-    async def _stream(self, served: _Served) -> None:
-        served.begun = True
+    async def _stream(self, request: _ActiveRequest) -> None:
+        request.begun = True
         try:
-            async with aclosing(self._runner.stream(served.call)) as items:
-                await self._send_items(served, items)
-            self._end(served, _layout.END)
+            async with aclosing(self._runner.stream(request.call)) as items:
+                await self._send_items(request, items)
+            self._end(request, _layout.END)
         except BaseException as error:
-            if is_a(error, asyncio.CancelledError):  # `_finished` tells of it
+            if is_a(error, asyncio.CancelledError):  # handled by `_finished`
                 raise
-            self._fail(served, carried(error))  # whatever a runner raises is this call's answer
+            self._fail(request, carried(error))  # whatever a runner raises becomes this call's answer
 
-    async def _send_items(self, served: _Served, items: AsyncGenerator[Docs, None]) -> None:
-        """Each item as it comes; the generator is not asked for one that may not be sent."""
-        credit = served.credit
+    async def _send_items(self, request: _ActiveRequest, items: AsyncGenerator[Docs, None]) -> None:
+        """Sends each item as it comes; the next one is not requested from the generator until it may be sent."""
+        credit = request.credit
         assert credit is not None
-        turn = time.monotonic()
+        last_yield = time.monotonic()
         while True:
             if not credit.open:
-                await served.wait_for_credit()
+                await request.wait_for_credit()
             if not self.is_writable:
                 await self.writable()
             try:
@@ -287,53 +287,53 @@ class FrameServer(Connection):
                 return
             large = are_large(docs)
             buffers = await beside(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
-            self.send(_layout.ITEM, served.number, b"", buffers)
+            self.send(_layout.ITEM, request.number, b"", buffers)
             credit.spend(size_of(b"", buffers))
-            if time.monotonic() - turn > TURN:
+            if time.monotonic() - last_yield > YIELD_AFTER:
                 await asyncio.sleep(0)
-                turn = time.monotonic()
+                last_yield = time.monotonic()
 
-    def _end(self, served: _Served, kind: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
-        """Send the last frame of a request, whose place in the queue is free before its caller can ask again."""
-        served.leave()
-        self.send(kind, served.number, head, docs)
-        del self._state.open[served.number]
+    def _end(self, request: _ActiveRequest, kind: int, head: bytes = b"", docs: Sequence[Buffer | Parts] = ()) -> None:
+        """Sends the last frame of a request, after releasing its ticket so that the client can call again at once."""
+        request.release_ticket()
+        self.send(kind, request.number, head, docs)
+        del self._state.open[request.number]
 
-    def _fail(self, served: _Served, error: BaseException) -> None:
-        served.leave()
-        self._send_error(served.number, error)
-        del self._state.open[served.number]
+    def _fail(self, request: _ActiveRequest, error: BaseException) -> None:
+        request.release_ticket()
+        self._send_error(request.number, error)
+        del self._state.open[request.number]
 
     def _send_error(self, number: int, error: BaseException) -> None:
         if not isinstance(error, JinaASGIError):
             logger.error("request %d failed", number, exc_info=loggable(error))
         self.send(_layout.ERROR, number, write_error(error))
 
-    def _finished(self, served: _Served, task: asyncio.Task[None]) -> None:
-        """The task of a request is over; if it was cancelled, its last frame is still to be sent."""
+    def _finished(self, request: _ActiveRequest, task: asyncio.Task[None]) -> None:
+        """Called when the task of a request is done; sends the last frame if the task was cancelled."""
         self._tasks.discard(task)
-        served.task = None  # it holds the error whose traceback holds a frame that names `served`
-        served.leave()
-        if served.number not in self._state.open:
+        request.task = None  # it holds the error whose traceback holds a frame that names `request`
+        request.release_ticket()
+        if request.number not in self._state.open:
             return
         seen(task)
-        if served.cancelled:
-            self._end(served, _layout.END)
-        elif served.stopped:
-            self._fail(served, cut_short("the executor was stopped", begun=served.begun))
+        if request.cancelled:
+            self._end(request, _layout.END)
+        elif request.stopped:
+            self._fail(request, cut_short("the executor was stopped", begun=request.begun))
         else:
-            self._fail(served, ExecutorError("gave the call up, though nobody had cancelled it"))
+            self._fail(request, ExecutorError("gave the call up, though nobody had cancelled it"))
 
 
 class Refusal(FrameServer):
-    """A connection that is told one error, in place of a hello."""
+    """A connection that is answered with one error in place of a hello."""
 
     def __init__(self, error: JinaASGIError) -> None:
-        super().__init__(_NOBODY)
+        super().__init__(_NO_RUNNER)
         self._error = error
 
     def data_received(self, data: bytes) -> None:
-        """The other side's hello: closing before it is read would lose what we say."""
+        """Waits for the client's hello: closing before it is read would lose the error."""
         if not self._is_ending:
             self._hello_timer.cancel()
             self.refuse(self._error)

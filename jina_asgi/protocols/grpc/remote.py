@@ -29,7 +29,7 @@ from jina_asgi.errors import (
     Unauthenticated,
     UnknownEndpoint,
 )
-from jina_asgi.protocols.frames._heads import endpoint_of, error_named
+from jina_asgi.protocols.frames._heads import endpoint_of, error_by_name
 from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
@@ -195,7 +195,7 @@ class GrpcRemote:
         if isinstance(named, str):
             wait = said.get("retry-after-ms", "")
             facts = {"retry_after": int(wait) / 1000} if wait.isdecimal() else {}
-            found = error_named(named, message, facts)
+            found = error_by_name(named, message, facts)
             if found is not None:
                 return found
         if code is grpc.StatusCode.UNAVAILABLE:

@@ -16,7 +16,7 @@ from jina_asgi.concurrency.grace import grace_left
 from jina_asgi.concurrency.tasks import uncancel
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, cut_short
-from jina_asgi.protocols.frames._heads import agreed
+from jina_asgi.protocols.frames._heads import match_endpoints
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote.server import Answer, Asked, Served
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
@@ -177,7 +177,7 @@ class RemoteRunner(ABC):
 
     def _agreed(self) -> Mapping[str, Endpoint]:
         if self._served.ours or self._given is None:
-            return agreed(self._given, self._served.endpoints)
+            return match_endpoints(self._given, self._served.endpoints)
         missing = sorted(self._given.keys() - self._served.endpoints.keys())
         if missing:
             raise ProtocolError(f"{self._where} does not serve what was given: {', '.join(missing)}")

@@ -166,7 +166,7 @@ class PoolRunner:
         """Why no call can be answered just now; nothing where some can."""
         open_ones = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
         if open_ones:
-            return min((member.replica.client.trouble for member in open_ones), key=len)
+            return min((member.replica.client.unhealthy_reason for member in open_ones), key=len)
         if self._restarts.failing:
             return f"{self.name} failed: {self._reason()}"
         return f"no replica of {self.name} is up; it is being started"
@@ -175,7 +175,7 @@ class PoolRunner:
         """The figures, for `/-/status`; those of what keeps the replicas elsewhere, as it last told them, before ours."""
         members = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
         ours = {"queue": self._admission.status(), **self._counts}
-        told = next((seat.member.replica.client.figures for seat in self._seats if seat.member is not None), None)
+        told = next((seat.member.replica.client.metrics for seat in self._seats if seat.member is not None), None)
         return {**told, "worker": ours, self._called: members} if told else {self._called: members, **ours}
 
     async def _first_ready(self) -> None:
@@ -244,7 +244,7 @@ class PoolRunner:
     def _unhealthy(self) -> bool:
         """Whether replicas are up, and none of them can answer."""
         members = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
-        return bool(members) and all(member.replica.client.trouble for member in members)
+        return bool(members) and all(member.replica.client.unhealthy_reason for member in members)
 
     async def _member(self, endpoint: Endpoint) -> Member:
         """A place at a replica, waited for; given back by `_leave`."""
@@ -283,7 +283,7 @@ class PoolRunner:
         best: Member | None = None
         for seat in self._seats:
             member = seat.member
-            if member is None or not member.is_open or (member.replica.client.trouble and not self._patient):
+            if member is None or not member.is_open or (member.replica.client.unhealthy_reason and not self._patient):
                 continue
             if endpoint.concurrent or member.busy < self._room:
                 if best is None or member.load < best.load:

@@ -28,13 +28,13 @@ class Client(Runner, Protocol):
         ...
 
     @property
-    def trouble(self) -> str:
-        """Why it can answer nothing just now, though it takes calls; nothing where it can."""
+    def unhealthy_reason(self) -> str:
+        """Why it cannot answer calls at the moment; empty when it can."""
         ...
 
     @property
-    def figures(self) -> Mapping[str, Any]:
-        """What it says of itself, for `/-/status`."""
+    def metrics(self) -> Mapping[str, Any]:
+        """Its metrics, for `/-/status`."""
         ...
 
     async def ping(self) -> None:
@@ -281,8 +281,8 @@ class Seat:
         async with beside(client.ping()) as asking:
             if not await any_done(asking, self._heartbeat):
                 return False
-        if client.trouble != member.trouble:
-            member.trouble = client.trouble
+        if client.unhealthy_reason != member.trouble:
+            member.trouble = client.unhealthy_reason
             self.changed()
         return True
 

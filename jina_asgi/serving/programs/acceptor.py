@@ -80,7 +80,7 @@ class Reception(asyncio.Protocol):
             return
         if self.gone.is_set():  # what is connected too late would never learn of its end
             return
-        server = FrameServer(generation.runner, sharing=KeeperSharing(), figures=generation.runner.status)
+        server = FrameServer(generation.runner, sharing=KeeperSharing(), metrics=generation.runner.status)
         generation.connections.add(server)
         turning = () if until is None else (_turn(server, until, generation.settings.grace),)
         try:

@@ -35,7 +35,9 @@ class Generation:
         assert ask.uses is not None
         self.ask, self.settings = ask, DeploymentSettings.of(ask.options)
         self.name, self.uses = self.settings.name, ask.uses
-        self.runner: ObserveRunner = assemble_pool(ask.uses, self.settings, ask.path, changed=self.tell, costs=False)
+        self.runner: ObserveRunner = assemble_pool(
+            ask.uses, self.settings, ask.path, changed=self.report_health, costs=False
+        )
         self.users = 0
         self.connections: set[FrameServer] = set()
         self.superseded = False
@@ -79,11 +81,11 @@ class Generation:
         """Whether it has loaded, and was not told to end."""
         return self.ready.is_set() and self.failure is None and not self._ending.is_set()
 
-    def tell(self) -> None:
+    def report_health(self) -> None:
         """Tell every worker whether calls can be answered."""
         trouble = self.runner.trouble()
         for connection in self.connections:
-            connection.tell(trouble)
+            connection.report_health(trouble)
 
     def status(self) -> dict[str, Any]:
         failure = None if self._told is None else self._told.status()

@@ -81,7 +81,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
         async with _loaded(spec) as runner:
             with frozen():
                 health = partial(_health, runner, spec)
-                server = FrameServer(runner, begins=marks.begin, health=health, sharing=PeerSharing())
+                server = FrameServer(runner, on_begin=marks.begin, health=health, sharing=PeerSharing())
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:

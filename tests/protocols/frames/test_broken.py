@@ -57,8 +57,8 @@ async def test_late_duplicate_and_unknown_answers_reach_nobody() -> None:
         far.send(_layout.RESULT, asked.request, docs=texts("right").encoded)
 
         assert values((await running).docs) == ["right"]
-        assert client._link is not None
-        assert (client._link.state.late, client._link.state.strays) == (1, 2)
+        assert client._connection is not None
+        assert (client._connection.state.late, client._connection.state.strays) == (1, 2)
 
 
 async def test_a_side_that_goes_on_sending_unknown_answers_is_cut_off() -> None:

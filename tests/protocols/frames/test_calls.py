@@ -291,8 +291,8 @@ async def test_a_call_or_result_over_the_limit_fails_alone() -> None:
             await client.call(a_call("grow"))
         with pytest.raises(TooLarge):
             await client.call(a_call("x" * FRAME_LIMIT))
-        assert client._link is not None
-        assert client._link.state.waiting == 0
+        assert client._connection is not None
+        assert client._connection.state.waiting == 0
         assert values((await client.call(a_call("x"))).docs) == ["x"]
 
 

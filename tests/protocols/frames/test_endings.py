@@ -115,8 +115,8 @@ async def test_losing_the_connection_cancels_what_runs_for_it(over: str) -> None
     async with served(runner := Double(hang), over) as (client, server):
         call = asyncio.create_task(client.call(a_call("x")))
         await started.wait()
-        assert client._link is not None
-        client._link.abort()
+        assert client._connection is not None
+        client._connection.abort()
         with pytest.raises(ReplicaDied):
             await call
         await server.wait_closed()
@@ -243,13 +243,13 @@ async def test_a_side_that_does_not_read_makes_callers_wait_within_their_deadlin
 async def test_many_large_calls_of_one_turn_do_not_pile_up_unwritten() -> None:
     async with served(Double()) as (client, server):
         assert server._transport is not None
-        assert client._link is not None
-        assert client._link._transport is not None
+        assert client._connection is not None
+        assert client._connection._transport is not None
         server._transport.pause_reading()
         calls = [asyncio.create_task(client.call(a_call("x" * 100_000))) for _ in range(30)]
         for _ in range(5):
             await asyncio.sleep(0)
-        assert client._link._transport.get_write_buffer_size() <= WRITE_HIGH + 101_000
+        assert client._connection._transport.get_write_buffer_size() <= WRITE_HIGH + 101_000
         server._transport.resume_reading()
         assert len(await asyncio.gather(*calls)) == 30
 
@@ -259,7 +259,7 @@ async def test_a_client_that_does_not_read_its_answers_gets_to_ask_no_more() -> 
         return Result(texts("y" * 100_000))
 
     async with served(runner := Double(large)) as (client, _):
-        link = client._link
+        link = client._connection
         assert link is not None
         assert link._transport is not None
         link._transport.pause_reading()
@@ -291,7 +291,7 @@ async def test_a_client_that_reads_no_more_holds_up_closing_for_a_bounded_time(o
         return Result(texts("y" * 5_000_000))
 
     async with served(Double(large), over) as (client, server):
-        link = client._link
+        link = client._connection
         assert link is not None
         assert link._transport is not None
         server.close_timeout = 0.02

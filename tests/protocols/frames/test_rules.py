@@ -8,18 +8,26 @@ from jina_asgi.errors import NotReady, ProtocolError
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import CreditHead, GoodbyeHead, write, write_error
 from jina_asgi.protocols.frames._layout import Frame
-from jina_asgi.protocols.frames._rules import STRAYS_LIMIT, Answering, Asked, Asking, Credit, Window, agree
+from jina_asgi.protocols.frames._rules import (
+    STRAYS_LIMIT,
+    ClientState,
+    Credit,
+    PendingRequest,
+    ServerState,
+    Window,
+    agree,
+)
 from tests.doubles.frames import hello
 
 
-def asking() -> Asking[str]:
-    state: Asking[str] = Asking()
+def asking() -> ClientState[str]:
+    state: ClientState[str] = ClientState()
     state.receive(Frame(_layout.HELLO, 0, hello()))
     return state
 
 
-def answering() -> Answering[str]:
-    state: Answering[str] = Answering()
+def answering() -> ServerState[str]:
+    state: ServerState[str] = ServerState()
     state.receive(Frame(_layout.HELLO, 0, hello()))
     return state
 
@@ -51,14 +59,14 @@ def test_no_common_version_names_both_ranges(low: int, high: int) -> None:
     ],
 )
 def test_a_connection_begins_with_a_hello_that_both_understand(frame: Frame) -> None:
-    for state in (Asking[str](), Answering[str]()):
+    for state in (ClientState[str](), ServerState[str]()):
         with pytest.raises(ProtocolError):
             state.receive(frame)
         assert state.hello is None
 
 
 def test_the_error_that_ends_a_connection_is_kept() -> None:
-    state = Asking[str]()
+    state = ClientState[str]()
 
     with pytest.raises(ProtocolError, match="still loading"):
         state.receive(Frame(_layout.ERROR, 0, write_error(NotReady("still loading"))))
@@ -68,7 +76,7 @@ def test_the_error_that_ends_a_connection_is_kept() -> None:
 
 def test_an_answer_goes_to_its_own_request() -> None:
     state = asking()
-    first, second = state.ask("first"), state.ask("second")
+    first, second = state.open_request("first"), state.open_request("second")
 
     assert second is state.receive(Frame(_layout.RESULT, second.number))
     assert first is state.receive(Frame(_layout.ERROR, first.number))
@@ -78,7 +86,7 @@ def test_an_answer_goes_to_its_own_request() -> None:
 
 def test_late_duplicate_and_unknown_answers_are_dropped_and_counted() -> None:
     state = asking()
-    other, asked, cancelled = state.ask("other"), state.ask("asked"), state.ask("cancelled")
+    other, asked, cancelled = state.open_request("other"), state.open_request("asked"), state.open_request("cancelled")
     assert state.cancel(cancelled)
 
     assert asked is state.receive(Frame(_layout.RESULT, asked.number))
@@ -103,7 +111,7 @@ def test_a_side_that_keeps_sending_stray_answers_is_broken() -> None:
 def test_a_cancelled_call_is_over_with_any_last_frame() -> None:
     for kind in (_layout.RESULT, _layout.ERROR, _layout.END):
         state = asking()
-        asked = state.ask("call")
+        asked = state.open_request("call")
         assert (state.cancel(asked), state.cancel(asked)) == (True, False)
         assert state.waiting == 0
 
@@ -115,7 +123,7 @@ def test_a_cancelled_call_is_over_with_any_last_frame() -> None:
 
 def test_items_of_a_cancelled_stream_are_dropped_and_its_end_is_told() -> None:
     state = asking()
-    asked = state.ask("stream", Window())
+    asked = state.open_request("stream", Window())
     state.cancel(asked)
 
     assert state.receive(Frame(_layout.ITEM, asked.number)) is None
@@ -126,7 +134,7 @@ def test_items_of_a_cancelled_stream_are_dropped_and_its_end_is_told() -> None:
 @pytest.mark.parametrize(("is_stream", "kind"), [(False, _layout.ITEM), (False, _layout.END), (True, _layout.RESULT)])
 def test_an_answer_of_the_wrong_kind_is_a_protocol_error(is_stream: bool, kind: int) -> None:
     state = asking()
-    asked = state.ask("request", Window() if is_stream else None)
+    asked = state.open_request("request", Window() if is_stream else None)
 
     with pytest.raises(ProtocolError, match="answers a"):
         state.receive(Frame(kind, asked.number))
@@ -142,7 +150,7 @@ def test_the_answering_side_may_not_ask_nor_greet_again(kind: int) -> None:
 
 def test_after_goodbye_it_is_known_which_requests_never_started() -> None:
     state = asking()
-    first, second = state.ask("first"), state.ask("second")
+    first, second = state.open_request("first"), state.open_request("second")
     assert state.started(second)
 
     state.receive(Frame(_layout.GOODBYE, 0, write(GoodbyeHead(first.number))))
@@ -152,8 +160,8 @@ def test_after_goodbye_it_is_known_which_requests_never_started() -> None:
 
 def test_an_item_without_credit_is_a_protocol_error() -> None:
     state = asking()
-    by_items = state.ask("items", Window(items=1, size=1000))
-    by_size = state.ask("size", Window(items=10, size=1))
+    by_items = state.open_request("items", Window(items=1, size=1000))
+    by_size = state.open_request("size", Window(items=10, size=1))
     for asked in (by_items, by_size):
         assert asked is state.receive(Frame(_layout.ITEM, asked.number))
         with pytest.raises(ProtocolError, match="no credit"):
@@ -217,7 +225,7 @@ def test_the_asking_side_may_not_answer_nor_greet_again(kind: int) -> None:
 
 def test_a_request_that_was_never_sent_is_forgotten() -> None:
     state = asking()
-    asked: Asked[str] = state.ask("call")
+    asked: PendingRequest[str] = state.open_request("call")
 
     state.withdraw(asked)
 

@@ -15,7 +15,7 @@ from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import CallHead, write
 from jina_asgi.protocols.frames._rules import WINDOW_BYTES, WINDOW_ITEMS
 from jina_asgi.protocols.frames.connection import WRITE_HIGH
-from jina_asgi.protocols.frames.server import TURN
+from jina_asgi.protocols.frames.server import YIELD_AFTER
 from jina_asgi.types import Call, Docs
 from tests.doubles.frames import TEXT, Double, a_call, client_of_raw, raw_to_server, served, texts, values
 
@@ -118,15 +118,15 @@ async def test_a_slow_reader_stops_the_generator_within_a_bounded_buffer(over: s
 
 async def test_many_streams_to_a_client_that_reads_nothing_wait_for_it_together() -> None:
     async with served(Double(stream=Counting(50_000))) as (client, server):
-        assert client._link is not None
-        assert client._link._transport is not None
+        assert client._connection is not None
+        assert client._connection._transport is not None
         assert server._transport is not None
-        client._link._transport.pause_reading()
+        client._connection._transport.pause_reading()
         streams = [client.stream(a_stream()) for _ in range(20)]
         first = [asyncio.create_task(anext(stream)) for stream in streams]
         await settle()
         assert server._transport.get_write_buffer_size() <= WRITE_HIGH + 20 * 51_000
-        client._link._transport.resume_reading()
+        client._connection._transport.resume_reading()
         await asyncio.gather(*first)
         for stream in streams:
             await stream.aclose()
@@ -149,7 +149,7 @@ async def test_the_first_item_of_a_generator_that_never_waits_is_not_kept_for_th
     async def busy(call: Call) -> AsyncGenerator[Docs, None]:
         nonlocal made
         while True:
-            until = time.perf_counter() + 2 * TURN
+            until = time.perf_counter() + 2 * YIELD_AFTER
             while time.perf_counter() < until:
                 pass
             made += 1
@@ -279,8 +279,8 @@ async def test_losing_the_connection_closes_the_generator_of_a_stalled_reader(ov
         stream = client.stream(a_stream())
         await anext(stream)
         await settle()  # the generator waits for credit
-        assert client._link is not None
-        client._link.abort()
+        assert client._connection is not None
+        client._connection.abort()
         await server.wait_closed()
         await stream.aclose()
 
