@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
+from jina_asgi.concurrency.forks import end_if_forked
+
 T = TypeVar("T")
 
 logger = logging.getLogger("jina_asgi")
@@ -59,7 +61,8 @@ class LoopThread:
         while True:
             try:
                 self.loop.run_forever()
-            except (SystemExit, KeyboardInterrupt):  # one coroutine's, which is told; others still wait for theirs
+            except (SystemExit, KeyboardInterrupt) as error:  # one coroutine's, which is told; others still wait
+                end_if_forked(self.process, error)
                 logger.exception("a coroutine asked to end the process, from a thread that cannot")
 
 
@@ -91,6 +94,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """As `asyncio.run`."""
+    """As `asyncio.run`, of which a forked child runs nothing to the end."""
+    process = os.getpid()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main)
+        try:
+            runner.run(main)
+        except BaseException as error:
+            end_if_forked(process, error)
+            raise

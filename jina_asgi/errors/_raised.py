@@ -198,6 +198,11 @@ def loggable(error: BaseException) -> BaseException:
     return written
 
 
+def raised_from(error: BaseException, kind: type[ErrorT]) -> ErrorT | None:
+    """The first of this class among an error and those that it came from; None where there is none."""
+    return next((one for one in _chain(error) if is_a(one, kind)), None)  # type: ignore[return-value]  # as `is_a` says
+
+
 def let_go(error: BaseException) -> None:
     """Clear the frames of an error's traceback, which hold what the code that failed had made: a model, maybe."""
     for one in _chain(error):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
+from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.concurrency.hooks import settled
 from jina_asgi.concurrency.tasks import begun, beside, logged, seen
 from jina_asgi.concurrency.timeouts import any_done
@@ -123,12 +125,13 @@ def _in_thread(executor: Executor) -> asyncio.Future[Any]:
 
 
 def _call(executor: Executor, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-    said, raised = None, None
+    said, raised, process = None, None, os.getpid()
     try:
         said = executor.health()
         said = said if inspect.isawaitable(said) else bool(said)
     except BaseException as error:  # noqa: BLE001  # also SystemExit: it is the answer
         raised = carried(sound(error))
+    end_if_forked(process, raised)
     try:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(_settle, future, said, raised)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.concurrency.grace import grace_left
 from jina_asgi.concurrency.load_lock import Turn
 from jina_asgi.concurrency.tasks import begun, cancel_requests, ended, logged, seen, uncancel
@@ -105,7 +107,7 @@ class LocalRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state, self._loop = "loading", asyncio.get_running_loop()
+        self._state, self._loop, self._process = "loading", asyncio.get_running_loop(), os.getpid()
         try:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
                 turn = Turn()
@@ -172,6 +174,7 @@ class LocalRunner:
             if bound.is_async:
                 activity.begun = True
                 value = await bound.run_async(call.docs.typed, parameters, call)
+                end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
                 value = await self._threads.run(work, call.context, left=activity.begins)
@@ -197,6 +200,7 @@ class LocalRunner:
             activity.task = asyncio.current_task()
             try:
                 async for item in activity.steps:
+                    end_if_forked(self._process)
                     activity.task, activity.begun = None, True
                     yield bound.codec.docs([bound.document(item)])
                     activity.task = asyncio.current_task()
@@ -204,6 +208,7 @@ class LocalRunner:
                         break
             finally:
                 await activity.close()
+            end_if_forked(self._process)
             if activity.stopped:
                 raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun)
         except BaseException as error:
@@ -254,6 +259,7 @@ class LocalRunner:
         No frame of a traceback names the error that is raised: such a cycle would keep the whole call until a full
         garbage collection.
         """
+        end_if_forked(self._process, error)
         if not is_a(error, asyncio.CancelledError):
             surfaced = bound.wrapped(error)
             try:

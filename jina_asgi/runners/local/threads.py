@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
+from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.errors import NotReady
 from jina_asgi.errors._raised import carried, loggable, sound
 from jina_asgi.types import Context
@@ -85,7 +87,7 @@ class ExecutorThreads:
     """
 
     def __init__(self, name: str, count: int = 1) -> None:
-        self._name, self._count = name, count
+        self._name, self._count, self._process = name, count, 0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._given: list[_Job] = []  # in this turn of the loop
         self._done: deque[_Job] = deque()
@@ -100,7 +102,7 @@ class ExecutorThreads:
         return time.monotonic() - max(job.abandoned_at for job in jobs) if len(jobs) == self._count else 0.0
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
         self._ended, self._left = self._loop.create_future(), self._count
         self._threads = [
             threading.Thread(target=self._work, args=(index,), name=f"{self._name}-{index}", daemon=True)
@@ -233,6 +235,7 @@ class ExecutorThreads:
                     job.result = job.context.run(job.function)
                 except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure
                     job.error = error
+                end_if_forked(self._process, job.error)
                 if job.undo is not None and not job.first():
                     job.undone()
             self._running[index] = None

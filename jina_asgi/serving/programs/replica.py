@@ -50,6 +50,7 @@ def main() -> None:
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a line is read as it is printed, and not lost with the process
+    process = os.getpid()
     connection, marks = socket.socket(fileno=int(sys.argv[1])), Marks(int(sys.argv[2]))
     with sys.stdin.buffer as given:
         spec = ReplicaSpec.loads(given.read())
@@ -57,8 +58,9 @@ def main() -> None:
     try:
         run(_serve(spec, connection, marks))
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
+        if os.getpid() == process:  # a child that the Executor forked is in the same group
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
 
 
 def end_with(parent: int, *, alive: int) -> None:
