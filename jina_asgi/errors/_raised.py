@@ -17,7 +17,7 @@ import orjson
 from jina_asgi import errors
 from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
 from jina_asgi.errors._error_lists import is_summary, shortened
-from jina_asgi.errors._shown import LONGEST, bounded, kind_of, said, shown
+from jina_asgi.errors._shown import LONGEST, bounded, is_cheap, kind_of, said, shown
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
@@ -182,11 +182,10 @@ def loggable(error: BaseException) -> BaseException:
     chain = _chain(error)
     if not any(_has_hooks(type(one), _HOOKS | _MORE_HOOKS) for one in chain):
         try:
-            if (
-                max(len(str(one)) for one in chain)
-                <= _LONGEST_TRACE
-                >= sum(map(len, traceback.format_exception(error)))
-            ):
+            are_short = all(
+                is_cheap(one) and len(str(one)) <= _LONGEST_TRACE and _has_short_notes(one) for one in chain
+            )
+            if are_short and sum(map(len, traceback.format_exception(error))) <= _LONGEST_TRACE:
                 return error
         except BaseException:  # noqa: BLE001, S110  # whatever its own `str` raises: written as below
             pass
@@ -201,6 +200,11 @@ def loggable(error: BaseException) -> BaseException:
 def raised_from(error: BaseException, kind: type[ErrorT]) -> ErrorT | None:
     """The first of this class among an error and those that it came from; None where there is none."""
     return next((one for one in _chain(error) if is_a(one, kind)), None)  # type: ignore[return-value]  # as `is_a` says
+
+
+def _has_short_notes(error: BaseException) -> bool:
+    notes = getattr(error, "__notes__", ())
+    return sum(len(note) for note in notes if type(note) is str) <= _LONGEST_TRACE
 
 
 def let_go(error: BaseException) -> None:
