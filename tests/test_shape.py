@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -93,6 +94,16 @@ def folder_of(module: str) -> str:
     """Where a module lies; a module at the top stands for itself."""
     folder = MODULES[module].relative_to(ROOT).parent.as_posix()
     return module if folder == "." else folder
+
+
+def test_the_map_for_contributors_has_these_layers() -> None:
+    rows: dict[str, int] = {}
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for level, names in re.findall(r"^\| (\d) \| ([^|]*) \|", page, re.MULTILINE):
+        rows |= {
+            name.removesuffix(".py").strip("/").replace("/", "."): int(level) for name in re.findall("`(.*?)`", names)
+        }
+    assert rows == {room: level + 1 for room, level in LEVEL.items()}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -212,6 +223,7 @@ print(json.dumps({"took": took, "same": before == after, "before": before, "afte
 """
 
 
+@pytest.mark.processes
 def test_importing_is_quick_and_changes_nothing(tmp_path: Path) -> None:
     """At most 0.3 s of processor time beyond docarray and Starlette, compiled; the best of three, for the machine's sake."""
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
