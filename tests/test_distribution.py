@@ -37,14 +37,17 @@ def wheel_files(source: Path, to: Path) -> set[str]:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
+@pytest.mark.processes
 def test_the_wheel_holds_the_package_and_contrib(tmp_path: Path) -> None:
     assert package_files(ROOT) == wheel_files(ROOT, tmp_path)
 
 
+@pytest.mark.processes
 def test_a_wheel_built_from_the_sdist_is_the_same(unpacked: Path, tmp_path: Path) -> None:
     assert package_files(ROOT) == wheel_files(unpacked, tmp_path)
 
 
+@pytest.mark.processes
 def test_the_sdist_holds_what_its_tests_need(unpacked: Path) -> None:
     for name in ("tests", "examples", "tox.ini", "README.md", "LICENSE", "CHANGELOG.md"):
         assert (unpacked / name).exists(), name

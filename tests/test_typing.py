@@ -45,6 +45,7 @@ def run(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("lines", [lines_by_mypy, lines_by_pyright])
 def test_a_right_program_passes_and_each_mistake_is_named(
     lines: Callable[[Path], dict[str, set[int]]], tmp_path: Path

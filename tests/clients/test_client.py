@@ -133,6 +133,7 @@ async def test_a_client_works_where_an_event_loop_runs_as_in_a_notebook(client: 
     assert "A" == client.post("/upper", AB[0], return_type=Text).text
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["post", "stream_doc"])
 def test_a_client_that_was_used_works_in_a_process_that_is_forked(client: Any, method: str) -> None:
     client.post("/upper", AB[0])

@@ -35,6 +35,7 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("case", ANSWERS)
 def test_they_count_where_there_are_several_shards(case: str, tmp_path: Path) -> None:
     (line,) = [

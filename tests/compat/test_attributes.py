@@ -41,6 +41,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("options", "name", "shard", "folder"),
     [
@@ -78,6 +79,7 @@ def test_files_in_the_folder_that_jina_would_use_are_named_in_the_log(
     assert [f"Index: its workspace is {own}, which is empty; there are files in {theirs}"] == said
 
 
+@pytest.mark.processes
 def test_files_that_were_kept_without_jina_are_named_to_a_program_of_jinas(tmp_path: Path) -> None:
     (tmp_path / "ws" / "Index").mkdir(parents=True)
     (tmp_path / "ws" / "Index" / "index.bin").write_text("saved")
@@ -133,6 +135,7 @@ async def test_endpoints_may_be_methods_named_as_what_executors_have() -> None:
         assert names == [(await deployment.call(f"/{name}", [Doc()]))[0].text for name in names]
 
 
+@pytest.mark.processes
 def test_a_method_named_warmup_that_takes_arguments_is_a_programs_own(tmp_path: Path) -> None:
     program = """
         import asyncio

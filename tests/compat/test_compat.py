@@ -59,6 +59,7 @@ class Upper(Executor):
 """
 
 
+@pytest.mark.processes
 def test_a_script_is_the_main_program_with_its_own_arguments_and_folder(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("HERE = 'beside'\n")
     program = """
@@ -74,12 +75,14 @@ def test_a_script_is_the_main_program_with_its_own_arguments_and_folder(tmp_path
     assert done.returncode == 7
 
 
+@pytest.mark.processes
 def test_our_jina_goes_before_one_that_is_installed(tmp_path: Path) -> None:
     program = "import jina, jina_asgi\nprint(jina.Executor is jina_asgi.Executor)"
     before = os.pathsep.join([str(ROOT), other_jina(tmp_path)])
     assert printed(tmp_path, program, PYTHONPATH=before) == ["True"]
 
 
+@pytest.mark.processes
 def test_processes_that_a_program_starts_find_it_too(tmp_path: Path) -> None:
     program = """
         import multiprocessing, os, subprocess, sys
@@ -97,11 +100,13 @@ def test_processes_that_a_program_starts_find_it_too(tmp_path: Path) -> None:
     assert printed(tmp_path, program) == ["jina_asgi.executors.executor"] * 2
 
 
+@pytest.mark.processes
 def test_a_module_may_be_run_as_well(tmp_path: Path) -> None:
     done = run(tmp_path, "import jina; print(__name__, jina.__version__)", "-m", "jina_asgi.compat", "-m", "program")
     assert done.stdout == "__main__ 3.34.0\n", done.stderr
 
 
+@pytest.mark.processes
 def test_without_a_script_it_says_how_it_is_used(tmp_path: Path) -> None:
     done = run(tmp_path, "", "-m", "jina_asgi.compat")
     assert done.returncode == 2
@@ -121,6 +126,7 @@ def test_the_interpreters_own_options_stay(words: list[str], expected: list[str]
     assert interpreter_options(words, 2) == expected
 
 
+@pytest.mark.processes
 def test_install_does_it_in_a_program(tmp_path: Path) -> None:
     program = """
         import jina_asgi.compat
@@ -133,6 +139,7 @@ def test_install_does_it_in_a_program(tmp_path: Path) -> None:
     assert done.stdout == "jina_asgi.compat.words\n", done.stderr
 
 
+@pytest.mark.processes
 def test_install_refuses_where_another_jina_was_imported_before(tmp_path: Path) -> None:
     program = """
         import jina, jina_asgi.compat
@@ -144,6 +151,7 @@ def test_install_refuses_where_another_jina_was_imported_before(tmp_path: Path) 
     assert done.returncode == 1
 
 
+@pytest.mark.processes
 def test_every_name_is_there(tmp_path: Path) -> None:
     program = """
         import importlib
@@ -159,6 +167,7 @@ def test_every_name_is_there(tmp_path: Path) -> None:
     assert printed(tmp_path, program) == ["True True True"]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -185,10 +194,12 @@ def test_other_imports_are_none_of_its_business() -> None:
     assert "jina" in MODULES
 
 
+@pytest.mark.processes
 def test_hasattr_is_false_for_what_is_not_there(tmp_path: Path) -> None:
     assert printed(tmp_path, "import jina\nprint(hasattr(jina, 'hub'))") == ["False"]
 
 
+@pytest.mark.processes
 def test_a_gateway_says_what_to_do_instead(tmp_path: Path) -> None:
     program = """
         from jina import Gateway
@@ -208,6 +219,7 @@ def test_a_gateway_says_what_to_do_instead(tmp_path: Path) -> None:
     assert made.startswith("Gateway(): there is no gateway here")
 
 
+@pytest.mark.processes
 def test_a_deployment_is_served_and_asked_by_a_client_with_all_of_jinas_options(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
@@ -229,6 +241,7 @@ def test_a_deployment_is_served_and_asked_by_a_client_with_all_of_jinas_options(
     assert done.stderr.count("'tracing' changes nothing here") == 1
 
 
+@pytest.mark.processes
 def test_a_flow_with_asyncio_is_asked_asynchronously(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
@@ -285,6 +298,7 @@ def test_replicas_of_a_class_in_the_program_itself_run_it_again_with_our_jina(tm
     assert done.stdout.splitlines() == ["['B']"], done.stderr
 
 
+@pytest.mark.processes
 def test_the_logger_is_pythons_own_below_ours(tmp_path: Path) -> None:
     program = """
         import logging, sys
@@ -299,6 +313,7 @@ def test_the_logger_is_pythons_own_below_ours(tmp_path: Path) -> None:
     assert printed(tmp_path, program) == ["jina_asgi.mine INFO m0: well 1", "jina_asgi.jina WARNING hm"]
 
 
+@pytest.mark.processes
 def test_write_marks_nothing_and_says_so(tmp_path: Path) -> None:
     program = """
         import logging, sys
@@ -322,6 +337,7 @@ def test_write_marks_nothing_and_says_so(tmp_path: Path) -> None:
     assert endpoints == "['/delete', '/index']"
 
 
+@pytest.mark.processes
 def test_importing_jina_needs_no_docarray(tmp_path: Path) -> None:
     """A web worker in front of replicas has neither docarray nor torch."""
     program = "from jina import Client, Deployment, Flow\nimport sys\nprint('docarray' in sys.modules)"

@@ -53,6 +53,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
@@ -95,6 +96,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 def test_the_other_shards_answer_where_one_fails_and_all_that_fail_are_an_error(tmp_path: Path) -> None:
     lines = printed(tmp_path, SHARDS)[-3:]
     assert [0, 0, 1] == [json.loads(line)[0] for line in lines]

@@ -74,6 +74,7 @@ async def main(**options):
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("options", ["", "replicas=1"])
 def test_an_old_executor_loads_and_answers(options: str, tmp_path: Path) -> None:
     program = f"{OLD}\nif __name__ == '__main__':\n    logging.basicConfig()\n    asyncio.run(main({options}))\n"
@@ -85,6 +86,7 @@ def test_an_old_executor_loads_and_answers(options: str, tmp_path: Path) -> None
     assert "signal.signal(SIGTERM, ...) in an Executor's __init__ changes nothing" in done.stderr
 
 
+@pytest.mark.processes
 def test_signals_are_pythons_own_everywhere_else(tmp_path: Path) -> None:
     program = """
         import signal, threading
@@ -104,6 +106,7 @@ def test_signals_are_pythons_own_everywhere_else(tmp_path: Path) -> None:
     assert "main thread" in second
 
 
+@pytest.mark.processes
 def test_a_flow_of_a_node_without_an_executor_hands_on_what_it_is_given(tmp_path: Path) -> None:
     program = """
         from docarray import BaseDoc, DocList

@@ -68,6 +68,7 @@ def test_ports_and_protocols_are_other_names() -> None:
     assert ([12345, 12346], ["grpc", "http"]) == (deployment.ports, deployment.settings.protocols)
 
 
+@pytest.mark.processes
 def test_what_is_no_option_is_ignored_in_a_program_of_jinas_and_the_log_says_so(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
@@ -94,6 +95,7 @@ def test_what_is_no_option_is_ignored_in_a_program_of_jinas_and_the_log_says_so(
     ] == printed(tmp_path, program)
 
 
+@pytest.mark.processes
 def test_an_async_generator_is_taken_by_a_synchronous_client(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
@@ -126,6 +128,7 @@ SERVED = """
 """
 
 
+@pytest.mark.processes
 def test_of_two_methods_for_one_endpoint_the_last_one_answers_and_grpc_has_every_name(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}

@@ -27,6 +27,7 @@ CASES = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("protocol", ["grpc", "http", "websocket"])
 def test_what_has_no_executor_of_its_own_gives_its_documents_back(tmp_path: Path, protocol: str) -> None:
     program = f"""
@@ -44,6 +45,7 @@ def test_what_has_no_executor_of_its_own_gives_its_documents_back(tmp_path: Path
     assert [answer for answer in CASES.values() for _ in range(2)] == printed(tmp_path, program)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("protocol", ["grpc", "websocket"])
 def test_an_endpoint_that_no_executor_has_gives_its_documents_back(tmp_path: Path, protocol: str) -> None:
     program = f"""

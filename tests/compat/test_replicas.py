@@ -17,10 +17,12 @@ UNGUARDED = f"""
 """
 
 
+@pytest.mark.processes
 def test_one_replica_is_in_process_so_a_program_needs_no_guard(tmp_path: Path) -> None:
     assert ["['A']"] == printed(tmp_path, UNGUARDED.replace("COUNT", "1"))
 
 
+@pytest.mark.processes
 def test_one_replica_of_a_class_in_a_function_is_in_process(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}
@@ -37,6 +39,7 @@ def test_one_replica_of_a_class_in_a_function_is_in_process(tmp_path: Path) -> N
     assert ["['A']"] == printed(tmp_path, program)
 
 
+@pytest.mark.processes
 def test_several_replicas_and_one_in_a_pool_need_a_class_that_can_be_imported(tmp_path: Path) -> None:
     program = f"""
         {indented(EXECUTOR)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.compat.test_compat import printed
 
 HEAD = """
@@ -29,6 +31,7 @@ def said(error, do):
 """
 
 
+@pytest.mark.processes
 def test_ports_and_protocols_are_set_before_it_starts_and_are_lists_where_there_are_several(tmp_path: Path) -> None:
     program = """
 for made in (Deployment(uses=Up), Flow().add(uses=Up)):
@@ -52,6 +55,7 @@ for made in (Deployment(uses=Up), Flow().add(uses=Up)):
     assert [*once[0], *once[1]] * 2 == [line for line in lines if line not in refused]
 
 
+@pytest.mark.processes
 def test_a_flow_is_configured_counted_and_plotted(tmp_path: Path) -> None:
     program = """
 from jina.excepts import NotSupportedError
@@ -74,6 +78,7 @@ print(sorted(seen.graph.nodes), flow.plot("flow.mmd") is flow, flow.plot("flow.s
     assert "up" in (tmp_path / "flow.mmd").read_text()
 
 
+@pytest.mark.processes
 def test_an_executor_serves_itself_and_says_that_the_hub_is_gone(tmp_path: Path) -> None:
     program = """
 from jina.helper import random_port

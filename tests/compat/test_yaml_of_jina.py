@@ -24,6 +24,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
@@ -40,6 +41,7 @@ def test_values_are_what_jina_makes_of_them(written: str, expected: Any, tmp_pat
     assert [expected] == [json.loads(line) for line in printed(tmp_path, PROGRAM, PV="7", YES="true")]
 
 
+@pytest.mark.processes
 def test_a_yaml_is_found_beside_the_module_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "shown.yml").write_text("jtype: Shown\npy_modules: shown.py\n")

@@ -85,6 +85,7 @@ async def test_an_application_may_be_made_of_a_yaml(config: Path) -> None:
         assert answer.json()["data"] == [{"text": "good day you? of 1 (greeter)"}]
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 async def test_replicas_load_the_yamls_class_and_batch_as_it_says(config: Path) -> None:
     async with ReplicaPool(str(config)) as greeter:

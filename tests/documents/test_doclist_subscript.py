@@ -34,6 +34,7 @@ print(len(Page(texts=[Text(text="a")]).texts), type(Page(texts=DocList[Text]([Te
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("order", ORDERS)
 def test_lists_of_documents_are_annotations_and_fields(order: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", order + DECLARES]

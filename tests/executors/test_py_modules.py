@@ -149,12 +149,14 @@ async def test_the_modules_of_an_executor_are_found(layout: str, tmp_path: Path)
     assert "hi!" == await marked(made)
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 @pytest.mark.parametrize("layout", ["one imports the other of another folder", "an __init__.py", "below metas"])
 async def test_replicas_find_them_too(layout: str, tmp_path: Path) -> None:
     assert "hi!" == await marked(ReplicaPool(str(written(tmp_path, LAYOUTS[layout]))))
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 @pytest.mark.parametrize("layout", ["one imports the other of another folder", "an __init__.py"])
 async def test_replicas_of_a_class_that_was_loaded_here_find_them_too(layout: str, tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_the_reading_path_is_read_from_the_page(tmp_path: Path) -> None:
     assert measured.lines_of(["one.py", "sub/two.py"]) == 3
 
 
+@pytest.mark.processes
 def test_the_table_of_this_tree() -> None:
     program = [sys.executable, "-m", "tests.house", "--no-calls", "--before", "."]
     lines = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -345,6 +345,7 @@ def test_many_threads_are_answered_beside_each_other(asgi: JinaASGI) -> None:
     assert sorted(str(number) for number in range(8) for _ in range(20)) == sorted(answers)
 
 
+@pytest.mark.processes
 def test_a_process_that_was_forked_after_the_first_call_says_so() -> None:
     """No thread survives a fork: instead of waiting for one for good, it answers 503, and the log says why."""
     asgi = JinaASGI(Model)

@@ -132,6 +132,7 @@ async def test_an_answer_that_protobuf_has_no_form_for_is_the_executors_fault(ht
     assert (500, "ExecutorError") == (answer.status_code, answer.json()["error"]["type"])
 
 
+@pytest.mark.processes
 def test_without_the_extra_protobuf_is_415_and_names_it() -> None:
     program = """
         import asyncio, sys
@@ -159,6 +160,7 @@ def test_without_the_extra_protobuf_is_415_and_names_it() -> None:
     )
 
 
+@pytest.mark.processes
 def test_importing_the_library_does_not_import_protobuf() -> None:
     program = "import sys, jina_asgi; print('google.protobuf' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-W", "ignore", "-c", program], text=True) == "False\n"

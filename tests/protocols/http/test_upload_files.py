@@ -434,6 +434,7 @@ def ran(folder: Path, end: str, do: str, *, before: Any = None) -> subprocess.Co
     )
 
 
+@pytest.mark.processes
 def test_what_a_killed_process_leaves_is_removed_by_the_next_that_starts(folder: Path) -> None:
     ask = "print((await http.post('/last', files={'clip': bytes(2_000_000)})).status_code)"
     killed = ran(folder, "os.kill(os.getpid(), signal.SIGKILL)", ask)
@@ -442,6 +443,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next_that_starts(folder:
     assert (0, []) == (following.returncode, list(folder.glob("jina-asgi-uploads-*"))), following.stderr
 
 
+@pytest.mark.processes
 def test_a_process_that_ends_removes_its_folder(folder: Path) -> None:
     ran_well = ran(folder, "pass", "print((await http.post('/last', files={'clip': b'x'})).status_code)")
     assert ("200\n", []) == (ran_well.stdout, list(folder.iterdir())), ran_well.stderr
@@ -453,6 +455,7 @@ def _small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
+@pytest.mark.processes
 def test_where_there_is_no_room_the_client_is_told_so(folder: Path) -> None:
     """A limit on the size of files stands for a disk that is full."""
     ask = "print((await http.post('/last', files={'clip': bytes(2_000_000)})).text)"

@@ -265,6 +265,7 @@ async def test_other_sounds_are_read_where_soundfile_is_installed(kind: str, sub
         assert [-0.25, 0.5] == pytest.approx([*map(float, found.split()[-2:])], abs=0.3 if kind == "OGG" else 0.001)
 
 
+@pytest.mark.processes
 async def test_a_sound_that_nothing_here_reads_is_refused() -> None:
     floats = sound(4).replace(struct.pack("<HH", 1, 1), struct.pack("<HH", 3, 1), 1)
     wide = sound(4).replace(struct.pack("<HH", 4, 32), struct.pack("<HH", 8, 64), 1)
@@ -428,6 +429,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.processes
 def test_without_the_extra_a_refusal_names_it() -> None:
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT]
     run = subprocess.run(command, check=False, capture_output=True, text=True)

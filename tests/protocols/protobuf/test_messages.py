@@ -62,6 +62,7 @@ def test_one_reads_what_the_other_writes() -> None:
     assert exact.SerializeToString() == lean.SerializeToString()
 
 
+@pytest.mark.processes
 def test_what_protoc_made_is_of_the_files_that_stand_beside_it(tmp_path: Path) -> None:
     made = tmp_path / "descriptors.binpb"
     files = ["docarray.proto", "jina.proto", "jina_asgi.proto"]

@@ -501,6 +501,7 @@ WITHOUT = """
 """
 
 
+@pytest.mark.processes
 def test_without_protobuf_it_is_told_which_extra_it_needs() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(WITHOUT)], capture_output=True, text=True, check=True

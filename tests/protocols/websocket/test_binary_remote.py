@@ -172,6 +172,7 @@ WITHOUT = """
 """
 
 
+@pytest.mark.processes
 async def test_without_protobuf_it_is_told_which_extra_it_needs() -> None:
     asgi = JinaASGI(Model)
     async with asgi.lifespan(), serving(LikeJinas(asgi)) as port:

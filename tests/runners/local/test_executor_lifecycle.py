@@ -134,6 +134,7 @@ class Failing(Async):
         raise ValueError("no such weights")
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="pools are for Linux")
 async def test_a_replica_awaits_its_warmup() -> None:
     with pytest.raises(ExecutorError, match="no such weights"):

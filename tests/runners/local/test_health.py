@@ -222,6 +222,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.processes
 def test_time_in_which_the_process_was_paused_is_no_sign_of_illness() -> None:
     paused = subprocess.Popen([sys.executable, "-c", PAUSED], stdout=subprocess.PIPE, text=True)
     with paused:
