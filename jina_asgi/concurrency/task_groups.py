@@ -23,8 +23,8 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of all, in order; the first error cancels the others and is raised once they have ended."""
     tasks = [begun(work, seen) for work in works]
     try:
-        while left := [task for task in tasks if not task.done()]:
-            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        while not all(task.done() for task in tasks):
+            await asyncio.wait([task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED)
             raise_first(tasks)
         return [task.result() for task in tasks]
     finally:
@@ -129,8 +129,11 @@ async def _end(begun: Sequence[_Life], *, hurried: bool) -> None:
             errors.append(error)
         except Exception as error:  # noqa: BLE001  # the others end too; then it is raised
             errors.append(error)
-    if errors:
-        raise errors[0]
+    try:
+        if errors:
+            raise errors[0]
+    finally:
+        errors.clear()  # their tracebacks hold this frame
 
 
 class _Life:
@@ -150,9 +153,12 @@ class _Life:
             What loading raises.
         """
         task = self._task = begun(self._live(), lambda _: self._ready.set(), name=f"jina-asgi-{self._name}")
-        await self._ready.wait()
-        if task.done():
-            task.result()
+        try:
+            await self._ready.wait()
+            if task.done():
+                task.result()
+        finally:
+            del task  # its error's traceback holds this frame
 
     async def _live(self) -> None:
         try:
@@ -168,17 +174,21 @@ class _Life:
 
     async def end(self, *, hurried: bool) -> None:
         """Unload, and wait for it; being cancelled meanwhile hurries it."""
-        task = self._task
+        task, self._task = self._task, None
         if task is None:
             return
         self._grace_until = grace_until()
         self._stop.set()
         if hurried:
             task.cancel()
-        if (interrupted := await ended([task], hurry=task.cancel)) is not None:
-            raise interrupted
-        if not task.cancelled() and not (hurried and not self._loaded):
-            task.result()
+        interrupted = await ended([task], hurry=task.cancel)
+        try:
+            if interrupted is not None:
+                raise interrupted
+            if not task.cancelled() and not (hurried and not self._loaded):
+                task.result()
+        finally:
+            del interrupted, task  # the errors' tracebacks hold this frame
 
 
 def named(error: BaseException, name: str) -> None:

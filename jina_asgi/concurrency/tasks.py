@@ -100,13 +100,16 @@ async def ended(
     `hurry` is called at each of them.
     """
     interrupted: asyncio.CancelledError | None = None
-    while left := [task for task in tasks if not task.done()]:
-        try:
-            await asyncio.wait(left)
-        except asyncio.CancelledError as error:
-            interrupted = error
-            hurry()
-    return interrupted
+    try:
+        while left := [task for task in tasks if not task.done()]:
+            try:
+                await asyncio.wait(left)
+            except asyncio.CancelledError as error:
+                interrupted = error
+                hurry()
+        return interrupted
+    finally:
+        del interrupted  # its traceback holds this frame
 
 
 async def completed(work: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 from jina_asgi.concurrency import grace as periods
 from jina_asgi.errors import DefinitionError
@@ -59,19 +58,19 @@ class SharedRunner(Wrapper):
                     self._life = life
             yield
         finally:
-            ending = sys.exc_info()
             self._users -= 1
             async with self._lock:
                 if not self._users and self._life is not None:
                     life, self._life = self._life, None
-                    await self._end(life, ending)
+                    await self._end(life)
 
-    async def _end(self, life: AbstractAsyncContextManager[None], raised: tuple[Any, Any, Any]) -> None:
+    async def _end(self, life: AbstractAsyncContextManager[None]) -> None:
+        """End a life, which is told what this lifespan ends with. No frame of that error's traceback may name it."""
         limit = asyncio.timeout(self._grace + periods.CLOSING)
         try:
             with periods.grace_counted(time.monotonic() + self._grace):
                 async with limit:
-                    await life.__aexit__(*raised)
+                    await life.__aexit__(*sys.exc_info())
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -81,3 +80,5 @@ class SharedRunner(Wrapper):
                 periods.CLOSING,
                 self._grace,
             )
+        finally:
+            del limit  # it holds the task, the task its error, and the error's traceback this frame

@@ -87,8 +87,12 @@ class Links(Generic[L]):
     async def _close(self, links: Collection[L]) -> None:
         """Close some, all of them, whatever becomes of the caller."""
         tasks = [begun(link.close(), logged("closing a WebSocket")) for link in links]
-        if (cancelled := await ended(tasks)) is not None:
-            raise cancelled
+        cancelled = await ended(tasks)
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # its traceback holds this frame
 
     def _free(self, key: _Key, streams: bool) -> L | None:
         most = 0 if streams else _CALLS - 1

@@ -303,10 +303,13 @@ class LocalRunner:
         closing = begun(executor_lifecycle.ended(executor, self._threads), seen)
         hurried = hurried or cancelled is not None
         cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
-        if closing.done():
-            closing.result()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if closing.done():
+                closing.result()
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del closing, cancelled  # the errors' tracebacks hold this frame
 
     async def _stop(self) -> None:
         unread = []
@@ -328,10 +331,13 @@ async def _patiently(
 ) -> asyncio.CancelledError | None:
     """Wait at most `timeout` seconds, and at most `patience` more once cancelled; the cancelling, if there was one."""
     cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work], timeout=timeout)
-            break
-        except asyncio.CancelledError as error:
-            cancelled, timeout = error, patience
-    return cancelled
+    try:
+        while not work.done():
+            try:
+                await asyncio.wait([work], timeout=timeout)
+                break
+            except asyncio.CancelledError as error:
+                cancelled, timeout = error, patience
+        return cancelled
+    finally:
+        del cancelled, work  # the errors' tracebacks hold this frame

@@ -130,8 +130,11 @@ class ExecutorThreads:
                 thread.join()  # each has said its last word
         else:
             self._leave_behind()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # its traceback holds this frame
 
     def _leave_behind(self) -> None:
         """End without the threads that are in a call; they are daemons, and end with the process."""

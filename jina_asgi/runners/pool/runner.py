@@ -197,7 +197,7 @@ class PoolRunner:
 
     async def _drain(self, hurried: bool) -> None:
         """Let what was accepted end within the grace period; then end the replicas, and with them what is left."""
-        cancelled: asyncio.CancelledError | None = None
+        cancelled: list[asyncio.CancelledError] = []  # emptied: its traceback holds this frame
         if self._calls:
             self._idle.clear()
             try:
@@ -206,21 +206,21 @@ class PoolRunner:
             except TimeoutError:
                 pass
             except asyncio.CancelledError as error:
-                cancelled = error
+                cancelled[:] = [error]
         self._state = "stopping"
         for waiters in self._waiting.values():
             while waiters:
                 waiters.popleft().fail(NotReady(f"{self.name} stopped before this call began"))
         stopping = asyncio.gather(*(seat.stop() for seat in self._seats), return_exceptions=True)
         try:
-            async with asyncio.timeout(_HURRY if hurried or cancelled is not None else None):
+            async with asyncio.timeout(_HURRY if hurried or cancelled else None):
                 await stopping
         except TimeoutError:
             pass  # being cancelled they were killed
         except asyncio.CancelledError as error:
-            cancelled = error
-        if cancelled is not None:
-            raise cancelled
+            cancelled[:] = [error]
+        if cancelled:
+            raise cancelled.pop()
 
     @property
     def _is_running(self) -> bool:

@@ -70,8 +70,11 @@ class Host:
         limit = asyncio.get_running_loop().call_later(min(_ENDING, grace), _cancel, list(lives.values()))
         cancelled = await ended(list(lives.values()))
         limit.cancel()
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            del cancelled  # its traceback holds this frame
 
     def welcome(self, reception: Reception, ask: Ask) -> None:
         """Answer one connection."""
