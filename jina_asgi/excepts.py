@@ -55,5 +55,5 @@ class PortAlreadyUsed(BaseJinaException, RuntimeError):
     """Somebody else listens on the port that was to be served."""
 
 
-class Taken(PortAlreadyUsed):
+class AddressInUse(PortAlreadyUsed):
     """Somebody else has the address that this server listened at before."""

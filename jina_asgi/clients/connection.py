@@ -23,8 +23,15 @@ from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
 from jina_asgi.protocols.http.asgi_transport import ASGITransport
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.runner import Far
-from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, Answer, Asked, Remote, Served
+from jina_asgi.protocols.remote.runner import Transport
+from jina_asgi.protocols.remote.server import (
+    LIMITS,
+    TIMEOUT,
+    OutgoingRequest,
+    ServerAnswer,
+    ServerClient,
+    ServerDescription,
+)
 from jina_asgi.settings import ClientSettings
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.types import EMPTY, Endpoint, resolve, unsaid
@@ -44,7 +51,7 @@ class Connection:
         self._remote, self._http = _Connected.to(address, settings, app)
         self._protocol = address.protocol
         self._draw = draw
-        self._served: Served | None = None
+        self._served: ServerDescription | None = None
         self._describing = asyncio.Lock()
 
     async def ask(self, docs: list[BaseModel], question: Question) -> Response:
@@ -129,7 +136,7 @@ class Connection:
             raise BadClientInput(f"files go over HTTP alone, and this Client speaks {self._protocol}")
         return await asyncio.to_thread(parts_of, question.files)
 
-    async def _known(self, headers: Mapping[str, str]) -> Served:
+    async def _known(self, headers: Mapping[str, str]) -> ServerDescription:
         """What the server serves, asked for once."""
         if self._served is None:
             async with self._describing:
@@ -137,7 +144,7 @@ class Connection:
                     self._served = await self._remote.served(headers)
         return self._served
 
-    def _endpoint(self, served: Served, name: str) -> Endpoint:
+    def _endpoint(self, served: ServerDescription, name: str) -> Endpoint:
         endpoint = resolve(served.endpoints, name)
         if endpoint is None and as_jina() and self._protocol != "http":  # they give the documents back
             return unsaid(name)
@@ -150,7 +157,7 @@ class Connection:
 class _Connected(NamedTuple):
     """What a Client's calls are sent to, and what has to be closed after it."""
 
-    remote: Far
+    remote: Transport
     http: httpx.AsyncClient | None = None
 
     @classmethod
@@ -184,17 +191,17 @@ class _Connected(NamedTuple):
             trust_env=settings.proxy,
         )
         if address.protocol == "http":
-            return cls(Remote(http, address.url), http)
+            return cls(ServerClient(http, address.url), http)
         return cls(_by_socket(http, address.url, settings), http)
 
 
-def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Remote:
+def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> ServerClient:
     """What asks over a WebSocket: ours, or where the server turns out to be a real Jina, that."""
-    from jina_asgi.protocols.websocket.auto_detect import EitherRemote  # where it is asked for
+    from jina_asgi.protocols.websocket.auto_detect import AutoDetectTransport  # where it is asked for
     from jina_asgi.protocols.websocket.dial import dialler  # with websockets, an extra
     from jina_asgi.protocols.websocket.remote import SocketRemote
 
-    def jinas() -> Remote:
+    def jinas() -> ServerClient:
         try:
             from jina_asgi.protocols.websocket.binary_remote import BinaryRemote  # with protobuf, an extra
         except ModuleNotFoundError as error:
@@ -204,7 +211,7 @@ def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> R
         return BinaryRemote(http, url, dialler(verify=settings.verify, proxy=settings.proxy, subprotocol="bytes"))
 
     ours = SocketRemote(http, url, dialler(verify=settings.verify, proxy=settings.proxy))
-    return EitherRemote(http, url, ours, jinas)
+    return AutoDetectTransport(http, url, ours, jinas)
 
 
 def _deadline(question: Question) -> float | None:
@@ -219,11 +226,11 @@ def _asked(
     identity: str,
     deadline: float | None,
     files: tuple[Part, ...],
-) -> Asked:
+) -> OutgoingRequest:
     header = {"request_id": identity, "exec_endpoint": question.on}
     if question.target_executor:
         header["target_executor"] = question.target_executor
-    return Asked(
+    return OutgoingRequest(
         endpoint=endpoint.name,
         docs=writer.docs(list(docs)),
         parameters=question.parameters,
@@ -235,7 +242,7 @@ def _asked(
     )
 
 
-def _answered(question: Question, answer: Answer, identity: str) -> Response:
+def _answered(question: Question, answer: ServerAnswer, identity: str) -> Response:
     docs = question.returns.read(answer)
     header = Header(
         str(answer.header.get("request_id") or identity), Status(), question.on, question.target_executor or ""

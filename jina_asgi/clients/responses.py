@@ -13,7 +13,7 @@ from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
 from jina_asgi.protocols.http.bodies import JSON
-from jina_asgi.protocols.remote.server import Answer
+from jina_asgi.protocols.remote.server import ServerAnswer
 from jina_asgi.types import Schema
 
 #: Jina's codes of a status.
@@ -188,7 +188,7 @@ class ReturnType:
             )
         return cls(codec_of(container.model), single, container.make)
 
-    def read(self, answer: Answer) -> Any:
+    def read(self, answer: ServerAnswer) -> Any:
         """The docs of an answer.
 
         Raises:
@@ -228,7 +228,7 @@ class ArrayType(ReturnType):
     def is_array(self) -> bool:
         return True
 
-    def read(self, answer: Answer) -> np.ndarray:
+    def read(self, answer: ServerAnswer) -> np.ndarray:
         """The array of an answer.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The processes that a server instance has beside its web workers, and where they find each other.
+"""The processes of a server instance besides its web workers, and how they find each other.
 
-Nothing here is imported by `import jina_asgi`: it needs a Unix.
+Nothing here is imported by `import jina_asgi`: it needs Unix.
 """

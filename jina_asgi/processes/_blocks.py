@@ -1,4 +1,4 @@
-"""Which stretches of an arena are taken: first fit, by whole pages, so that what was used last is used again.
+"""Allocates blocks of an arena: first fit, in whole pages, so that recently used memory is reused first.
 
 Pure: no asyncio, clock, os or logging.
 """
@@ -11,33 +11,33 @@ PAGE = 4096
 
 
 class Blocks:
-    """The blocks of `size` bytes of memory."""
+    """An allocator over `size` bytes of memory."""
 
-    __slots__ = ("_free", "_taken")
+    __slots__ = ("_allocated", "_free")
 
     def __init__(self, size: int) -> None:
-        #: Offset and length of what is free, by offset; no two of them touch.
+        #: Offset and length of each free block, by offset; adjacent free blocks are always merged.
         self._free: list[tuple[int, int]] = [(0, size)]
-        self._taken: dict[int, int] = {}
+        self._allocated: dict[int, int] = {}
 
     @property
-    def taken(self) -> int:
-        """Bytes that are in use."""
-        return sum(self._taken.values())
+    def allocated(self) -> int:
+        """The number of allocated bytes."""
+        return sum(self._allocated.values())
 
-    def take(self, length: int) -> int | None:
-        """The offset of a block of so many bytes, or None where there is no room."""
+    def allocate(self, length: int) -> int | None:
+        """Allocates a block; returns its offset, or None if there is no room."""
         wanted = -(-max(length, 1) // PAGE) * PAGE
         for index, (offset, free) in enumerate(self._free):
             if free >= wanted:
                 self._free[index : index + 1] = [(offset + wanted, free - wanted)] if free > wanted else []
-                self._taken[offset] = wanted
+                self._allocated[offset] = wanted
                 return offset
         return None
 
-    def give_back(self, offset: int) -> bool:
-        """Free a block; False where none begins there."""
-        length = self._taken.pop(offset, 0)
+    def free(self, offset: int) -> bool:
+        """Frees a block; False if no block begins at this offset."""
+        length = self._allocated.pop(offset, 0)
         if not length:
             return False
         at = bisect_left(self._free, (offset, 0))

@@ -1,7 +1,7 @@
-"""Memory that processes share: arenas, what is written to them, and what is read there.
+"""Arenas of shared memory: creating, writing and reading them.
 
-Arenas are memfds: no file has their name, and the system frees them with the last process that has them. Readers map
-them privately, so that arrays may be written to and nobody else sees it.
+Arenas are memfds: no file has their name, and the system frees them with the last process that holds them. Readers
+map them privately, so that they may write to arrays without any other process seeing it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jina_asgi.protocols.frames._heads import ArenaHead
 from jina_asgi.protocols.frames._layout import Buffer, Reference
 from jina_asgi.types import Parts
 
-#: Of address space; memory is taken as it is written to, and then used again.
+#: Bytes of address space; physical memory is taken when it is first written to, and then reused.
 ARENA_SIZE = 128 << 20
 _ALIGNED = 64
 
@@ -27,32 +27,32 @@ _numbers = itertools.count(1)
 
 
 class Arena:
-    """Memory made by this process for another, open until it is closed."""
+    """Shared memory that this process created, open until it is closed."""
 
     def __init__(self, size: int = ARENA_SIZE) -> None:
         self.number, self.size = next(_numbers), size
         self.descriptor = os.memfd_create("jina_asgi", os.MFD_CLOEXEC)
-        #: Called to close it; again does nothing.
+        #: Closes the arena; calling it again does nothing.
         self.close = weakref.finalize(self, os.close, self.descriptor)
         os.ftruncate(self.descriptor, size)
 
     def head(self) -> ArenaHead:
-        """What another process must know to find it."""
+        """The description that another process needs to open it."""
         return ArenaHead(self.number, os.getpid(), self.descriptor, self.size)
 
 
-class Lent:
-    """An arena that this process writes to."""
+class ExportArena:
+    """An arena that this process writes docs to, for another process to read."""
 
     def __init__(self, arena: ArenaHead, descriptor: int) -> None:
         self._arena, self._memory = arena, mmap.mmap(descriptor, arena.size)
         self._blocks = Blocks(arena.size)
 
-    def lend(self, doc: Buffer | Parts) -> Reference | None:
-        """Where a doc lies now; None where there is no room."""
+    def export(self, doc: Buffer | Parts) -> Reference | None:
+        """Copies a doc into the arena; returns its reference, or None if there is no room."""
         buffers, before = (doc.buffers, doc.aligned) if isinstance(doc, Parts) else ([doc], 0)
         shift = -before % _ALIGNED
-        block = self._blocks.take(shift + len(doc))
+        block = self._blocks.allocate(shift + len(doc))
         if block is None:
             return None
         at = block + shift
@@ -61,26 +61,26 @@ class Lent:
             at += len(buffer)
         return Reference(self._arena.arena, self._arena.descriptor, block + shift, len(doc))
 
-    def returned(self, offset: int) -> bool:
-        """Free what was lent; False where nothing was."""
-        return self._blocks.give_back(offset - offset % PAGE)
+    def released(self, offset: int) -> bool:
+        """Frees the block of a doc; False if no doc was there."""
+        return self._blocks.free(offset - offset % PAGE)
 
 
-class Borrowed(np.ndarray):
-    """The bytes of a doc in another's arena; whoever looks at them keeps this.
+class ImportedDoc(np.ndarray):
+    """The bytes of a doc in another process's arena; arrays made of them keep this object alive.
 
-    Its buffer is no array: numpy would have arrays made of this one keep that one instead.
+    It is made on a memory map and not on an array: numpy would let arrays keep that array alive instead of this one.
     """
 
     reference: Reference
-    #: What has the arena open, where that is this process's own: for as long as this is there.
+    #: Keeps the arena open as long as this doc lives, if the arena belongs to this process.
     owner: object
 
 
-class Mapping:
-    """An arena as a reader has it: `memory` is private, and None where the system gives no room for it.
+class ArenaMapping:
+    """A reader's private mapping of an arena; `memory` is None if the system has no address space for it.
 
-    `held` counts the docs in it that somebody looks at.
+    `held` counts the docs in it that are still in use.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -90,10 +90,10 @@ class Mapping:
             self.memory = mmap.mmap(descriptor, self.size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
 
     def read(self, reference: Reference) -> bytes:
-        """A copy of a doc as its owner wrote it."""
+        """Copies a doc as its writer wrote it."""
         return os.pread(self._descriptor, reference.length, reference.offset)
 
     def close(self) -> None:
-        """Let go of it; the system takes the memory back with the last view into it that is still out."""
+        """Closes the mapping; the system reclaims the memory with the last view into it."""
         self.memory = None
         os.close(self._descriptor)

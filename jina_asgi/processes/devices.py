@@ -1,7 +1,7 @@
-"""Which CUDA devices there are, and which of them each replica gets.
+"""Finds the CUDA devices of the machine, and assigns them to replicas.
 
-The choice is made from plain values, so that a replica that comes back gets the same device. Counting devices does not
-touch CUDA: a process that touches it can no longer fork. A machine where no way of counting works has no devices.
+The assignment depends on plain values only, so that a restarted replica gets the same device. Counting devices does
+not touch CUDA: a process that has touched it can no longer fork. Where no way of counting works there are no devices.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jina_asgi.errors import DefinitionError
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 ROUND_ROBIN = "RR"
-WORKERS = "JINA_ASGI_WORKERS"  #: how many web workers the server has
-SLOT = "JINA_ASGI_SLOT"  #: which of a server's web workers this process is
-ASKED = "JINA_ASGI_CUDA_VISIBLE_DEVICES"  #: what the variable was before a slot's device took its place
+WORKERS = "JINA_ASGI_WORKERS"  #: the number of the server's web workers
+SLOT = "JINA_ASGI_SLOT"  #: the number of this web worker among the server's
+ORIGINAL_DEVICES = "JINA_ASGI_CUDA_VISIBLE_DEVICES"  #: the variable's value before it was set to the slot's device
 
 Device = int | str
 
@@ -28,14 +28,14 @@ _NAMED = re.compile(r"(GPU|MIG)-[\w./-]+")
 
 
 def round_robin(text: str | None, visible: Sequence[str]) -> list[str] | None:
-    """The devices that replicas take in turn, as `CUDA_VISIBLE_DEVICES="RR..."` says it in Jina.
+    """Parses Jina's `CUDA_VISIBLE_DEVICES="RR..."` into the devices that replicas take in turn.
 
     `RR` is all of them, `RR1:3` a slice, `RR3` one, `RR1,3` these (also in brackets), `RRGPU-a,GPU-b` these by name.
-    Numbers count `visible`, the names of the devices that this process may use. None: `text` is no such text, or no
-    device is visible, and then the text stays as it is.
+    Numbers index `visible`, the devices that this process may use. Returns None if `text` does not start with "RR", or
+    if no device is visible: the text then stays as it is.
 
     Raises:
-        DefinitionError: it cannot be read, or selects what is not there.
+        DefinitionError: the text cannot be parsed, or selects a device that does not exist.
     """
     if text is None or not text.startswith(ROUND_ROBIN) or not visible:
         return None
@@ -58,7 +58,7 @@ def round_robin(text: str | None, visible: Sequence[str]) -> list[str] | None:
 
 
 def device_of(replica: int, selected: Sequence[str]) -> str:
-    """The device of one replica, counted from 0: they take turns."""
+    """The device of one replica, counted from 0: replicas take turns."""
     return selected[replica % len(selected)]
 
 
@@ -70,15 +70,15 @@ def environment_of(
     *,
     inherited: str | None = None,
 ) -> dict[str, str]:
-    """The variables to set for the process of one replica: `env`, with `CUDA_VISIBLE_DEVICES` made out.
+    """The environment variables to set for one replica: `env`, with `CUDA_VISIBLE_DEVICES` resolved.
 
-    `devices` has an entry a replica, taken in turns: a number, a UUID (`"GPU-..."`, `"MIG-..."`), or a list of these
-    for several devices. Numbers count `visible`; where nothing is visible they are taken as they are. Without
-    `devices`, round robin counts in `env`, else in `inherited`: what the process that starts the replica has in that
-    variable. `devices` comes before `inherited`.
+    `devices` has one entry for each replica, taken in turn: a number, a UUID (`"GPU-..."`, `"MIG-..."`), or a list of
+    these for several devices. Numbers index `visible`; if nothing is visible they are used as they are. Without
+    `devices`, a round robin in `env` counts, else one in `inherited`: the variable's value in the process that starts
+    the replica. `devices` takes precedence over `inherited`.
 
     Raises:
-        DefinitionError: a device that is not there, no device at all, or devices given in both ways.
+        DefinitionError: a device that does not exist, an empty entry, or devices given in both `devices` and `env`.
     """
     if devices is not None:
         if VARIABLE in env:
@@ -91,24 +91,26 @@ def environment_of(
 
 
 def environment_of_worker(slot: int, environ: Mapping[str, str], visible: Sequence[str]) -> dict[str, str]:
-    """The variables to set in a web worker, by its slot: where round robin is asked for it gets one device.
+    """The environment variables to set in a web worker, by its slot: with round robin it gets one device.
 
     Raises:
         DefinitionError: as `round_robin`.
     """
-    asked, named = environ.get(VARIABLE), {SLOT: str(slot)}
-    selected = round_robin(asked, visible)
-    return named if selected is None else {**named, VARIABLE: device_of(slot, selected), ASKED: str(asked)}
+    requested, named = environ.get(VARIABLE), {SLOT: str(slot)}
+    selected = round_robin(requested, visible)
+    return (
+        named if selected is None else {**named, VARIABLE: device_of(slot, selected), ORIGINAL_DEVICES: str(requested)}
+    )
 
 
 def environment_of_shared(environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment for a process that one web worker starts for all: as it was before the slot was known."""
-    shared = {name: value for name, value in environ.items() if name not in (SLOT, ASKED)}
-    return {**shared, VARIABLE: environ[ASKED]} if ASKED in environ else shared
+    """The whole environment for a process that one web worker starts for all: without that worker's slot and device."""
+    shared = {name: value for name, value in environ.items() if name not in (SLOT, ORIGINAL_DEVICES)}
+    return {**shared, VARIABLE: environ[ORIGINAL_DEVICES]} if ORIGINAL_DEVICES in environ else shared
 
 
 def _given(devices: Sequence[Device | Sequence[Device]], visible: Sequence[str]) -> list[str]:
-    """What `devices=` says, an entry a replica."""
+    """The devices of each replica, from `devices=`."""
     where = f"devices={devices!r}"
     if isinstance(devices, str) or not devices:
         raise DefinitionError(f"{where}: expected a list with at least one entry, such as [0, 1] or [[0, 1], [2, 3]]")
@@ -164,14 +166,14 @@ def _range(visible: Sequence[str]) -> str:
 logger = logging.getLogger("jina_asgi")
 
 _NONE = ("", "-1", "NoDevFiles")  # CUDA reads its list up to the first entry that is no device
-_PATIENCE = 30.0  # seconds for nvidia-smi: where no process keeps the driver loaded, it loads it
+_PATIENCE = 30.0  # seconds for nvidia-smi: where no process keeps the driver loaded, it has to load it
 
 
 def visible_devices(environ: Mapping[str, str] | None = None) -> list[str]:
-    """The names of the devices that this process may use, as `CUDA_VISIBLE_DEVICES` has them.
+    """The names of the devices that this process may use, from `CUDA_VISIBLE_DEVICES`.
 
-    Where that variable is set for the process it is the list, and is never widened: under `2,3` there are two devices,
-    and number 0 is `2`, as it is for CUDA. Where it is not set, or asks for round robin, they are `0` to n - 1.
+    If the variable lists devices, that list is used and never widened: under `2,3` there are two devices, and number 0
+    is `2`, as in CUDA. If it is not set, or asks for round robin, the devices are `0` to n - 1.
     """
     environ = os.environ if environ is None else environ
     text = environ.get(VARIABLE)
@@ -182,7 +184,7 @@ def visible_devices(environ: Mapping[str, str] | None = None) -> list[str]:
 
 
 def count_devices(environ: Mapping[str, str] | None = None) -> int:
-    """How many CUDA devices the machine has: by nvidia-ml-py, else nvidia-smi, else `CUDA_TOTAL_DEVICES`, else 0."""
+    """Counts the machine's CUDA devices: by nvidia-ml-py, else nvidia-smi, else `CUDA_TOTAL_DEVICES`, else 0."""
     environ = os.environ if environ is None else environ
     return _by_library() or _by_command(environ) or _by_variable(environ)
 
@@ -195,7 +197,7 @@ def _by_library() -> int:
             return int(library.nvmlDeviceGetCount())
         finally:
             library.nvmlShutdown()
-    except Exception as error:  # noqa: BLE001  # its errors are its own, and a broken driver may raise anything
+    except Exception as error:  # noqa: BLE001  # it has its own error classes, and a broken driver may raise anything
         logger.debug("nvidia-ml-py does not count the devices: %r", error)
         return 0
 
@@ -203,7 +205,7 @@ def _by_library() -> int:
 def _by_command(environ: Mapping[str, str]) -> int:
     try:
         listed = subprocess.run(
-            ["nvidia-smi", "-L"],  # noqa: S607  # where it lies differs
+            ["nvidia-smi", "-L"],  # noqa: S607  # its location differs between systems
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,4 +1,4 @@
-"""What is asked of a pool host in the first bytes of a connection; frames follow, or one answer."""
+"""The request in the first bytes of a connection to the pool host; frames follow it, or one answer."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import msgspec
 from jina_asgi.errors import DefinitionError, ProtocolError
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.executors.py_modules import is_dotted
-from jina_asgi.processes.log_config import Logs
-from jina_asgi.processes.replica_spec import SERVERS
+from jina_asgi.processes.log_config import LogConfig
+from jina_asgi.processes.replica_spec import SERVER_OPTIONS
 from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 
 _LENGTH = struct.Struct("<I")
 LIMIT = 1 << 20
-_FILES = 500  # of a module's folder, that are looked at to see whether the code is new
+_FILES = 500  # the most files of a module's folder that are checked for changed code
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """`serve`: a Deployment, whose frames follow. `status`: one answer, as JSON.
+class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to the pool host: `serve` a Deployment, with frames to follow, or `status`, answered once in JSON.
 
-    `fingerprint` tells one version of a Deployment and its code from the next; `endpoints` is the digest of those that
-    the asker knows already, and needs. `logs` is how the asker logs, which makes no other Deployment.
+    `fingerprint` identifies a Deployment with its options and code; `endpoints` is the digest of the endpoints that the
+    worker has already published and therefore needs. `logs` is the worker's logging configuration; it is not part of
+    the fingerprint.
     """
 
     ask: Literal["serve", "status"]
@@ -40,26 +41,28 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     path: list[str] = []
     fingerprint: str = ""
     endpoints: str = ""
-    logs: Logs = Logs()
+    logs: LogConfig = LogConfig()
 
     @classmethod
-    def to_serve(cls, uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None = None) -> Ask:
-        """The question for one Deployment.
+    def to_serve(
+        cls, uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None = None
+    ) -> HostRequest:
+        """Builds the request to serve one Deployment.
 
         Raises:
-            DefinitionError: an option cannot be given to another process.
+            DefinitionError: an option cannot be sent to another process.
         """
-        options = settings.model_dump(exclude_unset=True, exclude=SERVERS)
-        asked = cls(ask="serve", uses=uses, options=options, path=list(sys.path))
-        digest = hashlib.sha256(asked.dumps() + _code(uses)).hexdigest()
+        options = settings.model_dump(exclude_unset=True, exclude=SERVER_OPTIONS)
+        request = cls(ask="serve", uses=uses, options=options, path=list(sys.path))
+        digest = hashlib.sha256(request.dumps() + _code(uses)).hexdigest()
         known = "" if endpoints is None else digest_of(endpoints)
-        return msgspec.structs.replace(asked, fingerprint=digest, endpoints=known)
+        return msgspec.structs.replace(request, fingerprint=digest, endpoints=known)
 
     def dumps(self) -> bytes:
-        """This as msgpack behind its length.
+        """Encodes it as msgpack, with its length before it.
 
         Raises:
-            DefinitionError: an option cannot be given to another process.
+            DefinitionError: an option cannot be sent to another process.
         """
         try:
             raw = msgspec.msgpack.encode(self)
@@ -74,16 +77,16 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(endpoints: Mapping[str, Endpoint]) -> str:
-    """What tells some endpoints from others."""
+    """A digest that is equal for equal endpoints only."""
     described = [describe(endpoints[name]) for name in sorted(endpoints)]
     return hashlib.sha256(msgspec.msgpack.encode(described, order="deterministic")).hexdigest()
 
 
-def read_ask(buffered: bytes) -> tuple[Ask, bytes] | None:
-    """The question at the start of what has come, and what follows it; None: it is not all there yet.
+def read_host_request(buffered: bytes) -> tuple[HostRequest, bytes] | None:
+    """Decodes the request at the start of `buffered`; returns it and the rest, or None if it is incomplete.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: the bytes are no such request.
     """
     if len(buffered) < _LENGTH.size:
         return None
@@ -94,31 +97,30 @@ def read_ask(buffered: bytes) -> tuple[Ask, bytes] | None:
     if len(buffered) < end:
         return None
     try:
-        return msgspec.msgpack.decode(buffered[_LENGTH.size : end], type=Ask), buffered[end:]
+        return msgspec.msgpack.decode(buffered[_LENGTH.size : end], type=HostRequest), buffered[end:]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"expected a question, not this: {error}") from error
 
 
 def _code(uses: Uses) -> bytes:
-    """What changes when the code of a class does: the sizes and times of the files around its module."""
+    """A value that changes with the code of a class: sizes and times of the files around its module."""
     listed = [Path(file) for file in uses.files if not is_dotted(file)]
     modules = [name for name in (uses.module, *filter(is_dotted, uses.files)) if name]
     named = [uses.main] if uses.main else [where for name in modules if (where := _file_of(name))]
-    seen: list[Path] = []
+    files: list[Path] = []
     for file in [*listed, *map(Path, named)]:
         has_neighbours = file in listed or (file.parent / "__init__.py").exists()
-        seen += sorted(file.parent.glob("*.py"))[:_FILES] if has_neighbours else [file]
-    facts = [(path.name, found.st_mtime_ns, found.st_size) for path in seen if (found := _stat(path)) is not None]
+        files += sorted(file.parent.glob("*.py"))[:_FILES] if has_neighbours else [file]
+    facts = [(path.name, found.st_mtime_ns, found.st_size) for path in files if (found := _stat(path)) is not None]
     return repr(facts).encode()
 
 
 def _file_of(module: str) -> str | None:
-    """Where a module would be imported from. Nothing is imported to find out."""
+    """Finds the file that a module would be imported from, without importing anything."""
     path: list[str] | None = None
     spec = None
-    for part in module.split(
-        "."
-    ):  # not its full name: a package without an __init__.py wants its parents imported then
+    # Part by part: for a full name, the parents of a package without an __init__.py would be imported.
+    for part in module.split("."):
         spec = importlib.machinery.PathFinder.find_spec(part, path)
         if spec is None:
             return None
@@ -129,5 +131,5 @@ def _file_of(module: str) -> str | None:
 def _stat(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
-    except OSError:  # it went while we looked
+    except OSError:  # removed meanwhile
         return None

@@ -1,4 +1,4 @@
-"""A web worker's side of the pool host: the Runner over a connection that comes back by itself."""
+"""Connects a web worker to the pool host: a Runner over a connection that reconnects by itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from jina_asgi.errors import DefinitionError, ExecutorError, NotReady
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.processes import host_socket
 from jina_asgi.processes import instance as server_instance
-from jina_asgi.processes.handshake import Ask
-from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.handshake import HostRequest
+from jina_asgi.processes.log_config import LogConfig
 from jina_asgi.processes.shared_memory import PeerSharing
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.runners.admission import Admission
@@ -25,40 +25,43 @@ from jina_asgi.runners.pool.supervisor import Seat
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 
-_LOADING = 24 * 3600.0  # seconds: the host itself says when loading takes too long
+_LOADING = 24 * 3600.0  # seconds: the host itself reports when loading takes too long
 
 
 class HostConnection:
-    """One connection to the host of this server instance, which is started where there is none."""
+    """One connection to the pool host of this server instance, which is started if it does not run."""
 
-    def __init__(self, name: str, ask: Ask, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
+    def __init__(self, name: str, ask: HostRequest, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
         self.name, self._ask, self._heartbeat = name, ask, heartbeat
-        self._host = 0  # its pid, once it has loaded
+        self._host = 0  # its pid, once the Deployment has loaded
         self.client = FrameClient(
             self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0, sharing=PeerSharing
         )
-        self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
+        self._lifespan: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._why = ""
 
     @property
     def pid(self) -> int | None:
-        """None: the host is no child of this process."""
+        """None: the host is not a child of this process."""
         return None
 
     @property
     def device(self) -> str:
-        """None of its own."""
+        """Empty: the host itself uses no device."""
         return ""
 
     async def start(self) -> None:
-        """Connect, and wait until the Deployment has loaded there.
+        """Connects, and waits until the Deployment has loaded in the host.
 
         Raises:
-            ExecutorError: it failed to load. NotReady: there is no host, and none could be started; or it gave no sign
-                of life for a heartbeat, and was ended.
+            ExecutorError: it failed to load. NotReady: the host does not run and could not be started; or it was silent
+                for a heartbeat, and was killed.
         """
         instance = server_instance.instance()
-        async with beside(self._life.__aenter__(), host_socket.silent(instance, self._heartbeat)) as (loading, silence):
+        async with beside(self._lifespan.__aenter__(), host_socket.wait_until_silent(instance, self._heartbeat)) as (
+            loading,
+            silence,
+        ):
             await asyncio.wait([loading, silence], return_when=asyncio.FIRST_COMPLETED)
             if not loading.done():
                 pid = silence.result()
@@ -67,64 +70,64 @@ class HostConnection:
                     f"{self.name} (process {pid}) gave no sign of life for {self._heartbeat:g} s as it loaded"
                 )
             await loading
-        self._host, _ = server_instance.keeper(server_instance.folder(instance.key)) or (0, 0)
+        self._host, _ = server_instance.pool_host_of(server_instance.folder(instance.key)) or (0, 0)
 
     async def ended(self) -> str:
-        """Wait until the connection is gone; why."""
+        """Waits until the connection is closed; returns why."""
         await self.client.lost()
         return self._why or "is gone"
 
     async def leaves(self) -> None:
-        """Wait until the host asks to be connected to anew: a newer version of the Deployment has loaded."""
+        """Waits until the host requests a new connection because a newer version of the Deployment has loaded."""
         await self.client.leaves()
 
     async def stop(self) -> None:
-        """Close the connection; what still runs is cancelled."""
-        await self._life.__aexit__(None, None, None)
+        """Closes the connection; open calls are cancelled."""
+        await self._lifespan.__aexit__(None, None, None)
 
     async def kill(self, why: str) -> None:
-        """End the connection at once."""
+        """Closes the connection at once."""
         self._why = self._why or why
         self.client.abort()
         await self.client.lost()
 
     async def end_hung(self, why: str) -> None:
-        """End the host, and with it what hangs for every worker."""
+        """Kills the host, and with it the replicas that hang for every worker."""
         await asyncio.to_thread(host_socket.end, server_instance.instance(), self._host)
         await self.kill(why)
 
     def resident(self) -> int:
-        """Nothing of this process's."""
+        """Always 0: the host's memory is not this worker's."""
         return 0
 
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol]
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        connection = await asyncio.to_thread(self._called)
+        connection = await asyncio.to_thread(self._connect_and_request)
         connection.setblocking(False)
         return await asyncio.get_running_loop().create_unix_connection(factory, sock=connection)
 
-    def _called(self) -> socket.socket:
+    def _connect_and_request(self) -> socket.socket:
         connection = host_socket.connect(server_instance.instance())
         try:
-            connection.sendall(msgspec.structs.replace(self._ask, logs=Logs.here()).dumps())
+            connection.sendall(msgspec.structs.replace(self._ask, logs=LogConfig.current()).dumps())
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _is_final(error: Exception) -> bool:
-    return isinstance(error, ExecutorError | DefinitionError)  # the host has tried again itself
+def _is_permanent(error: Exception) -> bool:
+    return isinstance(error, ExecutorError | DefinitionError)  # the host has retried already
 
 
-def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> PoolRunner:
-    """The Runner over the replicas that this server instance's host keeps.
+def host_runner(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> PoolRunner:
+    """Builds the Runner over the replicas in this server instance's pool host.
 
     Raises:
-        DefinitionError: an option cannot be given to another process.
+        DefinitionError: an option cannot be sent to another process.
     """
-    ask = Ask.to_serve(uses, settings, endpoints)
+    ask = HostRequest.to_serve(uses, settings, endpoints)
     restarts = Restarts()
 
     def make(index: int) -> HostConnection:
@@ -132,7 +135,7 @@ def hosted(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, End
 
     return PoolRunner(
         settings.name,
-        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_is_final)],
+        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_is_permanent)],
         restarts,
         endpoints=endpoints,
         room=settings.max_queue,

@@ -1,4 +1,4 @@
-"""How web workers come to one pool host: whoever finds none starts it, under a lock; the others connect."""
+"""Connects web workers to one pool host: a worker that finds none starts it, under a lock; the others connect."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from jina_asgi.concurrency.timeouts import any_done
 from jina_asgi.errors import NotReady
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.devices import environment_of_shared
-from jina_asgi.processes.handshake import Ask
+from jina_asgi.processes.handshake import HostRequest
 from jina_asgi.processes.spawning import OUR_MODULE
 
 logger = logging.getLogger("jina_asgi")
 
-#: How many connections may wait to be taken.
+#: The most connections that may wait to be accepted.
 BACKLOG = 1024
-_INHERITED = 3  # the descriptor that a host listens on
+_LISTENING = 3  # the descriptor that a host listens on
 _started: list[int] = []
-_PATIENCE = 5.0  # seconds for a host to say how it is
-_STARTING = 30.0  # seconds from a host's start to its first word, and for another to start one
-_AGAIN = 0.05  # seconds after which a lock is tried again
+_PATIENCE = 5.0  # seconds that a host has to answer a status request
+_STARTING = 30.0  # seconds from a host's start to its first answer, and for another process to start one
+_AGAIN = 0.05  # seconds between attempts to take a lock
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
 def connect(instance: server_instance.Instance) -> socket.socket:
-    """A connection to the host of an instance, which is started where there is none. Blocks for some milliseconds.
+    """Connects to the pool host of an instance, and starts it if it does not run. Blocks for some milliseconds.
 
-    The socket listens before the host is started: who comes meanwhile waits in its backlog.
+    The socket listens before the host is started: workers that connect meanwhile wait in its backlog.
 
     Raises:
-        NotReady, DefinitionError: there is no folder for the socket, or nothing can listen there.
+        NotReady, DefinitionError: there is no usable folder for the socket, or the host cannot be started.
     """
-    _take_note()
+    _reap()
     folder = server_instance.folder(instance.key)
     path = folder / "socket"
     found = _connected(path)
@@ -61,34 +61,34 @@ def connect(instance: server_instance.Instance) -> socket.socket:
 
 
 def end(instance: server_instance.Instance, pid: int) -> None:
-    """Kill the host of an instance that hangs, unless another has taken its place; its replicas end with it.
+    """Kills the hung host of an instance, unless another process has replaced it; its replicas end with it.
 
-    Whoever comes next starts another.
+    The next worker that connects starts another host.
 
     Raises:
-        NotReady: another process has been starting a host for too long.
+        NotReady: another process has held the lock for too long.
     """
     folder = server_instance.folder(instance.key)
     with _locked(folder / "lock"):
-        found, start = server_instance.keeper(folder) or (0, 0)
+        found, start = server_instance.pool_host_of(folder) or (0, 0)
         if found == pid and server_instance.alive(pid, start or None):
             (folder / "socket").unlink(missing_ok=True)
             os.kill(pid, signal.SIGKILL)
 
 
-async def silent(instance: server_instance.Instance, heartbeat: float) -> int:
-    """Ask the host of an instance how it is, again and again; its pid, once it gives no sign of life for so many seconds.
+async def wait_until_silent(instance: server_instance.Instance, heartbeat: float) -> int:
+    """Pings the host of an instance until it is silent for `heartbeat` seconds; returns its pid then.
 
-    One that has just been started has longer for its first.
+    A host that was just started has longer for its first answer.
     """
     folder = server_instance.folder(instance.key)
     while True:
         connection = _connected(folder / "socket")
-        if connection is not None:  # else the one who waits for it has lost its connection
+        if connection is not None:  # else the caller, which waits for the same host, has lost its connection too
             with connection:
                 connection.setblocking(False)
-                pid, _ = server_instance.keeper(folder) or (0, 0)
-                async with beside(_heard(connection)) as asking:
+                pid, _ = server_instance.pool_host_of(folder) or (0, 0)
+                async with beside(_answered(connection)) as asking:
                     if not await any_done(
                         asking, heartbeat if _listens(connection, pid) else max(heartbeat, _STARTING)
                     ):
@@ -96,25 +96,25 @@ async def silent(instance: server_instance.Instance, heartbeat: float) -> int:
         await asyncio.sleep(heartbeat / 2)
 
 
-async def _heard(connection: socket.socket) -> None:
-    """Return once a host says something, or is gone."""
+async def _answered(connection: socket.socket) -> None:
+    """Returns once the host sends something, or closes the connection."""
     loop = asyncio.get_running_loop()
     with suppress(ConnectionError):
-        await loop.sock_sendall(connection, Ask(ask="status").dumps())
+        await loop.sock_sendall(connection, HostRequest(ask="status").dumps())
         await loop.sock_recv(connection, 1)
 
 
 def _listens(connection: socket.socket, pid: int) -> bool:
-    """Whether a process had begun to serve when this connection to it was made: it listens anew then, in its own name."""
+    """Whether the process had begun to serve when this connection was made: it calls listen() again, in its own name."""
     peer: int = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))[0]
     return peer == pid
 
 
 def status(path: Path, patience: float = _PATIENCE) -> dict[str, Any] | None:
-    """What the host at a socket says of itself; None: there is none any more.
+    """Fetches the status of the host at a socket; None if there is no host any more.
 
     Raises:
-        NotReady: it gives no answer within `patience` seconds.
+        NotReady: it does not answer within `patience` seconds.
     """
     connection = _connected(path)
     if connection is None:
@@ -122,20 +122,20 @@ def status(path: Path, patience: float = _PATIENCE) -> dict[str, Any] | None:
     with connection:
         connection.settimeout(patience)
         try:
-            connection.sendall(Ask(ask="status").dumps())
+            connection.sendall(HostRequest(ask="status").dumps())
             raw = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         except TimeoutError as error:
-            pid, _ = server_instance.keeper(path.parent) or (0, 0)
+            pid, _ = server_instance.pool_host_of(path.parent) or (0, 0)
             raise NotReady(f"pool host {pid} at {path.parent} gives no answer within {patience:g} s") from error
         except ConnectionError:
             return None
-    found: dict[str, Any] | None = json.loads(raw) if raw else None  # nothing is said by one that is ending
+    found: dict[str, Any] | None = json.loads(raw) if raw else None  # a host that is ending answers nothing
     return found
 
 
 def _connected(path: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.setblocking(False)  # where too many wait to be taken, waiting with them would have no end
+    connection.setblocking(False)  # with a full backlog a blocking connect would never return
     try:
         connection.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
@@ -149,7 +149,7 @@ def _connected(path: Path) -> socket.socket | None:
 
 
 def _start(path: Path, instance: server_instance.Instance) -> None:
-    """Start a host that listens at a path.
+    """Starts a host that listens at a path.
 
     Raises:
         NotReady: it cannot be started.
@@ -157,27 +157,27 @@ def _start(path: Path, instance: server_instance.Instance) -> None:
     try:
         pid = _spawned(path, instance)
         _started.append(pid)
-        server_instance.keeps(path.parent, pid)
+        server_instance.record_pool_host(path.parent, pid)
     except OSError as error:
         raise NotReady(f"the pool host at {path} cannot be started: {error.strerror}") from error
 
 
 def _spawned(path: Path, instance: server_instance.Instance) -> int:
-    path.unlink(missing_ok=True)  # what a host left that was killed
+    path.unlink(missing_ok=True)  # left by a host that was killed
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listening:
         listening.bind(str(path))
-        path.chmod(0o600)  # its folder lets nobody else in either
+        path.chmod(0o600)  # only this user may enter its folder, too
         listening.listen(BACKLOG)
-        words = [str(_INHERITED), instance.key, str(instance.pid or 0), str(instance.started or 0)]
-        # Not `subprocess`: a host outlives whoever started it, and nobody here waits for it.
+        words = [str(_LISTENING), instance.key, str(instance.pid or 0), str(instance.started or 0)]
+        # Not `subprocess`: a host outlives the process that started it, and nothing here waits for it.
         return os.posix_spawn(
             sys.executable,
             [sys.executable, *OUR_MODULE, "jina_asgi.serving.programs.pool_host", *words],
             _environment(),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, listening.fileno(), _INHERITED),
+                (os.POSIX_SPAWN_DUP2, listening.fileno(), _LISTENING),
                 *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
             ],
             setsid=True,
@@ -185,23 +185,23 @@ def _spawned(path: Path, instance: server_instance.Instance) -> int:
 
 
 def _inheritable() -> list[int]:
-    """What a host would keep open of ours: hypercorn's worker has a pipe by whose end its master knows that it ended."""
+    """The inheritable descriptors that the host must close; one of them may be the server's liveness pipe (hypercorn)."""
     found = list[int]()
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:
-            if descriptor > _INHERITED and os.get_inheritable(descriptor):
+            if descriptor > _LISTENING and os.get_inheritable(descriptor):
                 found.append(descriptor)
         except OSError:
-            pass  # this listing's own
+            pass  # the descriptor of this listing itself
     return found
 
 
-def _take_note() -> None:
-    """Let the system forget the hosts that this process had started and that have ended."""
+def _reap() -> None:
+    """Reaps the hosts that this process started and that have ended."""
     for pid in list(_started):
         try:
             ended, _ = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # whoever waits for all children was quicker
+        except ChildProcessError:  # another part of the program, which waits for all children, has reaped it
             ended = pid
         if ended:
             _started.remove(pid)
@@ -226,7 +226,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Wait for a lock; as the system's own waiting has no limit, and a process that is stopped may have it, by trying."""
+    """Takes a lock by polling: a blocking lock has no timeout, and a stopped process may hold it."""
     deadline = time.monotonic() + _STARTING
     while True:
         try:

@@ -1,6 +1,6 @@
-"""Which server instance a process belongs to, and the folder where the processes of one find each other.
+"""Identifies the server instance of a process, and the folder where the processes of an instance meet.
 
-The folder is for this user alone, which is checked and not assumed: whoever could write there would be obeyed.
+The folder belongs to this user alone, which is verified: anyone who could write to it could run code here.
 """
 
 from __future__ import annotations
@@ -23,23 +23,34 @@ from pathlib import Path
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.protocols.frames._heads import VERSIONS
 
-__all__ = ["Instance", "alive", "folder", "instance", "keeper", "keeps", "remove", "sockets", "started", "sweep"]
+__all__ = [
+    "Instance",
+    "alive",
+    "folder",
+    "instance",
+    "pool_host_of",
+    "record_pool_host",
+    "remove",
+    "sockets",
+    "started",
+    "sweep",
+]
 
 logger = logging.getLogger("jina_asgi")
 
 _LONGEST_PATH = 100  # bytes of a socket's path: macOS takes 103, Linux 107
-_LONGEST_NAME = 16  # of those, for the socket's name in its folder
-_KEEPER = "pid"  # the file, in an instance's folder, that says which process keeps its pool; blank where there is none
+_LONGEST_NAME = 16  # bytes of it that are reserved for the socket's name
+_KEEPER = "pid"  # the file in an instance's folder with the pid of its pool host; blank if there is none
 _KEEPER_SIZE = 40  # bytes
-_SWEPT = re.compile(r"v\d+-(\d+)-(\d+)-(\d+)")  # what `_name` makes of an instance that is a process
+_SWEPT = re.compile(r"v\d+-(\d+)-(\d+)-(\d+)")  # the names that `_name` makes for instances that are processes
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One server with all its workers: equal in each of them, equal to no other's.
+    """One server with all its workers: equal in each of them, and different from every other server.
 
-    `pid` and `started` are of the process whose life is the instance's; both None for one that was named. `started`
-    alone is None where the system does not tell.
+    `pid` and `started` are of the process that the instance lives as long as; both are None for a named instance.
+    `started` alone is None where the system does not report it.
     """
 
     key: str
@@ -48,9 +59,10 @@ class Instance:
 
 
 def instance(*, named: bool = True) -> Instance:
-    """The server instance that this process belongs to.
+    """Finds the server instance that this process belongs to.
 
-    In this order: with `named`, the one that `JINA_ASGI_POOL` names; gunicorn's arbiter; the process that started this one by
+    In this order: with `named`, the one that `JINA_ASGI_POOL` names; gunicorn's arbiter; the process that started this
+    one by
     multiprocessing (uvicorn, hypercorn and granian with several workers); this process.
     """
     name = os.environ.get("JINA_ASGI_POOL")
@@ -63,13 +75,13 @@ def instance(*, named: bool = True) -> Instance:
 
 
 def started(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None: it is gone, or the system does not tell."""
+    """The start time of a process, in clock ticks since boot; None if it has ended, or the system does not report it."""
     found = _stat(pid)
     return None if found is None else int(found[19])
 
 
 def alive(pid: int, start: int | None) -> bool:
-    """Whether the process that had `pid` when it was looked up still runs: not a later one, and not a zombie."""
+    """Whether the process with this pid and start time still runs, and is not a zombie."""
     if start is not None:
         found = _stat(pid)
         return found is not None and int(found[19]) == start and found[0] not in ("Z", "X")
@@ -83,20 +95,21 @@ def alive(pid: int, start: int | None) -> bool:
 
 
 def folder(key: str, bases: Iterable[Path] | None = None) -> Path:
-    """The folder of an instance, made if need be: `<base>/jina-asgi-<uid>/<name made of key>/`.
+    """Returns the folder of an instance, and creates it if needed: `<base>/jina-asgi-<uid>/<name made of key>/`.
 
-    The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where nobody else can rename what is ours, that
-    can be written to and is not full, and where a socket's path stays under 100 bytes; or the first such of `bases`.
+    The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where no other user can rename this user's
+    files,
+    that is writable and not full, and where a socket's path stays under 100 bytes; or the first such of `bases`.
 
     Raises:
-        NotReady: no base will do; the message says what is wrong with each.
-        DefinitionError: the folder is there, but not as a folder that only this user can enter.
+        NotReady: no base is usable; the message says what is wrong with each.
+        DefinitionError: the folder exists, but is not a folder that only this user can enter.
     """
     uid, wrong = os.geteuid(), []
     places = [(base, base / f"jina-asgi-{uid}" / _name(key)) for base in (_bases() if bases is None else bases)]
-    for base, made in places:  # where it is already: another base may have room again
+    for base, made in places:  # a base that has it already comes first: another base may have room again
         if _has_room(made) and _objection(base, made) is None:
-            _trusted(made, uid)
+            _check_trusted(made, uid)
             return made
     for base, made in places:
         objection = _objection(base, made)
@@ -113,8 +126,8 @@ def folder(key: str, bases: Iterable[Path] | None = None) -> Path:
     )
 
 
-def keeper(folder: Path) -> tuple[int, int] | None:
-    """The process that keeps an instance's pool, by pid and start (0: not known), as `keeps` noted it; None: there is none."""
+def pool_host_of(folder: Path) -> tuple[int, int] | None:
+    """The pid and start time (0: unknown) of an instance's pool host, as `record_pool_host` recorded them; None if there is none."""
     try:
         pid, start = map(int, (folder / _KEEPER).read_text().split())
     except (OSError, ValueError):
@@ -122,13 +135,13 @@ def keeper(folder: Path) -> tuple[int, int] | None:
     return pid, start
 
 
-def keeps(folder: Path, pid: int) -> None:
-    """Note the process that keeps an instance's pool. The file has its length already, so this needs no room."""
+def record_pool_host(folder: Path, pid: int) -> None:
+    """Records an instance's pool host. The file has its full length already, so that this needs no disk space."""
     _write_keeper(folder, f"{pid} {started(pid) or 0}")
 
 
 def sockets() -> Iterator[Path]:
-    """The sockets of this user's pool hosts, wherever they are; of some the host may have ended."""
+    """The sockets of this user's pool hosts in all folders; some of the hosts may have ended."""
     for base in _bases():
         mine = base / f"jina-asgi-{os.geteuid()}"
         try:
@@ -140,11 +153,11 @@ def sockets() -> Iterator[Path]:
 
 
 def remove(key: str) -> None:
-    """Remove the folder of an instance that has ended. Its parent stays: others may be about to use it."""
+    """Removes the folder of an instance that has ended. Its parent stays: other instances may be about to use it."""
     for base in _bases():
         made = base / f"jina-asgi-{os.geteuid()}" / _name(key)
         try:
-            _trusted(made, os.geteuid())
+            _check_trusted(made, os.geteuid())
         except (OSError, DefinitionError) as error:
             logger.debug("nothing is removed in %s: %s", base, error)
             continue
@@ -152,7 +165,7 @@ def remove(key: str) -> None:
 
 
 def sweep() -> None:
-    """Remove the folders of instances that ended without doing so: their processes are gone, or other ones by now."""
+    """Removes the folders of instances whose process has ended without removing them."""
     here = _namespace()
     for base in _bases():
         mine = base / f"jina-asgi-{os.geteuid()}"
@@ -169,10 +182,10 @@ def sweep() -> None:
 
 
 def _arbiter() -> int | None:
-    """The pid of gunicorn's arbiter, where this process is one or was forked by one.
+    """Finds the pid of gunicorn's arbiter, if this process is one or was forked by one.
 
-    A worker runs inside the call that forked it, so the arbiter is on its main thread's stack, whichever worker class
-    it is and however long its parent has been gone. `getppid` could not tell an arbiter from a worker.
+    A worker runs inside the call that forked it, so the arbiter is on its main thread's stack, for every worker class
+    and even after the arbiter has ended. `getppid` could not tell an arbiter from a worker.
     """
     module = sys.modules.get("gunicorn.arbiter")
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -186,7 +199,7 @@ def _arbiter() -> int | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """What Linux tells of a process, from its state on (field 3); None: no such process, or not Linux."""
+    """The fields of /proc/<pid>/stat from the state on (field 3); None if there is no such process, or not on Linux."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):
@@ -194,7 +207,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def _namespace() -> int:
-    """The namespace that pids count in: containers may share a temporary folder."""
+    """The pid namespace: containers may share a temporary folder."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -202,19 +215,19 @@ def _namespace() -> int:
 
 
 def _name(key: str) -> str:
-    """A short name for a key; other versions of the protocol have other folders."""
+    """A short folder name for a key; other versions of the protocol have other folders."""
     short = key if re.fullmatch(r"[\w-]{1,32}", key, re.ASCII) else hashlib.sha256(key.encode()).hexdigest()[:32]
     return f"v{VERSIONS[1]}-{short}"
 
 
 def _bases() -> Iterator[Path]:
-    """Not `tempfile.gettempdir()`: where nothing else is left that is the current folder, which may differ by process."""
+    """The base folders to try. Not `tempfile.gettempdir()`, which falls back to the current folder of each process."""
     given = [os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp", "/dev/shm"]  # noqa: S108
     yield from dict.fromkeys(Path(path) for path in given if path)
 
 
 def _objection(base: Path, made: Path) -> str | None:
-    """Why a base will not do; None: it may."""
+    """Why a base cannot be used; None if it can."""
     if not base.is_absolute():
         return "not an absolute path"
     length = len(os.fsencode(made)) + 1 + _LONGEST_NAME
@@ -234,13 +247,13 @@ def _objection(base: Path, made: Path) -> str | None:
 
 
 def _make(made: Path, uid: int) -> None:
-    """Make the folder of an instance, and see that there is room to write to it.
+    """Creates the folder of an instance, and checks that there is room to write to it.
 
     Raises:
-        OSError: it cannot be made, or written to. DefinitionError: it cannot be trusted.
+        OSError: it cannot be created, or written to. DefinitionError: it cannot be trusted.
     """
     for path in (made.parent, made):
-        with suppress(FileExistsError):  # where it is no folder, `_check` says so
+        with suppress(FileExistsError):  # if it is not a folder, `_check` raises
             path.mkdir(0o700)
         _check(path, uid)
     if not os.access(made, os.W_OK):
@@ -249,7 +262,7 @@ def _make(made: Path, uid: int) -> None:
         _write_keeper(made, "")
     except OSError:
         (made / _KEEPER).unlink(missing_ok=True)
-        with suppress(OSError):  # others may have used it when there was room
+        with suppress(OSError):  # other processes may have used it when there was room
             made.rmdir()
         raise
 
@@ -257,7 +270,7 @@ def _make(made: Path, uid: int) -> None:
 def _write_keeper(folder: Path, text: str) -> None:
     descriptor = os.open(folder / _KEEPER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        if not text and os.fstat(descriptor).st_size >= _KEEPER_SIZE:  # another process of this instance was quicker
+        if not text and os.fstat(descriptor).st_size >= _KEEPER_SIZE:  # another process of this instance was faster
             return
         if os.pwrite(descriptor, text.encode().ljust(_KEEPER_SIZE), 0) < _KEEPER_SIZE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -266,18 +279,18 @@ def _write_keeper(folder: Path, text: str) -> None:
 
 
 def _has_room(made: Path) -> bool:
-    """Whether an instance has its folder there, which could be written to when it was made."""
+    """Whether an instance has a folder in this base that could be written to when it was created."""
     try:
         return (made / _KEEPER).lstat().st_size >= _KEEPER_SIZE
     except OSError:
         return False
 
 
-def _trusted(made: Path, uid: int) -> None:
-    """Return where a folder and the one above it are this user's alone.
+def _check_trusted(made: Path, uid: int) -> None:
+    """Checks that a folder and its parent belong to this user alone.
 
     Raises:
-        DefinitionError: they are not. OSError: they are not there.
+        DefinitionError: they do not. OSError: they do not exist.
     """
     for path in (made.parent, made):
         _check(path, uid)

@@ -1,6 +1,6 @@
-"""How the application logs, told to the processes that work for it: at which levels, and in which format.
+"""Passes the application's logging configuration (levels and format) on to the processes that work for it.
 
-Where it has set nothing up neither have they, so that an Executor's module may.
+If the application has configured nothing, those processes configure nothing either, so that an Executor's module may.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import logging
 
 import msgspec
 
-__all__ = ["Logs"]
+__all__ = ["LogConfig"]
 
 _DEFAULT = "%(levelname)s %(name)s: %(message)s"
 _STYLES = {logging.PercentStyle: "%", logging.StrFormatStyle: "{", logging.StringTemplateStyle: "$"}
-_MOST = 1000  # loggers with levels of their own
+_MOST = 1000  # the most loggers whose own levels are passed on
 _ours: list[logging.Handler] = []
 
 
-class Logs(msgspec.Struct, frozen=True, kw_only=True):
-    """`levels` are those of loggers that have their own, `least` that of the handlers; `is_set`: there are handlers."""
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A logging configuration: `levels` of single loggers, `least` of all handlers; `is_set` if there are handlers."""
 
     is_set: bool = False
     level: int = logging.WARNING
@@ -30,8 +30,8 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True):
     style: str = "%"
 
     @classmethod
-    def here(cls) -> Logs:
-        """As this process logs."""
+    def current(cls) -> LogConfig:
+        """Reads the configuration of this process."""
         root = logging.getLogger()
         known = [one for one in list(root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
         levels = {one.name: one.level for one in known if one.level}
@@ -48,7 +48,7 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def apply(self, prefix: str = "") -> None:
-        """Log so from now on, to standard error."""
+        """Applies the configuration to this process, with output to standard error."""
         root = logging.getLogger()
         handler = _Prefixed(prefix)
         handler.setFormatter(logging.Formatter(self.format, self.dates, self.style))  # type: ignore[arg-type]  # one of three
@@ -67,7 +67,7 @@ class Logs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Prefixed(logging.StreamHandler):  # type: ignore[type-arg]  # of standard error
-    """Writes whose line it is before each record."""
+    """Writes a prefix before each record."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
@@ -78,9 +78,9 @@ class _Prefixed(logging.StreamHandler):  # type: ignore[type-arg]  # of standard
 
 
 def _format_of(handler: logging.Handler) -> tuple[str, str | None, str] | None:
-    """The format of a handler: what to write, of dates, the style; None where another process cannot have it.
+    """The format of a handler: format, date format and style; None if another process cannot use it.
 
-    A class of the application's own, and fields that its filters add, are nowhere else.
+    A formatter class of the application's own, and fields that its filters add, do not exist in another process.
     """
     formatter = handler.formatter
     if type(formatter) is not logging.Formatter or formatter._fmt is None:
@@ -90,6 +90,6 @@ def _format_of(handler: logging.Handler) -> tuple[str, str | None, str] | None:
         return None
     try:
         logging.Formatter(formatter._fmt, formatter.datefmt, style).format(logging.makeLogRecord({}))  # type: ignore[arg-type]  # one of three
-    except ValueError:  # it has a field that records do not have of themselves
+    except ValueError:  # it has a field that plain records do not have
         return None
     return formatter._fmt, formatter.datefmt, style

@@ -1,4 +1,4 @@
-"""What a replica prints, line by line, with its name before each: lines of several processes do not mix."""
+"""Forwards a replica's output line by line with its name before each line, so that several processes do not mix."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 import sys
 
 _LONGEST = 8192  # bytes, after which a line is broken in two
-_ODD = re.compile(r"[^\t -~]+")  # what may have to be escaped
+_MAY_NEED_ESCAPE = re.compile(r"[^\t -~]+")  # characters that may have to be escaped
 
 
 class Output(asyncio.Protocol):
-    """Reads one process's output to its end."""
+    """Reads the output of one process until its end."""
 
     def __init__(self, name: str) -> None:
         self._name, self._rest = name, b""
@@ -23,11 +23,11 @@ class Output(asyncio.Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the output is read, or was."""
+        """Whether reading has started, even if it has ended since."""
         return self._transport is not None
 
     def close(self) -> None:
-        """Read no more."""
+        """Stops reading."""
         if self._transport is not None:
             self._transport.close()
 
@@ -51,8 +51,8 @@ class Output(asyncio.Protocol):
 
 
 def _printable(line: bytes) -> str:
-    """A line as text; control characters, which could forge or hide other lines, are escaped."""
-    return _ODD.sub(_escaped, line.rstrip(b"\r").decode(errors="backslashreplace"))
+    """Decodes a line and escapes control characters, which could forge or hide other lines."""
+    return _MAY_NEED_ESCAPE.sub(_escaped, line.rstrip(b"\r").decode(errors="backslashreplace"))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""An address that the workers of one server have, and nobody else: whoever of them comes first sees to that.
+"""Locks an address for the workers of one server: the first worker checks that nothing else listens there.
 
-The system lets any process of this user join a port by SO_REUSEPORT, and shares out its connections without a word. So
-the first binds without it; the others see, by a lock that the first holds as long as it lives, that this was done. A
-Unix socket's path, which gRPC would take from anybody, a worker may take from another of its server alone.
+With SO_REUSEPORT the system lets any process of this user join a port, and silently shares out its connections. So
+the first worker binds once without it; the others see from a lock, held as long as a worker lives, that this was
+done. A Unix socket's path, which gRPC would take from any process, is taken over only from a worker of this server.
 """
 
 from __future__ import annotations
@@ -17,57 +17,59 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jina_asgi.errors import DefinitionError, NotReady
-from jina_asgi.excepts import PortAlreadyUsed, Taken
+from jina_asgi.excepts import AddressInUse, PortAlreadyUsed
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.settings.grpc import Bind
 
 __all__ = ["claimed"]
 
-_OURS: set[Bind] = set()  # what this process holds: two applications in it do not share an address
+_OURS: set[Bind] = set()  # the addresses held by this process: two applications in it cannot share one
 
 
 @contextmanager
 def claimed(where: Bind, *, waits: bool = True) -> Iterator[Callable[[], None]]:
-    """Hold an address for the server that this process is a worker of; gives what is to be called once it is bound here.
+    """Claims an address for the server of this worker; yields a callback to run once the address is bound.
 
     Args:
         where: a port, or the path of a Unix socket.
         waits: block while another process of this user is about to bind it.
 
     Raises:
-        Taken: somebody else has what a worker of this server, which outlives its workers, had before; or, without
+        AddressInUse: another process has taken the address since a worker of this server had it; or, without
             `waits`, another process is about to bind it.
-        PortAlreadyUsed: somebody else listens there. DefinitionError: this machine has no such address.
-        NotReady: there is nowhere to keep the locks.
+        PortAlreadyUsed: another process listens there. DefinitionError: this machine has no such address.
+        NotReady: there is no usable folder for the locks.
     """
     if where in _OURS:
-        raise PortAlreadyUsed(f"{_called(where)} is in use by this process itself; choose another")
+        raise PortAlreadyUsed(f"{_described(where)} is in use by this process itself; choose another")
     name, instance = _name(where), server_instance.instance(named=False)
     with ExitStack() as opened:
         _OURS.add(where)
         opened.callback(_OURS.discard, where)
         gate = _opened(server_instance.folder("ports") / f"gate-{name}", opened)
-        if not _locks(gate, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB)):
-            raise Taken(f"another process is about to listen on {_called(where)}")
+        if not _try_lock(gate, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB)):
+            raise AddressInUse(f"another process is about to listen on {_described(where)}")
         held = _opened(server_instance.folder(instance.key) / f"port-{name}", opened)
-        if _locks(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if _try_lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
             try:
                 check(where)
             except PortAlreadyUsed as error:
                 if instance.pid != os.getpid() and os.fstat(held).st_size:
-                    raise Taken(f"{_called(where)} was this server's, and somebody else has taken it") from error
+                    raise AddressInUse(
+                        f"{_described(where)} was this server's, and somebody else has taken it"
+                    ) from error
                 raise
         fcntl.flock(held, fcntl.LOCK_SH)
 
         def bound() -> None:
-            os.ftruncate(held, 1)  # a length that needs no room
+            os.ftruncate(held, 1)  # a length that needs no disk space
             fcntl.flock(gate, fcntl.LOCK_UN)
 
         yield bound
 
 
 def check(where: Bind) -> None:
-    """Return where nobody listens.
+    """Checks that nothing listens at an address.
 
     Raises:
         PortAlreadyUsed, DefinitionError: as `claimed`.
@@ -81,7 +83,7 @@ def check(where: Bind) -> None:
         raise DefinitionError(f"cannot listen on {where.target}: {error.strerror}") from error
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that are ending do not count
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores connections that are still closing
             if family == socket.AF_INET6:
                 alone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
@@ -89,12 +91,12 @@ def check(where: Bind) -> None:
                 alone.listen()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    raise PortAlreadyUsed(f"{_called(where)} is in use; choose another") from error
+                    raise PortAlreadyUsed(f"{_described(where)} is in use; choose another") from error
                 raise DefinitionError(f"cannot listen on {where.target}: {error.strerror}") from error
 
 
 def _check_path(where: Bind) -> None:
-    """What is left of a server that was killed is no obstacle: gRPC removes it."""
+    """Checks that nothing listens at a socket's path; the file of a killed server does not count, gRPC removes it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.setblocking(False)
         try:
@@ -102,13 +104,13 @@ def _check_path(where: Bind) -> None:
         except (FileNotFoundError, ConnectionRefusedError):
             return
         except BlockingIOError:
-            pass  # so many wait there already: somebody listens
+            pass  # its backlog is full: a server listens there
         except OSError as error:
             raise DefinitionError(f"cannot listen on {where.target}: {error.strerror or error}") from error
-    raise PortAlreadyUsed(f"{_called(where)} is in use; choose another")
+    raise PortAlreadyUsed(f"{_described(where)} is in use; choose another")
 
 
-def _called(where: Bind) -> str:
+def _described(where: Bind) -> str:
     return f"the socket {where.path}" if where.path else f"port {where.port} of {where.host}"
 
 
@@ -125,8 +127,8 @@ def _opened(path: Path, opened: ExitStack) -> int:
     return descriptor
 
 
-def _locks(descriptor: int, how: int) -> bool:
-    """Whether it is locked now; False: another process holds it, and `how` does not wait."""
+def _try_lock(descriptor: int, how: int) -> bool:
+    """Takes a lock; False if another process holds it and `how` does not block."""
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A pool whose replicas are processes, kept by the process that this is called in."""
+"""Builds the pool of a Deployment's replica processes, for the process that supervises them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from jina_asgi.errors.load_failure import is_permanent
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.processes.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of, visible_devices
-from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.log_config import LogConfig
 from jina_asgi.processes.replica_process import ReplicaProcess
 from jina_asgi.processes.replica_spec import ReplicaSpec, replica_options
 from jina_asgi.runners.admission import Admission
@@ -21,8 +21,8 @@ from jina_asgi.runners.pool.supervisor import Seat
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 
-#: Of the keeper's environment, what its replicas are not told: secrets, and what is about the keeper.
-_NOT_TOLD = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN", SLOT, WORKERS)
+#: Environment variables that are not passed on to replicas: secrets, and settings of the supervising process.
+_WITHHELD = ("JINA_ASGI_POOL", "JINA_AUTH_TOKEN", "JINA_ASGI_HUB_TOKEN", SLOT, WORKERS)
 
 
 def process_pool(
@@ -34,28 +34,28 @@ def process_pool(
     again: Callable[[Endpoint], bool],
     changed: Callable[[], None] = lambda: None,
 ) -> PoolRunner:
-    """The Runner over `settings.replicas` processes.
+    """Builds the Runner over `settings.replicas` processes.
 
     Args:
-        uses: the class they have.
-        settings: the Deployment's.
-        path: where the replicas look for modules.
-        endpoints: what they serve; None: what the first of them says.
-        again: whether a call may be run again though it had begun when its replica died.
-        changed: called when replicas come or go.
+        uses: the Executor class.
+        settings: the Deployment's settings.
+        path: the module search path of the replicas.
+        endpoints: the endpoints that they must serve; None: those that the first replica reports.
+        again: whether a call that had begun may be run again when its replica died.
+        changed: called when replicas start or end.
 
     Raises:
-        DefinitionError: an option cannot be given to another process, or names a device that there is not.
+        DefinitionError: an option cannot be sent to another process, or names a device that does not exist.
     """
     options = replica_options(settings)
     specs = [ReplicaSpec(uses=uses, options=options, replica=i, path=[*path]) for i in range(settings.replicas)]
-    specs[0].dumps()  # which says at once what cannot be given
+    specs[0].dumps()  # raises at once for options that cannot be sent
     environments = _environments(settings)
 
     def make(index: int) -> ReplicaProcess:
         return ReplicaProcess(
             f"{settings.name}/rep-{index}",
-            msgspec.structs.replace(specs[index], logs=Logs.here()).dumps(),
+            msgspec.structs.replace(specs[index], logs=LogConfig.current()).dumps(),
             environments[index],
             endpoints=endpoints,
             startup_timeout=settings.startup_timeout,
@@ -89,13 +89,13 @@ def process_pool(
 
 
 def _environments(settings: DeploymentSettings) -> list[dict[str, str]]:
-    """What each replica finds in its environment; its device in it, before it imports anything."""
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_TOLD}
-    asked = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))
-    visible = visible_devices() if settings.devices is not None or asked.startswith(ROUND_ROBIN) else []
+    """The environment of each replica, with its device set before it imports anything."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
+    requested = settings.env.get(VARIABLE, inherited.get(VARIABLE, ""))
+    visible = visible_devices() if settings.devices is not None or requested.startswith(ROUND_ROBIN) else []
     made = [
         {**inherited, **environment_of(i, settings.env, settings.devices, visible, inherited=inherited.get(VARIABLE))}
         for i in range(settings.replicas)
     ]
-    ours = str(Path(__file__).parents[2])  # this package, wherever it was found
+    ours = str(Path(__file__).parents[2])  # the folder of this package
     return [{**each, "PYTHONPATH": os.pathsep.join(filter(None, [each.get("PYTHONPATH"), ours]))} for each in made]

@@ -1,4 +1,4 @@
-"""The keeper's side of one replica: a process started, spoken to, watched, and ended with all that it started."""
+"""Starts one replica process, connects to it, and ends it together with every process that it started."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import BinaryIO
 
 from jina_asgi.concurrency.tasks import beside, completed
 from jina_asgi.errors import NotReady
-from jina_asgi.processes.begun_page import Marks
+from jina_asgi.processes.begun_page import StartedRequests
 from jina_asgi.processes.devices import VARIABLE
 from jina_asgi.processes.output import Output
-from jina_asgi.processes.shared_memory import KeeperSharing
+from jina_asgi.processes.shared_memory import OwnerSharing
 from jina_asgi.processes.spawning import OUR_MODULE
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.types import Endpoint
 
 _STOPPING = 10.0  # seconds that an Executor's `close` may take
-_SAID = 1.0  # seconds to wait for the last of its output
+_LAST_WORDS = 1.0  # seconds to wait for the rest of its output, or for the reason of its end
 
 
 class ReplicaProcess:
-    """One process, started once.
+    """One replica process, started once.
 
     Args:
-        name: what its output is named by.
-        spec: what it is told.
-        env: its environment, complete.
-        endpoints: those that it must serve; None: those that it says.
-        startup_timeout: seconds that loading may take.
+        name: the prefix of its output lines.
+        spec: the encoded `ReplicaSpec`, written to its standard input.
+        env: its complete environment.
+        endpoints: the endpoints that it must serve; None: those that it reports.
+        startup_timeout: how long loading may take, in seconds.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class ReplicaProcess:
         startup_timeout: float,
     ) -> None:
         self.name, self._spec, self._env, self._timeout = name, spec, env, startup_timeout
-        self._marks = Marks.made()
-        self._shared: KeeperSharing | None = None
+        self._started_requests = StartedRequests.made()
+        self._shared: OwnerSharing | None = None
         self.client = FrameClient(
             self._connect,
             endpoints=endpoints,
             hello_timeout=startup_timeout,
             grace=0.0,
-            has_begun=self._marks.begun,
+            has_begun=self._started_requests.begun,
             sharing=self._sharing,
         )
-        self._life: AbstractAsyncContextManager[None] = self.client.lifespan()
+        self._lifespan: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._process: subprocess.Popen[bytes] | None = None
         self._output = Output(name)
         self._exited = asyncio.Event()
@@ -69,21 +69,23 @@ class ReplicaProcess:
 
     @property
     def device(self) -> str:
-        """The CUDA devices that it may use, as its environment says."""
+        """The CUDA devices that it may use, from its environment."""
         return self._env.get(VARIABLE, "")
 
     async def start(self) -> None:
-        """Start the process and wait until its Executor has loaded.
+        """Starts the process and waits until its Executor has loaded.
 
         Raises:
-            ExecutorError: it failed to load. NotReady: it died while it loaded, or took too long.
+            ExecutorError: it failed to load. NotReady: it died while loading, or took too long.
         """
         self._spawn()
         try:
             async with beside(self._load(), self._exited.wait()) as (loading, exiting):
                 await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait([loading, exiting], timeout=_SAID if exiting.done() or _is_unsaid(loading) else 0.0)
-                if exiting.done() and (not loading.done() or _is_unsaid(loading)):
+                await asyncio.wait(
+                    [loading, exiting], timeout=_LAST_WORDS if exiting.done() or _lost_connection(loading) else 0.0
+                )
+                if exiting.done() and (not loading.done() or _lost_connection(loading)):
                     raise NotReady(f"{self.name} {self._why} while it loaded; the log has what it printed")
                 await loading
         except BaseException:
@@ -91,22 +93,22 @@ class ReplicaProcess:
             raise
 
     async def ended(self) -> str:
-        """Wait until it has ended, or its connection has; why."""
+        """Waits until the process or its connection has ended; returns why."""
         async with beside(self.client.lost(), self._exited.wait()) as ends:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait(ends, timeout=_SAID)  # what it started may hold its connection open
+            await asyncio.wait(ends, timeout=_LAST_WORDS)  # a process that it started may hold its connection open
         self.client.abort()
         return self._why or "closed its connection"
 
     async def leaves(self) -> None:
-        """Never: a replica does not ask to be replaced."""
+        """Never returns: a replica does not request to be replaced."""
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        """End it: what still runs is cancelled, its Executor is closed; killed where that takes too long."""
+        """Ends the process: cancels open calls and closes its Executor; kills it if that takes too long."""
         try:
             async with asyncio.timeout(_STOPPING):
-                await self._life.__aexit__(None, None, None)
+                await self._lifespan.__aexit__(None, None, None)
                 await self._exited.wait()
         except TimeoutError:
             pass
@@ -114,63 +116,63 @@ class ReplicaProcess:
             await self.kill("was stopped")
 
     async def kill(self, why: str) -> None:
-        """End it and what it started, now; `why` is what `ended` then says.
+        """Kills the process group at once; `why` is what `ended` then returns.
 
-        Where this is cancelled it is raised once all that this process held of the replica has been given back.
+        If this is cancelled, it still releases everything that this process held for the replica, and then raises.
         """
         self._why = self._why or why
         self.client.abort()
         if self._process is not None and not self._exited.is_set():
             _kill_group(self._process.pid)
-        await completed(self._give_back())
+        await completed(self._release())
 
-    async def _give_back(self) -> None:
-        """Wait for its end, then close what this process holds of it; again does nothing."""
+    async def _release(self) -> None:
+        """Waits for the end of the process, then closes everything held for it; calling it again does nothing."""
         if self._process is not None:
             await self._exited.wait()
         await self.client.lost()
         if self._shared is not None:
-            self._shared.gone()
-        self._marks.close()
-        self._ours.close()  # nobody has taken these where loading was cancelled
+            self._shared.peer_exited()
+        self._started_requests.close()
+        self._ours.close()  # still open if loading was cancelled before it connected
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
-        if not self._output.is_connected:  # starting was cancelled before
+        if not self._output.is_connected:  # starting was cancelled before its output was read
             self._reading.close()
             return
         try:
-            async with asyncio.timeout(_SAID):
+            async with asyncio.timeout(_LAST_WORDS):
                 await self._output.ended.wait()
-        except TimeoutError:  # something that it started holds its output open, in a session of its own
+        except TimeoutError:  # a process that it started, in a session of its own, holds the output open
             self._output.close()
             await self._output.ended.wait()
 
     async def end_hung(self, why: str) -> None:
-        """As `kill`."""
+        """Kills it, as `kill`."""
         await self.kill(why)
 
     def resident(self) -> int:
-        """Bytes of memory that it holds, as the system counts them; 0 once it is gone."""
+        """The resident memory of the process in bytes; 0 once it has ended."""
         with suppress(OSError, AttributeError), open(f"/proc/{self.pid}/statm") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
-    def _sharing(self) -> KeeperSharing:
-        """What it was given stays until its process has ended: an Executor may read what it kept as it is closed."""
-        self._shared = KeeperSharing(lasting=True)
+    def _sharing(self) -> OwnerSharing:
+        """Its shared memory stays valid until the process has ended: an Executor may read docs that it kept in `close`."""
+        self._shared = OwnerSharing(lasting=True)
         return self._shared
 
     def _spawn(self) -> None:
-        with ExitStack() as left:  # where it cannot be started
-            left.callback(self._marks.close)
+        with ExitStack() as left:  # closed if the process cannot be started
+            left.callback(self._started_requests.close)
             self._ours, theirs = map(left.enter_context, socket.socketpair())
             self._reading, writing = map(left.enter_context, _pipe())
             alive, self._alive = map(left.enter_context, _pipe())
-            descriptors = theirs.fileno(), self._marks.descriptor, alive.fileno()
+            descriptors = theirs.fileno(), self._started_requests.descriptor, alive.fileno()
             program = [sys.executable, *OUR_MODULE, "jina_asgi.serving.programs.replica"]
             command = [*program, *map(str, descriptors), str(os.getpid())]
-            self._process = subprocess.Popen(  # noqa: S603  # our own program
+            self._process = subprocess.Popen(  # noqa: S603  # this library's own program
                 [*command, self.name],
                 env=self._env,
                 stdin=subprocess.PIPE,
@@ -190,9 +192,9 @@ class ReplicaProcess:
         assert self._process.stdin is not None
         await asyncio.get_running_loop().connect_read_pipe(lambda: self._output, self._reading)
         given, spec = self._process.stdin, self._spec
-        with suppress(BrokenPipeError):  # it has ended already, which `_ended` tells
-            await asyncio.to_thread(_give, given, spec)
-        await self._life.__aenter__()
+        with suppress(BrokenPipeError):  # it has ended already, which `_ended` reports
+            await asyncio.to_thread(_write_spec, given, spec)
+        await self._lifespan.__aenter__()
 
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol]
@@ -200,19 +202,19 @@ class ReplicaProcess:
         return await asyncio.get_running_loop().create_unix_connection(factory, sock=self._ours)
 
     def _ended(self) -> None:
-        """The process has ended: what it started goes with it, and the system forgets it."""
+        """Called when the process has ended: kills the processes that it started, and reaps it."""
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         assert self._process is not None
-        _kill_group(self._process.pid)  # before it is waited for: until then nobody else has its number
+        _kill_group(self._process.pid)  # before it is reaped: until then no other process can have its pid
         status = self._process.wait()
         self._alive.close()
-        self._why = self._why or _told(status)
+        self._why = self._why or _exit_reason(status)
         self._exited.set()
 
 
-def _is_unsaid(loading: asyncio.Future[None]) -> bool:
-    """Whether it failed with no reason given but that the connection ended: what the process's end was is to be said."""
+def _lost_connection(loading: asyncio.Future[None]) -> bool:
+    """Whether loading failed only because the connection closed: the reason is then how the process ended."""
     return loading.done() and isinstance(loading.exception(), NotReady)
 
 
@@ -221,7 +223,7 @@ def _pipe() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
 
 
-def _give(given: object, spec: bytes) -> None:
+def _write_spec(given: object, spec: bytes) -> None:
     with given as pipe:  # type: ignore[attr-defined]  # a process's standard input
         pipe.write(spec)
 
@@ -231,7 +233,7 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _told(status: int) -> str:
+def _exit_reason(status: int) -> str:
     if status >= 0:
         return f"exited with code {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"

@@ -1,4 +1,4 @@
-"""What a replica's process is told on its standard input, where no other process can read it."""
+"""The specification of a replica, sent on its standard input, where no other process can read it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import msgspec
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.import_path import Uses
-from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.log_config import LogConfig
 from jina_asgi.settings import DeploymentSettings, ServingSettings
 
-#: Options of a Deployment that concern whoever keeps the replicas, not a replica.
-_KEEPERS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
-#: Options of a Deployment that concern whoever serves it, not a pool.
-SERVERS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "timeout_send", "external", "tls"}
+#: Options of a Deployment that concern its pool, not a replica.
+_POOL_OPTIONS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
+#: Options of a Deployment that concern the server, not the pool.
+SERVER_OPTIONS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "timeout_send", "external", "tls"}
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica: the Executor's class, its Deployment's options, where modules are looked for, how it logs."""
+    """One replica: the Executor class, its Deployment's options, the module search path, the logging configuration."""
 
     uses: Uses
     options: dict[str, Any]
     replica: int
     path: list[str]
-    logs: Logs = Logs()
+    logs: LogConfig = LogConfig()
 
     def dumps(self) -> bytes:
-        """This as msgpack.
+        """Encodes it as msgpack.
 
         Raises:
-            DefinitionError: an option holds what another process cannot be given.
+            DefinitionError: an option cannot be sent to another process.
         """
         try:
             return msgspec.msgpack.encode(self)
@@ -46,14 +46,14 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replica_options(settings: DeploymentSettings) -> dict[str, Any]:
-    """The options that a replica is given: those that were set.
+    """The options of a Deployment that are sent to a replica: those that were set.
 
     Raises:
-        DefinitionError: names what cannot be given to another process, or would arrive there as something else.
+        DefinitionError: a value cannot be sent to another process, or would arrive there as another type.
     """
     _check(settings.uses_with, "uses_with")
     _check(settings.uses_metas, "uses_metas")
-    return settings.model_dump(exclude_unset=True, exclude=_KEEPERS | SERVERS)
+    return settings.model_dump(exclude_unset=True, exclude=_POOL_OPTIONS | SERVER_OPTIONS)
 
 
 def _check(value: Any, where: str) -> None:

@@ -1,7 +1,4 @@
-"""How the processes that we start begin, and what their own children do not inherit.
-
-That is the handlers of signals, as these are about our own ends.
-"""
+"""How child processes are started, and which signal handlers their own children do not inherit."""
 
 from __future__ import annotations
 
@@ -12,24 +9,24 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-__all__ = ["OUR_MODULE", "handle_in_this_process", "heard"]
+__all__ = ["OUR_MODULE", "handle_in_this_process", "ignore_signal"]
 
-#: Python's options before a module of ours: without `-P` the working directory would come before the standard library,
-#: and a folder `types` there would end the process. The user's own paths are set once the interpreter is up.
+#: Python's options for running a module of this library: without `-P` a folder `types` in the working directory would
+#: hide the standard library. The user's own paths are set once the interpreter runs.
 OUR_MODULE = ("-P", "-m")
 
 _forking = threading.local()
 
 
-def heard(number: int, frame: FrameType | None) -> None:
-    """The handler of a signal that changes nothing: unlike SIG_IGN, programs that the process runs do not inherit it."""
+def ignore_signal(number: int, frame: FrameType | None) -> None:
+    """A signal handler that does nothing: unlike SIG_IGN, programs that the process runs do not inherit it."""
 
 
 def handle_in_this_process(handlers: Mapping[int, Any], *, as_usual: Mapping[int, Any]) -> None:
-    """Handle signals in this process alone; in every child that it forks they do what they do `as_usual`.
+    """Handles signals in this process alone; in its forked children they do what they do `as_usual`.
 
-    Signals are held back while a process is forked: one that came before the child is ready would be lost there. A
-    library that replaced a handler by its own, which calls ours, keeps it in the child: ours does as usual there.
+    Signals are blocked while a process is forked: one that came before the child is ready would be lost. If a library
+    replaced a handler by its own, which calls ours, the child keeps the library's: ours then acts as usual.
 
     Args:
         handlers: by the signal's number.
@@ -54,9 +51,9 @@ def handle_in_this_process(handlers: Mapping[int, Any], *, as_usual: Mapping[int
         signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
 
     def in_child() -> None:
-        signal.set_wakeup_fd(-1)  # it would wake the loop of the process that it was forked from
+        signal.set_wakeup_fd(-1)  # it would wake the event loop of the parent process
         for number in handlers:
-            if signal.getsignal(number) is handle:  # the Executor may have its own
+            if signal.getsignal(number) is handle:  # the Executor may have a handler of its own
                 signal.signal(number, as_usual[number])
         after()
 

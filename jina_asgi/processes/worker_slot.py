@@ -1,6 +1,6 @@
-"""A number for each web worker of a server, the lowest that is free: what replaces a worker gets its number.
+"""Numbers the web workers of a server, lowest free number first: a worker's replacement gets its number.
 
-Held by a lock on an open file, so it is free again the moment its process is gone, however that went.
+The number is held by a lock on an open file, so it is free as soon as its process is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HELD: list[int] = []  # descriptors of this process's locks
 
 
 def lease(folder: Path) -> int:
-    """Lease the lowest slot that no process holds in `folder`, for the rest of this process's life.
+    """Leases the lowest slot that no process holds in `folder`, for the rest of this process's life.
 
     Slots count from 0. A process that leases twice holds two.
 
@@ -25,12 +25,12 @@ def lease(folder: Path) -> int:
         NotReady: the folder is gone, or its file system has no locks.
     """
     number = 0
-    while not _take(folder / f"slot-{number}"):
+    while not _try_lease(folder / f"slot-{number}"):
         number += 1
     return number
 
 
-def _take(path: Path) -> bool:
+def _try_lease(path: Path) -> bool:
     try:
         held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -46,10 +46,10 @@ def _take(path: Path) -> bool:
     return True
 
 
-def _let_go() -> None:
-    """In a forked child: a lock lasts until the last copy of its descriptor is closed."""
+def _close_inherited() -> None:
+    """Runs in a forked child: a lock lasts until the last copy of its descriptor is closed."""
     while _HELD:
         os.close(_HELD.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited)

@@ -119,9 +119,9 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
     inner: Runner
     if settings.pooled:
         _linux_only(settings)
-        from jina_asgi.processes.host_connection import hosted
+        from jina_asgi.processes.host_connection import host_runner
 
-        pool = hosted(_named(uses), settings, _endpoints(uses, settings))
+        pool = host_runner(_named(uses), settings, _endpoints(uses, settings))
         inner = CostRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses

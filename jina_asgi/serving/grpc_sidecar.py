@@ -17,7 +17,7 @@ from typing import Any
 
 from jina_asgi.concurrency.tasks import beside
 from jina_asgi.errors import DefinitionError
-from jina_asgi.excepts import Taken
+from jina_asgi.excepts import AddressInUse
 from jina_asgi.protocols.admission import Known
 from jina_asgi.runners.pool._restarts import LOOP_SECONDS, Restarts
 from jina_asgi.serving.management import versions
@@ -97,7 +97,7 @@ class Sidecar:
             logger.warning("%s", self._open_to_others)
         try:
             await self._open(waits=True)
-        except Taken as taken:
+        except AddressInUse as taken:
             return taken
         return None
 

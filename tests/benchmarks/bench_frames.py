@@ -94,7 +94,7 @@ class BareAsk(BareEcho):
         await future
 
 
-Ask = Callable[[], Awaitable[object]]
+HostRequest = Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def far_end(factory: Callable[[], asyncio.Protocol], *, process: bool) -> 
 
 
 @asynccontextmanager
-async def bare(*, process: bool) -> AsyncIterator[Ask]:
+async def bare(*, process: bool) -> AsyncIterator[HostRequest]:
     async with far_end(BareEcho, process=process) as near:
         transport, protocol = await asyncio.get_running_loop().create_connection(
             lambda: BareAsk(len(DOC[0]) + 80), sock=near
@@ -131,7 +131,7 @@ async def bare(*, process: bool) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def frames(*, process: bool) -> AsyncIterator[Ask]:
+async def frames(*, process: bool) -> AsyncIterator[HostRequest]:
     async with far_end(lambda: FrameServer(Echo()), process=process) as near:
         loop = asyncio.get_running_loop()
         client = FrameClient(lambda factory: loop.create_connection(factory, sock=near))
@@ -140,18 +140,18 @@ async def frames(*, process: bool) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def pair() -> AsyncIterator[Ask]:
+async def pair() -> AsyncIterator[HostRequest]:
     client = pipe_pair(Echo())
     async with client.lifespan():
         yield asker(client)
 
 
 @asynccontextmanager
-async def direct() -> AsyncIterator[Ask]:
+async def direct() -> AsyncIterator[HostRequest]:
     yield asker(Echo())
 
 
-def asker(runner: Runner) -> Ask:
+def asker(runner: Runner) -> HostRequest:
     of_text = codec(TEXT)
 
     async def ask() -> None:
@@ -161,7 +161,7 @@ def asker(runner: Runner) -> Ask:
     return ask
 
 
-async def measure(ask: Ask, seconds: float, at_once: int) -> float:
+async def measure(ask: HostRequest, seconds: float, at_once: int) -> float:
     """Microseconds of wall time a call."""
     stop = time.perf_counter() + seconds
     done = 0

@@ -29,7 +29,7 @@ from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.remote.http import HttpRunner
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.remote.server import OutgoingRequest
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, app_dialler
 from jina_asgi.protocols.websocket.binary_remote import BinaryRemote
 from jina_asgi.protocols.websocket.runner import WebSocketRunner
@@ -198,7 +198,9 @@ async def _over_jinas_websocket(served: Any) -> AsyncIterator[Ask]:
 
     async def ask(endpoint: str, docs: Docs, timeout: float | None, /) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        asked = Asked(endpoint=endpoint, docs=docs, header={"request_id": os.urandom(8).hex()}, deadline=deadline)
+        asked = OutgoingRequest(
+            endpoint=endpoint, docs=docs, header={"request_id": os.urandom(8).hex()}, deadline=deadline
+        )
         link = await remote._links.take({})
         try:
             async with asyncio.timeout(timeout):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jina_asgi.executors.import_path import Uses
-from jina_asgi.processes.handshake import Ask
+from jina_asgi.processes.handshake import HostRequest
 from jina_asgi.settings import DeploymentSettings
 
 
@@ -22,7 +22,7 @@ def test_new_code_is_another_question_though_nothing_was_imported(
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def fingerprint() -> str:
-        return Ask.to_serve(Uses.at(f"{package}.model.Model"), DeploymentSettings()).fingerprint
+        return HostRequest.to_serve(Uses.at(f"{package}.model.Model"), DeploymentSettings()).fingerprint
 
     before = fingerprint()
     assert before == fingerprint()

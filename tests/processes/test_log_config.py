@@ -11,7 +11,7 @@ import pytest
 
 from jina_asgi import ExecutorError, ReplicaPool
 from jina_asgi.errors._tracebacks import TRACE_LIMIT, Elsewhere, trace_of
-from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.log_config import LogConfig
 from tests.doubles.replica_executors import Talker, Word
 from tests.doubles.rig import ROOT, Served
 
@@ -71,9 +71,9 @@ def test_a_replica_logs_as_the_application_does_and_a_500_names_the_error_that_t
 
 LEFT_ALONE = """
 import logging
-from jina_asgi.processes.log_config import Logs
+from jina_asgi.processes.log_config import LogConfig
 
-Logs.here().apply("[x] ")
+LogConfig.current().apply("[x] ")
 logging.getLogger("early").warning("before")
 logging.basicConfig(level=logging.INFO, format="mine: %(message)s")
 logging.getLogger("late").info("after")
@@ -107,7 +107,7 @@ def test_a_format_is_told_where_another_process_can_have_it(
     before = root.handlers[:]
     root.handlers[:] = [handler]
     try:
-        told = Logs.here()
+        told = LogConfig.current()
     finally:
         root.handlers[:] = before
-    assert (expected or (Logs().format, None, "%")) == (told.format, told.dates, told.style)
+    assert (expected or (LogConfig().format, None, "%")) == (told.format, told.dates, told.style)

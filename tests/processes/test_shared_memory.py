@@ -17,8 +17,8 @@ import pytest
 from jina_asgi import Deployment, ExecutorError, ReplicaPool
 from jina_asgi.errors import ProtocolError, TooLarge
 from jina_asgi.processes._blocks import PAGE
-from jina_asgi.processes.arena import ARENA_SIZE, Arena, Lent
-from jina_asgi.processes.shared_memory import KeeperSharing, PeerSharing
+from jina_asgi.processes.arena import ARENA_SIZE, Arena, ExportArena
+from jina_asgi.processes.shared_memory import OwnerSharing, PeerSharing
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._layout import Frame, Reference
 from jina_asgi.protocols.frames.connection import FrameConnection
@@ -157,7 +157,7 @@ class Ends:
     """A keeper and a peer, without the connection between them: releases reach the other side by `deliver`."""
 
     def __init__(self) -> None:
-        self.keeper, self.peer = KeeperSharing(), PeerSharing()
+        self.keeper, self.peer = OwnerSharing(), PeerSharing()
         self.released: list[tuple[int, int]] = []
         self.keeper.start(self.released.extend, lambda arenas: None)
         self.peer.start(lambda keys: None, lambda arenas: None)
@@ -174,7 +174,7 @@ async def test_memory_for_what_is_too_large_to_be_sent_is_free_again() -> None:
     for _ in range(3):  # the arena has room for one such document
         with pytest.raises(TooLarge):
             end.send(_layout.CALL, 1, b"", docs)
-    [lent] = ends.peer.out([docs[0]])
+    [lent] = ends.peer.prepare([docs[0]])
     assert isinstance(lent, Reference)
 
 
@@ -188,7 +188,7 @@ class Connected(FrameConnection):
 
 async def test_a_keeper_refuses_what_lies_in_no_arena_of_its_peer() -> None:
     ends, other = Ends(), Arena()
-    [lent] = ends.peer.out([bytes(1 << 17)])
+    [lent] = ends.peer.prepare([bytes(1 << 17)])
     assert isinstance(lent, Reference)
     for wrong in (
         Reference(other.number, other.descriptor, 0, 10),
@@ -202,12 +202,12 @@ async def test_a_keeper_refuses_what_lies_in_no_arena_of_its_peer() -> None:
 
 async def test_what_was_not_lent_cannot_be_given_back() -> None:
     with pytest.raises(ProtocolError, match="had not been lent"):
-        Ends().peer.returned([(1, PAGE)])
+        Ends().peer.released([(1, PAGE)])
 
 
 async def test_a_doc_is_given_back_once_when_its_last_reader_is_gone() -> None:
     ends = Ends()
-    [lent] = ends.peer.out([b"x" * (1 << 17)])
+    [lent] = ends.peer.prepare([b"x" * (1 << 17)])
     assert isinstance(lent, Reference)
     found = ends.keeper.find(lent)
     part = found[10:20]
@@ -218,8 +218,8 @@ async def test_a_doc_is_given_back_once_when_its_last_reader_is_gone() -> None:
     del part
     await asyncio.sleep(0)  # releases leave in the next turn of the loop
     assert [(lent.arena, lent.offset)] == ends.released
-    ends.peer.returned(ends.released)
-    [next_one] = ends.peer.out([b"y" * (1 << 17)])
+    ends.peer.released(ends.released)
+    [next_one] = ends.peer.prepare([b"y" * (1 << 17)])
     assert lent == next_one
 
 
@@ -230,18 +230,18 @@ def is_open(descriptor: int) -> bool:
 async def test_an_arena_is_closed_once_its_connection_and_the_last_doc_in_it_are_gone_and_its_readers_are_told() -> (
     None
 ):
-    ends, reader = Ends(), KeeperSharing()
+    ends, reader = Ends(), OwnerSharing()
     told: list[int] = []
     reader.start(lambda keys: None, told.extend)
-    reader.readable()
-    [lent] = ends.peer.out([b"x" * (1 << 17)])
+    reader.peer_can_read()
+    [lent] = ends.peer.prepare([b"x" * (1 << 17)])
     assert isinstance(lent, Reference)
-    [passed_on] = reader.out([ends.keeper.find(lent)])
+    [passed_on] = reader.prepare([ends.keeper.find(lent)])
     assert lent == passed_on
     ends.keeper.lost()
     await asyncio.sleep(0)
     assert (True, []) == (is_open(lent.descriptor), told)
-    reader.returned([(lent.arena, lent.offset)])
+    reader.released([(lent.arena, lent.offset)])
     await asyncio.sleep(0)  # what is given back leaves in the next turn of the loop, and so does the news of the end
     await asyncio.sleep(0)
     assert (False, [lent.arena]) == (is_open(lent.descriptor), told)
@@ -249,8 +249,8 @@ async def test_an_arena_is_closed_once_its_connection_and_the_last_doc_in_it_are
 
 async def test_a_reader_closes_what_it_is_told_there_is_no_more() -> None:
     ends = Ends()
-    own = Lent(Arena().head(), ends.keeper.offer().descriptor)  # type: ignore[union-attr]  # it offers one
-    lent = own.lend(b"x" * (1 << 17))
+    own = ExportArena(Arena().head(), ends.keeper.offer().descriptor)  # type: ignore[union-attr]  # it offers one
+    lent = own.export(b"x" * (1 << 17))
     assert lent is not None
     before = len(os.listdir("/proc/self/fd"))
     found = ends.peer.find(lent)
@@ -264,8 +264,8 @@ async def test_a_reader_closes_what_it_is_told_there_is_no_more() -> None:
 async def test_views_that_are_out_when_a_connection_is_lost_stay_as_they_are() -> None:
     ends = Ends()
     descriptor = ends.keeper.offer().descriptor  # type: ignore[union-attr]  # it offers one
-    own = Lent(Arena().head(), descriptor)
-    lent = own.lend(b"x" * (1 << 17))
+    own = ExportArena(Arena().head(), descriptor)
+    lent = own.export(b"x" * (1 << 17))
     assert lent is not None
     found = ends.peer.find(lent)
     ends.peer.lost()
@@ -275,7 +275,7 @@ async def test_views_that_are_out_when_a_connection_is_lost_stay_as_they_are() -
 
 async def test_a_doc_that_is_read_twice_at_once_is_two() -> None:
     ends = Ends()
-    [lent] = ends.peer.out([b"x" * (1 << 17)])
+    [lent] = ends.peer.prepare([b"x" * (1 << 17)])
     assert isinstance(lent, Reference)
     first = ends.keeper.find(lent)
     first[:3] = b"abc"
@@ -293,13 +293,13 @@ async def test_a_peer_that_cannot_open_the_keepers_memory_says_so() -> None:
     gone = type(head)(head.arena, head.process, 10**6, head.size)
     peer = PeerSharing()
     assert not peer.accept(gone)
-    assert [b"x" * (1 << 17)] == peer.out([Parts([b"x" * (1 << 17)], 0)])
+    assert [b"x" * (1 << 17)] == peer.prepare([Parts([b"x" * (1 << 17)], 0)])
 
 
 def test_large_arrays_lie_well() -> None:
     arena = Arena()
-    lent = Lent(arena.head(), arena.descriptor)
+    lent = ExportArena(arena.head(), arena.descriptor)
     for before in (1, 63, 64, 100):
-        reference = lent.lend(Parts([b"h" * before, bytes(1 << 17)], before))
+        reference = lent.export(Parts([b"h" * before, bytes(1 << 17)], before))
         assert reference is not None
         assert (reference.offset + before) % 64 == 0

@@ -139,9 +139,9 @@ def test_what_a_process_starts_does_not_hold_its_slot(tmp_path: Path) -> None:
 
 def test_a_process_that_leases_twice_holds_two(tmp_path: Path) -> None:
     assert [0, 1] == [worker_slot.lease(tmp_path), worker_slot.lease(tmp_path)]
-    worker_slot._let_go()  # as a fork of it does
+    worker_slot._close_inherited()  # as a fork of it does
     assert 0 == worker_slot.lease(tmp_path)
-    worker_slot._let_go()
+    worker_slot._close_inherited()
 
 
 def test_a_folder_that_is_gone_is_not_ready(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from docarray import BaseDoc
 from jina_asgi.documents.codec import codec, unpack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.remote.server import OutgoingRequest
 from jina_asgi.protocols.websocket.asgi_transport import app_dialler
 from jina_asgi.protocols.websocket.client import Link
 
@@ -21,9 +21,9 @@ class Text(BaseDoc):
     text: str = ""
 
 
-def asked(**parameters: Any) -> Asked:
+def asked(**parameters: Any) -> OutgoingRequest:
     reader = codec(schema_of(Text))
-    return Asked(endpoint="/go", docs=reader.docs([Text()]), parameters=parameters)
+    return OutgoingRequest(endpoint="/go", docs=reader.docs([Text()]), parameters=parameters)
 
 
 class Wire:

@@ -53,8 +53,7 @@ class ArenaHead(Head, frozen=True):
 
 
 class Hello(Head, frozen=True):
-    """The first frame each way. In the server's answer, `version` is the version that both speak, and `endpoints` is
-    set.
+    """The first frame each way. The server's answer has `endpoints`, and in `version` the version that both speak.
 
     `arena` is shared memory for the peer to write docs to, where this side offers any.
     """

@@ -25,9 +25,7 @@ from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Parts, Result,
 
 
 def are_large(docs: Docs) -> bool:
-    """Whether encoding these docs takes long enough to be done in a thread; tensors do not count, as they are not
-    copied.
-    """
+    """Whether encoding these docs is slow enough for a thread; tensors do not count, as they are not copied."""
     return docs.is_typed and not docs.is_encoded and _sizes.are_large(docs.typed, copied=False)
 
 

@@ -36,12 +36,12 @@ class GrpcRunner(RemoteRunner):
         super().__init__(", ".join(targets), endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
         self._targets, self._dialling, self._metadata = tuple(targets), dialling or Dialling(), metadata
 
-    def _passed_on(self, headers: dict[str, str]) -> dict[str, str]:
+    def _forwarded(self, headers: dict[str, str]) -> dict[str, str]:
         _, unfit = metadata_of(headers)
         return {key: text for key, text in headers.items() if key not in unfit} if unfit else headers
 
     @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[GrpcRemote]:
+    async def _open_transport(self) -> AsyncIterator[GrpcRemote]:
         remote = GrpcRemote(Channels(self._targets, self._dialling), self._metadata)
         try:
             yield remote

@@ -1,6 +1,6 @@
 """A server asked in Jina's protocol: its endpoints, one answer, one stream. Ours, or a real Jina's: a Flow, a Deployment.
 
-What `remote.server.Remote` is over HTTP. A call is sent once: what fails on its way may have run.
+What `remote.server.ServerClient` is over HTTP. A call is sent once: what fails on its way may have run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from jina_asgi.protocols.protobuf.messages import (
     StatusProto,
 )
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote.server import Answer, Asked, Served, until
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerDescription, until
 from jina_asgi.types import EMPTY
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
@@ -74,7 +74,7 @@ class GrpcRemote:
         self._channels, self._metadata = channels, metadata
         self.name = channels.name
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
         """What the server answers: its own description, else what it tells Jina's gateways.
 
         Raises:
@@ -83,14 +83,14 @@ class GrpcRemote:
         line = await self._channels.line()
         try:
             described = orjson.loads(await self._unary(line, ENDPOINTS, b"", headers, None))
-            return Served({found.name: found for found in map(endpoint_of, described)}, ours=True)
+            return ServerDescription({found.name: found for found in map(endpoint_of, described)}, ours=True)
         except UnknownEndpoint:
             pass  # not one of ours
         try:
             told = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
         except (UnknownEndpoint, DecodeError) as error:
             raise ProtocolError(f"{self.name} answers gRPC, but is no server of Jina's protocol: {error}") from error
-        return Served(endpoints_of(told), ours=False)
+        return ServerDescription(endpoints_of(told), ours=False)
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server says that it can answer."""
@@ -105,7 +105,7 @@ class GrpcRemote:
         """Close the connections."""
         await self._channels.close()
 
-    async def ask(self, asked: Asked, *, media: str = "") -> Answer:
+    async def ask(self, asked: OutgoingRequest, *, media: str = "") -> ServerAnswer:
         """One call; in protobuf whatever `media` says.
 
         Raises:
@@ -117,7 +117,9 @@ class GrpcRemote:
         answer = self._read(DataRequest, await self._unary(line, _POST, raw, asked.headers, asked.deadline))
         return ProtobufAnswer.of(answer)
 
-    async def events(self, asked: Asked, *, media: str = "", get: bool = False) -> AsyncGenerator[Answer, None]:
+    async def events(
+        self, asked: OutgoingRequest, *, media: str = "", get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]:
         """One stream, an answer of one document after another; closing it early cancels it. Raises as `ask`."""
         header = asked.header
         message = requests.single(
@@ -130,12 +132,12 @@ class GrpcRemote:
         call = line.stream(_STREAM, message.SerializeToString(), **self._options(asked.headers, asked.deadline))
         try:
             while True:
-                with self._surfaced():
+                with self._converted_errors():
                     raw = await call.read()
                 if raw is grpc.aio.EOF:
                     break
                 yield ProtobufAnswer.of(self._read(SingleDocumentRequest, raw))
-            with self._surfaced():
+            with self._converted_errors():
                 await self._ended(call)
         finally:
             call.cancel()
@@ -145,14 +147,14 @@ class GrpcRemote:
         if code is not grpc.StatusCode.OK:
             raise self._told(code, await call.details(), await call.trailing_metadata())
 
-    async def _line(self, asked: Asked) -> Line:
+    async def _line(self, asked: OutgoingRequest) -> Line:
         async with until(asked):
             return await self._channels.line()
 
     async def _unary(
         self, line: Line, method: str, raw: bytes, headers: Mapping[str, str], deadline: float | None
     ) -> bytes:
-        with self._surfaced():
+        with self._converted_errors():
             answer: bytes = await line.unary(method, raw, **self._options(headers, deadline))
         return answer
 
@@ -172,7 +174,7 @@ class GrpcRemote:
             raise ProtocolError(f"{self.name} answered what is no message of Jina's: {error}") from error
 
     @contextmanager
-    def _surfaced(self) -> Iterator[None]:
+    def _converted_errors(self) -> Iterator[None]:
         """What goes wrong between here and the server, as ours."""
         try:
             yield

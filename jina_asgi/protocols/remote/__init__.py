@@ -1,1 +1,1 @@
-"""A server elsewhere as a Runner, over HTTP and by other transports. Nothing here serves."""
+"""Runners and clients of a remote server, over HTTP and other transports. Nothing here serves."""

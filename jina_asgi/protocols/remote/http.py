@@ -1,6 +1,6 @@
-"""HTTP's asking half: a Runner whose work is done by a server at a URL.
+"""A Runner that calls a server at a URL over HTTP.
 
-The server may be any of this library's applications, at the root or behind a prefix, or a real Jina.
+The server may be any application of this library, at the root or behind a prefix, or a real Jina.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import httpx
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.protocols.remote.runner import RemoteRunner
-from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, Remote
+from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, ServerClient
 from jina_asgi.types import Endpoint
 
 
 class HttpRunner(RemoteRunner):
-    """The endpoints of a server, as a Runner; credentials for the server belong to `http`.
+    """The endpoints of an HTTP server, as a Runner. Credentials for the server belong to `http`.
 
     Args:
         url: the prefix of the server's endpoints, such as "http://models:8000/lm".
-        http: the client to ask with, open and closed by whoever made it.
-        transport: what the client that is otherwise made for each lifespan sends through.
-        endpoints, grace, startup_timeout: as of `RemoteRunner`.
+        http: the client to use, which its owner opens and closes; by default each lifespan has its own.
+        transport: the transport of the client that a lifespan makes.
+        endpoints, grace, startup_timeout: as in `RemoteRunner`.
 
     Raises:
-        DefinitionError: a URL that is none of HTTP's.
+        DefinitionError: the URL is not an HTTP URL.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class HttpRunner(RemoteRunner):
         self._url, self._http, self._transport = url, http, transport
 
     @asynccontextmanager
-    async def _reached(self) -> AsyncIterator[Remote]:
+    async def _open_transport(self) -> AsyncIterator[ServerClient]:
         async with self._client() as http, self._through(http) as remote:
             yield remote
 
     @asynccontextmanager
-    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
-        yield Remote(http, self._url)
+    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[ServerClient]:
+        yield ServerClient(http, self._url)
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:

@@ -1,4 +1,4 @@
-"""What a Client and a Runner of ours say and are told in Jina's protobuf, whatever carries the messages."""
+"""Requests and answers in Jina's protobuf, for the Clients and Runners of every transport."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.http.bodies import PROTOBUF
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.protocols.remote.server import Answer, Asked
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer
 from jina_asgi.types import Docs
 
 
-def request_of(asked: Asked) -> Any:
-    """The DataRequest of one call; raises as `requests.request` does."""
+def request_of(asked: OutgoingRequest) -> Any:
+    """Builds the DataRequest of one call; raises as `requests.request` does."""
     header = asked.header
     return requests.request(
         header.get("exec_endpoint") or asked.endpoint,
@@ -25,17 +25,17 @@ def request_of(asked: Asked) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class ProtobufAnswer(Answer):
-    """An answer whose docs are still protobuf."""
+class ProtobufAnswer(ServerAnswer):
+    """A server's answer whose docs are still protobuf."""
 
     message: Any = None
 
     @classmethod
     def of(cls, message: Any) -> ProtobufAnswer:
-        """The answer that a message is.
+        """Builds the answer from a protobuf message.
 
         Raises:
-            What its status says.
+            The error that the message's status reports.
         """
         requests.raise_for(message)
         routes = tuple(map(_route, message.routes))
@@ -50,7 +50,7 @@ class ProtobufAnswer(Answer):
 
 
 def _route(route: Any) -> dict[str, Any]:
-    """A route as Jina's clients over HTTP see it."""
+    """Converts a route to the form that Jina's clients see over HTTP."""
     return {
         "executor": route.executor,
         "startTime": route.start_time.ToJsonString(),

@@ -1,7 +1,6 @@
-"""A Runner whose work is done by a server elsewhere, whatever the protocol that it is asked in.
+"""A Runner whose calls are executed by a remote server, over any transport.
 
-The server gives its own places in the queue and keeps its own deadlines; here a call is sent, and ended where its
-caller ends.
+The server admits calls and keeps deadlines itself; here a call is sent, and cancelled when its caller cancels it.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, cut_short
 from jina_asgi.protocols.frames._heads import match_endpoints
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.server import Answer, Asked, Served
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerDescription
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
 
-#: Headers of a caller that are about its own connection or body, or that are secrets between it and us.
+#: Headers of a caller that concern its own connection or body, or that are secrets between it and this server.
 _KEPT_BACK = frozenset(
     "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect host"
     " keep-alive proxy-authorization proxy-connection te trailer transfer-encoding upgrade x-request-timeout".split()
 )
 
 
-class _Place:
-    """A ticket that holds nothing: the server gives places when a call arrives there."""
+class _EmptyTicket:
+    """A ticket that holds nothing: the server admits a call when it arrives there."""
 
     def close(self) -> None:
         return
 
 
-_PLACE = _Place()
+_EMPTY_TICKET = _EmptyTicket()
 
 
-class _Open:
-    """One open call: the task that waits in it now, or the steps of a stream that nobody waits in."""
+class _OpenCall:
+    """One open call: the task that waits in it, or the generator of a stream between two steps."""
 
     __slots__ = ("steps", "stopped", "task")
 
@@ -49,19 +48,21 @@ class _Open:
         self.stopped = False
 
 
-class Far(Protocol):
-    """What a call is sent to: `server.Remote`, and its like in other protocols."""
+class Transport(Protocol):
+    """Sends calls to a server: `server.ServerClient`, and its counterparts for other protocols."""
 
     @property
     def name(self) -> str: ...
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served: ...
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription: ...
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool: ...
 
-    async def ask(self, asked: Asked, *, media: str = JSON) -> Answer: ...
+    async def ask(self, request: OutgoingRequest, *, media: str = JSON) -> ServerAnswer: ...
 
-    def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]: ...
+    def events(
+        self, request: OutgoingRequest, *, media: str = JSON, get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]: ...
 
     async def close(self) -> None: ...
 
@@ -69,8 +70,8 @@ class Far(Protocol):
 class RemoteRunner(ABC):
     """The endpoints of a server, as a Runner.
 
-    They come from the server, without classes, so that typed docs are dicts. A caller's headers go along, without its
-    credentials.
+    They come from the server, without classes, so that typed docs are dicts. A caller's headers are forwarded, without
+    its credentials.
 
     Args:
         where: the server, for messages.
@@ -88,20 +89,20 @@ class RemoteRunner(ABC):
         startup_timeout: float = 30.0,
     ) -> None:
         self._where = where
-        self._given, self._endpoints = endpoints, endpoints
+        self._expected, self._endpoints = endpoints, endpoints
         self._grace, self._startup_timeout = grace, startup_timeout
-        self._remote: Far | None = None
-        self._served = Served({}, ours=True)
-        self._open: set[_Open] = set()
+        self._server: Transport | None = None
+        self._description = ServerDescription({}, ours=True)
+        self._open: set[_OpenCall] = set()
         self._leaving = False
         self._idle: asyncio.Event | None = None
 
     @abstractmethod
-    def _reached(self) -> AbstractAsyncContextManager[Far]:
-        """What calls are sent to, while it is open."""
+    def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
+        """Opens the transport that calls are sent to."""
 
-    def _passed_on(self, headers: dict[str, str]) -> dict[str, str]:
-        """Those headers of a caller that the protocol has a place for."""
+    def _forwarded(self, headers: dict[str, str]) -> dict[str, str]:
+        """Selects the caller's headers that the protocol can carry."""
         return headers
 
     @property
@@ -116,28 +117,28 @@ class RemoteRunner(ABC):
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        self._asking()
-        return _PLACE
+        self._require_open()
+        return _EMPTY_TICKET
 
     async def call(self, call: Call, /) -> Result:
-        remote, endpoint, asked = self._find(call)
+        transport, endpoint, request = self._route(call)
         if endpoint.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
-        opened = _Open()
+        opened = _OpenCall()
         with self._opened(opened), self._waiting(opened, call):
-            answer = await remote.ask(asked, media=MSGPACK if self._served.ours else JSON)
+            answer = await transport.ask(request, media=MSGPACK if self._description.ours else JSON)
         results = answer.parameters.get("__results__")
         return Result(answer.docs(codec(endpoint.output)), results if isinstance(results, dict) else {})
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        remote, endpoint, asked = self._find(call)
-        reader, opened = codec(endpoint.output), _Open()
+        transport, endpoint, request = self._route(call)
+        reader, opened = codec(endpoint.output), _OpenCall()
         if endpoint.kind != "stream":
             for doc in (await self.call(call)).docs.typed:
                 yield reader.docs([doc])
             return
-        media = MSGPACK if self._served.ours else JSON
-        opened.steps = remote.events(asked, media=media, get=endpoint.name in self._served.by_get)
+        media = MSGPACK if self._description.ours else JSON
+        opened.steps = transport.events(request, media=media, get=endpoint.name in self._description.by_get)
         with self._opened(opened):
             try:
                 while True:
@@ -152,20 +153,22 @@ class RemoteRunner(ABC):
             finally:
                 await opened.steps.aclose()
             if opened.stopped:
-                raise self._stopped()
+                raise self._stopped_error()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        if self._remote is not None:
+        if self._server is not None:
             raise NotReady(f"a lifespan of this Runner of {self._where} is open already")
-        async with self._reached() as remote:
+        async with self._open_transport() as transport:
             try:
                 async with asyncio.timeout(self._startup_timeout):
-                    self._served = await remote.served()
+                    self._description = await transport.served()
             except TimeoutError as error:
-                raise NotReady(f"{remote.name} did not say within {self._startup_timeout} s what it serves") from error
-            self._endpoints = self._agreed()
-            self._remote, self._leaving = remote, False
+                raise NotReady(
+                    f"{transport.name} did not say within {self._startup_timeout} s what it serves"
+                ) from error
+            self._endpoints = self._match_endpoints()
+            self._server, self._leaving = transport, False
             try:
                 yield
             finally:
@@ -173,75 +176,75 @@ class RemoteRunner(ABC):
                 try:
                     await self._finish()
                 finally:
-                    self._remote = None
+                    self._server = None
 
-    def _agreed(self) -> Mapping[str, Endpoint]:
-        if self._served.ours or self._given is None:
-            return match_endpoints(self._given, self._served.endpoints)
-        missing = sorted(self._given.keys() - self._served.endpoints.keys())
+    def _match_endpoints(self) -> Mapping[str, Endpoint]:
+        if self._description.ours or self._expected is None:
+            return match_endpoints(self._expected, self._description.endpoints)
+        missing = sorted(self._expected.keys() - self._description.endpoints.keys())
         if missing:
             raise ProtocolError(f"{self._where} does not serve what was given: {', '.join(missing)}")
-        return self._given
+        return self._expected
 
-    def _asking(self) -> Far:
-        if self._remote is None or self._leaving:
+    def _require_open(self) -> Transport:
+        if self._server is None or self._leaving:
             ended = "stopped" if self._leaving else NotReady.NOT_STARTED
-            raise NotReady.in_state(f"the Runner of {self._where}", ended if self._remote is None else "draining")
-        return self._remote
+            raise NotReady.in_state(f"the Runner of {self._where}", ended if self._server is None else "draining")
+        return self._server
 
-    def _find(self, call: Call) -> tuple[Far, Endpoint, Asked]:
-        """Where a call goes, which endpoint it asks, and what is sent there."""
-        remote = self._asking()
+    def _route(self, call: Call) -> tuple[Transport, Endpoint, OutgoingRequest]:
+        """The transport, the endpoint and the request for a call."""
+        transport = self._require_open()
         endpoint = resolve(self.endpoints, call.endpoint)
         if endpoint is None:
-            raise UnknownEndpoint(f"{remote.name} has no endpoint {call.endpoint!r} and no '/default'")
+            raise UnknownEndpoint(f"{transport.name} has no endpoint {call.endpoint!r} and no '/default'")
         context = call.context
-        asked = Asked(
+        request = OutgoingRequest(
             endpoint=endpoint.name,
             docs=call.docs,
             parameters=call.parameters,
             header={"request_id": context.request_id} if context.request_id else {},
-            headers=self._passed_on({key: text for key, text in context.headers.items() if key not in _KEPT_BACK}),
+            headers=self._forwarded({key: text for key, text in context.headers.items() if key not in _KEPT_BACK}),
             deadline=context.deadline,
             with_json=endpoint.output.model is None,
         )
-        return remote, endpoint, asked
+        return transport, endpoint, request
 
     @contextmanager
-    def _opened(self, opened: _Open) -> Iterator[None]:
+    def _opened(self, opened: _OpenCall) -> Iterator[None]:
         self._open.add(opened)
         try:
             yield
         finally:
             self._ended(opened)
 
-    def _ended(self, opened: _Open) -> None:
+    def _ended(self, opened: _OpenCall) -> None:
         self._open.discard(opened)
         if not self._open and self._idle is not None:
             self._idle.set()
 
     @contextmanager
-    def _waiting(self, opened: _Open, call: Call) -> Iterator[None]:
-        """While a task waits for the server: cancelling it is its caller's word, or that of our own end."""
+    def _waiting(self, opened: _OpenCall, call: Call) -> Iterator[None]:
+        """Records the task that waits for the server, and tells apart who cancelled it: the caller, or `_finish`."""
         opened.task = asyncio.current_task()
         try:
             yield
         except InvalidDocs as error:
-            raise _unplaced(error) from error
+            raise _without_request_place(error) from error
         except asyncio.CancelledError:
             call.context.cancelled = True
             if not opened.stopped:
                 raise
             uncancel()
-            raise self._stopped() from None
+            raise self._stopped_error() from None
         finally:
             opened.task = None
 
-    def _stopped(self) -> Unavailable:
-        return cut_short(f"the Runner of {self._where} stopped", begun=True)  # as far as is known here
+    def _stopped_error(self) -> Unavailable:
+        return cut_short(f"the Runner of {self._where} stopped", begun=True)  # it may have begun
 
     async def _finish(self) -> None:
-        """Let open calls end within the grace period, then end them; being cancelled ends that period."""
+        """Lets open calls end within the grace period, then cancels them; being cancelled ends that period."""
         if not self._open:
             return
         idle = self._idle = asyncio.Event()
@@ -255,14 +258,14 @@ class RemoteRunner(ABC):
                 opened.stopped = True
                 if opened.task is not None:
                     opened.task.cancel()
-                elif opened.steps is not None:  # between two steps, its reader away
+                elif opened.steps is not None:  # between two steps: no task waits in it
                     await opened.steps.aclose()
                     self._ended(opened)
             await idle.wait()
 
 
-def _unplaced(error: InvalidDocs) -> InvalidDocs:
-    """What a server says of documents or parameters, as one in this process would: without their place in its request."""
+def _without_request_place(error: InvalidDocs) -> InvalidDocs:
+    """Converts a server's list of invalid documents or parameters to a Runner's, without their place in a body."""
     return InvalidDocs(error.message, [{**entry, "loc": _within(entry.get("loc") or ())} for entry in error.errors])
 
 

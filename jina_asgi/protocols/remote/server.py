@@ -1,7 +1,7 @@
-"""A server at a URL, asked over an httpx client: its endpoints, one answer, one stream of events.
+"""An HTTP client of one server: its endpoints, single calls, and streams of events.
 
-Ours are sent msgpack; any other, a real Jina among them, JSON. Errors come back as ours. What a client of ours and a
-Runner of ours have in common is here; neither is.
+Servers of this library are sent msgpack; any other, a real Jina among them, JSON. Errors are raised as this library's
+own. Client and Runner share what is here.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ from jina_asgi.protocols.http.sse_reader import Event, events
 from jina_asgi.protocols.problem_reader import told, told_as
 from jina_asgi.types import EMPTY, Docs, Endpoint
 
-#: No timeouts of httpx's own: a call has a deadline, or none. Connecting has one.
+#: httpx itself has no timeouts here, as a call has a deadline or none; only connecting has one.
 TIMEOUT = httpx.Timeout(None, connect=10.0)
-#: More requests than this at once wait for each other.
+#: Requests beyond this number wait for a free connection.
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What a server answers.
+class ServerDescription:
+    """A server's endpoints, and how to call them.
 
-    `ours` says that it is one of ours, which takes msgpack and told its endpoints exactly. `by_get` are the streams
-    that take a bare document by GET, and no parameters. `streams` is False where no endpoint can be asked for a stream.
+    `ours` says that it is a server of this library, which takes msgpack and describes its endpoints exactly. `by_get`
+    are
+    the streams that take a single document by GET, and no parameters. `streams` is False if no endpoint can stream.
     """
 
     endpoints: Mapping[str, Endpoint]
@@ -58,11 +59,11 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class OutgoingRequest:
     """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock.
 
-    `columns` asks for the answer's docs field by field, `with_json` for what JSON would say of them too: only msgpack has it.
-    `files` make a form of the request: each a field's name, and the file's own, its bytes and its media type.
+    `columns` requests the answer's docs field by field, `with_json` their JSON values besides; only msgpack has both.
+    `files` makes the request a form: for each file the field's name, and the file's name, bytes and media type.
     """
 
     endpoint: str
@@ -76,23 +77,23 @@ class Asked:
     files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
 
     def form(self) -> dict[str, bytes]:
-        """The parts of a form that are no files: what a body of JSON holds.
+        """The parts of a form that are not files: the content of a JSON body.
 
         Raises:
-            InvalidDocs: something in it has no such form.
+            InvalidDocs: a value cannot be written as JSON.
         """
         held = orjson.loads(self.body(JSON))
         return {key: orjson.dumps(held[key]) for key in ("data", "parameters", "header") if held.get(key)}
 
     def body(self, media: str) -> bytes:
-        """The body, in a media type.
+        """Encodes the body in a media type.
 
         Raises:
-            InvalidDocs: something in it has no such form.
+            InvalidDocs: a value cannot be written in it.
         """
         body: dict[str, Any] = {}
         if self.header:
-            body = {**self.header, "header": dict(self.header)}  # Jina's client says some of it twice
+            body = {**self.header, "header": dict(self.header)}  # Jina's client repeats the header at the top level
             del body["request_id"]
         if self.parameters:
             body["parameters"] = dict(self.parameters)
@@ -106,8 +107,8 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer, its docs not read yet: msgpack buffers, or JSON values; or, in `columns`, all values of each field."""
+class ServerAnswer:
+    """One answer, its docs not decoded yet: msgpack buffers, or JSON values; with `columns`, all values of each field."""
 
     data: list[Any]
     media: str
@@ -117,18 +118,18 @@ class Answer:
     columns: Mapping[str, Any] | None = None
 
     def docs(self, codec: Codec) -> Docs:
-        """The docs, as a codec reads them.
+        """Decodes the docs by a codec.
 
         Raises:
-            InvalidDocs: they are JSON, and not what the codec's schema says. Of msgpack `Docs.typed` raises this.
+            InvalidDocs: they are JSON and do not fit the codec's schema. With msgpack, `Docs.typed` raises it.
         """
         return codec.encoded(self.data) if self.media == MSGPACK else codec.docs(codec.read(self.data))
 
     def values(self) -> list[Any]:
-        """The docs as dicts, as they came.
+        """The docs as dicts, without validation.
 
         Raises:
-            InvalidDocs: they cannot be read.
+            InvalidDocs: they cannot be decoded.
         """
         values = [unpack(buffer) for buffer in self.data] if self.media == MSGPACK else self.data
         if not all(isinstance(value, dict) for value in values):
@@ -149,87 +150,86 @@ class _Json(msgspec.Struct):
     routes: list[Any] | None = None
 
 
-#: What a stream is to come as, by the form of its request.
+#: The accepted media type of a stream, by the media type of its request.
 _STREAMS = {JSON: "text/event-stream", MSGPACK: "text/event-stream; data=msgpack"}
 _unpack = msgspec.msgpack.Decoder(_Packed, ext_hook=tensors.unpack).decode
 
 
-class Remote:
-    """A server at `url`, the prefix of its endpoints. The client is the caller's to open and close."""
+class ServerClient:
+    """Sends requests to the server at `url`, the prefix of its endpoints. The caller opens and closes the httpx client."""
 
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
         self._http, self._url = http, url.rstrip("/")
         parsed = httpx.URL(self._url)
-        #: The URL without the credentials that it may hold.
+        #: The URL without its credentials, if it has any.
         self.name = str(parsed.copy_with(userinfo=b""))
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
-        """What the server answers, from its own description, else from its OpenAPI document.
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
+        """Fetches the server's description, else builds it from its OpenAPI document.
 
         Raises:
-            NotReady: nobody is there, or the server is loading. ProtocolError: it is no server of endpoints.
+            NotReady: the server cannot be reached, or is loading. ProtocolError: it is not a server of endpoints.
         """
         try:
             described = await self._get("/-/endpoints", headers)
             if isinstance(described, dict) and isinstance(described.get("endpoints"), list):
                 found = map(endpoint_of, described["endpoints"])
-                return Served({endpoint.name: endpoint for endpoint in found}, ours=True)
+                return ServerDescription({endpoint.name: endpoint for endpoint in found}, ours=True)
         except (UnknownEndpoint, ProtocolError):
-            pass  # not one of ours
+            pass  # not a server of this library
         document = await self._get("/openapi.json", headers)
         if not isinstance(document, dict) or "paths" not in document:
             raise ProtocolError(
                 f"{self.name}/openapi.json is no OpenAPI document; expected a server of endpoints there"
             )
-        return Served(endpoints_of(document), ours=False, by_get=streams_by_get(document))
+        return ServerDescription(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
     async def close(self) -> None:
-        """Close what it has opened itself: nothing, over HTTP."""
+        """Closes what this object opened itself: nothing, over HTTP."""
         return
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
-        """Whether the server says that it can answer."""
+        """Whether the server reports that it is ready."""
         try:
-            told_ready = await self._get("/dry_run", headers)
-            return isinstance(told_ready, dict) and told_ready.get("code") == 0
+            dry_run = await self._get("/dry_run", headers)
+            return isinstance(dry_run, dict) and dry_run.get("code") == 0
         except UnknownEndpoint:  # a Jina Deployment has no such route, and serves when it answers
             return bool((await self.served(headers)).endpoints)
 
-    async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
-        """One call.
+    async def ask(self, request: OutgoingRequest, *, media: str = JSON, path: str | None = None) -> ServerAnswer:
+        """Sends one call and returns its answer.
 
         Args:
-            asked: what is asked.
-            media: the form of the body and of the answer.
-            path: where to send it, if not to the endpoint's own path.
+            request: the request.
+            media: the media type of the body and of the answer.
+            path: the path to send it to, if not the endpoint's own.
 
         Raises:
-            Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
-            broke, DeadlineExceeded, ProtocolError.
+            The error that the server reports; NotReady if it cannot be reached, ReplicaDied if the connection broke,
+            DeadlineExceeded, ProtocolError.
         """
-        async with until(asked):
-            with self._surfaced():
-                response = await self._http.post(
-                    self._url + (path or asked.endpoint),
-                    **_sent(asked, media, {"accept": _accepts(asked, media)}),
-                )
+        async with until(request):
+            with self._converted_errors():
+                arguments = _request_arguments(request, media, {"accept": _accepts(request, media)})
+                response = await self._http.post(self._url + (path or request.endpoint), **arguments)
         if response.status_code != 200:
             raise told(response.status_code, response.headers, response.content)
         return self._answer(response)
 
-    async def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
-        """One stream, an answer of one document after another. `get` asks as Jina's streams are asked: by a bare document.
+    async def events(
+        self, request: OutgoingRequest, *, media: str = JSON, get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]:
+        """Opens one stream, an answer for each document. `get` sends the one document by GET, as Jina's streams need.
 
-        In JSON or msgpack, as `media` says, a server of another version answers in JSON.
-
-        Closing it early closes the response, which tells the server that its client left.
+        With `media` msgpack, a server of another version may still answer in JSON.
+        Closing it early closes the response, which tells the server that the client left.
 
         Raises:
-            As `ask`; ReplicaDied too where the stream ends without saying that it is over.
+            As `ask`; also ReplicaDied if the stream ends without its end event.
         """
-        async with aclosing(self._steps(asked, media, get)) as steps:
+        async with aclosing(self._steps(request, media, get)) as steps:
             while True:
-                async with until(asked):
+                async with until(request):
                     event = await anext(steps, None)
                 if event is None or event.name == "end":
                     break
@@ -237,23 +237,19 @@ class Remote:
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
                     raise told_as(500, body)
                 if event.name in ("update", "packed"):
-                    yield _step(event)
+                    yield _stream_answer(event)
         if event is None:
-            raise ReplicaDied(f"the stream of {asked.endpoint} from {self.name} broke off")
+            raise ReplicaDied(f"the stream of {request.endpoint} from {self.name} broke off")
 
-    async def _steps(self, asked: Asked, media: str, get: bool) -> AsyncGenerator[Any, None]:
+    async def _steps(self, request: OutgoingRequest, media: str, get: bool) -> AsyncGenerator[Any, None]:
         if get:
             content_type = {"content-type": JSON, "accept": _STREAMS[JSON]}
-            sent: dict[str, Any] = {"content": _bare(asked), "headers": _headers(asked) | content_type}
+            sent: dict[str, Any] = {"content": _single_document(request), "headers": _headers(request) | content_type}
         else:
-            sent = _sent(asked, media, {"accept": _told(asked, media, _STREAMS[media])})
-        request = self._http.build_request(
-            "GET" if get else "POST",
-            self._url + asked.endpoint,
-            **sent,
-        )
-        with self._surfaced():
-            response = await self._http.send(request, stream=True)
+            sent = _request_arguments(request, media, {"accept": _with_json(request, media, _STREAMS[media])})
+        built = self._http.build_request("GET" if get else "POST", self._url + request.endpoint, **sent)
+        with self._converted_errors():
+            response = await self._http.send(built, stream=True)
             try:
                 if response.status_code != 200:
                     raise told(response.status_code, response.headers, await response.aread())
@@ -265,7 +261,7 @@ class Remote:
                 await response.aclose()
 
     async def _get(self, path: str, headers: Mapping[str, str] = EMPTY) -> Any:
-        with self._surfaced():
+        with self._converted_errors():
             response = await self._http.get(self._url + path, headers={"accept": JSON, **headers})
         if response.status_code != 200:
             raise told(response.status_code, response.headers, response.content)
@@ -274,27 +270,27 @@ class Remote:
         except orjson.JSONDecodeError as error:
             raise self._unexpected(response) from error
 
-    def _answer(self, response: httpx.Response) -> Answer:
+    def _answer(self, response: httpx.Response) -> ServerAnswer:
         media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
             if media == MSGPACK:
                 packed = _unpack(response.content)
                 rest = packed.parameters or {}, packed.header or {}
                 if isinstance(packed.data, dict):
-                    return Answer([], MSGPACK, *rest, columns=packed.data["columns"])
-                return Answer([bytes(raw) for raw in packed.data], MSGPACK, *rest)
+                    return ServerAnswer([], MSGPACK, *rest, columns=packed.data["columns"])
+                return ServerAnswer([bytes(raw) for raw in packed.data], MSGPACK, *rest)
             body = msgspec.convert(orjson.loads(response.content), _Json)
         except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
             raise self._unexpected(response) from error
-        return Answer(body.data or [], JSON, body.parameters or {}, body.header or {}, tuple(body.routes or ()))
+        return ServerAnswer(body.data or [], JSON, body.parameters or {}, body.header or {}, tuple(body.routes or ()))
 
     def _unexpected(self, response: httpx.Response) -> ProtocolError:
         found = response.headers.get("content-type", "no content type")
         return ProtocolError(f"{self.name} answered {found} that is no answer of an endpoint; is it the right URL?")
 
     @contextmanager
-    def _surfaced(self) -> Iterator[None]:
-        """What goes wrong between here and the server, as ours."""
+    def _converted_errors(self) -> Iterator[None]:
+        """Converts the errors of httpx to those of this library."""
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
@@ -307,63 +303,64 @@ class Remote:
             raise ProtocolError(f"{self.name} sent an event that is no JSON") from error
 
 
-def _sent(asked: Asked, media: str, accept: Mapping[str, str]) -> dict[str, Any]:
-    """A request's body and headers, as httpx takes them."""
-    if asked.files:
-        return {"data": asked.form(), "files": asked.files, "headers": {**_headers(asked), **accept}}
-    return {"content": asked.body(media), "headers": {**_headers(asked), "content-type": media, **accept}}
+def _request_arguments(request: OutgoingRequest, media: str, accept: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of an httpx request: body and headers."""
+    if request.files:
+        return {"data": request.form(), "files": request.files, "headers": {**_headers(request), **accept}}
+    return {"content": request.body(media), "headers": {**_headers(request), "content-type": media, **accept}}
 
 
-def _step(event: Event) -> Answer:
-    """The answer that one document of a stream is.
+def _stream_answer(event: Event) -> ServerAnswer:
+    """Decodes one document of a stream.
 
     Raises:
-        ProtocolError: its data is no base64.
+        ProtocolError: its data is not base64.
     """
     if event.name == "update":
-        return Answer([event.data], JSON, EMPTY, EMPTY)
+        return ServerAnswer([event.data], JSON, EMPTY, EMPTY)
     try:
-        return Answer([base64.b64decode(event.data, validate=True)], MSGPACK, EMPTY, EMPTY)
+        return ServerAnswer([base64.b64decode(event.data, validate=True)], MSGPACK, EMPTY, EMPTY)
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"a stream sent an event that is no base64: {error}") from error
 
 
-def _headers(asked: Asked) -> dict[str, str]:
-    headers = dict(asked.headers)
-    if asked.deadline is not None:
-        headers["x-request-timeout"] = f"{max(0.0, asked.deadline - time.monotonic()):.6f}"
+def _headers(request: OutgoingRequest) -> dict[str, str]:
+    headers = dict(request.headers)
+    if request.deadline is not None:
+        headers["x-request-timeout"] = f"{max(0.0, request.deadline - time.monotonic()):.6f}"
     return headers
 
 
-def _accepts(asked: Asked, media: str) -> str:
-    return f"{media}; columns=true" if asked.columns and media == MSGPACK else _told(asked, media, media)
+def _accepts(request: OutgoingRequest, media: str) -> str:
+    return f"{media}; columns=true" if request.columns and media == MSGPACK else _with_json(request, media, media)
 
 
-def _told(asked: Asked, media: str, accept: str) -> str:
-    return f"{accept}; json=true" if asked.with_json and media == MSGPACK else accept
+def _with_json(request: OutgoingRequest, media: str, accept: str) -> str:
+    return f"{accept}; json=true" if request.with_json and media == MSGPACK else accept
 
 
-def _bare(asked: Asked) -> bytes:
-    """The document alone, as Jina's streams take it.
+def _single_document(request: OutgoingRequest) -> bytes:
+    """Encodes the single document of a stream by GET.
 
     Raises:
         InvalidRequest: there are parameters, which such a stream does not take.
+        InvalidDocs: there is not exactly one document.
     """
-    if asked.parameters:
-        raise InvalidRequest(f"{asked.endpoint} of this server streams by GET, which takes no parameters")
-    codec: Codec = asked.docs.codec
-    docs = codec.to_values(asked.docs.typed)
+    if request.parameters:
+        raise InvalidRequest(f"{request.endpoint} of this server streams by GET, which takes no parameters")
+    codec: Codec = request.docs.codec
+    docs = codec.to_values(request.docs.typed)
     if len(docs) != 1:
-        raise InvalidDocs(f"{asked.endpoint} takes one document, got {len(docs)}")
+        raise InvalidDocs(f"{request.endpoint} takes one document, got {len(docs)}")
     return codec.dumps_request(docs[0])
 
 
 @asynccontextmanager
-async def until(asked: Asked) -> AsyncIterator[None]:
-    """Ends what it surrounds with DeadlineExceeded when the call's deadline passes."""
-    left = None if asked.deadline is None else asked.deadline - time.monotonic()
+async def until(request: OutgoingRequest) -> AsyncIterator[None]:
+    """Raises DeadlineExceeded from the block when the request's deadline passes."""
+    left = None if request.deadline is None else request.deadline - time.monotonic()
     if left is not None and left <= 0:
-        raise _late(asked)
+        raise _deadline_error(request)
     limit = asyncio.timeout(left)
     try:
         async with limit:
@@ -371,9 +368,9 @@ async def until(asked: Asked) -> AsyncIterator[None]:
     except TimeoutError:
         if not limit.expired():
             raise
-        raise _late(asked) from None
+        raise _deadline_error(request) from None
 
 
-def _late(asked: Asked) -> DeadlineExceeded:
-    """Made where it is raised: a frame that an error's traceback holds, and that names the error, is a cycle."""
-    return DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
+def _deadline_error(request: OutgoingRequest) -> DeadlineExceeded:
+    """The error for a passed deadline; call it where it is raised, else its traceback makes a reference cycle."""
+    return DeadlineExceeded(f"the deadline of this call to {request.endpoint} has passed")

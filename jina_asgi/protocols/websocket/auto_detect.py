@@ -8,11 +8,11 @@ import httpx
 
 from jina_asgi.errors import ProtocolError
 from jina_asgi.protocols.http.bodies import JSON
-from jina_asgi.protocols.remote.server import Answer, Asked, Remote, Served
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerClient, ServerDescription
 from jina_asgi.types import EMPTY
 
 
-class EitherRemote(Remote):
+class AutoDetectTransport(ServerClient):
     """A server at `url`; asked as ours until `served` has found that it is not.
 
     Args:
@@ -22,12 +22,14 @@ class EitherRemote(Remote):
         jinas: what makes that which asks a real Jina.
     """
 
-    def __init__(self, http: httpx.AsyncClient, url: str, ours: Remote, jinas: Callable[[], Remote]) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, url: str, ours: ServerClient, jinas: Callable[[], ServerClient]
+    ) -> None:
         super().__init__(http, url)
         self._asked, self._ours, self._jinas = ours, ours, jinas
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
-        """What the server answers; raises as `Remote.served`, and what `jinas` does."""
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
+        """What the server answers; raises as `ServerClient.served`, and what `jinas` does."""
         served = await super().served(headers)
         if served.ours:
             await self._ask_by(self._ours)
@@ -41,13 +43,15 @@ class EitherRemote(Remote):
     async def close(self) -> None:
         await self._asked.close()
 
-    async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
+    async def ask(self, asked: OutgoingRequest, *, media: str = JSON, path: str | None = None) -> ServerAnswer:
         return await self._asked.ask(asked, media=media)
 
-    def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
+    def events(
+        self, asked: OutgoingRequest, *, media: str = JSON, get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]:
         return self._asked.events(asked)
 
-    async def _ask_by(self, other: Remote) -> None:
+    async def _ask_by(self, other: ServerClient) -> None:
         before, self._asked = self._asked, other
         if before is not other:
             await before.close()

@@ -17,7 +17,7 @@ from jina_asgi.concurrency.tasks import begun, finished, logged
 from jina_asgi.errors import InvalidRequest, JinaASGIError
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote.server import Answer, Asked, Remote, Served, until
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerClient, ServerDescription, until
 from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed, died
 from jina_asgi.protocols.websocket.client_pool import Links
 from jina_asgi.types import EMPTY, unsaid
@@ -104,7 +104,7 @@ class BinaryLink:
                 self._tell(identity, self._ended)
 
 
-class BinaryRemote(Remote):
+class BinaryRemote(ServerClient):
     """A server at `url`, whose WebSocket is at its root; its readiness comes by HTTP.
 
     Args:
@@ -118,10 +118,10 @@ class BinaryRemote(Remote):
         address = f"ws{url.rstrip('/').removeprefix('http')}/"
         self._links = Links(address, http.headers, dial, lambda wire: BinaryLink(wire, self.name))
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
         """One endpoint that stands for all of them: the server finds the one that is asked."""
         await self._links.release(await self._links.take(headers))  # whether there is such a WebSocket
-        return Served(
+        return ServerDescription(
             {"/default": unsaid("/default")},
             ours=False,
             streams=False,
@@ -130,8 +130,8 @@ class BinaryRemote(Remote):
     async def close(self) -> None:
         await self._links.close()
 
-    async def ask(self, asked: Asked, *, media: str = "", path: str | None = None) -> Answer:
-        """One call; in protobuf whatever `media` says. Raises as `Remote.ask`."""
+    async def ask(self, asked: OutgoingRequest, *, media: str = "", path: str | None = None) -> ServerAnswer:
+        """One call; in protobuf whatever `media` says. Raises as `ServerClient.ask`."""
         async with until(asked):
             link = await self._links.take(asked.headers)
             try:
@@ -140,7 +140,9 @@ class BinaryRemote(Remote):
                 await self._links.release(link)
         return ProtobufAnswer.of(answer)
 
-    def events(self, asked: Asked, *, media: str = "", get: bool = False) -> AsyncGenerator[Answer, None]:
+    def events(
+        self, asked: OutgoingRequest, *, media: str = "", get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]:
         """No stream.
 
         Raises:

@@ -19,7 +19,7 @@ from jina_asgi.concurrency.tasks import begun, finished, logged
 from jina_asgi.errors import JinaASGIError, ProtocolError, ReplicaDied, TooLarge
 from jina_asgi.protocols.http.bodies import MSGPACK
 from jina_asgi.protocols.problem_reader import told_as
-from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.remote.server import OutgoingRequest
 from jina_asgi.protocols.websocket._packed import event_of, merged
 
 _AHEAD = 16  # events of a stream that may wait for its reader
@@ -129,7 +129,7 @@ class Link:
         """How many calls are open."""
         return len(self._open)
 
-    async def begin(self, asked: Asked) -> OpenAsk:
+    async def begin(self, asked: OutgoingRequest) -> OpenAsk:
         """Send a call.
 
         Raises:

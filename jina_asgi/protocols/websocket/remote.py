@@ -1,4 +1,4 @@
-"""A server at a URL, asked over its WebSocket in msgpack: what `remote.server.Remote` is over HTTP.
+"""A server at a URL, asked over its WebSocket in msgpack: what `remote.server.ServerClient` is over HTTP.
 
 Descriptions come by HTTP.
 
@@ -15,14 +15,14 @@ import httpx
 
 from jina_asgi.errors import ProtocolError
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.server import Answer, Asked, Remote, Served, until
+from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerClient, ServerDescription, until
 from jina_asgi.protocols.websocket._packed import buffers_of
 from jina_asgi.protocols.websocket.client import Dial, Link
 from jina_asgi.protocols.websocket.client_pool import Links
 from jina_asgi.types import EMPTY
 
 
-class SocketRemote(Remote):
+class SocketRemote(ServerClient):
     """A server at `url`, the prefix of its endpoints; used as `async with`, which closes its sockets.
 
     Args:
@@ -47,7 +47,7 @@ class SocketRemote(Remote):
         """Close its sockets; what is open on them ends with ReplicaDied."""
         await self._links.close()
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> Served:
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
         served = await super().served(headers)
         if not served.ours:
             raise ProtocolError(
@@ -55,7 +55,7 @@ class SocketRemote(Remote):
             )
         return served
 
-    async def ask(self, asked: Asked, *, media: str = JSON, path: str | None = None) -> Answer:
+    async def ask(self, asked: OutgoingRequest, *, media: str = JSON, path: str | None = None) -> ServerAnswer:
         """One call, as over HTTP; in msgpack whatever `media` says."""
         async with until(asked):
             link = await self._links.take(asked.headers)
@@ -72,9 +72,11 @@ class SocketRemote(Remote):
         data = None if event is None else buffers_of(event["data"])
         if event is None or data is None:
             raise ProtocolError(f"{self.name} ended a call of {asked.endpoint} without an answer")
-        return Answer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {})
+        return ServerAnswer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {})
 
-    async def events(self, asked: Asked, *, media: str = JSON, get: bool = False) -> AsyncGenerator[Answer, None]:
+    async def events(
+        self, asked: OutgoingRequest, *, media: str = JSON, get: bool = False
+    ) -> AsyncGenerator[ServerAnswer, None]:
         """One stream, as over HTTP. Closing it early returns when the server says that its work has ended."""
         async with aclosing(self._said(asked)) as steps:
             while True:
@@ -82,9 +84,9 @@ class SocketRemote(Remote):
                     event = await anext(steps, None)
                 if event is None:
                     return
-                yield Answer([bytes(event["data"])], MSGPACK, EMPTY, EMPTY)
+                yield ServerAnswer([bytes(event["data"])], MSGPACK, EMPTY, EMPTY)
 
-    async def _said(self, asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
+    async def _said(self, asked: OutgoingRequest) -> AsyncGenerator[dict[str, Any], None]:
         link = await self._links.take(asked.headers, streams=True)
         try:
             opened = await link.begin(asked)

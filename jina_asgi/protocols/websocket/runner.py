@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from jina_asgi.protocols.remote.http import HttpRunner
-from jina_asgi.protocols.remote.server import Remote
+from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.websocket.client import Dial
 from jina_asgi.protocols.websocket.remote import SocketRemote
 from jina_asgi.types import Endpoint
@@ -49,6 +49,6 @@ class WebSocketRunner(HttpRunner):
         self._dial = dial
 
     @asynccontextmanager
-    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[Remote]:
+    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[ServerClient]:
         async with SocketRemote(http, self._url, self._dial) as remote:
             yield remote

@@ -1,1 +1,1 @@
-"""What `python -m` runs in other processes. Nothing imports these modules but each other."""
+"""The programs that run in other processes by `python -m`. Nothing else imports these modules."""

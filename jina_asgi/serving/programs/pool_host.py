@@ -1,7 +1,7 @@
-"""The pool host: one process a server instance, which keeps the replicas and the queue of all its web workers.
+"""The pool host: one process for each server instance, with the replicas and the queue of all its web workers.
 
-It never reads a document. Each connection asks for a Deployment first; equal ones share it. A Deployment whose code
-or options have changed is another one: it loads beside the old, which ends when its last worker has left.
+It never decodes a document. Each connection first requests a Deployment; equal Deployments are shared. A Deployment
+whose code or options have changed is a new version: it loads beside the old one, which ends with its last worker.
 """
 
 from __future__ import annotations
@@ -21,52 +21,52 @@ from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.concurrency.loops import run
 from jina_asgi.concurrency.tasks import begun, beside, ended, logged
 from jina_asgi.processes import instance as server_instance
-from jina_asgi.processes.handshake import Ask, digest_of
+from jina_asgi.processes.handshake import HostRequest, digest_of
 from jina_asgi.processes.host_socket import BACKLOG
-from jina_asgi.processes.log_config import Logs
-from jina_asgi.processes.spawning import heard
-from jina_asgi.serving.programs.acceptor import Reception
-from jina_asgi.serving.programs.deployment_version import Generation, own
+from jina_asgi.processes.log_config import LogConfig
+from jina_asgi.processes.spawning import ignore_signal
+from jina_asgi.serving.programs.acceptor import AcceptedConnection
+from jina_asgi.serving.programs.deployment_version import DeploymentVersion, as_library_error
 
 logger = logging.getLogger("jina_asgi")
 
-_PREFIX = "[pool] "  # of what it logs itself
+_PREFIX = "[pool] "  # the prefix of its own log lines
 _ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
-_ENDING = 10.0  # seconds that all Executors have to be closed in, once there are no workers
-_UNUSED = 60.0  # seconds that a Deployment which nobody asks for stays while others are used
-_FAILED = 30.0  # seconds for which a failure to load is told, before it is tried again
+_ENDING = 10.0  # seconds in which all Executors have to be closed, once there are no workers
+_UNUSED = 60.0  # seconds that an unused Deployment stays loaded while others are used
+_FAILED = 30.0  # seconds for which a load failure is reported before loading is tried again
 
 
 class Host:
-    """All that one server instance keeps beside its workers."""
+    """The pool host: its Deployments, and the connections of its workers."""
 
     def __init__(self, listening: socket.socket, instance: server_instance.Instance) -> None:
         self._listening, self._instance = listening, instance
-        self._generations: dict[str, Generation] = {}
-        self._lives: dict[Generation, asyncio.Task[None]] = {}
+        self._versions: dict[str, DeploymentVersion] = {}
+        self._tasks: dict[DeploymentVersion, asyncio.Task[None]] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     async def serve(self) -> None:
-        """Answer until nobody can ask any more."""
+        """Serves until no worker is left and none can come."""
         server = await asyncio.get_running_loop().create_unix_server(
-            lambda: Reception(self.welcome, self.status), sock=self._listening, backlog=BACKLOG
+            lambda: AcceptedConnection(self.on_request, self.status), sock=self._listening, backlog=BACKLOG
         )
-        watch = begun(self._instance_ends(), self._news)
+        instance_watch = begun(self._instance_ends(), self._on_instance_ended)
         try:
-            await self._until_over(watch)
+            await self._until_over(instance_watch)
         finally:
-            watch.cancel()
+            instance_watch.cancel()
             server.close()
-            await self._all_ended()
+            await self._end_all()
 
-    async def _all_ended(self) -> None:
-        """End every Deployment, within one limit: those whom their calls are for have left."""
-        lives = dict(self._lives)
-        for generation in lives:
-            generation.end()
-        grace = max((generation.settings.grace for generation in lives), default=0.0)
+    async def _end_all(self) -> None:
+        """Ends every Deployment within one time limit: the callers of open calls have disconnected already."""
+        lives = dict(self._tasks)
+        for version in lives:
+            version.end()
+        grace = max((version.settings.grace for version in lives), default=0.0)
         limit = asyncio.get_running_loop().call_later(min(_ENDING, grace), _cancel, list(lives.values()))
         cancelled = await ended(list(lives.values()))
         limit.cancel()
@@ -76,117 +76,117 @@ class Host:
         finally:
             del cancelled  # its traceback holds this frame
 
-    def welcome(self, reception: Reception, ask: Ask) -> None:
-        """Answer one connection."""
-        begun(self._serve(reception, ask), partial(self._left, reception), kept=self._connections)
+    def on_request(self, connection: AcceptedConnection, request: HostRequest) -> None:
+        """Starts to serve one connection."""
+        begun(self._serve(connection, request), partial(self._on_connection_closed, connection), kept=self._connections)
 
     def status(self) -> dict[str, Any]:
-        deployments = {key[:12]: {"name": g.name, **g.status()} for key, g in self._generations.items()}
+        deployments = {key[:12]: {"name": version.name, **version.status()} for key, version in self._versions.items()}
         return {"pid": os.getpid(), "instance": self._instance.key, "deployments": deployments}
 
-    async def _serve(self, reception: Reception, ask: Ask) -> None:
+    async def _serve(self, connection: AcceptedConnection, request: HostRequest) -> None:
         try:
-            generation = self._generation(ask)
-        except Exception as error:  # noqa: BLE001  # told to the worker, which waits for an answer
-            await reception.refuse(own(error))
+            version = self._version_for(request)
+        except Exception as error:  # noqa: BLE001  # sent to the worker, which waits for an answer
+            await connection.refuse(as_library_error(error))
             return
-        with self._used(generation):
-            if (older := self._standing_in(generation, ask)) is not None:
-                with self._used(older):
-                    await reception.hand_over(older, until=generation)
+        with self._using(version):
+            if (older := self._fallback(version, request)) is not None:
+                with self._using(older):
+                    await connection.hand_over(older, until=version)
                 return
-            async with beside(generation.ready.wait(), reception.gone.wait()) as either:
+            async with beside(version.ready.wait(), connection.gone.wait()) as either:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if generation.failure is not None:
-                await reception.refuse(generation.failure)
+            if version.failure is not None:
+                await connection.refuse(version.failure)
             else:
-                await reception.hand_over(generation)
+                await connection.hand_over(version)
 
     @contextmanager
-    def _used(self, generation: Generation) -> Iterator[None]:
-        """Somebody uses a Deployment; the last one's leaving may end it."""
-        generation.users += 1
+    def _using(self, version: DeploymentVersion) -> Iterator[None]:
+        """Counts a user of a Deployment version; when the last one leaves, the version may end."""
+        version.users += 1
         try:
             yield
         finally:
-            generation.users -= 1
-            if not generation.users:
-                self._unused(generation)
+            version.users -= 1
+            if not version.users:
+                self._unused(version)
 
-    def _standing_in(self, generation: Generation, ask: Ask) -> Generation | None:
-        """The version that answers while this one loads, or because it cannot: with the endpoints that are asked for."""
-        older = generation.older
-        if older is None or generation.works or not older.works:
+    def _fallback(self, version: DeploymentVersion, request: HostRequest) -> DeploymentVersion | None:
+        """The older version that answers while this one loads, or if it cannot; it must have the requested endpoints."""
+        older = version.older
+        if older is None or version.works or not older.works:
             return None
-        return older if ask.endpoints in ("", digest_of(older.runner.endpoints)) else None
+        return older if request.endpoints in ("", digest_of(older.runner.endpoints)) else None
 
-    def _generation(self, ask: Ask) -> Generation:
-        """The Deployment that is asked for; begun where there is none."""
-        found = self._generations.get(ask.fingerprint)
+    def _version_for(self, request: HostRequest) -> DeploymentVersion:
+        """The Deployment version for a request, which is created and started if there is none."""
+        found = self._versions.get(request.fingerprint)
         if found is not None:
             return found
-        ask.logs.apply(_PREFIX)  # and so the replicas, which log as their keeper
-        generation = Generation(ask)
-        for other in list(self._generations.values()):
-            if other.name == generation.name:
+        request.logs.apply(_PREFIX)  # inherited by the replicas, which log like their supervisor
+        version = DeploymentVersion(request)
+        for other in list(self._versions.values()):
+            if other.name == version.name:
                 other.superseded = True
-                if other.works and (other.ask.uses, other.ask.options) == (ask.uses, ask.options):
-                    generation.older = other  # its code has changed, nothing else: it is no other Deployment
+                if other.works and (other.ask.uses, other.ask.options) == (request.uses, request.options):
+                    version.older = other  # only its code has changed: the same Deployment
                 elif not other.users:
                     self._end(other)
-        self._generations[ask.fingerprint] = generation
-        self._lives[generation] = begun(generation.live(), partial(self._over, generation))
-        if generation.older is not None:
-            over = logged(f"giving way to the next version of {generation.name}")
-            begun(self._settle(generation, generation.older), over, kept=self._settling)
-        return generation
+        self._versions[request.fingerprint] = version
+        self._tasks[version] = begun(version.live(), partial(self._on_version_ended, version))
+        if version.older is not None:
+            over = logged(f"giving way to the next version of {version.name}")
+            begun(self._settle(version, version.older), over, kept=self._settling)
+        return version
 
-    async def _settle(self, generation: Generation, older: Generation) -> None:
-        """The older version stays until the newer one works; where that cannot be loaded it stays for good."""
-        with self._used(older):
-            await generation.ready.wait()
-            if generation.failure is not None:
+    async def _settle(self, version: DeploymentVersion, older: DeploymentVersion) -> None:
+        """Ends the older version once the newer one works; keeps it if the newer one cannot be loaded."""
+        with self._using(older):
+            await version.ready.wait()
+            if version.failure is not None:
                 older.superseded = False
-                logger.error("%s cannot be loaded anew; the version before answers on", generation.name)
-        if generation.works:
-            generation.older = None
+                logger.error("%s cannot be loaded anew; the version before answers on", version.name)
+        if version.works:
+            version.older = None
 
-    def _unused(self, generation: Generation) -> None:
-        if generation.superseded:
-            self._end(generation)
+    def _unused(self, version: DeploymentVersion) -> None:
+        if version.superseded:
+            self._end(version)
         else:
-            asyncio.get_running_loop().call_later(_UNUSED, self._end_unused, generation)
+            asyncio.get_running_loop().call_later(_UNUSED, self._end_unused, version)
 
-    def _end_unused(self, generation: Generation) -> None:
-        if not generation.users and self._connections:
-            self._end(generation)
+    def _end_unused(self, version: DeploymentVersion) -> None:
+        if not version.users and self._connections:
+            self._end(version)
 
-    def _end(self, generation: Generation) -> None:
-        generation.end()
-        if self._generations.get(generation.ask.fingerprint) is generation:
-            del self._generations[generation.ask.fingerprint]
+    def _end(self, version: DeploymentVersion) -> None:
+        version.end()
+        if self._versions.get(version.ask.fingerprint) is version:
+            del self._versions[version.ask.fingerprint]
 
-    def _over(self, generation: Generation, task: asyncio.Task[None]) -> None:
-        """It has ended, or failed to load: then the failure is told for a while."""
-        self._lives.pop(generation, None)
-        generation.ready.set()  # whoever waits for it is told, though it may not have begun
-        if generation.failure is not None:
-            asyncio.get_running_loop().call_later(_FAILED, self._end, generation)
+    def _on_version_ended(self, version: DeploymentVersion, task: asyncio.Task[None]) -> None:
+        """Called when a version has ended or failed to load; a load failure is kept for a while, to be reported."""
+        self._tasks.pop(version, None)
+        version.ready.set()  # wakes the connections that wait for it, though it may not have started
+        if version.failure is not None:
+            asyncio.get_running_loop().call_later(_FAILED, self._end, version)
 
-    def _left(self, reception: Reception, task: asyncio.Task[None]) -> None:
+    def _on_connection_closed(self, connection: AcceptedConnection, task: asyncio.Task[None]) -> None:
         logged("a connection to the pool host")(task)
-        reception.close()  # nothing answers on it any more
+        connection.close()  # nothing serves it any more
         self._changed.set()
 
-    def _news(self, task: asyncio.Task[None]) -> None:
+    def _on_instance_ended(self, task: asyncio.Task[None]) -> None:
         logged("watching the server")(task)
         self._changed.set()
 
-    async def _until_over(self, watch: asyncio.Task[None]) -> None:
-        """Return when no worker is left and none can come."""
+    async def _until_over(self, instance_watch: asyncio.Task[None]) -> None:
+        """Returns when no worker is left and none can come."""
         while True:
             if not self._connections:
-                if watch.done():
+                if instance_watch.done():
                     return
                 if self._instance.pid is None:
                     self._changed.clear()
@@ -199,7 +199,7 @@ class Host:
             await self._changed.wait()
 
     async def _instance_ends(self) -> None:
-        """Return when the process whose life is the instance's has ended; never, where it is none."""
+        """Returns when the process of the instance has ended; never, for an instance that is no process."""
         pid, start = self._instance.pid, self._instance.started
         ended = asyncio.Event()
         if pid is None:
@@ -211,7 +211,7 @@ class Host:
             return
         loop = asyncio.get_running_loop()
         try:
-            if not server_instance.alive(pid, start):  # another process has its number by now
+            if not server_instance.alive(pid, start):  # another process has its pid by now
                 return
             loop.add_reader(descriptor, ended.set)
             await ended.wait()
@@ -226,11 +226,11 @@ def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 
 
 def main() -> None:
-    """The process's whole life. Its arguments: the descriptor that it listens on, and the instance."""
+    """Runs the process. Its arguments: the descriptor that it listens on, and the instance."""
     descriptor, key, pid, start = sys.argv[1:]
-    Logs().apply(_PREFIX)
+    LogConfig().apply(_PREFIX)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, heard)  # it ends with its workers, and they with their server
+        signal.signal(number, ignore_signal)  # it ends with its workers, and they with their server
     instance = server_instance.Instance(key, int(pid) or None, int(start) or None)
     run(_serve(socket.socket(fileno=int(descriptor)), instance))
     if instance.pid is not None:

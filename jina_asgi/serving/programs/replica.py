@@ -1,7 +1,7 @@
-"""A replica: one Executor in a process of its own, answering frames on the socket that it inherited.
+"""A replica: one Executor in its own process, which serves frames on the socket that it inherited.
 
-Started by `jina_asgi.processes.replica_process`. It loads, says hello, answers, and ends with its connection. The
-end of the process that started it ends it too, and whatever it started itself.
+Started by `jina_asgi.processes.replica_process`. It loads, sends its hello, answers calls, and ends with its
+connection. When the process that started it ends, it ends too, with every process that it started.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from jina_asgi.concurrency.loops import run
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.errors._raised import described, loggable
 from jina_asgi.errors._shown import kind_of
-from jina_asgi.processes.begun_page import Marks
+from jina_asgi.processes.begun_page import StartedRequests
 from jina_asgi.processes.replica_spec import ReplicaSpec
 from jina_asgi.processes.shared_memory import PeerSharing
-from jina_asgi.processes.spawning import handle_in_this_process, heard
+from jina_asgi.processes.spawning import handle_in_this_process, ignore_signal
 from jina_asgi.protocols.frames.server import FrameServer, Refusal
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.serving.assembly import assemble_replica
@@ -37,37 +37,38 @@ from jina_asgi.settings import DeploymentSettings
 logger = logging.getLogger("jina_asgi")
 
 _PR_SET_PDEATHSIG = 1
-_UNREAD = 5.0  # seconds that a failure's reason has to be read
+_READ_TIMEOUT = 5.0  # seconds in which the reason of a failure has to be read
 
 
 def main() -> None:
-    """The process's whole life. Its arguments: descriptors of its socket, its marks and `end_with`'s; its parent's pid."""
+    """Runs the process; its arguments are three descriptors (socket, begun requests, `alive`) and the parent's pid."""
     for descriptor in map(int, sys.argv[1:4]):
-        os.set_inheritable(descriptor, False)  # to us, not to the programs that the Executor runs
+        os.set_inheritable(descriptor, False)  # inherited by this process, but not by programs that the Executor runs
     end_with(int(sys.argv[4]), alive=int(sys.argv[3]))
     handle_in_this_process(
-        _HANDLERS, as_usual={signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+        _SIGNAL_HANDLERS, as_usual={signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     )
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a line is read as it is printed, and not lost with the process
+        # Lines then appear as they are printed, and are not lost with the process.
+        sys.stdout.reconfigure(line_buffering=True)
     process = os.getpid()
-    connection, marks = socket.socket(fileno=int(sys.argv[1])), Marks(int(sys.argv[2]))
+    connection, started_requests = socket.socket(fileno=int(sys.argv[1])), StartedRequests(int(sys.argv[2]))
     with sys.stdin.buffer as given:
         spec = ReplicaSpec.loads(given.read())
     spec.logs.apply()
     try:
-        run(_serve(spec, connection, marks))
+        run(_serve(spec, connection, started_requests))
     finally:
         if os.getpid() == process:  # a child that the Executor forked is in the same group
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            os.killpg(0, signal.SIGTERM)  # nothing that the Executor started outlives it
+            os.killpg(0, signal.SIGTERM)  # no process that the Executor started outlives it
 
 
 def end_with(parent: int, *, alive: int) -> None:
-    """Have the system end this process and those that it starts when our parent ends; at once if it already has.
+    """Makes the system end this process group when the parent ends; at once if it already has.
 
-    `alive` is a pipe that only the parent holds open: at its end the system kills the group, whatever Python does just
-    then. Where others have inherited the parent's end there is SIGTERM still.
+    `alive` is a pipe whose other end only the parent holds: when it closes, the system kills the group, whatever Python
+    is doing. If another process has inherited the parent's end, SIGTERM still comes.
     """
     fcntl.fcntl(alive, fcntl.F_SETOWN, -os.getpgrp())
     fcntl.fcntl(alive, fcntl.F_SETSIG, signal.SIGKILL)
@@ -77,17 +78,17 @@ def end_with(parent: int, *, alive: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> None:
+async def _serve(spec: ReplicaSpec, connection: socket.socket, started_requests: StartedRequests) -> None:
     loop = asyncio.get_running_loop()
     try:
         async with _loaded(spec) as runner:
             with frozen():
                 health = partial(_health, runner, spec)
-                server = FrameServer(runner, on_begin=marks.begin, health=health, sharing=PeerSharing())
+                server = FrameServer(runner, on_begin=started_requests.begin, health=health, sharing=PeerSharing())
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:
-        if connection.fileno() == -1:  # it was served; this is about its end
+        if connection.fileno() == -1:  # it was served: the error is about its end
             raise
         logger.error("%s could not be loaded", spec.uses, exc_info=loggable(error))
         await _refuse(connection, error)
@@ -95,7 +96,7 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, marks: Marks) -> 
 
 @asynccontextmanager
 async def _loaded(spec: ReplicaSpec) -> AsyncIterator[LocalRunner]:
-    # The module is imported in the main thread, as it would be in any program; `__init__` runs in the Executor's.
+    # The module is imported in the main thread, as in any program; `__init__` runs in the Executor's thread.
     sys.path[:] = spec.path
     runner = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
     async with runner.lifespan():
@@ -103,7 +104,7 @@ async def _loaded(spec: ReplicaSpec) -> AsyncIterator[LocalRunner]:
 
 
 async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
-    """As the Executor's own; where no thread of it will ever answer again this process ends, and is replaced."""
+    """The Executor's health; ends this process, to be replaced, if none of its threads will ever answer again."""
     limit = DeploymentSettings.of(spec.options).abandoned_timeout
     if runner.stuck > limit:
         logger.critical("every thread has been in calls that were given up for %g s: this replica ends", limit)
@@ -112,14 +113,14 @@ async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
 
 
 async def _refuse(connection: socket.socket, error: BaseException) -> None:
-    """Say why there will be no hello."""
+    """Sends the error in place of a hello."""
     if not isinstance(error, JinaASGIError):
         cause, error = error, ExecutorError(described(error), raised=kind_of(error))
         error.__cause__ = cause
     server = Refusal(error)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)
     try:
-        async with asyncio.timeout(_UNREAD):
+        async with asyncio.timeout(_READ_TIMEOUT):
             await server.closed.wait()
     except TimeoutError:
         server.abort()
@@ -129,8 +130,8 @@ def _end_group(number: int, frame: object) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-#: The parent's death, or an impatient parent; Ctrl-C in a terminal, which is the parent's to handle.
-_HANDLERS: Mapping[int, Any] = {signal.SIGTERM: _end_group, signal.SIGINT: heard}
+#: SIGTERM: the parent has ended, or is out of patience; SIGINT: Ctrl-C in a terminal, which the parent handles.
+_SIGNAL_HANDLERS: Mapping[int, Any] = {signal.SIGTERM: _end_group, signal.SIGINT: ignore_signal}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from jina_asgi import Deployment, JinaASGI
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, Overloaded, ProtocolError, ReplicaDied, TooLarge, Unauthenticated
-from jina_asgi.protocols.remote.server import Asked
+from jina_asgi.protocols.remote.server import OutgoingRequest
 from jina_asgi.protocols.websocket.asgi_transport import app_dialler
 from jina_asgi.protocols.websocket.client import Link, WireClosed
 from jina_asgi.protocols.websocket.dial import dialler
@@ -141,7 +141,7 @@ class Scripted:
 async def test_what_the_other_side_says_amiss_ends_the_call(said: Any, error: type[Exception]) -> None:
     link = Link(Scripted('{"id":null,"event":"ping"}', '{"id":99,"event":"end"}', said), "it")
     docs = codec(ENDPOINTS["/echo"].input).docs([Text()])
-    opened = await link.begin(Asked(endpoint="/echo", docs=docs))
+    opened = await link.begin(OutgoingRequest(endpoint="/echo", docs=docs))
     with pytest.raises(error) as raised:
         await opened.next()
     assert error is not Overloaded or 7 == getattr(raised.value, "retry_after", None)

@@ -6,19 +6,19 @@ import asyncio
 import socket
 from typing import Any
 
-from jina_asgi.processes.handshake import Ask
-from jina_asgi.serving.programs.acceptor import Reception
+from jina_asgi.processes.handshake import HostRequest
+from jina_asgi.serving.programs.acceptor import AcceptedConnection
 
 
 async def test_a_connection_that_ended_before_it_was_served_is_not_waited_for() -> None:
-    welcomed: asyncio.Queue[Reception] = asyncio.Queue()
+    welcomed: asyncio.Queue[AcceptedConnection] = asyncio.Queue()
     theirs, ours = socket.socketpair()
     loop = asyncio.get_running_loop()
     await loop.connect_accepted_socket(
-        lambda: Reception(lambda reception, ask: welcomed.put_nowait(reception), dict), ours
+        lambda: AcceptedConnection(lambda reception, ask: welcomed.put_nowait(reception), dict), ours
     )
     with theirs:
-        theirs.sendall(Ask(ask="serve").dumps())
+        theirs.sendall(HostRequest(ask="serve").dumps())
         reception = await welcomed.get()
     await asyncio.wait_for(reception.gone.wait(), 5)
     generation: Any = None  # is not looked at

@@ -204,7 +204,7 @@ def test_a_host_that_gives_no_answer_is_named_and_the_others_are_shown(
     base = Path(tempfile.mkdtemp(dir="/tmp"))  # as short as a socket's path must be
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
     folders = {name: instance.folder(f"pool-{name}") for name in ("silent", "sound")}
-    instance.keeps(folders["silent"], os.getpid())
+    instance.record_pool_host(folders["silent"], os.getpid())
     said = {"pid": 4711, "instance": "pool-sound", "deployments": {}}
     with ExitStack() as stack:
         listening = {name: stack.enter_context(socket.socket(socket.AF_UNIX)) for name in folders}
