@@ -1,6 +1,6 @@
-"""The endpoints as FastAPI routes: in the host's own `/docs`, behind the host's own dependencies.
+"""Serves the endpoints as FastAPI routes: in the host's own `/docs`, with the host's dependencies.
 
-FastAPI resolves the dependencies and hands over; bodies are read and answered as everywhere else here.
+FastAPI resolves the dependencies and hands the request over; bodies are read and answered as by the other hosts.
 """
 
 from __future__ import annotations
@@ -44,38 +44,39 @@ def router(
     tags: list[Any] | None = None,
     **options: Any,
 ) -> APIRouter:
-    """An APIRouter with one route an endpoint, the WebSocket, and `/-/live`, `/-/ready`, `/-/status` and `/-/endpoints`.
+    """Makes an APIRouter with a route for each endpoint, the WebSocket, and the management routes.
 
     Its lifespan loads and closes the source.
 
     Args:
         source: a Deployment, a Flow, or an Executor class.
-        dependencies: of FastAPI's, for every route but `/-/live` and `/-/ready`, which say only whether the process lives
-            and can serve. One that asks for a `Request` refuses every WebSocket, which has none: ask for an
-            `HTTPConnection`.
-        identity: one more, whose answer is the Executor's `context.identity`: your function that returns the user.
-            Where it is left out that is `request.user`, which a middleware has set.
+        dependencies: FastAPI dependencies of every route but `/-/live` and `/-/ready`, which only report whether the
+            process lives and can serve. A dependency with a `Request` parameter rejects every WebSocket, which has
+            none:
+            use `HTTPConnection`.
+        identity: one more dependency, whose result is the Executor's `context.identity`, such as the function that
+            returns your user. By default the identity is `request.user`, if a middleware has set it.
         tags: for the OpenAPI document.
-        options: those of `JinaASGI`. With `auth` its answer is the identity.
+        options: those of `JinaASGI`. With `auth`, its result is the identity.
 
     Raises:
-        DefinitionError: an option that does not exist; both `auth` and `identity`; a source whose endpoints are known
-            once it has started.
+        DefinitionError: an unknown option; both `auth` and `identity`; a source whose endpoints are known only after it
+            has started.
     """
     return _Routes(source, dependencies=dependencies, identity=identity, tags=tags, **options).router
 
 
 def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> None:
-    """Include the endpoints in a FastAPI app.
+    """Includes the endpoints in a FastAPI app.
 
     Args:
         app: the host.
         source: a Deployment, a Flow, or an Executor class.
-        prefix: such as "/lm".
+        prefix: the path prefix, such as "/lm".
         options: those of `router`.
 
     Raises:
-        DefinitionError: a prefix that is none, or as `router`.
+        DefinitionError: an invalid prefix, or as `router`.
     """
     if not prefix.startswith("/") or prefix.endswith("/"):
         raise DefinitionError(f"include(..., prefix={prefix!r}): expected a prefix such as '/lm'")
@@ -86,7 +87,7 @@ def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> 
 
 
 class _Routes:
-    """A router, and the endpoints that its operations are marked with."""
+    """A router, and the markers of its operations."""
 
     def __init__(
         self,
@@ -143,7 +144,7 @@ class _Routes:
 
     def _handed_over(self, app: EndpointApp) -> Any:
         async def endpoint(request: Request, identity: Any = self._user) -> Response:
-            # A body that is there has been read by a dependency.
+            # A dependency has read the body already, if there is one.
             return _HandOver(app, identity, await request.body() if hasattr(request, "_body") else None)
 
         endpoint.__doc__ = app.endpoint.description or f"Endpoint {app.endpoint.name}"
@@ -167,12 +168,12 @@ class _Routes:
 
 
 async def _user_of_the_host(connection: HTTPConnection) -> Any:
-    """Who the host's own middleware says that the caller is."""
+    """The user that the host's own middleware has set."""
     return connection.scope.get("user")
 
 
 class _Managed(Response):
-    """The response of a route beside the endpoints."""
+    """The response of a management route."""
 
     def __init__(self, management: Management, path: str) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class _Managed(Response):
 
 
 class _HandOver(Response):
-    """The response that an endpoint's own application gives to a request whose body may have been read already."""
+    """The response of an endpoint's own application to a request whose body may have been read already."""
 
     def __init__(self, app: EndpointApp, identity: Any, read: bytes | None) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """A configuration for gunicorn: `gunicorn -c python:jina_asgi.gunicorn app:asgi`.
 
-Uvicorn's worker, and an end that fits streams: what was accepted is finished, what would outlast `graceful_timeout`
-gets its last event shortly before it. What else you set (a file that imports this one, `GUNICORN_CMD_ARGS`, the
-command line) counts as gunicorn says. Imported by gunicorn alone.
+It uses Uvicorn's worker with a shutdown that fits streams: accepted calls are finished, and those that would outlast
+`graceful_timeout` get a last event shortly before it. Other settings (a file that imports this one,
+`GUNICORN_CMD_ARGS`, the command line) apply as gunicorn documents. Only gunicorn imports this module.
 """
 
 from __future__ import annotations
@@ -51,18 +51,19 @@ __all__ = [
 
 worker_class = "jina_asgi.gunicorn.Worker"
 graceful_timeout = 25  # under the 30 s that Kubernetes gives by default
-keepalive = 75  # above the 60 s after which nginx and cloud balancers let go of an idle connection: they go first
-control_socket_disable = True  # its path is one a user, so that two servers collide; to turn it on, give it a path
+keepalive = 75  # above the 60 s after which nginx and cloud load balancers drop an idle connection: they close it first
+control_socket_disable = True  # its path is the same for all servers of a user; to turn it on, set another path
 
 
-_NOTIFY = 1.0  # seconds from one look whether gunicorn lives to the next; uvicorn would look every `timeout / 2`
-_ON_ITS_WAY = 0.5  # seconds that the request of a connection just accepted has to arrive
+_NOTIFY = 1.0  # seconds between checks whether gunicorn lives; uvicorn would check every `timeout / 2`
+_ON_ITS_WAY = 0.5  # seconds in which the request of a newly accepted connection has to arrive
 
 
 def when_ready(arbiter: Any) -> None:
-    """A second SIGTERM ends sooner; gunicorn itself listens for SIGINT and SIGQUIT alone while it stops.
+    """Makes a second SIGTERM end the server sooner; gunicorn itself handles only SIGINT and SIGQUIT while it stops.
 
-    A worker that has just been forked still has gunicorn's handlers, which would keep such a signal for a loop that is
+    A worker that was just forked still has gunicorn's handlers, which would keep such a signal for an event loop that
+    is
     not its own: the server would wait for it until `graceful_timeout`.
     """
     asked = False
@@ -82,7 +83,7 @@ def when_ready(arbiter: Any) -> None:
 
 
 def pre_fork(arbiter: Any, worker: Any) -> None:
-    """Ends the server where what it preloaded would make the devices of its workers wrong, or unusable."""
+    """Ends the server if the preloaded application makes the devices of its workers wrong or unusable."""
     torch, asked = sys.modules.get("torch"), os.environ.get(VARIABLE, "")
     if torch is None:
         return
@@ -96,9 +97,9 @@ def pre_fork(arbiter: Any, worker: Any) -> None:
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:
-    """Leases this worker's slot, `JINA_ASGI_SLOT`; where `CUDA_VISIBLE_DEVICES` is "RR...", the slot's device is set.
+    """Leases this worker's slot, `JINA_ASGI_SLOT`; if `CUDA_VISIBLE_DEVICES` is "RR...", sets the slot's device.
 
-    Before the application is loaded. A worker that replaces another gets its slot, hence its device. With a
+    It runs before the application is loaded. A worker's replacement gets its slot, and so its device. If you have a
     `post_fork` of your own, call this one from it.
     """
     asked = os.environ.get(VARIABLE, "")
@@ -117,8 +118,8 @@ def post_fork(arbiter: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Gives the workers that speak WSGI the end of `Worker`: readiness is 503, and what would outlast
-    `graceful_timeout` is told NotReady shortly before it. They call no hook when they are told to end.
+    """Gives WSGI workers the shutdown of `Worker`: readiness becomes 503, and calls that would outlast
+    `graceful_timeout` get NotReady shortly before it. No hook is called when such a worker is told to end.
     """
     if not isinstance(worker, SyncWorker | ThreadWorker):
         return
@@ -137,7 +138,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def on_exit(arbiter: Any) -> None:
-    """Nothing of this server stays behind; what several servers share, named by `JINA_ASGI_POOL`, is not its own."""
+    """Removes this server's files; those of a pool named by `JINA_ASGI_POOL` are shared, and stay."""
     ending = instance.instance()
     try:
         if ending.pid is not None:
@@ -148,16 +149,16 @@ def on_exit(arbiter: Any) -> None:
 
 def _set(worker: Any, variables: dict[str, str]) -> None:
     os.environ.update(variables)
-    if VARIABLE in variables and VARIABLE in worker.cfg.env:  # gunicorn sets what its `raw_env` says again, after this
+    if VARIABLE in variables and VARIABLE in worker.cfg.env:  # gunicorn applies its `raw_env` again, after this
         own = {**worker.cfg.env, VARIABLE: variables[VARIABLE]}
         worker.cfg.set("raw_env", [f"{name}={value}" for name, value in own.items()])
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
-    """Uvicorn's worker with an end in steps, counted back from `graceful_timeout`, when gunicorn kills.
+    """Uvicorn's worker with a shutdown in steps, counted back from `graceful_timeout`, when gunicorn kills it.
 
-    At once: no new connections, idle ones are closed, readiness is 503. Then what still runs in our applications is
-    told NotReady; then connections that nobody reads are cut; then uvicorn cancels what the host still runs.
+    At once: no new connections, idle ones are closed, readiness becomes 503. Then calls still running in this library's
+    applications get NotReady; then connections whose clients do not read are closed; then uvicorn cancels the rest.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -173,7 +174,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
             self.config.ws = _patient(AutoWebSocketsProtocol)
 
     async def callback_notify(self) -> None:
-        """Called every second or two: tells gunicorn that we live, and ends when gunicorn itself no longer does."""
+        """Called every second or two: tells gunicorn that the worker lives, and ends it if gunicorn no longer does."""
         await super().callback_notify()
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -182,12 +183,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self.config.app = self.wsgi
         server = _Server(self.config, self._grace, self._margin / 4)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.quit)
-        for number in (signal.SIGTERM, signal.SIGINT):  # before uvicorn's own; it raises again what it caught: to us
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+        ):  # before uvicorn's own handler; uvicorn raises a caught signal again: to this one
             signal.signal(number, server.handle_exit)
         try:
             await server.serve(sockets=self.sockets)
         except SystemExit:
-            if not server.should_exit:  # it could not start, and was not asked to end meanwhile
+            if not server.should_exit:  # it could not start, and no shutdown was requested meanwhile
                 raise
         else:
             if not (server.started or server.should_exit):
@@ -195,11 +199,11 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
 
 
 def _patient(protocol: Any) -> Any:
-    """Uvicorn's WebSockets, which it closes at once when it is asked to end; ours finish their calls and close then."""
+    """Makes uvicorn's WebSockets finish their calls on shutdown; uvicorn itself closes them at once."""
 
-    class WebSocket(protocol):  # type: ignore[misc]  # which library it is of depends on what is installed
+    class WebSocket(protocol):  # type: ignore[misc]  # its base depends on the installed library
         def shutdown(self) -> None:
-            scope = getattr(self, "scope", None) or {}  # there is none before the handshake
+            scope = getattr(self, "scope", None) or {}  # it has no transport before the handshake
             closing = getattr(self, "close_sent", False)
             if closing or not scope.get("state", {}).get(DRAINS):
                 super().shutdown()
@@ -208,16 +212,16 @@ def _patient(protocol: Any) -> Any:
 
 
 class _Server(Server):
-    """Uvicorn's server; `grace` is what calls and streams get, `pause` what their last words need to get out."""
+    """Uvicorn's server; `grace` is the seconds that calls and streams get, `pause` those for sending their last events."""
 
     def __init__(self, config: Any, grace: float, pause: float) -> None:
         super().__init__(config)
         self._grace, self._pause = grace, pause
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Asked to end. Asked again means nothing: gunicorn repeats itself."""
+        """Handles a request to end. Further ones are ignored, as gunicorn repeats its signal."""
         if not self.should_exit and not self.started:
-            end_now()  # it loads: there is nothing to finish
+            end_now()  # it is still loading: there is nothing to finish
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: Any = None) -> None:
@@ -225,14 +229,14 @@ class _Server(Server):
         ending = asyncio.get_running_loop().call_later(self._grace, self._end)
         for server in self.servers:
             server.close()
-        await asyncio.sleep(_ON_ITS_WAY)  # uvicorn closes connections that have not asked yet: they get this moment
+        await asyncio.sleep(_ON_ITS_WAY)  # uvicorn closes connections without a request yet: they get this moment
         try:
             await super().shutdown(sockets=sockets)
         finally:
             ending.cancel()
 
     def quit(self) -> None:
-        """End at once: gunicorn's quick shutdown, 2 s long."""
+        """Ends at once: gunicorn's quick shutdown, within 2 s."""
         self.should_exit = True
         self._end()
         asyncio.get_running_loop().call_later(1.0, self._force)
@@ -242,7 +246,7 @@ class _Server(Server):
         asyncio.get_running_loop().call_later(self._pause, self._cut)
 
     def _cut(self) -> None:
-        """Close the connections that are left: their clients do not read, or the host's own routes go on."""
+        """Closes the remaining connections: their clients do not read, or the host's own routes still run."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

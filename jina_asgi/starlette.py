@@ -1,4 +1,4 @@
-"""What a Starlette app, FastAPI's too, may take from here for routes of its own: the answers to our errors."""
+"""Error handlers for a Starlette or FastAPI app's own routes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from jina_asgi.protocols.websocket.app import close_code, deny
 
 
 def handlers(app: Starlette, *, expose_errors: bool = False) -> None:
-    """Have an app answer our errors as mounted endpoints do, where its own routes raise them.
+    """Makes an app answer this library's errors in its own routes as mounted endpoints do.
 
     So `await deployment.call(...)` in a route answers 503 with `Retry-After` while it loads or its queue is full, 422
-    where documents do not fit, and so on, with the JSON body that the endpoints have. A WebSocket of its own is refused
-    by that answer, or, where it is open, closed by 4000 and the status.
+    for documents that do not fit, and so on, with the endpoints' JSON body. A WebSocket of the app is refused with that
+    answer, or, if it is open, closed with 4000 and the status.
 
     Args:
         app: a Starlette or FastAPI app, before it starts.
-        expose_errors: also tell the message of an Executor's own exception (for development).
+        expose_errors: also send the message of an Executor's own exception (for development).
 
     Raises:
-        DefinitionError: the app has started, and would not heed it.
+        DefinitionError: the app has started, and would ignore the handlers.
     """
     if not isinstance(app, Starlette):
         raise DefinitionError(f"handlers({type(app).__name__}): expected a Starlette or FastAPI app")
@@ -42,7 +42,7 @@ def handlers(app: Starlette, *, expose_errors: bool = False) -> None:
         response.raw_headers.extend(headers)
         return response
 
-    app.add_exception_handler(JinaASGIError, answer)  # type: ignore[arg-type]  # Starlette gives it either connection
+    app.add_exception_handler(JinaASGIError, answer)  # type: ignore[arg-type]  # Starlette passes either kind of connection
 
 
 async def _end(socket: WebSocket, error: Exception, expose: bool) -> None:

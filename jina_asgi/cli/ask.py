@@ -1,4 +1,4 @@
-"""`jina-asgi ping` and `jina-asgi client`: ask a server, ours or a real Jina's, as its host's scheme says or as it answers."""
+"""`jina-asgi ping` and `jina-asgi client`: call a server, over the protocol that its host names or that it speaks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from jina_asgi.clients.client import Client
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
 
-_PAUSE = 1.0  # seconds between two attempts, as Jina has it
-_LOOK = 5.0  # seconds in which a server says what it speaks
+_PAUSE = 1.0  # seconds between two attempts, as in Jina
+_LOOK = 5.0  # seconds in which a server has to show which protocol it speaks
 
 
 @click.command(short_help="Ask whether a server can answer.")
@@ -42,7 +42,7 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
     jina-asgi ping executor 127.0.0.1:8080
     jina-asgi ping flow http://models:8000/search --attempts 5 --min-successful-attempts 3
     """
-    address = _spoken_at(host)
+    address = _detect_address(host)
     if address.protocol == "websocket":
         raise NotSupportedError(f"{host}: a WebSocket is not pinged; name its HTTP port, http://host:port")
     if address.others:
@@ -63,10 +63,10 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
     return 1
 
 
-def _spoken_at(host: str) -> Address:
-    """The address that a host names; where no scheme says it, by what its server answers: HTTP, or else gRPC.
+def _detect_address(host: str) -> Address:
+    """The address for a host; without a scheme, over HTTP if the server answers that, else over gRPC.
 
-    Where no server listens at all it is gRPC, if that is installed.
+    If no server listens there it is gRPC, provided that it is installed.
     """
     address = address_of(host, None, "grpc")
     if address.protocol != "grpc" or address.others or "://" in host:
@@ -77,16 +77,16 @@ def _spoken_at(host: str) -> Address:
             http.get(plain.url)
     except httpx.ConnectError:
         return plain if find_spec("grpc") is None else address
-    except httpx.TransportError:  # it closed the connection at the first line, as a server of gRPC does
+    except httpx.TransportError:  # it closed the connection at the first line, as gRPC servers do
         return address
     return plain
 
 
 def _problem(address: Address, target: str, timeout: float) -> str:
-    """Why the server cannot answer; nothing where it can."""
+    """Why the server cannot answer calls; empty if it can."""
     if address.protocol == "grpc":
         try:
-            from jina_asgi.protocols.grpc import ping  # with grpcio, an extra
+            from jina_asgi.protocols.grpc import ping  # needs grpcio, an extra
         except ImportError as error:
             raise NotSupportedError(
                 f"gRPC needs the extra grpc: pip install 'jina-asgi[grpc]'; for HTTP name the scheme, http://... ({error})"
@@ -141,7 +141,7 @@ def client(
     given = _object("--parameters", parameters) if parameters is not None else None
     headers = dict(_header(text) for text in header)
     options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    address = _spoken_at(host)
+    address = _detect_address(host)
     with Client(address.url if address.protocol == "http" else host, headers=headers) as asked:
         if stream:
             if [len(docs) for docs in requests] != [1]:
@@ -155,7 +155,7 @@ def client(
 
 
 def _print(doc: Any) -> None:
-    """What the server told of a document; arrays as lists, bytes in base64."""
+    """Prints the fields of a document that the server sent; arrays as lists, bytes in base64."""
     fields = {name: value for name, value in vars(doc).items() if name in doc.model_fields_set}
     line = orjson.dumps(fields, default=_in_base64, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
     sys.stdout.buffer.write(line)
@@ -169,7 +169,7 @@ def _in_base64(value: Any) -> str:
 
 
 def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:
-    """Documents in a row that have the same fields, as those of one request have."""
+    """Groups consecutive documents that have the same fields, as the documents of one request must have."""
     for names, alike in groupby(documents, key=lambda fields: tuple(sorted(fields))):
         if wrong := [name for name in names if name.startswith("_")]:
             raise DefinitionError(f"--data: a document has no field {wrong[0]!r}: names start with a letter")
@@ -197,7 +197,7 @@ def _documents(data: str | None) -> Iterator[dict[str, Any]]:
 
 
 def _values(text: bytes) -> list[Any]:
-    """One value of JSON (a list is several), or one a line."""
+    """Reads one JSON value (a list is several), or one value from each line."""
     lines = [line for line in text.splitlines() if line.strip()]
     try:
         found = orjson.loads(text)

@@ -1,4 +1,4 @@
-"""`jina-asgi check`: every endpoint run once, on an example made from its schema."""
+"""`jina-asgi check`: runs every endpoint once, on an example made from its schema."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow import Flow
 from jina_asgi.types import Endpoint
 
-_OF_STREAM = 100  # documents after which a stream has shown that it works
+_OF_STREAM = 100  # the number of documents after which a stream counts as working
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    """How one endpoint fared."""
+class _Outcome:
+    """The outcome of running one endpoint."""
 
     endpoint: str
     seconds: float
@@ -59,24 +59,24 @@ async def _check(source: Deployment | Flow, timeout: float) -> int:
     return failed
 
 
-async def _try(source: Deployment | Flow, endpoint: Endpoint, timeout: float, clock: Callable[[], float]) -> _Tried:
+async def _try(source: Deployment | Flow, endpoint: Endpoint, timeout: float, clock: Callable[[], float]) -> _Outcome:
     began = clock()
     try:
         async with asyncio.timeout(timeout):
             count = await _count(source, endpoint)
     except TimeoutError:
-        return _Tried(endpoint.name, clock() - began, problem=f"took longer than {timeout:g} s")
+        return _Outcome(endpoint.name, clock() - began, problem=f"took longer than {timeout:g} s")
     except InvalidDocs as error:
         hint = "give its documents an example: Field(examples=[...]), or json_schema_extra={'examples': [...]}"
-        return _Tried(endpoint.name, clock() - began, problem=f"{error}; {hint}")
+        return _Outcome(endpoint.name, clock() - began, problem=f"{error}; {hint}")
     except JinaASGIError as error:
         cause = f": {shown(error.__cause__)}" if error.__cause__ is not None else ""
-        return _Tried(endpoint.name, clock() - began, problem=f"{described(error)}{cause}")
-    return _Tried(endpoint.name, clock() - began, count)
+        return _Outcome(endpoint.name, clock() - began, problem=f"{described(error)}{cause}")
+    return _Outcome(endpoint.name, clock() - began, count)
 
 
 async def _count(source: Deployment | Flow, endpoint: Endpoint) -> int:
-    """How many documents an endpoint answers its example with; a stream is closed once it has given enough."""
+    """The number of documents with which an endpoint answers its example; a stream is closed after enough of them."""
     doc = document_example(endpoint.input)
     typed = endpoint.parameters
     parameters = value_example(typed.json_schema) if typed is not None and typed.required else None
@@ -91,7 +91,7 @@ async def _count(source: Deployment | Flow, endpoint: Endpoint) -> int:
     return count
 
 
-def _report(tried: _Tried, width: int) -> None:
+def _report(tried: _Outcome, width: int) -> None:
     word = click.style("failed", fg="red") if tried.problem else click.style("ok    ", fg="green")
     told = tried.problem or f"{tried.documents} document{'' if tried.documents == 1 else 's'}"
     click.echo(f"  {word}  {tried.endpoint:<{width}}  {tried.seconds * 1000:>8.1f} ms  {told}")

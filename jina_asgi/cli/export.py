@@ -1,4 +1,4 @@
-"""`jina-asgi export`: a JSON Schema of the YAML for editors, and a Flow's graph."""
+"""`jina-asgi export`: writes the JSON Schema of the YAML, for editors, and the graph of a Flow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The command itself: its commands, its version, and how it fails.
+"""The command itself: its subcommands, its version, and its exit codes.
 
-A mistake of the user's (a `DefinitionError`, an option) ends it with 2, and what else it knows with 1, each told in its
-own words; what an Executor raises keeps its traceback, and ends it with 1 too.
+A mistake in the input (a `DefinitionError`, an unknown option) exits with 2, any other error of this library with 1;
+both print the message only. An exception of an Executor prints its traceback, and exits with 1 too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PACKAGES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command, and exit: with 2 where it is written wrong, with 1 where it fails."""
+    """Runs one command, and exits: with 2 if it is written wrong, with 1 if it fails."""
     if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` has it: import paths start where the command is typed
+        sys.path.insert(0, "")  # as with `python -m`, import paths start in the working directory
     compat.install()  # Executors of Jina's hub import `jina`
     try:
         code = jina_asgi(arguments, prog_name="jina-asgi", standalone_mode=False)
@@ -42,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except DefinitionError as error:
-        _tell(error)
+        _print_error(error)
         sys.exit(2)
     except (JinaASGIError, BaseJinaException, ConnectionError) as error:
-        _tell(error)
+        _print_error(error)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     for line in str(error).splitlines() or [type(error).__name__]:
         click.echo(f"{click.style('error:', fg='red', bold=True)} {line}", err=True)
 
@@ -74,7 +74,7 @@ def _versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
 
 
 class _Commands(click.Group):
-    """Commands in the order in which one needs them."""
+    """Lists commands in the order in which a user needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -1,4 +1,4 @@
-"""`jina-asgi new`: a project that works as it stands; its files are in `project/`."""
+"""`jina-asgi new`: creates a working project; its files are in `project/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EVERY = {
     "tests/test_executor.py": "test_executor.py",
     "tests/test_app.py": "test_app.py",
 }
-#: What each type has beside, the YAML that its application mounts, and how that is loaded.
+#: The additional files of each type, the YAML that its application mounts, and the code that loads it.
 _TYPES: dict[str, tuple[dict[str, str], str, str, str]] = {
     "app": ({}, "config.yml", "Deployment", ""),
     "deployment": ({"deployment.yml": "deployment.yml"}, "deployment.yml", "Deployment", ".load_config"),
@@ -51,7 +51,7 @@ def new(folder: Path, kind: str) -> None:
 
 
 def project(name: str, kind: str) -> dict[str, str]:
-    """The files of a project, by their paths."""
+    """The files of a project, by path."""
     more, yaml, source, load = _TYPES[kind]
     words = [word for word in re.split(r"[-_]+", name) if word]
     made = "".join(word[:1].upper() + word[1:] for word in words)

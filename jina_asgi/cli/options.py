@@ -1,6 +1,6 @@
-"""Options of a command made from a settings class, where each is declared once, with its default and its words.
+"""Command-line options made from a settings class, which declares each with its default and description.
 
-A text option takes text as it is; any other is read as YAML; a mapping is YAML too, or KEY=VALUE as often as needed.
+Text options take text as it is; others are parsed as YAML; mappings are YAML too, or KEY=VALUE, repeated as needed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from jina_asgi.settings import ServingSettings
 from jina_asgi.settings.base import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: `--uses_with` is `--uses-with`.
+#: `--uses_with` is accepted as `--uses-with`.
 CONTEXT: Mapping[str, Any] = {"token_normalize_func": lambda token: token.replace("_", "-")}
 
 
 class SettingsCommand(click.Command):
-    """A command whose help shows its options in parts."""
+    """A command whose help shows its options in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         parts: dict[str, list[tuple[str, str]]] = {}
@@ -40,7 +40,7 @@ _SERVING, _ANSWERS = "Where it is served", "What answers, and how"
 
 
 class _SettingOption(click.Option):
-    """An option of a settings class."""
+    """A command-line option made from a settings field."""
 
     def __init__(self, name: str, field: FieldInfo, part: str) -> None:
         kinds = _kinds(field.annotation)
@@ -61,7 +61,7 @@ class _SettingOption(click.Option):
 
 
 def setting_options(settings: type[Settings], *, without: Iterable[str] = ()) -> Callable[[F], F]:
-    """A decorator that gives a command the options of a settings class."""
+    """Makes a decorator that gives a command the options of a settings class."""
 
     def given(command: F) -> F:
         declared = [
@@ -82,10 +82,10 @@ def setting_options(settings: type[Settings], *, without: Iterable[str] = ()) ->
 
 
 def chosen(context: click.Context, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as the settings take them.
+    """The options that were given, converted for the settings.
 
     Raises:
-        DefinitionError: one cannot be read.
+        DefinitionError: a value cannot be parsed.
     """
     declared = {option.name: option for option in context.command.params if isinstance(option, _SettingOption)}
     found: dict[str, Any] = {}
@@ -118,14 +118,14 @@ def _read(option: _SettingOption, value: Any) -> Any:
 
 
 def _value(text: str) -> Any:
-    """What a text holds as YAML, but for comments: whoever types one means it."""
+    """Parses a value as YAML, but without comments: a `#` on the command line is meant literally."""
     found = read_value(text)
     is_text = isinstance(found, str) or (found is None and text.strip() not in ("", "~", "null", "Null", "NULL"))
     return text if is_text else found
 
 
 def _pairs(option: _SettingOption, text: str) -> dict[str, Any]:
-    """One entry, KEY=VALUE, or a mapping of them."""
+    """Parses one KEY=VALUE entry, or a mapping of several."""
     name, separator, value = text.partition("=")
     if separator and not text.lstrip().startswith("{"):
         return {name.strip(): value if option.texts else _value(value)}
@@ -136,7 +136,7 @@ def _pairs(option: _SettingOption, text: str) -> dict[str, Any]:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types that an annotation allows, each without what is in it."""
+    """The types that an annotation allows, without their type arguments."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         return set().union(*(_kinds(item) for item in get_args(annotation)))

@@ -1,4 +1,4 @@
-"""`jina-asgi pool`: the pools that run, their replicas and queues."""
+"""`jina-asgi pool`: shows the running pools, their replicas and queues."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from jina_asgi.errors import NotReady
 
 _COLUMNS = ("deployment", "replica", "state", "pid", "device", "in flight", "answered", "restarts", "uses")
-_AT_ONCE = 16  # hosts that are asked beside each other, as each may take its time
+_AT_ONCE = 16  # hosts are queried concurrently, as each may be slow
 
 
 @click.command(short_help="Show the replicas that run.")
@@ -23,7 +23,7 @@ def pool(as_json: bool) -> None:
     from jina_asgi.processes import instance  # Linux only
 
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        hosts = [found for found in threads.map(_asked, instance.sockets()) if found is not None]
+        hosts = [found for found in threads.map(_status_of, instance.sockets()) if found is not None]
     answers = [found for found in hosts if not isinstance(found, NotReady)]
     if as_json:
         click.echo(json.dumps(answers, indent=2))
@@ -36,8 +36,8 @@ def pool(as_json: bool) -> None:
             click.echo(silent.message, err=True)
 
 
-def _asked(path: Path) -> dict[str, Any] | NotReady | None:
-    """What the host at a socket says, or that it says nothing; None where there is none."""
+def _status_of(path: Path) -> dict[str, Any] | NotReady | None:
+    """The status of the host at a socket, or the error if it does not answer; None if there is no host any more."""
     from jina_asgi.processes import host_socket
 
     try:

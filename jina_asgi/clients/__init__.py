@@ -1,1 +1,1 @@
-"""The Client: what is asked, how far it reads ahead, what is done with each answer. Nothing here serves."""
+"""The Client: builds requests, limits how many are open, handles the answers. Nothing here serves."""

@@ -1,4 +1,4 @@
-"""When a failed request is asked again, and after how long. Pure: the drawing of a number is an argument."""
+"""Decides whether a failed request is retried, and after how long. Pure: random numbers come from an argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jina_asgi.errors import JinaASGIError, ReplicaDied
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Jina's options: attempts in all, and seconds."""
+    """Jina's retry options: the number of attempts, and delays in seconds."""
 
     max_attempts: int = 1
     initial_backoff: float = 0.5
@@ -18,9 +18,9 @@ class Retries:
     backoff_multiplier: float = 1.5
 
     def wait(self, attempt: int, error: JinaASGIError, draw: Callable[[float, float], float]) -> float:
-        """Seconds after attempt number `attempt` (from 1): as Jina counts, or when the server says to come back.
+        """The seconds to wait after attempt number `attempt` (from 1): as in Jina, or as the server's Retry-After says.
 
-        The first wait is `initial_backoff`; the n-th is drawn from 0 to what has grown by the multiplier. None is
+        The first delay is `initial_backoff`; the n-th is drawn from 0 to the delay grown by the multiplier. None is
         longer than `max_backoff`.
         """
         grown = self.initial_backoff * self.backoff_multiplier ** (attempt - 1)
@@ -30,5 +30,5 @@ class Retries:
 
 
 def may_repeat(error: JinaASGIError, *, idempotent: bool) -> bool:
-    """Whether asking again does nothing twice: nothing ran, or the endpoint says that this does not matter."""
+    """Whether a retry is safe: nothing ran, or the endpoint is idempotent."""
     return error.retriable and (idempotent or not isinstance(error, ReplicaDied))

@@ -1,4 +1,4 @@
-"""Where a Client's server is: the host, in all the ways that Jina's users write one."""
+"""Parses the address of a Client's server, in every form that Jina accepts for `host`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SCHEMES = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server: its protocol, its place, and the prefix of its endpoints ("" at the root).
+    """A server's protocol, host and port, and the prefix of its endpoints ("" at the root).
 
     Attributes:
-        others: servers that answer alike, as gRPC writes them.
+        others: further servers with the same endpoints, as gRPC writes addresses.
     """
 
     protocol: str
@@ -36,22 +36,22 @@ class Address:
 
     @property
     def target(self) -> str:
-        """The server as gRPC writes it."""
+        """The address as gRPC writes it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """The prefix of the endpoints as a URL of HTTP."""
+        """The prefix of the endpoints as an HTTP URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.tls else ''}://{host}:{self.port}{self.prefix}"
 
 
 def address_of(host: str, port: int | None, protocol: str, *, tls: bool = False) -> Address:
-    """The address that `host` names; a scheme in it decides the protocol, as in Jina. "a:1,b:1" are several over gRPC.
+    """Parses `host`; a scheme in it overrides the protocol, as in Jina. "a:1,b:1" are several servers over gRPC.
 
     Raises:
-        DefinitionError: a protocol, scheme, host or port that is none; two ports that differ; several servers in another
-            protocol, or some encrypted and some not.
+        DefinitionError: an invalid protocol, scheme, host or port; two different ports; several servers in another
+            protocol, or with and without encryption.
     """
     first, *others = [_address(one.strip(), port, protocol, tls=tls) for one in host.split(",")]
     if not others:

@@ -14,7 +14,7 @@ from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
 from jina_asgi.clients.inputs import async_batches, the_document
 from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
-from jina_asgi.clients.posts import Callback, Handling, Question
+from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import async_answers
 
@@ -23,7 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class AsyncClient(BaseClient):
-    """What `Client(asyncio=True)` gives. One may be used on several event loops, one after another or at once."""
+    """The asynchronous Client, from `Client(asyncio=True)`; it may be used on several event loops at the same time."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -32,7 +32,7 @@ class AsyncClient(BaseClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections of this loop. A later call opens new ones."""
+        """Closes the connections of this event loop. A later call opens new ones."""
         connection = self._connections.pop(asyncio.get_running_loop(), None)
         if connection is not None:
             await connection.close()
@@ -85,31 +85,32 @@ class AsyncClient(BaseClient):
         return_type: Any = None,
         **options: Unpack[RequestOptions],
     ) -> AsyncGenerator[Any, None]:
-        """Ask an endpoint, and give the documents of each request as they come.
+        """Calls an endpoint, and yields the documents of each request as they come.
 
         Args:
             on: the endpoint.
             inputs: as of a synchronous Client, or an async generator of documents.
-            on_done: called with the response of each request that went well.
-            on_error: called with that of each that did not; without it, and without `continue_on_error`, that raises.
-            on_always: called with that of each, after the others.
+            on_done: called with the response of each request that succeeded.
+            on_error: called with the response of each request that failed; without it, and without `continue_on_error`, a
+                failed request raises.
+            on_always: called with the response of each request, after the other callbacks.
             parameters: for the endpoint: a dict or a pydantic model.
-            target_executor: the Executors of a Flow that are to work, as a regular expression of their names.
+            target_executor: a regular expression of the names of the Flow's Executors that should run.
             request_size: documents in a request; 0 or less sends all in one.
-            show_progress: count requests on stderr.
-            continue_on_error: log what fails, and go on.
-            return_responses: give the responses, with `docs`, `parameters`, `header`, `routes` and `status`.
-            max_attempts: how often a request is sent at most. It is sent again where nothing ran (the server was not
-                there, or busy, or still loading), and where the server says that another attempt may succeed.
-            initial_backoff, max_backoff, backoff_multiplier: the seconds between attempts, as Jina counts them.
-            results_in_order: give answers in the order of their requests, not as they come.
-            stream: has a meaning over gRPC alone.
-            prefetch: how many requests are open at once; inputs are read no further.
+            show_progress: show the number of finished requests on stderr.
+            continue_on_error: log failed requests, and continue.
+            return_responses: yield responses, with `docs`, `parameters`, `header`, `routes` and `status`.
+            max_attempts: how often a request is sent at most. It is retried if nothing ran (the server was not
+                reachable, overloaded or loading), and if the server says that another attempt may succeed.
+            initial_backoff, max_backoff, backoff_multiplier: the seconds between attempts, as in Jina.
+            results_in_order: yield answers in the order of their requests, not as they come.
+            stream: has an effect over gRPC only.
+            prefetch: how many requests are open at the same time; inputs are not read further ahead.
             return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
                 `numpy.ndarray`: the one tensor that each document has, those of a request in one array, in order.
             options: `files` (by field: a path, bytes, an open file, (name, content), or a list of these; sent with each
-                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
-                a password), `cookies`.
+                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as
+                headers), `auth` (a user and a password), `cookies`.
 
         Yields:
             For each request a list of documents, or the one document where `return_type` is a class and there is one;
@@ -117,14 +118,14 @@ class AsyncClient(BaseClient):
 
         Raises:
             BadClient: no such endpoint; an answer that does not fit `return_type`.
-            BadClientInput: inputs, or an option, that is none.
+            BadClientInput: invalid inputs, or an invalid option.
             BadClientCallback: a callback raised.
             BadServer: the server answered with an error.
-            ConnectionError: it cannot be reached, is busy, or is late.
+            ConnectionError: the server cannot be reached, is overloaded, or the deadline passed.
         """
         retries = Retries(max_attempts, initial_backoff, max_backoff, backoff_multiplier)
-        question = Question.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
-        handling = Handling(
+        call = CallOptions.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
+        handling = AnswerHandler(
             on_done=on_done,
             on_error=on_error,
             on_always=on_always,
@@ -136,15 +137,15 @@ class AsyncClient(BaseClient):
         with Progress(shown=show_progress) as progress:
             responses = async_answers(
                 async_batches(inputs, request_size),
-                lambda docs: connection.ask(docs, question),
+                lambda docs: connection.ask(docs, call),
                 ahead=ahead,
-                in_order=results_in_order or question.returns.is_array,
+                in_order=results_in_order or call.returns.is_array,
             )
             async with aclosing(responses):
                 async for response in responses:
                     progress.count(response)
                     if handling.settle(response):
-                        yield response if return_responses else question.returns.given(response.docs)
+                        yield response if return_responses else call.returns.given(response.docs)
 
     index = partialmethod(post, "/index")
     search = partialmethod(post, "/search")
@@ -181,19 +182,19 @@ class AsyncClient(BaseClient):
         timeout: float | None = None,
         **options: Unpack[StreamOptions],
     ) -> AsyncGenerator[Any, None]:
-        """Ask a streaming endpoint with one document, and give its documents as they come.
+        """Calls a streaming endpoint with one document, and yields its documents as they come.
 
         Closing the generator stops the server's work. Arguments, options and errors are those of `post`; `timeout` is
         for the whole stream.
         """
-        question = Question.of(on, parameters, return_type, {**options, "timeout": timeout})
+        call = CallOptions.of(on, parameters, return_type, {**options, "timeout": timeout})
         connection = self._connection(asyncio.get_running_loop())
-        async with aclosing(connection.stream(the_document(inputs), question)) as steps:
+        async with aclosing(connection.stream(the_document(inputs), call)) as steps:
             async for doc in steps:
                 yield doc
 
     async def is_flow_ready(self, **options: Any) -> bool:
-        """Whether the server says that it can answer; False where there is none."""
+        """Whether the server reports that it is ready; False if it cannot be reached."""
         connection = self._connection(asyncio.get_running_loop())
         return await connection.ready(dict(options.get("headers") or {}))
 

@@ -1,4 +1,4 @@
-"""Client: asks a served Deployment or Flow, ours or a real Jina's, with Jina's own calls."""
+"""`Client`: calls a served Deployment or Flow, of this library or of a real Jina, with Jina's own interface."""
 
 from __future__ import annotations
 
@@ -52,25 +52,27 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
     app: Any = None,
     **options: Unpack[ClientOptions],
 ) -> SyncClient | AsyncClient:
-    """A client of a server, or of an application in this process.
+    """Creates a client of a server, or of an ASGI application in this process.
 
     Args:
-        host: its name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A scheme
-            decides the protocol. Over gRPC also several that answer alike, "a:54321,b:54321": each call goes to the next
-            one that is there.
-        port: its port; by default the scheme's own.
-        protocol: "grpc", "http" or "websocket", with the extra `websocket`: this library's own JSON one, or of a real Jina
-            its binary one, which needs the extra `grpc` too.
-        asyncio: give the asynchronous Client, whose calls are async generators.
+        host: the server's name or address, with or without a scheme, a port and a prefix: "http://models:8000/lm". A
+            scheme overrides `protocol`. Over gRPC also several servers with the same endpoints, "a:54321,b:54321": each
+            call goes to the next one that is reachable.
+        port: the server's port; by default that of the scheme.
+        protocol: "grpc", "http", or "websocket" (extra `websocket`): this library's own JSON protocol, or a real Jina's
+            binary one, which needs the extra `grpc` too.
+        asyncio: create the asynchronous Client, whose calls are async generators.
         tls: encrypt, as "https" in `host` does.
-        prefetch: how many requests of one call are open at once; inputs are read no further.
-        app: an ASGI application to ask in place of a server, over HTTP and without sockets; `host` then needs no name
-            but "http://app/lm" for the prefix. Its lifespan is its owner's; a JinaASGI without one loads when asked.
-        options: those of `ClientSettings`: `headers`, `verify`, `proxy`, and Jina's that change nothing here.
+        prefetch: how many requests of one call are open at the same time; inputs are not read further ahead.
+        app: an ASGI application to call in place of a server, over HTTP and without sockets; `host` is then needed for
+            the prefix only, "http://app/lm". The app's owner runs its lifespan; a JinaASGI without one loads when
+            called.
+        options: those of `ClientSettings`: `headers`, `verify`, `proxy`, and options of Jina's that have no effect
+            here.
 
     Raises:
-        NotSupportedError: the extra is missing that the protocol needs.
-        DefinitionError: an address, or an option, that is none.
+        NotSupportedError: the protocol needs an extra that is not installed.
+        DefinitionError: an invalid address or option.
     """
     address = address_of(host, port, "http" if app is not None else protocol, tls=tls)
     if address.protocol == "grpc" and find_spec("grpc") is None:
@@ -80,9 +82,9 @@ def Client(  # noqa: N802  # Jina's name, and used as a class is
         )
     settings = ClientSettings.of(options)
     if asyncio:
-        from jina_asgi.clients.asynchronous import AsyncClient  # with httpx
+        from jina_asgi.clients.asynchronous import AsyncClient  # needs httpx
 
         return AsyncClient(address, settings, prefetch=prefetch, app=app)
-    from jina_asgi.clients.sync import SyncClient  # with httpx
+    from jina_asgi.clients.sync import SyncClient  # needs httpx
 
     return SyncClient(address, settings, prefetch=prefetch, app=app)

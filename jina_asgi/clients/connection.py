@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
 from jina_asgi.clients.files import Part, parts_of
-from jina_asgi.clients.posts import Question
+from jina_asgi.clients.posts import CallOptions
 from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
 from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
@@ -37,7 +37,7 @@ from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.types import EMPTY, Endpoint, resolve, unsaid
 
 
-class Connection:
+class ClientSession:
     """The connections of one Client on the loop that uses it."""
 
     def __init__(
@@ -54,62 +54,62 @@ class Connection:
         self._served: ServerDescription | None = None
         self._describing = asyncio.Lock()
 
-    async def ask(self, docs: list[BaseModel], question: Question) -> Response:
+    async def ask(self, docs: list[BaseModel], call: CallOptions) -> Response:
         """One request, as often as its retries say; an error is in the response.
 
         Raises:
             BadClientInput: the request makes no sense. BadClient: the answer does not fit `return_type`.
         """
         writer = codec_of(type(docs[0])) if docs else codec(NOTHING)
-        identity, attempt, deadline = uuid.uuid4().hex, 0, _deadline(question)
-        files = await self._files(question)
+        identity, attempt, deadline = uuid.uuid4().hex, 0, _deadline(call)
+        files = await self._files(call)
         while True:
             attempt += 1
             idempotent = False
             try:
-                served = await self._known(question.headers)
-                endpoint = self._endpoint(served, question.on)
+                served = await self._describe(call.headers)
+                endpoint = self._endpoint(served, call.on)
                 idempotent = endpoint.idempotent
                 if endpoint.kind == "stream":
                     raise BadClientInput(
                         f"{endpoint.name} streams its answer; ask for a stream: stream_doc, or --stream on the command line"
                     )
-                asked = _asked(question, endpoint, writer, docs, identity, deadline, files)
-                answer = await self._remote.ask(asked, media=MSGPACK if served.ours else JSON)
+                request = _request(call, endpoint, writer, docs, identity, deadline, files)
+                answer = await self._remote.ask(request, media=MSGPACK if served.ours else JSON)
             except JinaASGIError as error:
                 if isinstance(error, UnknownEndpoint):
                     self._served = None  # the server may be another one by now
-                last = attempt >= question.retries.max_attempts
+                last = attempt >= call.retries.max_attempts
                 if last or not may_repeat(error, idempotent=idempotent):
-                    return _failed(question, docs, identity, error, writer)
-                await asyncio.sleep(question.retries.wait(attempt, error, self._draw))
+                    return _failed_response(call, docs, identity, error, writer)
+                await asyncio.sleep(call.retries.wait(attempt, error, self._draw))
             else:
-                return _answered(question, answer, identity)
+                return _response(call, answer, identity)
 
-    async def stream(self, doc: BaseModel, question: Question) -> AsyncGenerator[Any, None]:
+    async def stream(self, doc: BaseModel, call: CallOptions) -> AsyncGenerator[Any, None]:
         """The documents of one stream. Closing it stops the server's work.
 
         Raises:
             As `posts.Handling.settle`, at the first step or a later one.
         """
         identity, writer = uuid.uuid4().hex, codec_of(type(doc))
-        files = await self._files(question)
+        files = await self._files(call)
         try:
-            served = await self._known(question.headers)
+            served = await self._describe(call.headers)
             if not served.streams:
                 raise BadClientInput("Jina's WebSocket has no streams; ask its server over gRPC or HTTP")
-            endpoint = self._endpoint(served, question.on)
+            endpoint = self._endpoint(served, call.on)
             if endpoint.kind != "stream":
                 raise BadClientInput(f"{endpoint.name} answers at once; ask it with post")
-            if question.parameters and endpoint.name in served.by_get:
+            if call.parameters and endpoint.name in served.by_get:
                 raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
-            asked = _asked(question, endpoint, writer, [doc], identity, _deadline(question), files)
+            request = _request(call, endpoint, writer, [doc], identity, _deadline(call), files)
             media = MSGPACK if served.ours else JSON
-            async with aclosing(self._remote.events(asked, media=media, get=endpoint.name in served.by_get)) as steps:
+            async with aclosing(self._remote.events(request, media=media, get=endpoint.name in served.by_get)) as steps:
                 async for answer in steps:
-                    yield question.returns.read(answer)[0]
+                    yield call.returns.read(answer)[0]
         except JinaASGIError as error:
-            raise raised(_failed(question, [doc], identity, error, writer)) from error
+            raise raised(_failed_response(call, [doc], identity, error, writer)) from error
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server says that it can answer; False where there is none."""
@@ -124,19 +124,19 @@ class Connection:
         if self._http is not None:
             await self._http.aclose()
 
-    async def _files(self, question: Question) -> tuple[Part, ...]:
+    async def _files(self, call: CallOptions) -> tuple[Part, ...]:
         """The files that go along, read beside the loop.
 
         Raises:
             BadClientInput: they cannot be read, or not be sent.
         """
-        if question.files is None:
+        if call.files is None:
             return ()
         if self._protocol != "http":
             raise BadClientInput(f"files go over HTTP alone, and this Client speaks {self._protocol}")
-        return await asyncio.to_thread(parts_of, question.files)
+        return await asyncio.to_thread(parts_of, call.files)
 
-    async def _known(self, headers: Mapping[str, str]) -> ServerDescription:
+    async def _describe(self, headers: Mapping[str, str]) -> ServerDescription:
         """What the server serves, asked for once."""
         if self._served is None:
             async with self._describing:
@@ -192,10 +192,10 @@ class _Connected(NamedTuple):
         )
         if address.protocol == "http":
             return cls(ServerClient(http, address.url), http)
-        return cls(_by_socket(http, address.url, settings), http)
+        return cls(_websocket_transport(http, address.url, settings), http)
 
 
-def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> ServerClient:
+def _websocket_transport(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> ServerClient:
     """What asks over a WebSocket: ours, or where the server turns out to be a real Jina, that."""
     from jina_asgi.protocols.websocket.auto_detect import AutoDetectTransport  # where it is asked for
     from jina_asgi.protocols.websocket.dial import dialler  # with websockets, an extra
@@ -214,12 +214,12 @@ def _by_socket(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> S
     return AutoDetectTransport(http, url, ours, jinas)
 
 
-def _deadline(question: Question) -> float | None:
-    return None if question.timeout is None else time.monotonic() + question.timeout
+def _deadline(call: CallOptions) -> float | None:
+    return None if call.timeout is None else time.monotonic() + call.timeout
 
 
-def _asked(
-    question: Question,
+def _request(
+    call: CallOptions,
     endpoint: Endpoint,
     writer: Codec,
     docs: list[BaseModel],
@@ -227,29 +227,29 @@ def _asked(
     deadline: float | None,
     files: tuple[Part, ...],
 ) -> OutgoingRequest:
-    header = {"request_id": identity, "exec_endpoint": question.on}
-    if question.target_executor:
-        header["target_executor"] = question.target_executor
+    header = {"request_id": identity, "exec_endpoint": call.on}
+    if call.target_executor:
+        header["target_executor"] = call.target_executor
     return OutgoingRequest(
         endpoint=endpoint.name,
         docs=writer.docs(list(docs)),
-        parameters=question.parameters,
+        parameters=call.parameters,
         header=header,
-        headers=question.headers,
+        headers=call.headers,
         deadline=deadline,
-        columns=question.returns.is_array,
+        columns=call.returns.is_array,
         files=files,
     )
 
 
-def _answered(question: Question, answer: ServerAnswer, identity: str) -> Response:
-    docs = question.returns.read(answer)
-    header = Header(
-        str(answer.header.get("request_id") or identity), Status(), question.on, question.target_executor or ""
-    )
-    return Response(docs, answer.parameters, header, list(map(Route.of, answer.routes)), codec=question.returns.codec)
+def _response(call: CallOptions, answer: ServerAnswer, identity: str) -> Response:
+    docs = call.returns.read(answer)
+    header = Header(str(answer.header.get("request_id") or identity), Status(), call.on, call.target_executor or "")
+    return Response(docs, answer.parameters, header, list(map(Route.of, answer.routes)), codec=call.returns.codec)
 
 
-def _failed(question: Question, docs: list[BaseModel], identity: str, error: JinaASGIError, writer: Codec) -> Response:
-    header = Header(identity, status_of(error), question.on, question.target_executor or "")
-    return Response(writer.wrap(list(docs)), question.parameters, header, routes_of(error), error, codec=writer)
+def _failed_response(
+    call: CallOptions, docs: list[BaseModel], identity: str, error: JinaASGIError, writer: Codec
+) -> Response:
+    header = Header(identity, status_of(error), call.on, call.target_executor or "")
+    return Response(writer.wrap(list(docs)), call.parameters, header, routes_of(error), error, codec=writer)

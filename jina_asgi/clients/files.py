@@ -1,4 +1,4 @@
-"""What a Client's `files` may be, and the parts of the form that they are sent as."""
+"""Reads a Client's `files`, and makes the parts of a form of them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 from jina_asgi.excepts import BadClientInput
 
-#: A field's name; the file's own, its bytes and its media type.
+#: A field's name; the file's name, bytes and media type.
 Part = tuple[str, tuple[str | None, bytes, str]]
 _WANTED = "a path, bytes, an open binary file, (name, content) or (name, content, media type), or a list of these"
 
 
 def parts_of(files: Any) -> tuple[Part, ...]:
-    """The files of one request, read; one part each.
+    """Reads the files of one request, one form part for each.
 
     Args:
-        files: by field, what holds the file, or a list of such for a field that has several, or for several documents.
+        files: by field: a file in any supported form, or a list of files for a field that takes several, or for
+            several documents.
 
     Raises:
-        BadClientInput: it is none of these, or cannot be read.
+        BadClientInput: a value of another type, or a file that cannot be read.
     """
     if not isinstance(files, Mapping):
         raise BadClientInput(f"expected files as a dict by field, got {type(files).__name__}")
@@ -41,7 +42,7 @@ def _file(field: str, given: Any) -> tuple[str | None, bytes, str]:
 
 
 def _content(field: str, given: Any) -> tuple[str, bytes]:
-    """A name for a file, and what is in it."""
+    """The file's name and its content."""
     if isinstance(given, bytes | bytearray | memoryview):
         return field, bytes(given)
     try:

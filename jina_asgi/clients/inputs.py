@@ -1,4 +1,4 @@
-"""What `inputs` may be, and the requests that it makes: documents in batches, read no sooner than they are sent."""
+"""Reads a Client's `inputs` in batches of documents, each no sooner than it is sent."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _WANTED = "a document, a list or generator of documents, a function that gives o
 
 
 def batches(inputs: Any, size: int, thread: LoopThread | None = None) -> Generator[list[BaseModel], None, None]:
-    """Batches of `size` documents, each read when asked for; all in one with a size of 0 or less.
+    """Yields batches of `size` documents, each read when it is asked for; a single batch with a size of 0 or less.
 
-    An async generator runs on the loop of `thread`.
+    An async generator runs on the event loop of `thread`.
 
     Raises:
-        BadClientInput: the inputs are none, or hold something that is no document.
+        BadClientInput: the inputs have an unsupported type, or hold something other than documents.
     """
     source = _source(inputs)
     if isinstance(source, AsyncIterable):
@@ -42,7 +42,7 @@ def batches(inputs: Any, size: int, thread: LoopThread | None = None) -> Generat
 
 
 def _waited(source: AsyncIterable[Any], size: int, thread: LoopThread) -> Generator[list[BaseModel], None, None]:
-    """The batches of an asynchronous source, which is closed with this generator."""
+    """Yields the batches of an asynchronous source, which is closed with this generator."""
     made = async_batches(source, size)
     try:
         while (batch := thread.run(_next(made))) is not None:
@@ -56,7 +56,7 @@ async def _next(made: AsyncGenerator[list[BaseModel], None]) -> list[BaseModel] 
 
 
 async def async_batches(inputs: Any, size: int) -> AsyncGenerator[list[BaseModel], None]:
-    """As `batches`, of an async generator too."""
+    """As `batches`; the inputs may also be an async generator."""
     source = _source(inputs)
     if not isinstance(source, AsyncIterable):
         for made in batches(source, size):
@@ -74,7 +74,7 @@ async def async_batches(inputs: Any, size: int) -> AsyncGenerator[list[BaseModel
 
 
 def the_document(inputs: Any) -> BaseModel:
-    """The one document that a stream is asked with.
+    """The single document that a stream is called with.
 
     Raises:
         BadClientInput: there is none, or more than one.
@@ -85,7 +85,7 @@ def the_document(inputs: Any) -> BaseModel:
 
 
 async def _items(source: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
-    """The items of a source, which is closed with this generator."""
+    """Yields the items of a source, which is closed with this generator."""
     if isinstance(source, AsyncGenerator):
         async with aclosing(source):
             async for item in source:

@@ -1,4 +1,4 @@
-"""The keyword arguments of `post` as type checkers see them; what each means is said by `Client.post`."""
+"""The keyword arguments of `post`, for type checkers; `post` documents their meaning."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jina_asgi.clients.posts import Callback
 
 
 class StreamOptions(TypedDict, total=False):
-    """Of the request that a stream begins with."""
+    """Options of the request that opens a stream."""
 
     headers: Mapping[str, str] | None
     metadata: Mapping[str, Any] | Sequence[tuple[str, Any]] | None
@@ -21,13 +21,13 @@ class StreamOptions(TypedDict, total=False):
 
 
 class RequestOptions(StreamOptions, total=False):
-    """Of every request of one call."""
+    """Options of every request of a call."""
 
     timeout: float | None
 
 
 class AnswerOptions(RequestOptions, total=False):
-    """With which a call itself gives the documents of all answers."""
+    """Options of a call that returns the documents of all answers."""
 
     parameters: Mapping[str, Any] | BaseModel | None
     target_executor: str | None
@@ -44,7 +44,7 @@ class AnswerOptions(RequestOptions, total=False):
 
 
 class PostOptions(AnswerOptions, total=False):
-    """All, in words."""
+    """All options of `post`."""
 
     on_done: Callback | None
     on_error: Callback | None

@@ -1,4 +1,4 @@
-"""One call of `post` as its options say it, and what is done with each answer: callbacks, logging, raising."""
+"""The options of one call of `post`, and the handling of its answers: callbacks, logging, raising."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _OPTIONS = ("auth", "cookies", "files", "headers", "metadata", "timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What every request of one call has in common. `timeout` is seconds, for each request."""
+class CallOptions:
+    """The options that all requests of a call share. `timeout` is in seconds, for each request."""
 
     on: str
     parameters: Mapping[str, Any]
@@ -48,11 +48,11 @@ class Question:
         *,
         target_executor: str | None = None,
         retries: Retries | None = None,
-    ) -> Question:
-        """The question that the arguments of `post` and `stream_doc` ask.
+    ) -> CallOptions:
+        """Builds the options from the arguments of `post` and `stream_doc`.
 
         Raises:
-            BadClientInput: one of them is none. TypeError: `options` has one that HTTP knows nothing of.
+            BadClientInput: an argument is invalid. TypeError: `options` has an unknown name.
         """
         name = normalised(on)
         if name is None:
@@ -70,8 +70,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handling:
-    """What is done with each answer."""
+class AnswerHandler:
+    """Handles the answers of a call."""
 
     on_done: Callback | None
     on_error: Callback | None
@@ -86,14 +86,14 @@ class Handling:
 
     @property
     def collects(self) -> bool:
-        """Whether the call itself answers: not, where callbacks take the answers."""
+        """Whether `post` itself returns the answers; it does not if callbacks take them."""
         return self.on_done is None and self.on_always is None
 
     def settle(self, response: Response) -> bool:
-        """Run the callbacks; whether the caller gets this answer.
+        """Runs the callbacks; returns whether `post` should return this answer.
 
         Raises:
-            BadServer, BadClient, ConnectionError: it is an error, with nobody to take it.
+            BadServer, BadClient, ConnectionError: the request failed, and no callback takes errors.
             BadClientCallback: a callback raised.
         """
         try:
@@ -132,12 +132,12 @@ def _parameters(parameters: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A header's value; of bytes, which gRPC's metadata may have, their base64."""
+    """A header's value as text; bytes, which gRPC's metadata may hold, in base64."""
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that the options make; gRPC's metadata is headers too."""
+    """The headers of a request, from all options that set some; gRPC's metadata is sent as headers."""
     options = without_unknown(options, "post", _OPTIONS)
     unknown = sorted(options.keys() - set(_OPTIONS))
     if unknown:

@@ -1,4 +1,4 @@
-"""What `show_progress` shows: a line on stderr that counts requests and documents."""
+"""The progress line of `show_progress`: counts requests and documents on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from jina_asgi.clients.responses import Response
 
 
 class Progress:
-    """Counts; used as `with`. On a terminal the line moves, elsewhere it is written once, at the end."""
+    """Counts and shows progress, as a context manager. On a terminal the line is updated, elsewhere it is written at
+    the end.
+    """
 
     def __init__(
         self, *, shown: bool, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
@@ -30,7 +32,7 @@ class Progress:
             self._stream.flush()
 
     def count(self, response: Response) -> None:
-        """One request was answered."""
+        """Counts one answered request."""
         self._requests += 1
         if response.error is None:
             self._docs += len(response.docs)

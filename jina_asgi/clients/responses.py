@@ -1,4 +1,4 @@
-"""One answer as a Client's callbacks see it, with the fields of Jina's response, and what `return_type` makes of it."""
+"""A Client's responses, with the fields of Jina's, and the conversion to `return_type`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jina_asgi.protocols.http.bodies import JSON
 from jina_asgi.protocols.remote.server import ServerAnswer
 from jina_asgi.types import Schema
 
-#: Jina's codes of a status.
+#: Jina's status codes.
 SUCCESS, ERROR = 0, 1
-#: For requests without documents: of no class, as they are none.
+#: The class of requests without documents.
 NOTHING = Schema("Document", {"Document": ()}, {})
 
 
 @dataclass(frozen=True, slots=True)
 class ExceptionInfo:
-    """What went wrong: the error's class, its arguments, and the Executor, where the server says so."""
+    """An error's class, its arguments, and the Executor that raised it, if the server reports it."""
 
     name: str = ""
     args: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ExceptionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a request ended: `code` 0 well, 1 with an error."""
+    """The status of a request: `code` 0 is success, 1 an error."""
 
     code: int = SUCCESS
     description: str = ""
@@ -43,7 +43,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One step of what a request went through; the times are texts, empty where they are not known."""
+    """One step of a request's route; the times are texts, empty if unknown."""
 
     executor: str
     start_time: str = ""
@@ -52,7 +52,7 @@ class Route:
 
     @classmethod
     def of(cls, said: Any) -> Route:
-        """The route that a server wrote as JSON; what it did not write, or not as it should, is empty."""
+        """Builds a route from a server's JSON; missing or malformed fields are empty."""
         fields: Mapping[str, Any] = said if isinstance(said, Mapping) else {}
         written = fields.get("status")
         status: Mapping[str, Any] = written if isinstance(written, Mapping) else {}
@@ -65,7 +65,7 @@ class Route:
         )
 
     def described(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The route as JSON values."""
         code = "ERROR" if self.status.code else "SUCCESS"
         status = {"code": code, "description": self.status.description}
         return {"executor": self.executor, "startTime": self.start_time, "endTime": self.end_time, "status": status}
@@ -73,7 +73,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Whose answer this is, and its status."""
+    """The request's id and endpoint, and its status."""
 
     request_id: str
     status: Status
@@ -83,7 +83,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer to one request. Of a failed one `docs` are the request's own, and `error` is what went wrong."""
+    """The answer to one request. If it failed, `docs` are the request's own, and `error` is the error."""
 
     docs: Any
     parameters: Mapping[str, Any]
@@ -94,7 +94,7 @@ class Response:
 
     @property
     def data(self) -> Any:
-        """The docs, by another name of Jina's."""
+        """The docs, by Jina's other name for them."""
         return self.docs
 
     @property
@@ -102,7 +102,7 @@ class Response:
         return self.header.status
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as plain data: JSON values, tensors as nested lists."""
+        """Converts the answer to JSON values; tensors become nested lists."""
         writer = self.codec or codec(NOTHING)
         if isinstance(self.docs, np.ndarray):
             values = self.docs.tolist()
@@ -125,20 +125,20 @@ class Response:
 
 
 def status_of(error: JinaASGIError) -> Status:
-    """The status that tells of an error."""
+    """The status of a failed request."""
     name, executor = type(error).__name__, str(error.facts().get("executor", ""))
     return Status(ERROR, f"{name}: {error}", ExceptionInfo(name, [str(error)], [], executor))
 
 
 def routes_of(error: JinaASGIError) -> list[Route]:
-    """Where an error passed: the gateway, and the Executor or the node that it comes from, where the server says so."""
+    """The route of a failed request: the gateway, and the Executor or node that failed, if the server reports it."""
     status = status_of(error)
     place = error.node or status.exception.executor
     return [Route(name, status=status) for name in ("gateway", place) if name]
 
 
 def raised(response: Response) -> Exception:
-    """What a failed request raises, as Jina's users know it; the server's error is its cause."""
+    """The exception for a failed request that Jina's users expect; the server's error is its cause."""
     error = response.error
     assert error is not None
     surfaced: Exception
@@ -154,9 +154,9 @@ def raised(response: Response) -> Exception:
 
 @dataclass(frozen=True, slots=True)
 class ReturnType:
-    """What `return_type` asks for: documents of a class, in a list or as themselves.
+    """A `return_type`: documents of a class, in a list or single.
 
-    `codec` None reads documents of any fields, as Jina's bare DocList does.
+    If `codec` is None, documents may have any fields, as in Jina's bare DocList.
     """
 
     codec: Codec | None
@@ -165,17 +165,17 @@ class ReturnType:
 
     @property
     def is_array(self) -> bool:
-        """Whether arrays are asked for in place of documents."""
+        """Whether arrays are returned in place of documents."""
         return False
 
     @classmethod
     def of(cls, wanted: Any) -> ReturnType:
-        """What an annotation asks for: `DocList[T]`, `list[T]`, `T`, `numpy.ndarray`, or nothing in particular.
+        """Parses an annotation: `DocList[T]`, `list[T]`, `T`, `numpy.ndarray`, or None for any documents.
 
         Raises:
-            BadClientInput: it is none of these.
+            BadClientInput: another annotation.
         """
-        from jina_asgi.documents import schemas  # docarray, with the first call
+        from jina_asgi.documents import schemas  # docarray is imported by the first call only
 
         if wanted is np.ndarray:
             return ArrayType(None, False, list)
@@ -189,10 +189,10 @@ class ReturnType:
         return cls(codec_of(container.model), single, container.make)
 
     def read(self, answer: ServerAnswer) -> Any:
-        """The docs of an answer.
+        """Decodes the docs of an answer.
 
         Raises:
-            BadClient: they do not fit.
+            BadClient: they do not fit the return type.
         """
         try:
             if self.codec is None:
@@ -207,35 +207,35 @@ class ReturnType:
             raise BadClient(f"the answer does not fit return_type ({wanted}): {why}") from error
 
     def parts(self, docs: Any) -> Sequence[Any]:
-        """The docs of one answer, as `listed` takes those of several."""
+        """Splits the docs of one answer into the items that `listed` joins."""
         found: Sequence[Any] = docs
         return found
 
     def listed(self, docs: list[Any]) -> Any:
-        """The docs of several answers in one list of the kind asked for."""
+        """Joins the docs of several answers into one list of the requested type."""
         return self.make(docs)
 
     def given(self, docs: Any) -> Any:
-        """What the caller gets: the document itself where one was asked for and there is one."""
+        """The value that `post` returns: a single document if one was requested and there is exactly one."""
         return docs[0] if self.is_single and len(docs) == 1 else docs
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayType(ReturnType):
-    """`return_type=numpy.ndarray`: the one tensor that each document of an answer has, all in one array."""
+    """`return_type=numpy.ndarray`: each document's only tensor, all in one array."""
 
     @property
     def is_array(self) -> bool:
         return True
 
     def read(self, answer: ServerAnswer) -> np.ndarray:
-        """The array of an answer.
+        """Builds the array of an answer.
 
         Raises:
-            BadClient: its documents have no tensor, or several, or tensors of several shapes.
+            BadClient: the documents have no tensor, several, or tensors of several shapes.
         """
         try:
-            of = list if answer.media == JSON else np.ndarray  # what a tensor is read as
+            of = list if answer.media == JSON else np.ndarray  # the type that tensors are decoded to
             columns = answer.columns if answer.columns is not None else _columns(answer.values())
             found = {name: array for name, column in columns.items() if (array := _array(column, of)) is not None}
         except (InvalidDocs, ValueError) as error:
@@ -258,15 +258,15 @@ _NOTHING = np.zeros((0, 0), np.float32)
 
 
 def _columns(docs: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """The values of each field that all docs have."""
+    """The values of each field that all documents have."""
     return {name: [doc[name] for doc in docs] for name in (docs[0] if docs else ()) if all(name in doc for doc in docs)}
 
 
 def _array(column: Any, of: type) -> np.ndarray | None:
-    """The tensors of a column in one array, each an `of`; None where they are none.
+    """Joins the tensors of a column, each an instance of `of`, into one array; None if they are not tensors.
 
     Raises:
-        ValueError: they have several shapes.
+        ValueError: the tensors have several shapes.
     """
     if isinstance(column, np.ndarray):
         return column
@@ -274,7 +274,7 @@ def _array(column: Any, of: type) -> np.ndarray | None:
         return None
     if of is np.ndarray:
         return np.stack(column)
-    try:  # a list of JSON's: of numbers, or of anything
+    try:  # a list from JSON: of numbers, or of anything else
         made = np.asarray(column)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""The synchronous Client: requests run on the loop of a thread; inputs are read, and callbacks run, in the caller's."""
+"""The synchronous Client: requests run on a background event loop; inputs and callbacks run in the caller's thread."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel
 
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
-from jina_asgi.clients.connection import Connection
+from jina_asgi.clients.connection import ClientSession
 from jina_asgi.clients.inputs import batches, the_document
 from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
-from jina_asgi.clients.posts import Callback, Handling, Question
+from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import answers
 from jina_asgi.concurrency.loops import LoopThread, loop_thread
@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class SyncClient(BaseClient):
-    """What `Client(...)` gives: every call waits for its answer, also where an event loop runs (a notebook).
+    """The synchronous Client, from `Client(...)`: every call blocks until it is answered, also in a running event loop.
 
     Threads may share one; their calls do not wait for each other.
     """
@@ -41,7 +41,7 @@ class SyncClient(BaseClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections. A later call opens new ones."""
+        """Closes the connections. A later call opens new ones."""
         if not self._connections:
             return
         thread = loop_thread("client")
@@ -94,31 +94,32 @@ class SyncClient(BaseClient):
         return_type: Any = None,
         **options: Unpack[RequestOptions],
     ) -> Any:
-        """Ask an endpoint, and give the documents of all answers.
+        """Calls an endpoint, and returns the documents of all answers.
 
         Args:
             on: the endpoint.
             inputs: a document, a list or generator of them, a function that gives one of these, or None.
-            on_done: called with the response of each request that went well.
-            on_error: called with that of each that did not; without it, and without `continue_on_error`, that raises.
-            on_always: called with that of each, after the others.
+            on_done: called with the response of each request that succeeded.
+            on_error: called with the response of each request that failed; without it, and without `continue_on_error`, a
+                failed request raises.
+            on_always: called with the response of each request, after the other callbacks.
             parameters: for the endpoint: a dict or a pydantic model.
-            target_executor: the Executors of a Flow that are to work, as a regular expression of their names.
+            target_executor: a regular expression of the names of the Flow's Executors that should run.
             request_size: documents in a request; 0 or less sends all in one.
-            show_progress: count requests on stderr.
-            continue_on_error: log what fails, and go on.
-            return_responses: give the responses, with `docs`, `parameters`, `header`, `routes` and `status`.
-            max_attempts: how often a request is sent at most. It is sent again where nothing ran (the server was not
-                there, or busy, or still loading), and where the server says that another attempt may succeed.
-            initial_backoff, max_backoff, backoff_multiplier: the seconds between attempts, as Jina counts them.
-            results_in_order: give answers in the order of their requests, not as they come.
-            stream: has a meaning over gRPC alone.
-            prefetch: how many requests are open at once; inputs are read no further.
+            show_progress: show the number of finished requests on stderr.
+            continue_on_error: log failed requests, and continue.
+            return_responses: return responses, with `docs`, `parameters`, `header`, `routes` and `status`.
+            max_attempts: how often a request is sent at most. It is retried if nothing ran (the server was not
+                reachable, overloaded or loading), and if the server says that another attempt may succeed.
+            initial_backoff, max_backoff, backoff_multiplier: the seconds between attempts, as in Jina.
+            results_in_order: return answers in the order of their requests, not as they come.
+            stream: has an effect over gRPC only.
+            prefetch: how many requests are open at the same time; inputs are not read further ahead.
             return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
                 `numpy.ndarray`: the one tensor that each document has, all in one array, in the order of the inputs.
             options: `files` (by field: a path, bytes, an open file, (name, content), or a list of these; sent with each
-                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as headers), `auth` (a user and
-                a password), `cookies`.
+                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as
+                headers), `auth` (a user and a password), `cookies`.
 
         Returns:
             A list of documents, or the one document where `return_type` is a class and there is one; with
@@ -126,14 +127,14 @@ class SyncClient(BaseClient):
 
         Raises:
             BadClient: no such endpoint; an answer that does not fit `return_type`.
-            BadClientInput: inputs, or an option, that is none.
+            BadClientInput: invalid inputs, or an invalid option.
             BadClientCallback: a callback raised.
             BadServer: the server answered with an error.
-            ConnectionError: it cannot be reached, is busy, or is late.
+            ConnectionError: the server cannot be reached, is overloaded, or the deadline passed.
         """
         retries = Retries(max_attempts, initial_backoff, max_backoff, backoff_multiplier)
-        question = Question.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
-        handling = Handling(
+        call = CallOptions.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
+        handling = AnswerHandler(
             on_done=on_done,
             on_error=on_error,
             on_always=on_always,
@@ -141,23 +142,23 @@ class SyncClient(BaseClient):
             return_responses=return_responses,
         )
         ahead = self._ahead(prefetch)
-        thread, connection = self._there()
+        thread, connection = self._connect()
         collected: list[Any] = []
-        with Progress(shown=show_progress) as progress, closing(batches(inputs, request_size, thread)) as asked:
+        with Progress(shown=show_progress) as progress, closing(batches(inputs, request_size, thread)) as requests:
             responses = answers(
-                asked,
-                lambda docs: thread.submit(connection.ask(docs, question)),
+                requests,
+                lambda docs: thread.submit(connection.ask(docs, call)),
                 ahead=ahead,
-                in_order=results_in_order or question.returns.is_array,
+                in_order=results_in_order or call.returns.is_array,
             )
             with closing(responses):
                 for response in responses:
                     progress.count(response)
                     if handling.settle(response) and handling.collects:
-                        collected += [response] if return_responses else question.returns.parts(response.docs)
+                        collected += [response] if return_responses else call.returns.parts(response.docs)
         if not handling.collects:
             return None
-        return collected if return_responses else question.returns.given(question.returns.listed(collected))
+        return collected if return_responses else call.returns.given(call.returns.listed(collected))
 
     index = partialmethod(post, "/index")
     search = partialmethod(post, "/search")
@@ -194,14 +195,14 @@ class SyncClient(BaseClient):
         timeout: float | None = None,
         **options: Unpack[StreamOptions],
     ) -> Generator[Any, None, None]:
-        """Ask a streaming endpoint with one document, and give its documents as they come.
+        """Calls a streaming endpoint with one document, and yields its documents as they come.
 
         Closing the generator stops the server's work. Arguments, options and errors are those of `post`; `timeout` is
         for the whole stream.
         """
-        question = Question.of(on, parameters, return_type, {**options, "timeout": timeout})
-        thread, connection = self._there()
-        steps = connection.stream(the_document(inputs), question)
+        call = CallOptions.of(on, parameters, return_type, {**options, "timeout": timeout})
+        thread, connection = self._connect()
+        steps = connection.stream(the_document(inputs), call)
 
         async def step() -> Any:
             return await anext(steps, _END)
@@ -216,19 +217,19 @@ class SyncClient(BaseClient):
         return documents()
 
     def is_flow_ready(self, **options: Any) -> bool:
-        """Whether the server says that it can answer; False where there is none."""
-        thread, connection = self._there()
+        """Whether the server reports that it is ready; False if it cannot be reached."""
+        thread, connection = self._connect()
         return thread.run(connection.ready(dict(options.get("headers") or {})))
 
     dry_run = is_flow_ready
 
     def asynchronous(self) -> AsyncClient:
-        """An asynchronous Client of the same server."""
+        """Creates an asynchronous Client of the same server."""
         from jina_asgi.clients.asynchronous import AsyncClient
 
         return AsyncClient(self.address, self._settings, prefetch=self._prefetch, app=self._app)
 
-    def _there(self) -> tuple[LoopThread, Connection]:
-        """The loop that requests run on, and the connection there; both anew in a process that was forked."""
+    def _connect(self) -> tuple[LoopThread, ClientSession]:
+        """The background loop and its session; both are new in a forked process."""
         thread = loop_thread("client")
         return thread, self._connection(thread.loop)

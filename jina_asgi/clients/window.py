@@ -1,6 +1,6 @@
-"""How far requests run ahead of their answers: at most `ahead` are open at once, and inputs are read no further.
+"""Limits how many requests are open: at most `ahead` at the same time, and inputs are not read further.
 
-The same twice: for a thread whose requests run on another's loop, and for a task.
+There are two versions: for a thread whose requests run on another thread's event loop, and for a task.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 def answers(
     batches: Iterator[B], submit: Callable[[B], Future[T]], *, ahead: int, in_order: bool
 ) -> Generator[T, None, None]:
-    """The answers to batches, as they come or in the batches' order; closing this cancels what is open.
+    """Yields the answers to batches, as they come or in the batches' order; closing it cancels the open requests.
 
-    An answer that is there is given before the next batch is read.
+    An answer that has arrived is yielded before the next batch is read.
     """
     opened: dict[Future[T], None] = {}
     done: SimpleQueue[Future[T]] = SimpleQueue()
@@ -92,7 +92,7 @@ async def async_answers(
 
 
 def _ready(opened: dict[asyncio.Task[T], None], event: asyncio.Task[T], in_order: bool) -> list[asyncio.Task[T]]:
-    """The answers that may be given now that one more has come."""
+    """The answers that can be yielded after `event` has finished."""
     if not in_order:
         return [event]
     ready = []

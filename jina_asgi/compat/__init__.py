@@ -1,7 +1,8 @@
-"""Programs written for Jina, as they are: `from jina import Executor` finds this library.
+"""Runs programs written for Jina unchanged: `from jina import Executor` imports this library.
 
-`python -m jina_asgi.compat script.py` runs one so; `install()` does it in a program. Both put a folder on Python's path
-that has a `jina` of ours and nothing else, so that it holds in every process started from there too.
+`python -m jina_asgi.compat script.py` runs a program so; `install()` does it inside a program. Both put a folder on
+Python's path that holds nothing but a `jina` of this library, so that it also works in every process started from
+there.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from pathlib import Path
 
 __all__ = ["install"]
 
-#: What goes on the path.
+#: The folder that is put on the path.
 FOLDER = str(Path(__file__).parent / "on_path")
 _ROOT = Path(__file__).parents[2]
 
 
 def install() -> None:
-    """Let `jina` be this library from now on, here and in every process that is started from here.
+    """Makes `jina` this library from now on, here and in every process started from here.
 
-    Call it before anything imports `jina`. It changes `sys.path` and the environment's `PYTHONPATH`; again does nothing.
+    Call it before anything imports `jina`. It changes `sys.path` and the environment's `PYTHONPATH`; calling it again
+    does nothing.
 
     Raises:
-        RuntimeError: another `jina` has been imported already, and parts of the program hold on to it.
+        RuntimeError: another `jina` was imported already, and parts of the program may use it.
     """
     found = sys.modules.get("jina")
     if found is not None and not (place := str(getattr(found, "__file__", ""))).startswith(FOLDER + os.sep):
@@ -37,7 +39,7 @@ def install() -> None:
 
 
 def python_path(before: str) -> str:
-    """A `PYTHONPATH` with our folder first; this package's own last, where it is not installed."""
+    """A `PYTHONPATH` that starts with that folder; it ends with this package's folder, if the package is not installed."""
     entries = [entry for entry in before.split(os.pathsep) if entry and entry != FOLDER]
     if _ROOT.name not in ("site-packages", "dist-packages") and str(_ROOT) not in entries:
         entries.append(str(_ROOT))

@@ -1,4 +1,4 @@
-"""What programs take from `jina.helper` and `jina_commons` to go through data in batches."""
+"""The names of `jina.helper` and `jina_commons` that go through data in batches."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jina_asgi.settings.jina_logger import JinaLogger
 
 #: A step of a traversal path, and the documents that it leads to.
 _STEPS = {"c": "chunks", "m": "matches"}
-#: The fields of which an empty one counts as missing.
+#: Fields that count as missing when they are empty.
 _TEXTS = ("text", "uri", "buffer", "url", "blob")
 
 
 def batch_iterator(data: Any, batch_size: int, axis: int = 0) -> Iterator[Any]:
-    """Data in batches: an array along an axis, a sequence in slices, anything iterable in tuples.
+    """Yields data in batches: an array along an axis, a sequence in slices, any iterable in tuples.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: the data cannot be iterated.
     """
     if not batch_size or batch_size <= 0:
         yield data
@@ -45,16 +45,16 @@ def get_docs_batch_generator(
     batch_size: int = 32,
     needs_attr: str | None = None,
 ) -> Iterator[Any]:
-    """Documents in batches.
+    """Yields documents in batches.
 
     Args:
-        docs: the documents; None: none.
-        traversal_path: which of them: "r" the documents themselves, "c" their chunks, "m" their matches, "cc" and so on.
-        batch_size: how many at most.
-        needs_attr: only those that have this.
+        docs: the documents; None: no documents.
+        traversal_path: the documents to visit: "r" the roots themselves, "c" their chunks, "m" their matches, "cc" etc.
+        batch_size: the most documents in a batch.
+        needs_attr: visit only documents that have this attribute.
 
     Raises:
-        ValueError: a path or a size that is none.
+        ValueError: an invalid path or size.
     """
     if batch_size <= 0:
         raise ValueError(f"batch_size={batch_size}: expected a number above zero")
@@ -79,5 +79,5 @@ def _has(doc: Any, attribute: str) -> bool:
 
 
 def get_logger(self: Any) -> JinaLogger:
-    """A logger by the name of an Executor."""
+    """The logger of Executors."""
     return JinaLogger(getattr(self.metas, "name", type(self).__name__))

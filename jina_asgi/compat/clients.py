@@ -1,4 +1,4 @@
-"""Jina's Client with all of Jina's options: those that change nothing here, and unknown ones, are named in the log."""
+"""Jina's Client with all of Jina's options; options without effect, and unknown ones, are logged."""
 
 from __future__ import annotations
 

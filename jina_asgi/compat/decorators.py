@@ -1,4 +1,4 @@
-"""Jina's `@write`, which marks what changes an Executor's state."""
+"""Jina's `@write`, which marks methods that change an Executor's state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 def write(function: F | None = None) -> Any:
-    """The method as it is, with a word in the log: state is not replicated here.
+    """Returns the method unchanged, and logs a warning: state is not replicated here.
 
     Synchronous methods of an Executor run one at a time anyway, unless it has `allow_concurrent`.
     """

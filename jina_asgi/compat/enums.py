@@ -1,4 +1,4 @@
-"""Jina's enumerations, as the words that this library takes."""
+"""Jina's enumerations; their values are the names that this library accepts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import StrEnum
 from typing import Self
 
 
-class _Words(StrEnum):
+class _StringEnum(StrEnum):
     @classmethod
     def from_string(cls, text: str) -> Self:
-        """The member of this name, in any case.
+        """The member with this name, in any case.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such member.
         """
         for member in cls:
             if member.name == text.upper():
@@ -20,8 +20,8 @@ class _Words(StrEnum):
         raise ValueError(f"{text!r} is no {cls.__name__}; expected one of {', '.join(member.name for member in cls)}")
 
 
-class ProtocolType(_Words):
-    """What is spoken."""
+class ProtocolType(_StringEnum):
+    """The protocols of a server."""
 
     GRPC = "grpc"
     HTTP = "http"
@@ -31,8 +31,8 @@ class ProtocolType(_Words):
 GatewayProtocolType = ProtocolType
 
 
-class PollingType(_Words):
-    """Which shards a call goes to."""
+class PollingType(_StringEnum):
+    """The shards that a call goes to."""
 
     ANY = "ANY"
     ALL = "ALL"

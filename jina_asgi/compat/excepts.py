@@ -1,4 +1,4 @@
-"""Exceptions of Jina's that nothing here raises: a program may name them in an `except`."""
+"""Jina's exceptions that nothing here raises, for programs that name them in an `except`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from jina_asgi.excepts import BadServer, BaseJinaException
 
 
 class BadImageNameError(BaseJinaException):
-    """A container's image has a wrong name."""
+    """The name of a container image is wrong."""
 
 
 class BadRequestType(TypeError, BaseJinaException):
-    """A request is none."""
+    """A request has the wrong type."""
 
 
 class BadServerFlow(BadServer):
-    """A Flow's server answered with an error."""
+    """The server of a Flow answered with an error."""
 
 
 class DockerVersionError(BaseJinaException):
-    """Docker is too old."""
+    """The version of Docker is too old."""
 
 
 class NoAvailablePortError(BaseJinaException):

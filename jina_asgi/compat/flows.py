@@ -1,4 +1,4 @@
-"""Jina's Flow with `asyncio=True`, and the AsyncFlow that it then is: served as any, asked by an asynchronous Client."""
+"""Jina's Flow with `asyncio=True`, an AsyncFlow: served like any Flow, called by an asynchronous Client."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from asyncio import to_thread
 from typing import Any, Self
 
 from jina_asgi.clients.asynchronous import AsyncClient
-from jina_asgi.compat.words import FlowWords
+from jina_asgi.compat.words import FlowMembers
 
 
-class Flow(FlowWords):
-    """As `jina_asgi.Flow`, with Jina's words beside; with `asyncio=True` an AsyncFlow."""
+class Flow(FlowMembers):
+    """`jina_asgi.Flow` with Jina's additional names; with `asyncio=True` it is an AsyncFlow."""
 
     def __new__(cls, *, asyncio: bool = False, **_: Any) -> Self:
         return super().__new__(AsyncFlow if asyncio else cls)  # type: ignore[return-value]  # a subclass of ours
@@ -26,10 +26,10 @@ class AsyncFlow(Flow):
 
     @property
     def client(self) -> Any:
-        """An asynchronous Client of the server that runs.
+        """An asynchronous Client of the running server.
 
         Raises:
-            RuntimeError: none does.
+            RuntimeError: no server runs.
         """
         asked = super().client
         if self._asking is None or self._asking.address != asked.address:
@@ -37,7 +37,7 @@ class AsyncFlow(Flow):
         return self._asking
 
     async def is_flow_ready(self, **options: Any) -> bool:  # type: ignore[override]  # as the Client's own
-        """Whether the server that runs says that it is ready."""
+        """Whether the running server reports that it is ready."""
         return bool(await self.client.is_flow_ready(**options))
 
     async def __aenter__(self) -> Self:

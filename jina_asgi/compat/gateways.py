@@ -1,4 +1,4 @@
-"""Jina's Gateway, which is not offered: the application that a Deployment or a Flow is mounted into does its work."""
+"""Jina's Gateway, which is not supported: the application that mounts a Deployment or a Flow takes its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INSTEAD = (
 
 
 class Gateway:
-    """Importable, for programs that name it; deriving from it, and making one, say what to do instead."""
+    """Can be imported by programs that name it; subclassing or creating one raises, and says what to do instead."""
 
     def __init_subclass__(cls, **_: Any) -> NoReturn:
         raise NotSupportedError(f"class {cls.__name__}(Gateway): {_INSTEAD}")

@@ -1,13 +1,13 @@
-"""What programs take from `jina.serve.executors` of an Executor's facts."""
+"""The names of `jina.serve.executors` about an Executor's metas."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: The endpoint by which Jina asks whether an Executor answers at all.
+#: The endpoint that Jina calls to check whether an Executor answers.
 DRY_RUN = "_jina_dry_run_"
 
 
 def get_default_metas() -> dict[str, Any]:
-    """The metas of an Executor that says nothing of itself."""
+    """The default metas of an Executor."""
     return {"name": "", "description": "", "workspace": "", "py_modules": ""}

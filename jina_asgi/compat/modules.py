@@ -1,4 +1,4 @@
-"""The module `jina` and those below it: names looked up here when they are asked for, and an error that lists them."""
+"""The module `jina` and its submodules: names are looked up here on first use; an error lists the known ones."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _MORE = "see docs/migrate.md for what this library does instead of the rest of J
 
 
 class Finder(MetaPathFinder, Loader):
-    """Finds what is below `jina`."""
+    """Finds the modules below `jina`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module of this name.
+        """Finds a module by name.
 
         Raises:
-            ImportError: it begins with "jina." or "jina_commons.", and there is none here; says which names there are.
+            ImportError: the name begins with "jina." or "jina_commons." and is not known here; lists the known names.
         """
         if not name.startswith(("jina.", "jina_commons.")):
             return None
         if name not in MODULES:
             raise ImportError(_missing(name), name=name)
-        # As a package, so that a name that is asked of it in vain comes to be looked for here.
+        # As a package, so that submodules that do not exist are looked up here too.
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Python's own kind of module."""
+        """Creates an ordinary module."""
 
     def exec_module(self, module: ModuleType) -> None:
         answer_for(module)
 
 
 def answer_for(module: ModuleType) -> None:
-    """Let a module have the names that the table gives it; each is imported when it is first asked for."""
+    """Gives a module the names from the table; each is imported on first use."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())
     own, names = module.__name__, MODULES[module.__name__]

@@ -1,4 +1,4 @@
-"""Which of Jina's names programs find, and where they are here.
+"""Jina's public names, and where this library has them.
 
 A module of Jina's, its names, and "module:name" for each.
 """
@@ -31,7 +31,7 @@ _OURS = (
     "NotSupportedError",
     "PortAlreadyUsed",
 )
-#: Errors of Jina's that others stand for here.
+#: Jina's errors that other classes stand for here.
 _IN_PLACE = {
     **dict.fromkeys(("BadConfigSource", "BadDocType", "BadYAMLVersion"), "DefinitionError"),
     **dict.fromkeys(("FlowBuildLevelError", "FlowMissingDeploymentError", "FlowTopologyError"), "DefinitionError"),
@@ -97,5 +97,5 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     "jina.types.request.data": dict.fromkeys(("DataRequest", "Response", "SingleDocumentRequest"), _RESPONSE),
 }
 
-#: The Jina whose words these are, for programs that look.
+#: The version of Jina whose interface this is, for programs that check it.
 VERSION = "3.34.0"

@@ -1,4 +1,4 @@
-"""What programs take from `jina.logging.profile`: how long something took, as it is printed."""
+"""The names of `jina.logging.profile` that print how long something took."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class TimeContext:
-    """Times what runs inside, and tells it: `with TimeContext("indexing", logger): ...`.
+    """Times its block, and prints it: `with TimeContext("indexing", logger): ...`.
 
     Attributes:
-        duration: seconds, once it has ended.
+        duration: seconds, once the block has ended.
         readable_duration: the same, as text.
     """
 
@@ -19,22 +19,22 @@ class TimeContext:
         self.duration, self.readable_duration = 0.0, ""
 
     def now(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the block began."""
         return time.perf_counter() - self.start
 
     def __enter__(self) -> Self:
         self.start = time.perf_counter()
-        self._tell(f"{self.task_name} ...")
+        self._print(f"{self.task_name} ...")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.duration = self.now()
         self.readable_duration = readable(self.duration)
-        self._tell(f"{self.task_name} takes {self.readable_duration} ({self.duration:.2f}s)")
+        self._print(f"{self.task_name} takes {self.readable_duration} ({self.duration:.2f}s)")
 
-    def _tell(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._logger is None:
-            print(text, flush=True)  # noqa: T201  # as Jina does
+            print(text, flush=True)  # noqa: T201  # as in Jina
         else:
             self._logger.info(text)
 

@@ -1,4 +1,4 @@
-"""`signal.signal` in an Executor's `__init__`: Jina makes Executors in a main thread, this library in threads."""
+"""Makes `signal.signal` harmless in an Executor's `__init__`, which runs in a thread here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger("jina_asgi")
 
 
 def install() -> None:
-    """Let `signal.signal` change nothing, with a word in the log, where an Executor is being made in a thread.
+    """Makes `signal.signal` log a warning and do nothing while an Executor is being created in a thread.
 
-    Elsewhere it is Python's own; again this does nothing.
+    Elsewhere it stays Python's own; installing it again does nothing.
     """
     original = signal.signal
     if hasattr(original, "__wrapped__"):

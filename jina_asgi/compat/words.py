@@ -1,4 +1,4 @@
-"""What Jina's Deployments and Flows have beside ours: setters of `port` and `protocol`, `num_pods`, `env`, `build` and more."""
+"""Jina's additional members of Deployment and Flow: setters of `port` and `protocol`, `num_pods` and more."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger("jina_asgi")
 _TEXT = (".mmd", ".md", ".txt")
 
 
-class _Words(Served):
-    """Jina's words that a Deployment and a Flow have both."""
+class _SharedMembers(Served):
+    """Jina's additional members that a Deployment and a Flow share."""
 
     settings: Any
 
     @property
     def port(self) -> Any:
-        """Where it is, or will be, served; a list where there are several."""
+        """The port that it is, or will be, served on; a list if there are several."""
         return self.ports[0] if len(self.ports) == 1 else self.ports
 
     @port.setter
@@ -32,7 +32,7 @@ class _Words(Served):
 
     @property
     def protocol(self) -> Any:
-        """What it speaks there; a list where there are several."""
+        """The protocol that it is served over; a list if there are several."""
         protocols = list(self.serving.protocols)
         return protocols[0] if len(protocols) == 1 else protocols
 
@@ -42,19 +42,19 @@ class _Words(Served):
 
     @property
     def env(self) -> dict[str, str] | None:
-        """The environment that was given for its Executors."""
+        """The environment variables that were given for its Executors."""
         return dict(self.settings.env) or None
 
     @property
     def workspace(self) -> str | None:
-        """The folder that was given for what its Executors keep."""
+        """The folder that was given for its Executors' files."""
         return None if self.settings.workspace is None else str(Path(self.settings.workspace).absolute())
 
     def _set(self, **options: Any) -> None:
-        """Change how it is served.
+        """Changes how it is served.
 
         Raises:
-            RuntimeError: it is served already. DefinitionError: an option does not exist or does not fit.
+            RuntimeError: it is served already. DefinitionError: an unknown or invalid option.
         """
         if self._server is not None:
             raise RuntimeError(f"{self.name} is served already: {', '.join(options)} can be set before it starts")
@@ -63,26 +63,26 @@ class _Words(Served):
 
 
 def _pods(settings: Any) -> int:
-    """The processes that Jina would have for one node: replicas of each shard, and what is around several shards."""
+    """The number of processes that Jina would have for one node: replicas of each shard, and heads."""
     around = 1 + sum(getattr(settings, name) is not None for name in AROUND)
     return int(settings.shards * settings.replicas + (around if settings.shards > 1 else 0))
 
 
-class Deployment(_Words, deployment.Deployment):
-    """As `jina_asgi.Deployment`, with Jina's words beside."""
+class Deployment(_SharedMembers, deployment.Deployment):
+    """`jina_asgi.Deployment` with Jina's additional members."""
 
     @property
     def num_pods(self) -> int:
-        """How many processes Jina would have for this."""
+        """The number of processes that Jina would have for this."""
         return _pods(self.settings) + 1
 
 
-class FlowWords(_Words, flow.Flow):
-    """A Flow with Jina's words beside."""
+class FlowMembers(_SharedMembers, flow.Flow):
+    """A Flow with Jina's additional members."""
 
     @property
     def num_pods(self) -> int:
-        """How many processes Jina would have for this."""
+        """The number of processes that Jina would have for this."""
         nodes = [self[name] for name in self.graph.nodes if name in self]
         return 1 + sum(_pods(node.settings) if isinstance(node, deployment.Deployment) else 1 for node in nodes)
 
@@ -90,15 +90,15 @@ class FlowWords(_Words, flow.Flow):
         return name in self.graph.nodes and self._added[name].source is not None
 
     def build(self, copy_flow: bool = False, **_: Any) -> Self:
-        """This Flow, which is complete with each `add`; a copy where one is asked for."""
+        """This Flow, which is complete after each `add`; a copy with `copy_flow`."""
         return self._copy() if copy_flow else self
 
     def config_gateway(self, args: Any = None, *, uses: Any = None, copy_flow: bool = True, **options: Any) -> Self:
-        """A Flow that is served with these options: `port`, `protocol`, `host`, `title`, `cors` and their like.
+        """A Flow that is served with these options: `port`, `protocol`, `host`, `title`, `cors` and the like.
 
         Raises:
             NotSupportedError: `uses` is given: there is no gateway to replace.
-            DefinitionError: an option does not exist or does not fit.
+            DefinitionError: an unknown or invalid option.
         """
         if args is not None or uses not in (None, "BaseGateway"):
             raise NotSupportedError(
@@ -110,19 +110,18 @@ class FlowWords(_Words, flow.Flow):
         return changed
 
     def inspect(self, name: str = "inspect", **options: Any) -> Self:
-        """A Flow with a node that sees the documents of the last one, and that no answer waits for."""
+        """A Flow with a node that receives the last node's documents, and that no answer waits for."""
         taken = name in self.graph.nodes
         return self.add(name=f"{name}{len(self)}" if taken else name, floating=True, **options)
 
     def gather_inspect(self, *_: Any, **__: Any) -> Self:
-        """This Flow: nothing waits for what inspects."""
+        """This Flow: no answer waits for the nodes of `inspect`."""
         return self
 
     def plot(self, output: str | None = None, **_: Any) -> Any:
-        """Write the graph as Mermaid's text to a file, and return this Flow; without a file, return the text.
+        """Writes the graph as Mermaid text to a file, and returns this Flow; without a file, returns the text.
 
-        Where the file is called as a picture the text stands beside it, in `<output>.mmd`: Jina had such pictures drawn
-        by a server elsewhere.
+        For the name of a picture the text is written to `<output>.mmd`: Jina had such pictures rendered by a server.
         """
         text = super().plot()
         if output is None:

@@ -1,1 +1,1 @@
-"""The YAML of Executors, Deployments and Flows. Nothing here runs or serves what it describes."""
+"""Reads the YAML of Executors, Deployments and Flows. Nothing here runs or serves them."""

@@ -1,4 +1,4 @@
-"""Which folder the code that called this library is in."""
+"""Finds the folder of the code that called this library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OURS = str(Path(__file__).parents[1])
 
 
 def folder_of_caller() -> Path | None:
-    """The folder of the nearest module on the stack that is not of this library; None where it is no file."""
+    """The folder of the nearest module on the stack outside this library; None if it has no file."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)

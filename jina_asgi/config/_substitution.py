@@ -1,8 +1,8 @@
-"""What stands for something else in a YAML file: `${{ ENV.X }}`, `${{ CONTEXT.x }}`, `${{root.a.b[0]}}`, `$X`.
+"""Substitutes the expressions of a YAML file: `${{ ENV.X }}`, `${{ CONTEXT.x }}`, `${{root.a.b[0]}}`, `$X`.
 
-One pass over plain data. A name is looked up and never evaluated, and what is found is not looked at again. A value of
-the environment stays a string, which an option's own type may then read; in a program written for Jina it is read as
-Jina reads it (`as_argument`). Pure: no os.
+One pass over plain data. Names are looked up and never evaluated, and substituted values are not searched again. Values
+of the environment stay strings, which an option's own type may convert; in a program written for Jina they are
+converted as in Jina (`as_argument`). Pure: no os.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+)\]")
 _MISSING = object()
 
 Path = tuple[str | int, ...]
-#: Is told what is wrong, and where.
+#: Called with a mistake and its position.
 Complain = Callable[[Path, str], None]
 
 
@@ -30,15 +30,15 @@ def substituted(
     complain: Complain,
     read: Callable[[str], Any] = str,
 ) -> Any:
-    """`data` with every expression replaced; one that names nothing stays, and is complained of.
+    """Replaces every expression in `data`; an unknown one stays, and is reported to `complain`.
 
-    What a text is after that is what `read` makes of it, where something in it was replaced.
+    Text in which something was replaced is converted by `read`.
     """
     return _Substitution(data, environment, context or {}, complain, read).of(data, (), None)
 
 
 def as_argument(text: str) -> Any:
-    """A text that stood for something else, as Jina reads it: a number, true, false, a list, None where it is empty."""
+    """Converts substituted text as Jina does: to a number, true, false, a list, or None if it is empty."""
     lowered = text.lower()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
@@ -92,7 +92,7 @@ class _Substitution:
         def variable(match: re.Match[str]) -> str:
             return self._environment.get(match[1] or match[2], match[0])
 
-        # Variables are looked for between expressions alone: what these give is not read again.
+        # Variables are looked up between expressions only: substituted values are not searched again.
         literal, end = list[str](), 0
         pieces = list[str]()
         for match in _EXPRESSION.finditer(text):
@@ -127,7 +127,7 @@ class _Substitution:
 
 
 def _at(data: Any, path: str) -> Any:
-    """What stands at `.a.b[0]` of plain data: keys of mappings and indices of lists, nothing else."""
+    """Looks up `.a.b[0]` in plain data: mapping keys and list indices only."""
     end = 0
     for step in _STEP.finditer(path):
         if step.start() != end:

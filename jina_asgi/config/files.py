@@ -1,7 +1,8 @@
-"""YAML as plain data, with the place of every key: from a path, a string, a mapping or a stream.
+"""Parses YAML to plain data with the position of every key: from a path, a string, a mapping or a stream.
 
-Safe and small: strings, numbers, true, false, null, lists and mappings. No tags but Jina's `!Name`, no key twice; `on`,
-`no` and dates are strings (`no` is false in a program written for Jina). `nodes.py` reads the values.
+A small, safe subset: strings, numbers, true, false, null, lists and mappings. No tags except Jina's `!Name`, no
+duplicate keys; `on`, `no` and dates are strings (`no` is false in a program written for Jina). `nodes.py` converts the
+values.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ LIMIT = 1 << 20
 
 
 def read(source: Any) -> Document:
-    """The document that a path, a string of YAML, a mapping or an open file holds.
+    """Reads the document from a path, a YAML string, a mapping or an open file.
 
     Raises:
-        DefinitionError: there is none, or it is no YAML of the kind taken here; it says where.
+        DefinitionError: there is no such file, or it is not in the supported subset of YAML; names the position.
     """
     if isinstance(source, Mapping):
         return Document(dict(source), "the mapping", Path.cwd(), {})
@@ -42,26 +43,26 @@ def read(source: Any) -> Document:
     path = Path(source)
     try:
         with path.open("rb") as file:
-            content = file.read(4 * LIMIT + 1)  # bytes, of which a character takes four at most
-    except (OSError, ValueError) as error:  # a name may hold what no path does
+            content = file.read(4 * LIMIT + 1)  # in bytes, at most four for a character
+    except (OSError, ValueError) as error:  # a name may hold characters that no path can
         raise DefinitionError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     return _parsed(_decoded(content, str(path)), str(path), path.resolve().parent)
 
 
 def read_value(text: str) -> Any:
-    """What a text holds, read as YAML: a number, true, a list, a mapping, or the text itself.
+    """Parses a text as one YAML value: a number, true, a list, a mapping, or the text itself.
 
     Raises:
-        DefinitionError: it is no YAML.
+        DefinitionError: it is not valid YAML.
     """
     return _parsed(text, "the value", Path.cwd()).data
 
 
 def dumped(data: Mapping[str, Any]) -> str:
-    """Plain data as YAML that `read` reads as the same.
+    """Writes plain data as YAML that `read` reads back unchanged.
 
     Raises:
-        DefinitionError: it holds what is no plain data.
+        DefinitionError: it holds something other than plain data.
     """
     try:
         text: str = yaml.dump(dict(data), Dumper=Dumper, sort_keys=False, allow_unicode=True)
@@ -81,7 +82,7 @@ def _of_stream(stream: Any) -> Document:
 
 
 def _is_text(source: str) -> bool:
-    """Whether this is YAML itself, and no path."""
+    """Whether a string is YAML itself rather than a path."""
     start = source.partition("/")[0]
     on_a_drive = re.match(r"[A-Za-z]:\\", source) is not None
     return "\n" in source or (":" in start and "://" not in source.partition(" ")[0] and not on_a_drive)
@@ -102,11 +103,11 @@ def _parsed(text: str, name: str, folder: Path) -> Document:
     try:
         data, marks = plain(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise DefinitionError(f"{name}{_said(error, text)}") from error
+        raise DefinitionError(f"{name}{_describe_error(error, text)}") from error
     return Document(data, name, folder, marks)
 
 
-def _said(error: Exception, text: str) -> str:
+def _describe_error(error: Exception, text: str) -> str:
     if isinstance(error, RecursionError):
         return ": expected lists and mappings that nest less deep"
     if isinstance(error, yaml.reader.ReaderError):

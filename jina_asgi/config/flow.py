@@ -1,4 +1,4 @@
-"""The YAML of a Flow: its options, and what each of its nodes is made of."""
+"""The YAML of a Flow: its options and its nodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jina_asgi.errors._shown import shown
 from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.settings.document import Document, Key
 
-#: What a node's YAML says beside its Deployment's options, and what each is to be.
+#: The keys of a node's YAML besides its Deployment's options, and their types.
 _OF_NODES: Mapping[str, tuple[str, Any]] = {
     "name": ("a name", str),
     "needs": ("the name of a node, or a list of them", str | list),
@@ -20,12 +20,12 @@ _OF_NODES: Mapping[str, tuple[str, Any]] = {
     "copy": ("true or false", bool),
     "method": ("'add', 'needs' or 'needs_all'", str),
 }
-#: What a Flow's YAML says. `jcloud` was read by a cloud that is no more: the settings say so in the log.
+#: The keys of a Flow's YAML. `jcloud` was for a cloud that has closed: the settings log that it has no effect.
 _OF_FLOWS = ("jtype", "version", "with", "gateway", "executors", "deployments", "jcloud")
 
 
 def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
-    """The options of a Flow's YAML, and where its nodes stand."""
+    """Splits a Flow's YAML into its options and the positions of its nodes."""
     data = found.data
     if data.get("jtype", "Flow") != "Flow":
         found.complain(("jtype",), f"expected 'jtype: Flow', got {data['jtype']!r}")
@@ -57,7 +57,7 @@ _NO_USES = "a Flow has none; give it to the node whose Executor it is for"
 
 
 def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
-    """The method of a Flow that adds a node, and what it is given; None where that is wrong, which is noted."""
+    """The method of Flow that adds a node, and its arguments; None if the node is invalid, which is recorded."""
     node = found.at(key)
     if isinstance(node, str):
         return "add", {"uses": node}
@@ -92,7 +92,7 @@ def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
 
 
 def stand_in(found: Document, key: Key) -> dict[str, Any]:
-    """What a node is given in place of one that is wrong, so that those which need it are still looked at."""
+    """Arguments for a node in place of an invalid one, so that the nodes that need it are still checked."""
     node = found.at(key)
     said = (
         {**node, **(node.get("with") or {})} if isinstance(node, dict) and isinstance(node.get("with"), dict) else node

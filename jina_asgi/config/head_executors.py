@@ -1,7 +1,7 @@
-"""The Executors before and after a Deployment's shards, `uses_before` and `uses_after`: their classes and options.
+"""The Executors before and after a Deployment's shards (`uses_before`, `uses_after`): classes and options.
 
-They run where the Deployment's own Executor does, once for all shards. What belongs to the class of `uses` alone, such as
-`uses_with`, is not theirs: they have the `with` of their own YAML.
+They run where the Deployment's own Executor does, once for all shards. Options that belong to the class of `uses`, such
+as `uses_with`, do not apply to them: they have the `with` of their own YAML.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jina_asgi.settings.jina_mode import as_jina
 
 logger = logging.getLogger("jina_asgi")
 
-#: Options of a Deployment that are those of the Executors around its shards too, where they are set.
+#: Options of a Deployment that also apply to the Executors around its shards, if they are set.
 _SHARED = (
     "py_modules",
     "extra_search_paths",
@@ -36,24 +36,24 @@ _SHARED = (
     "max_requests",
     "max_rss",
 )
-#: In Jina these are, too.
+#: Options that apply to them in Jina.
 _SHARED_IN_JINA = ("uses_with", "uses_metas")
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class HeadExecutor:
     """One of these Executors: its class and its own settings."""
 
     uses: Named
     settings: DeploymentSettings
 
 
-def around_of(settings: DeploymentSettings, reading: Reading) -> dict[str, Around]:
+def head_executors_of(settings: DeploymentSettings, reading: Reading) -> dict[str, HeadExecutor]:
     """The Executors around the shards, by the option that names each.
 
     Raises:
-        DefinitionError: it names no Executor, or there are no shards that it could run before or after. In a program
-            written for Jina the latter is only logged: it changes nothing there.
+        DefinitionError: an option names no Executor, or there are no shards to run before or after. In a program
+            written for Jina the latter is only logged, as it has no effect there.
     """
     named = {part: uses for part in AROUND if (uses := getattr(settings, part)) is not None and not is_base(uses)}
     if named and (why := _why_not(settings)):
@@ -78,7 +78,7 @@ def _why_not(settings: DeploymentSettings) -> str:
     return ""
 
 
-def _one(part: str, uses: Any, settings: DeploymentSettings, reading: Reading) -> Around:
+def _one(part: str, uses: Any, settings: DeploymentSettings, reading: Reading) -> HeadExecutor:
     shared = (*_SHARED, *(_SHARED_IN_JINA if as_jina() else ()))
     options = {name: getattr(settings, name) for name in shared if name in settings.model_fields_set}
     options |= {"name": f"{settings.name}-{part}", "placement": "pool" if settings.pooled else "worker"}
@@ -87,6 +87,6 @@ def _one(part: str, uses: Any, settings: DeploymentSettings, reading: Reading) -
         if isinstance(found, Document) and found.data.get("jtype") == "Deployment":
             raise DefinitionError(f"{found.where(('jtype',))}: {part!r}: expected an Executor, got a Deployment")
         named, options = resolved(found, options, reading)
-        return Around(named, DeploymentSettings.of(options))
+        return HeadExecutor(named, DeploymentSettings.of(options))
     except DefinitionError as error:
         raise DefinitionError(error.message.replace("uses=", f"{part}=", 1)) from error

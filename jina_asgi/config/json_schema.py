@@ -1,4 +1,4 @@
-"""The JSON Schema of the YAML of Executors, Deployments and Flows, made from the settings that read it."""
+"""The JSON Schema of the YAML of Executors, Deployments and Flows, generated from the settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, Flo
 from jina_asgi.settings.jina_options import CHANGES_NOTHING
 
 _FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
-#: What substitution may turn into a value of the right type.
+#: An expression, which substitution may replace by a value of the right type.
 _EXPRESSION = {"type": "string", "pattern": r"\$"}
-#: A key with nothing behind it, which stands for the default.
+#: A key without a value, which means the default.
 _NOTHING = {"type": "null"}
-#: Jina's options that are taken under another name, with its meaning.
+#: Jina's options that are accepted under another name, with its meaning.
 _JINAS = {
     "disable_reduce": {"type": "boolean", "description": "no_reduce"},
     "ports": {"description": "port"},
@@ -68,7 +68,7 @@ def _executor() -> dict[str, Any]:
 
 
 def _flow() -> dict[str, Any]:
-    own = {**_properties(FlowSettings), **_jinas()}
+    own = {**_properties(FlowSettings), **_jina_options()}
     options = {"type": "object", "additionalProperties": False, "properties": own}
     nodes = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
     gateway = {**options, "properties": {"jtype": {}, **own}}
@@ -86,7 +86,7 @@ def _flow() -> dict[str, Any]:
 def _options() -> dict[str, Any]:
     options = _properties(DeploymentSettings)
     around = {name: {**options[name], "anyOf": [{"$ref": "#/$defs/Uses"}, _NOTHING]} for name in AROUND}
-    return {"uses": {"$ref": "#/$defs/Uses"}, **options, **around, **_jinas()}
+    return {"uses": {"$ref": "#/$defs/Uses"}, **options, **around, **_jina_options()}
 
 
 def _node() -> dict[str, Any]:
@@ -107,22 +107,22 @@ def _with_options(options: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": {**beside, **options}}
 
 
-def _jinas() -> dict[str, Any]:
-    """Jina's own options; each of those that change nothing says why."""
+def _jina_options() -> dict[str, Any]:
+    """Jina's own options; each one without effect has its reason as description."""
     nothing = {name: {"description": f"changes nothing here: {why}"} for name, why in CHANGES_NOTHING.items()}
     return {**nothing, **_JINAS}
 
 
-class _Written(GenerateJsonSchema):
-    """What JSON has no word for, such as a function, may be anything."""
+class _LenientSchema(GenerateJsonSchema):
+    """Allows any value for types that JSON Schema cannot express, such as functions."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
         return {}
 
 
 def _properties(settings: type[BaseModel]) -> dict[str, Any]:
-    """The options of a settings class; each may be an expression, too."""
-    properties = settings.model_json_schema(schema_generator=_Written)["properties"]
+    """The options of a settings class; the value of each may also be an expression."""
+    properties = settings.model_json_schema(schema_generator=_LenientSchema)["properties"]
     made = {}
     for name, field in settings.model_fields.items():
         value = {key: item for key, item in properties[name].items() if key not in ("title", "default", "description")}

@@ -1,7 +1,7 @@
-"""What the nodes of a YAML stand for: plain data, with the place of every part.
+"""Converts YAML nodes to plain data, with the position of every part.
 
-Values are those of YAML 1.2; in a program written for Jina those of YAML 1.1, as Jina reads them. Aliases and merges are
-followed, up to a number of values, so that a small file cannot grow without end.
+Values follow YAML 1.2; in a program written for Jina YAML 1.1, as in Jina. Aliases and merges are resolved up to a
+limit of values, so that a small file cannot expand without end.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import yaml
 from jina_asgi.settings.document import Key
 from jina_asgi.settings.jina_mode import as_jina
 
-#: How many values a file's aliases may repeat, all together.
+#: The most values that a file's aliases may repeat in total.
 REPEATED = 100_000
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes no aliases, and quotes what this reader, or one of YAML 1.1, would take for something else."""
+    """Writes no aliases, and quotes text that this reader, or one of YAML 1.1, would read as another type."""
 
     yaml_implicit_resolvers = {first: list(known) for first, known in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 
@@ -28,13 +28,13 @@ class Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2 has them."""
+    """Resolves scalars as YAML 1.2 does."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
 
 class _LoaderOfJina(yaml.SafeLoader):
-    """Scalars as Jina reads them: those of YAML 1.1, but for `on` and `off`; dates are text here."""
+    """Resolves scalars as Jina does: by YAML 1.1, except for `on` and `off`; dates are text here."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag.rpartition(":")[2] in ("bool", "int", "float", "null")]
@@ -61,10 +61,10 @@ _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "bool", "
 
 
 def plain(text: str) -> tuple[Any, dict[Key, tuple[int, int]]]:
-    """What a text of YAML holds, and the line and column of each part.
+    """Parses YAML text to plain data, with the line and column of each part.
 
     Raises:
-        yaml.YAMLError: it is no YAML of the kind taken here. RecursionError: it nests too deep.
+        yaml.YAMLError: it is not in the supported subset of YAML. RecursionError: it nests too deep.
     """
     loader = _LoaderOfJina(text) if as_jina() else _Loader(text)
     reader = _Reader(loader)
@@ -76,7 +76,7 @@ def plain(text: str) -> tuple[Any, dict[Key, tuple[int, int]]]:
 
 
 class _Reader:
-    """Makes values of nodes, notes the place of each in `marks`, and counts those that aliases repeat."""
+    """Converts nodes to values, records the position of each in `marks`, and counts the values that aliases repeat."""
 
     def __init__(self, loader: Any) -> None:
         self.marks: dict[Key, tuple[int, int]] = {}
@@ -86,7 +86,7 @@ class _Reader:
         self._repeated = 0
 
     def value(self, node: Any, key: Key) -> Any:
-        """A node's value."""
+        """Converts a node to its value."""
         self.marks.setdefault(key, _place(node))
         self._count(node)
         custom = isinstance(node, yaml.MappingNode) and re.fullmatch(r"![A-Za-z_][\w.]*", node.tag) is not None
@@ -95,7 +95,7 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode):
             try:
                 return self._loader.construct_object(node)
-            except (ValueError, OverflowError):  # Python reads no number of thousands of digits
+            except (ValueError, OverflowError):  # Python cannot parse integers of thousands of digits
                 _refuse("this number is too long", node)
         self._around.add(id(node))
         if isinstance(node, yaml.SequenceNode):
@@ -106,7 +106,7 @@ class _Reader:
         return made
 
     def _mapping(self, node: Any, key: Key, custom: bool) -> dict[str, Any]:
-        """Its own keys over those that it merges."""
+        """Converts a mapping; its own keys override those that it merges."""
         merged, own = dict[str, Any](), dict[str, Any]()
         for name, value in node.value:
             if not isinstance(name, yaml.ScalarNode):
@@ -121,7 +121,7 @@ class _Reader:
         return {**merged, **own}
 
     def _merged(self, node: Any, key: Key) -> dict[str, Any]:
-        """What `<<` adds: the keys of a mapping, or of several, of which the first to have a key gives it."""
+        """The keys that `<<` merges: of a mapping, or of several, of which the first with a key wins."""
         found: dict[str, Any] = {}
         for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if not isinstance(one, yaml.MappingNode):

@@ -1,6 +1,6 @@
-"""What a `uses` means, in Python and in YAML: a class, an import path, an Executor's YAML, or one written in place.
+"""Resolves `uses`, in Python and in YAML: a class, an import path, an Executor's YAML file, or inline YAML.
 
-An Executor's YAML says its class and the options that it comes with; those of the Deployment are over them.
+An Executor's YAML names its class and default options; the Deployment's options override them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jina_asgi.config._substitution import as_argument, substituted
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import shown
 from jina_asgi.executors.executor import Executor
-from jina_asgi.executors.import_path import Uses, is_base, known_class, passing
+from jina_asgi.executors.import_path import Uses, is_base, known_class, pass_through
 from jina_asgi.executors.py_modules import is_dotted
 from jina_asgi.settings import AROUND
 from jina_asgi.settings.base import Settings
@@ -27,7 +27,7 @@ from jina_asgi.settings.jina_mode import as_jina
 
 logger = logging.getLogger("jina_asgi")
 
-#: An Executor's YAML: each key, and what it becomes among a Deployment's options.
+#: The keys of an Executor's YAML, and the Deployment option that each becomes.
 _EXECUTOR = {
     "with": "uses_with",
     "metas": "uses_metas",
@@ -42,13 +42,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a YAML is read, and those that it names.
+    """How a YAML file, and the files that it names, are read.
 
     Attributes:
-        folder: what relative paths start from; None: the working directory.
-        substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
-        context: what `${{ CONTEXT.x }}` finds.
-        allow_py_modules: whether the files of `py_modules` are imported; not, where a YAML is not the user's own.
+        folder: the folder that relative paths start from; None: the working directory.
+        substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
+        context: the values for `${{ CONTEXT.x }}`.
+        allow_py_modules: whether the files of `py_modules` are imported; not for YAML from an untrusted source.
     """
 
     folder: Path | None = None
@@ -62,16 +62,16 @@ class Reading:
 
 
 def document(source: Any, reading: Reading) -> Document:
-    """The YAML that a path, a string, a mapping or a stream holds.
+    """Reads the YAML of a path, a string, a mapping or a stream.
 
     Raises:
-        DefinitionError: there is none, or it is no YAML of the kind taken here; it says where.
+        DefinitionError: there is no such file, or it is not in the supported subset of YAML; names the position.
     """
     if isinstance(source, Document):
         return source
-    if isinstance(source, Executor):  # with a method `read`, maybe
+    if isinstance(source, Executor):  # which may have a method `read`
         raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {shown(source)}")
-    from jina_asgi.config import files as config_files  # with yaml, which most programs do not need
+    from jina_asgi.config import files as config_files  # needs yaml, which most programs do not use
 
     found = config_files.read(_beside_caller(source))
     if not isinstance(found.data, dict):
@@ -88,17 +88,17 @@ def document(source: Any, reading: Reading) -> Document:
 
 
 def is_yaml(uses: Any) -> bool:
-    """Whether this is YAML, or the name of a file of it, and no class or import path."""
+    """Whether `uses` is YAML or the path of a YAML file, and not a class or an import path."""
     if isinstance(uses, str):
         return "\n" in uses or uses.endswith((".yml", ".yaml"))
     return not isinstance(uses, Executor) and (isinstance(uses, Document | Mapping | os.PathLike) or is_stream(uses))
 
 
 def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
-    """The document that `uses` names, where it is YAML; else itself."""
+    """Reads the document that `uses` names if it is YAML; else returns `uses` unchanged."""
     if not is_yaml(uses) or isinstance(uses, Document):
         return uses
-    if isinstance(uses, Mapping):  # of Python, where nothing stands for something else
+    if isinstance(uses, Mapping):  # given in Python: no substitution
         return Document(dict(uses), "uses", reading.start, {})
     if isinstance(uses, os.PathLike) or (isinstance(uses, str) and "\n" not in uses):
         search = options.get("extra_search_paths") or ()
@@ -108,10 +108,10 @@ def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
 
 
 def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Any, dict[str, Any], Reading]:
-    """The same; where `uses` is the YAML of a Deployment, its own `uses`, and its options with these over them.
+    """As `opened`; unwraps the YAML of a Deployment to its own `uses` and its options, with `options` over them.
 
     Raises:
-        DefinitionError: it cannot be read, or holds something else again.
+        DefinitionError: it cannot be read, or its `uses` is the YAML of a Deployment again.
     """
     found = opened(uses, options, reading)
     if not isinstance(found, Document) or found.data.get("jtype") != "Deployment":
@@ -124,7 +124,7 @@ def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[
     modules = _modules(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
     merged, there = overridden(below, options), replace(reading, folder=found.folder)
     for part in AROUND:
-        if merged.get(part) is not None:  # its path starts where it is written
+        if merged.get(part) is not None:  # relative to the file that names it
             merged[part] = opened(merged[part], options, there if options.get(part) is None else reading)
     if modules:
         merged["py_modules"] = modules
@@ -132,23 +132,23 @@ def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[
 
 
 def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Named, dict[str, Any]]:
-    """The class that `uses` names, and the options with those that come with it below them.
+    """Resolves `uses` to a class, and merges the options over those of its YAML.
 
     Args:
-        uses: an Executor class; its import path; its name, where `py_modules` has it; its YAML (a path, a string, a
+        uses: an Executor class; its import path; its name, if `py_modules` has it; its YAML (a path, a string, a
             mapping or a stream).
         options: those of a Deployment, with `py_modules` and `extra_search_paths`.
         reading: how YAML is read.
 
     Raises:
-        DefinitionError: it names none.
+        DefinitionError: it names no Executor class.
     """
     search = options.get("extra_search_paths") or ()
     metas = _with_modules(options.get("uses_metas"), reading, search)
     files = [*_modules(options.get("py_modules"), reading, search), *metas.get("py_modules", ())]
     options = {**options, "uses_metas": metas} if metas else dict(options)
     if is_base(uses):
-        return passing(), options
+        return pass_through(), options
     if isinstance(uses, type) and issubclass(uses, Executor):
         return uses, options
     found = opened(uses, options, reading)
@@ -164,7 +164,7 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
 
 def _named(name: str, files: Sequence[str]) -> Named:
     if is_base(name):
-        return passing()
+        return pass_through()
     if files:
         return Uses.of_files(name, files)
     return (known_class(name) if name.isidentifier() else None) or Uses.at(name)
@@ -205,7 +205,7 @@ def _of_document(
 
 
 def _modules_at(document: Document, key: Key, reading: Reading, search: Sequence[str]) -> list[str]:
-    """The files of the `py_modules` at a place; what is wrong with them is noted."""
+    """The files of the `py_modules` at a key; mistakes are recorded."""
     modules = reduce(lambda part, name: _mapping(part).get(str(name)), key, document.data)
     try:
         return _modules(modules, reading, search)
@@ -215,7 +215,7 @@ def _modules_at(document: Document, key: Key, reading: Reading, search: Sequence
 
 
 def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
-    """The `uses` and the options of a Deployment, which may stand below `with`, beside it, or both."""
+    """The `uses` and the options of a Deployment, which may be below `with`, beside it, or both."""
     data = found.at(key)
     beside = {name: value for name, value in data.items() if name not in ("jtype", "version", "with")}
     below = data.get("with") or {}
@@ -234,26 +234,26 @@ def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
 def check_options(
     found: Document, key: Key, settings: type[Settings], options: Mapping[str, Any], *, below: Sequence[str] = ("with",)
 ) -> None:
-    """Note all that is wrong with some options, each at its place: in the part at `key`, or below one of these keys."""
+    """Records all mistakes in some options, each at its position: in the part at `key`, or below one of these keys."""
     for option, message in settings.mistakes(options):
         found.complain(_place(found, key, option, below), message)
 
 
 def _place(found: Document, key: Key, option: str, below: Sequence[str] = ("with",)) -> Key:
-    """Where an option stands: in the part at `key`, or below one of the keys of `below`."""
+    """The position of an option: in the part at `key`, or below one of the keys of `below`."""
     data = _mapping(found.at(key))
     places = [(*key, name, option) for name in below if option in _mapping(data.get(name))]
     return [*places, (*key, option)][0] if option else key
 
 
 def check_version(found: Document) -> None:
-    """Note a version of Jina's YAML that is none; there has only ever been one that counts."""
+    """Records an invalid version of Jina's YAML; only one has ever been in use."""
     if str(found.data.get("version", "1")) not in ("1", "1.0"):
         found.complain(("version",), f"expected version 1, got {shown(found.data['version'])}")
 
 
 def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
-    """What `make` makes; where it cannot, that is noted at this place, if it has none of its own."""
+    """Calls `make`; records its error at this position, unless the error has a position of its own."""
     try:
         return make()
     except DefinitionError as error:
@@ -271,7 +271,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with others over them; mappings entry by entry, so that None changes nothing of one."""
+    """Merges options with others over them, mappings entry by entry; None keeps a mapping unchanged."""
     merged = dict(options)
     for name, value in overrides.items():
         below = merged.get(name)
@@ -282,12 +282,12 @@ def overridden(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
 
 
 def written(data: Mapping[str, Any], path: str | Path | None) -> str:
-    """Plain data as YAML; written to a file where one is named.
+    """Writes plain data as YAML, to a file if `path` is given.
 
     Raises:
-        DefinitionError: it holds what is no plain data.
+        DefinitionError: it holds something other than plain data.
     """
-    from jina_asgi.config import files as config_files  # as above
+    from jina_asgi.config import files as config_files  # needs yaml, as above
 
     text = config_files.dumped(data)
     if path is not None:
@@ -296,16 +296,16 @@ def written(data: Mapping[str, Any], path: str | Path | None) -> str:
 
 
 def _with_modules(metas: Any, reading: Reading, search: Sequence[str]) -> dict[str, Any]:
-    """The metas of an Executor, in which Jina's hub names `py_modules`; their files with their paths."""
+    """The metas of an Executor, with resolved paths for the `py_modules` that Jina's hub puts there."""
     said = _mapping(metas)
     return {**said, "py_modules": _modules(said["py_modules"], reading, search)} if "py_modules" in said else {**said}
 
 
 def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]:
-    """The files of `py_modules`, and the dotted names of modules, which are imported.
+    """Resolves the files and the dotted module names of `py_modules`, which are imported later.
 
     Raises:
-        DefinitionError: one is not there, or they are not to be imported.
+        DefinitionError: a file does not exist, or importing is not allowed.
     """
     listed = [modules] if isinstance(modules, str) else modules or []
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
@@ -319,7 +319,7 @@ def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]
 
 
 def _module(name: str, folder: Path, search: Sequence[str]) -> str:
-    """The path of a file; the dotted name of a module stays as it is, where no file is called so."""
+    """The path of a file; a dotted module name stays as it is, unless a file has that name."""
     dotted = is_dotted(name) and not (folder / name).is_file()
     return name if dotted else str(_path(name, folder, search))
 
@@ -336,7 +336,7 @@ def _path(name: str, folder: Path, search: Sequence[str]) -> Path:
 
 
 def _beside_caller(source: Any) -> Any:
-    """The path of a YAML; where it is not in the working directory, of one so called beside the module that names it."""
+    """The path of a YAML; one that is not in the working directory is looked for beside the calling module."""
     if not isinstance(source, str | os.PathLike) or not str(source).endswith((".yml", ".yaml")) or "\n" in str(source):
         return source
     folder = None if Path(source).exists() else folder_of_caller()
@@ -344,8 +344,8 @@ def _beside_caller(source: Any) -> Any:
 
 
 def placed(name: str, start: Path, to: Path | None) -> str:
-    """A path that starts at a folder, as a YAML in the folder `to` writes it: relative only where it lies below."""
+    """A path as a YAML file in the folder `to` should write it: relative only if it lies below that folder."""
     path = Path(os.path.abspath(start / name))
-    if not path.exists():  # it was found elsewhere, by `extra_search_paths`
+    if not path.exists():  # it was found in one of `extra_search_paths`
         return name
     return path.relative_to(to).as_posix() if to is not None and path.is_relative_to(to) else str(path)

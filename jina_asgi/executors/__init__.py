@@ -1,4 +1,4 @@
-"""What a user's Executor class means: its endpoints and options, and how it is found and made.
+"""Interprets a user's Executor class: its endpoints and options, and how it is found and created.
 
 Nothing here runs a call.
 """

@@ -1,4 +1,4 @@
-"""The annotations of a method, also where their names are imported for type checkers alone."""
+"""Resolves the annotations of a method, also of names that are imported for type checkers only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ logger = logging.getLogger("jina_asgi")
 
 
 def annotations_of(function: Any, where: str, local_names: Mapping[str, Any], *, unknown: Any) -> dict[str, Any]:
-    """What a function's annotations name.
+    """Resolves a function's annotations.
 
-    A name that its module imports below `if TYPE_CHECKING:` is imported now; where that cannot be done, `unknown`
-    stands for it, and the log says so.
+    A name that its module imports below `if TYPE_CHECKING:` is imported now; if that fails, `unknown` is used instead,
+    and a warning is logged.
 
     Raises:
-        DefinitionError: one cannot be resolved.
+        DefinitionError: an annotation cannot be resolved.
     """
     names = dict(local_names)
     while True:
@@ -35,7 +35,7 @@ def annotations_of(function: Any, where: str, local_names: Mapping[str, Any], *,
                 raise DefinitionError(f"{where} has an annotation that cannot be resolved: {error}") from error
         try:
             names[name] = _imported(bound, name, vars(sys.modules[function.__module__]))
-        except Exception as error:  # noqa: BLE001  # whatever a module raises
+        except Exception as error:  # noqa: BLE001  # importing a module may raise anything
             logger.warning(
                 "%s: %s is there for type checkers alone (%s: %s), so documents with Jina's own fields are taken",
                 where,
@@ -47,10 +47,10 @@ def annotations_of(function: Any, where: str, local_names: Mapping[str, Any], *,
 
 
 def _bound_for_checkers(module: str, name: str) -> ast.stmt | None:
-    """The statement below `if TYPE_CHECKING:` that gives a module this name; None where there is none."""
+    """Finds the statement below `if TYPE_CHECKING:` that defines a name in a module; None if there is none."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except (OSError, TypeError, KeyError, SyntaxError):  # no file holds it
+    except (OSError, TypeError, KeyError, SyntaxError):  # it has no source file
         return None
     found = (one for one in _below_type_checking(tree) if name in _names_of(one))
     return next(found, None)
@@ -72,10 +72,10 @@ def _names_of(statement: ast.stmt) -> set[str]:
 
 
 def _imported(statement: ast.stmt, name: str, around: Mapping[str, Any]) -> Any:
-    """What an import statement binds to a name, imported as its module itself would.
+    """Runs an import statement as its module would, and returns the value of a name.
 
     Raises:
-        ImportError: it is another statement. Whatever the import raises.
+        ImportError: it is another kind of statement. Any exception of the import.
     """
     if not isinstance(statement, ast.Import | ast.ImportFrom):
         raise ImportError("it is made there")  # noqa: TRY004  # what cannot be done is an import

@@ -1,4 +1,4 @@
-"""Dynamic batching as users ask for it: the decorator, and the options that override it."""
+"""Dynamic batching as users declare it: the decorator, and the options that override it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def dynamic_batching(function: F, /) -> F: ...
 @overload
 def dynamic_batching(**options: Any) -> Callable[[F], F]: ...
 def dynamic_batching(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
-    """Mark an endpoint's method as batching calls together; above or below `@requests`.
+    """Marks an endpoint's method as batching calls together; above or below `@requests`.
 
     The method is called with the documents of many requests, and answers one for each, in order.
 
@@ -45,17 +45,17 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 def batching_of(uses: type[Executor], methods: Mapping[str, Method], *layers: Options) -> dict[str, BatchingSettings]:
-    """The settings of every endpoint that batches.
+    """Collects the batching settings of every endpoint that batches.
 
     Args:
-        uses: the Executor class, whose decorators say first.
-        methods: its endpoints, as bound.
-        layers: options by endpoint or method name, a later layer over an earlier one, option by option. Then what
-            stands under an endpoint's name is over what stands under its method's.
+        uses: the Executor class, whose decorators give the defaults.
+        methods: its bound endpoints.
+        layers: options by endpoint or method name; a later layer overrides an earlier one, option by option. Options
+            under an endpoint's name override those under its method's.
 
     Raises:
-        DefinitionError: a key that is neither an endpoint nor a method, an option that does not fit, or an endpoint
-            that cannot batch.
+        DefinitionError: a key that is neither an endpoint nor a method, an invalid option, or an endpoint that cannot
+            batch.
     """
     named = _merged([_by_known_name(methods, layer) for layer in layers])
     found: dict[str, BatchingSettings] = {}
@@ -75,7 +75,7 @@ def batching_of(uses: type[Executor], methods: Mapping[str, Method], *layers: Op
 
 
 def _by_known_name(methods: Mapping[str, Method], layer: Options) -> Options:
-    """A layer whose every key is an endpoint or a method, endpoints with their slash."""
+    """A layer with every key checked to be an endpoint or a method; endpoints get their leading slash."""
     attributes = {method.attribute for method in methods.values()}
     named = {key if key in attributes or key.startswith("/") else f"/{key}": value for key, value in layer.items()}
     if unknown := [key for key in named if key not in methods and key not in attributes]:

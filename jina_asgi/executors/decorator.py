@@ -1,4 +1,4 @@
-"""`@requests`, which records what the methods of an Executor answer."""
+"""`@requests`, which records the endpoints that an Executor's methods answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def requests(
     request_schema: Any = None,
     response_schema: Any = None,
 ) -> F | Callable[[F], F]:
-    """Mark a method of an Executor as answering endpoints.
+    """Marks a method of an Executor as answering endpoints.
 
     Bare, or without `on`, the method answers '/default': what is sent there, to `/post`, and (other than over
     HTTP) to endpoints that nothing else answers. The method itself is returned unchanged.
@@ -50,7 +50,7 @@ def requests(
     def record(method: F) -> F:
         if not (inspect.isfunction(method) or isinstance(method, staticmethod | classmethod)):
             raise DefinitionError(f"@requests stands on {method!r}: expected a method written with def")
-        marked = getattr(method, "__func__", method)  # a static method is refused with its class, by name
+        marked = getattr(method, "__func__", method)  # a static method is rejected with its class, by name
         if hasattr(marked, _RECORD):
             raise DefinitionError(f"@requests stands twice on {method.__qualname__}; expected one: on=['/one', '/two']")
         setattr(marked, _RECORD, Record(names, idempotent, request_schema, response_schema))
@@ -60,7 +60,7 @@ def requests(
 
 
 class Record:
-    """What `@requests` was told."""
+    """The arguments of `@requests`."""
 
     __slots__ = ("idempotent", "names", "request_schema", "response_schema")
 
@@ -70,6 +70,6 @@ class Record:
 
 
 def recorded(method: Any) -> Record | None:
-    """What `@requests` said of a method; None where it does not stand on it."""
+    """The recorded arguments of `@requests` of a method; None if it has no such decorator."""
     record: Record | None = getattr(getattr(method, "__func__", method), _RECORD, None)
     return record

@@ -1,4 +1,4 @@
-"""What one method of an Executor answers: its signature read, its mistakes named, its Endpoint made."""
+"""Reads the signature of an Executor's method, reports its mistakes, and makes its Endpoint."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from jina_asgi.types import Endpoint, EndpointKind, ParametersSchema
 logger = logging.getLogger("jina_asgi")
 
 RESERVED = frozenset({"/status", "/docs", "/openapi.json", "/dry_run", "/post"})
-#: What we pass; a method names those it wants, or takes them all in **kwargs.
+#: The arguments that are passed; a method names those it needs, or takes them all in **kwargs.
 ARGUMENTS = ("docs", "doc", "parameters", "docs_matrix", "docs_map", "tracing_context", "context")
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A method bound to an endpoint: how to call it, and what it takes and gives."""
+    """A method bound to an endpoint: its call convention, its inputs and outputs."""
 
     attribute: str
     endpoint: Endpoint
@@ -35,12 +35,12 @@ class Method:
     arguments: frozenset[str]
 
     def on(self, name: str) -> Method:
-        """The same method, answering another endpoint."""
+        """The same method for another endpoint."""
         return replace(self, endpoint=replace(self.endpoint, name=name))
 
 
 def normalised(name: str) -> str | None:
-    """An endpoint's name with its leading slash; '/' is '/default'. None for what cannot be a path."""
+    """Adds the leading slash to an endpoint's name; '/' becomes '/default'. None for names that cannot be a path."""
     if not isinstance(name, str) or not name.isprintable() or not name.isascii():
         return None
     if set(name) & set(' ?#%{}\\"<>') or "//" in name or len(name) > 256:
@@ -52,15 +52,15 @@ def normalised(name: str) -> str | None:
 
 
 def checked_name(name: str, where: str) -> str:
-    """The name of an endpoint that an Executor may answer.
+    """Checks the name of an endpoint of an Executor.
 
     Raises:
-        DefinitionError: it is no path, or one of the server's own.
+        DefinitionError: it is not a path, or is one of the server's own.
     """
     endpoint = normalised(name)
     if endpoint is None:
         raise DefinitionError(f"{where} answers {name!r}: expected a path such as '/encode' of printable characters")
-    if endpoint.startswith("/-/") or (endpoint in RESERVED and not as_jina()):  # there gRPC has them, and HTTP warns
+    if endpoint.startswith("/-/") or (endpoint in RESERVED and not as_jina()):  # gRPC serves them, and HTTP warns
         raise DefinitionError(f"{where} answers {endpoint}, which is reserved; choose another path")
     return endpoint
 
@@ -75,12 +75,12 @@ def method_of(
     request_schema: Any = None,
     response_schema: Any = None,
 ) -> Method:
-    """Read one method's signature.
+    """Reads one method's signature.
 
     Raises:
         DefinitionError: it names the method, what was found and what is expected.
     """
-    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
 
     where = f"{cls.__name__}.{attribute}"
     function = getattr(cls, attribute)
@@ -96,7 +96,7 @@ def method_of(
     returned, answer = (hints.get("return"), "the return type")
     if response_schema is not None:
         returned, answer = response_schema, "response_schema"
-    # None: changed in place; a dict: `__results__`.
+    # None: changed in place; a dict: `__results__`
     returned = _without(returned, type(None), dict) if kind == "batch" else _without(returned, type(None))
     if kind == "batch":
         takes = _batch(taken, f"{where}: {given}")
@@ -152,7 +152,7 @@ def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], wh
 
 
 def _batch(annotation: Any, where: str) -> Any:
-    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
 
     if annotation in (None, dict, typing.Any, schemas.LegacyDocument) or get_origin(annotation) is dict:
         return schemas.LegacyDocument
@@ -166,7 +166,7 @@ def _batch(annotation: Any, where: str) -> Any:
 
 
 def _single(annotation: Any, where: str) -> Any:
-    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
 
     if annotation is None:
         return schemas.LegacyDocument
@@ -176,12 +176,12 @@ def _single(annotation: Any, where: str) -> Any:
 
 
 def _generic(mistake: str) -> Any:
-    """The document with Jina's own fields, in place of an annotation that is wrong.
+    """Jina's legacy document, in place of an invalid annotation in a program written for Jina.
 
     Raises:
-        DefinitionError: what is wrong, other than in a program written for Jina, where it is logged.
+        DefinitionError: the mistake, in any other program.
     """
-    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
 
     if not as_jina():
         raise DefinitionError(mistake)
@@ -190,11 +190,11 @@ def _generic(mistake: str) -> Any:
 
 
 def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
-    from jina_asgi.documents import schemas  # docarray, with the first Executor class
+    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
 
     if get_origin(annotation) is Annotated:
         return _parameters(get_args(annotation)[0], where)
-    plain = (None, dict, Mapping, typing.Any, schemas.LegacyDocument)  # the last for what is unknown
+    plain = (None, dict, Mapping, typing.Any, schemas.LegacyDocument)  # the last one stands for unresolved names
     if annotation in plain or get_origin(annotation) in (dict, Mapping):
         return None
     try:
@@ -212,15 +212,15 @@ def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
 
 
 def _without(annotation: Any, *dropped: Any) -> Any:
-    """An annotation less some members of its union; None where nothing is left."""
+    """An annotation without some members of its union; None if nothing is left."""
     is_union = get_origin(annotation) in (Union, UnionType)
     members = get_args(annotation) if is_union else (annotation,)
     left = tuple(m for m in members if m is not None and m not in dropped and get_origin(m) not in dropped)
-    return Union[left] if left else None  # noqa: UP007  # made of a tuple
+    return Union[left] if left else None  # noqa: UP007  # built from a tuple
 
 
 def _name(annotation: Any) -> str:
-    """An annotation as it is written, without its modules."""
+    """An annotation as source text, without module names."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(origin, type) and arguments:
         return f"{origin.__name__.partition('[')[0]}[{', '.join(map(_name, arguments))}]"

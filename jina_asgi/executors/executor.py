@@ -1,7 +1,7 @@
-"""Executor, the class a user writes, and `@requests`, which records what its methods answer.
+"""`Executor`, the base class of a user's Executors.
 
-Everything about an Executor's endpoints is worked out, and every mistake named, when its class is made.
-Nothing here runs a call: `runners/local/runner.py` does.
+All of an Executor's endpoints are determined, and every mistake is reported, when its class is created. Nothing here
+runs a call: `runners/local/runner.py` does.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ class Executor(ByItself):
     asynchronous ones on the event loop.
     """
 
-    #: The endpoints by name, in the order they were written; made with the class. A class may have a method so called.
+    #: The endpoints by name, in the order of the source. A class may have a method of the same name.
     methods: ClassVar[Mapping[str, Method]] = {}
     _answers: ClassVar[Mapping[str, Method]] = methods
 
-    #: As in Jina: of OpenTelemetry, where tracing and metrics are on; None where they are not.
+    #: As in Jina, OpenTelemetry's objects if tracing and metrics are on; else None.
     tracer: Any = None
     meter: Any = None
 
     metas: SimpleNamespace
     runtime_args: SimpleNamespace
-    #: The options that it was made with, as far as they are plain data; of others, their types.
+    #: The options that it was created with, as far as they are plain data; of others, their types.
     made_with: Mapping[str, Any]
     _workspace: str | None
     _requests: Mapping[str, str]
@@ -76,13 +76,13 @@ class Executor(ByItself):
         workspace: str | None = None,
         **unknown: Any,
     ) -> None:
-        """The options are Jina's; a Deployment passes them, and code that makes an Executor itself may.
+        """The options are Jina's; a Deployment passes them, and so may code that creates an Executor itself.
 
         Args:
             metas: name, description, workspace, py_modules.
-            requests: endpoint to method name, as `uses_requests`.
-            runtime_args: name, workspace, shard_id, replicas and more, where the Executor is served.
-            workspace: the folder below which this Executor may keep files.
+            requests: endpoint names mapped to method names, as `uses_requests`.
+            runtime_args: name, workspace, shard_id, replicas and more, from the process that serves the Executor.
+            workspace: the folder in which this Executor may store files.
         """
         if metas or runtime_args or workspace or requests:
             _describe(self, metas, runtime_args, workspace, requests)
@@ -90,7 +90,7 @@ class Executor(ByItself):
 
     @property
     def logger(self) -> Any:
-        """The logger of this Executor: `jina_asgi.executor.<name>`, or the one that it was given in its place."""
+        """The logger of this Executor: `jina_asgi.executor.<name>`, unless another was set."""
         return vars(self).get("logger") or logger_of(f"executor.{self.metas.name}")
 
     @logger.setter
@@ -104,28 +104,28 @@ class Executor(ByItself):
 
     @property
     def workspace(self) -> str:
-        """A folder of this Executor's own, made where it is not there: `<workspace>/<name>[/<shard_id>]`."""
+        """The folder of this Executor, created if needed: `<workspace>/<name>[/<shard_id>]`."""
         base = getattr(self.runtime_args, "workspace", None) or self.metas.workspace or self._workspace
         return str(workspace_of(base, self.metas.name, getattr(self.runtime_args, "shard_id", None)))
 
     def monitor(self, name: str, documentation: str | None = None) -> AbstractContextManager[None]:
-        """Time what runs inside: `with self.monitor("tokenizing_seconds"): ...`; the figures are at `/-/status`."""
+        """Times its block: `with self.monitor("tokenizing_seconds"): ...`; the metrics are at `/-/status`."""
         return timed(self, name, documentation)
 
     def warmup(self) -> Awaitable[None] | None:
-        """Called once after `__init__`, before the Executor is ready: override to run a first, slow call.
+        """Called once after `__init__`, before the Executor is ready: override it to run a first, slow call.
 
-        This, `health` and `close` may be async: then they run on the event loop, as asynchronous endpoints do. One of
-        them that answers an endpoint is that alone, and not called.
+        This method, `health` and `close` may be async: then they run on the event loop, as asynchronous endpoints do.
+        If one of them answers an endpoint, it is only that, and is not called here.
         """
         return None
 
     def health(self) -> bool | Awaitable[bool]:
-        """Whether this Executor can still answer; override to look at a device or a connection."""
+        """Checks whether this Executor can still answer; override it to check a device or a connection."""
         return True
 
     def close(self) -> Awaitable[None] | None:
-        """Called when serving ends: override to give back what `__init__` took."""
+        """Called when serving ends: override it to release what `__init__` acquired."""
         return None
 
     def __enter__(self) -> Self:
@@ -150,14 +150,14 @@ def _describe(
     workspace: str | None = None,
     requests: Mapping[str, str] | None = None,
 ) -> None:
-    """Set what is known of an Executor before its `__init__` runs, so that it may use it."""
+    """Sets an Executor's attributes before its `__init__` runs, which may use them."""
     defaults = {"name": type(executor).__name__, "description": "", "workspace": None, "py_modules": None}
     executor.metas = SimpleNamespace(**{**defaults, **(metas or {})})
     executor.runtime_args = SimpleNamespace(**(runtime_args or {}))
     executor._workspace, executor._requests = workspace, requests or {}
 
 
-#: What `__init__` is given beside a user's own options.
+#: The arguments of `__init__` besides a user's own options.
 _FACTS = ("metas", "requests", "runtime_args", "workspace", "dynamic_batching")
 
 
@@ -171,12 +171,12 @@ def make(
     workspace: str | None = None,
     turn: Turn | None = None,
 ) -> Executor:
-    """An Executor as Jina makes one: its facts are set before `__init__`, which is also given them where it takes them.
+    """Creates an Executor as Jina does: its attributes are set before `__init__`, which may take them.
 
-    Where no `turn` is given it waits for its own.
+    Without a `turn` it waits for the load lock itself.
 
     Raises:
-        DefinitionError: `requests` names what is no method. Whatever `__init__` raises.
+        DefinitionError: `requests` names an unknown method. Any exception of `__init__`.
     """
     facts: dict[str, Any] = {"metas": metas, "runtime_args": runtime_args, "workspace": workspace, "requests": requests}
     executor = cls.__new__(cls, **uses_with)
@@ -184,7 +184,7 @@ def make(
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
     with turn or Turn():
         loading: Any = cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
-    if takes_all:  # what did not come to our own `__init__` either
+    if takes_all:  # arguments that did not reach the base `__init__` either
         warn_of_unknown(cls, uses_with, base=Executor, near_only=True)
     if loading is not None:
         if inspect.iscoroutine(loading):
@@ -194,7 +194,7 @@ def make(
 
 
 def _kept(value: Any) -> Any:
-    """Plain data as it is; of anything else the type alone, so that no model is kept alive by its option."""
+    """Plain data as it is; of any other value only the type, so that no model is kept alive by its option."""
     return value if value is None or isinstance(value, str | int | float | bool | list | dict) else type(value)
 
 
@@ -202,7 +202,7 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
     """The endpoints of a class after `uses_requests`, which moves a method from its endpoints to a new one.
 
     Raises:
-        DefinitionError: a method that does not exist, or an endpoint that cannot be served.
+        DefinitionError: an unknown method, or an endpoint that cannot be served.
     """
     methods = dict(cls._answers)
     for name, attribute in (uses_requests or {}).items():
@@ -223,7 +223,7 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
 
 
 def _check_life(cls: type[Executor]) -> None:
-    """Refuse what would be called and never run."""
+    """Rejects lifecycle methods that would never run as they are written."""
     if is_async(cls.__init__):
         raise DefinitionError(
             f"{cls.__name__}.__init__ is async, which Python does not await; expected `def __init__`, and"
@@ -240,7 +240,7 @@ def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str
         seen: dict[str, str] = {}
         for attribute, value in vars(owner).items():
             record = recorded(value)
-            if record is None or getattr(cls, attribute) is None:  # a subclass takes a method away by setting None
+            if record is None or getattr(cls, attribute) is None:  # a subclass removes a method by setting it to None
                 continue
             for name in record.names:
                 endpoint = checked_name(name, f"{owner.__name__}.{attribute}")
@@ -263,10 +263,10 @@ def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str
 
 
 def _doubled(mistake: str) -> None:
-    """Note that two methods answer one endpoint; in a program written for Jina the later one does, as there.
+    """Reports that two methods answer one endpoint; in a program written for Jina the later one wins, as there.
 
     Raises:
-        DefinitionError: in any other.
+        DefinitionError: in any other program.
     """
     if not as_jina():
         raise DefinitionError(mistake)
@@ -274,7 +274,7 @@ def _doubled(mistake: str) -> None:
 
 
 def _names_around(module: str) -> Mapping[str, Any]:
-    """The names around a class statement of `module`, so that string annotations find classes local to functions."""
+    """The local names around a class statement, so that string annotations find classes defined in functions."""
     names: dict[str, Any] = {}
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:

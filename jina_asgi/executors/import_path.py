@@ -1,4 +1,4 @@
-"""How an Executor's class is named so that another process finds it again, and how that process does."""
+"""Names an Executor class so that another process can import it, and imports it there."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jina_asgi.executors.main_module import AGAIN, is_running_again, run_again
 from jina_asgi.executors.py_modules import import_listed, listed_with
 from jina_asgi.settings.jina_mode import as_jina
 
-#: What hands on the documents that it is given, for Jina's Executor without endpoints.
+#: The Executor that returns its documents unchanged, for Jina's Executor without endpoints.
 _PASSING = "jina_asgi.executors.pass_through.PassThrough"
 
 
 class Uses(msgspec.Struct, frozen=True):
-    """A class by its module and its name there; `main` is the file of a module that was run as a program.
+    """A class by module and name; `main` is the file of a module that was run as a program.
 
-    With `files` (a configuration's `py_modules`) the class is the one of that name in them, else where it says itself.
+    With `files` (the `py_modules` of a configuration) the class of that name is taken from them, else from its module.
     """
 
     module: str
@@ -35,16 +35,18 @@ class Uses(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, uses: type[Executor]) -> Uses:
-        """Where a class can be imported from.
+        """The importable name of a class.
 
         Raises:
-            DefinitionError: nowhere: it was made in a function, or in a session that no file holds.
+            DefinitionError: it has none: it was defined in a function, or in an interactive session.
         """
         if (files := listed_with(uses.__module__)) and "<locals>" not in uses.__qualname__:
             return cls("", uses.__qualname__, files=files)
         module = sys.modules.get(uses.__module__)
         if uses.__module__ == AGAIN and is_running_again():
-            return cls("__main__", uses.__qualname__, getattr(module, "__file__", None) or "")  # for no other process
+            return cls(
+                "__main__", uses.__qualname__, getattr(module, "__file__", None) or ""
+            )  # it is only used in this process
         if "<locals>" in uses.__qualname__ or _found(module, uses.__qualname__) is not uses:
             raise DefinitionError(
                 f"{uses.__module__}.{uses.__qualname__} cannot be imported again by another process, which replicas"
@@ -64,10 +66,10 @@ class Uses(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, path: str) -> Uses:
-        """The class at an import path: "package.module.Class" or "package.module:Class".
+        """Parses an import path: "package.module.Class" or "package.module:Class".
 
         Raises:
-            DefinitionError: the path is none.
+            DefinitionError: the path is invalid.
         """
         module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
         if not (module and name) or not all(part.isidentifier() for part in f"{module}.{name}".split(".")):
@@ -76,15 +78,15 @@ class Uses(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_files(cls, name: str, files: Sequence[str]) -> Uses:
-        """The class of this name in one of the files; or at an import path, or known already, where none has it."""
+        """The class of this name in one of the files; else at an import path, or among the known classes."""
         module, _, _ = name.rpartition(".")
         return cls(module, name, files=tuple(files))
 
     def described(self) -> str | dict[str, Any]:
-        """As YAML names it.
+        """The name as it is written in YAML.
 
         Raises:
-            DefinitionError: it belongs to a program.
+            DefinitionError: the class is defined in the main program.
         """
         if self.main:
             raise DefinitionError(f"{self.name} belongs to a program; give it a module of its own to name it in YAML")
@@ -93,10 +95,10 @@ class Uses(msgspec.Struct, frozen=True):
         return f"{self.module}{':' if '.' in self.name else '.'}{self.name}"
 
     def load(self) -> type[Executor]:
-        """Import the class.
+        """Imports the class.
 
         Raises:
-            DefinitionError: what is there is no Executor class, or nothing is. Whatever its module raises.
+            DefinitionError: there is no such class, or it is no Executor. Any exception of its module.
         """
         if self.files or not self.module:
             found = self._in_files()
@@ -106,12 +108,12 @@ class Uses(msgspec.Struct, frozen=True):
             name = self.name.removeprefix(f"{self.module}.")
             found = _found(_imported(self.module), name)
         if not _is_executor(found):
-            raise DefinitionError(f"{self}: {self._instead(found)}")
+            raise DefinitionError(f"{self}: {self._wrong_value(found)}")
         cls: type[Executor] = found
         return cls
 
-    def _instead(self, found: Any) -> str:
-        """What is wrong with what was found in place of an Executor class."""
+    def _wrong_value(self, found: Any) -> str:
+        """Describes what was found in place of an Executor class."""
         if found is not None:
             return f"expected a class derived from jina_asgi.Executor, got {shown(found)}"
         modules = import_listed(self.files) or [sys.modules[AGAIN if self.main else self.module]]
@@ -139,7 +141,7 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # one that the module itself imports
+            raise  # a module that this module imports
         raise DefinitionError(
             f"{name}: there is no module {error.name!r}; expected an import path such as 'package.module.Class', or"
             " 'py_modules' with the file"
@@ -147,12 +149,12 @@ def _imported(name: str) -> ModuleType:
 
 
 def is_base(uses: Any) -> bool:
-    """Whether a program written for Jina names its Executor without endpoints, which is its default too."""
+    """Whether `uses` is Jina's default Executor without endpoints, in a program written for Jina."""
     return as_jina() and (uses is None or uses is Executor or (isinstance(uses, str) and uses in _BASE))
 
 
-def passing() -> Uses:
-    """The Executor that hands on the documents that it is given, over every protocol."""
+def pass_through() -> Uses:
+    """The name of the Executor that returns its documents unchanged, over every protocol."""
     return Uses.at(_PASSING)
 
 
@@ -160,12 +162,12 @@ _BASE = ("BaseExecutor", "Executor")
 
 
 def known_class(name: str) -> type[Executor] | None:
-    """The Executor class of this name that is defined in this process; the last one, where there are several."""
+    """The Executor class of this name that is defined in this process; the latest, if there are several."""
     return {cls.__name__: cls for cls in _subclasses(Executor)}.get(name)
 
 
 def _is_executor(value: Any) -> bool:
-    """Whether this is an Executor class."""
+    """Whether a value is an Executor class."""
     return isinstance(value, type) and issubclass(value, Executor)
 
 

@@ -1,4 +1,4 @@
-"""The main program run again in a process of ours, to find its classes: all but what stands below its `__main__` guard."""
+"""Runs the main program again in another process to find its classes, except what is below its `__main__` guard."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jina_asgi.errors._raised import described
 
 __all__ = ["AGAIN", "check_not_again", "is_running_again", "run_again"]
 
-#: The name of the program's module then, as multiprocessing calls it.
+#: The name of the program's module there, as in multiprocessing.
 AGAIN = "__mp_main__"
 
 _running: list[str] = []
 
 
 def run_again(file: str) -> ModuleType:
-    """The module of the program in this file, which is the main one from now on.
+    """Runs the program in this file again; its module becomes the main module.
 
     Raises:
-        DefinitionError: it raises, or would serve something here too.
+        DefinitionError: the program raises, or would start a server here too.
     """
     module = ModuleType(AGAIN)
-    sys.modules[AGAIN] = sys.modules["__main__"] = module  # before it runs: its classes look their module up
+    sys.modules[AGAIN] = sys.modules["__main__"] = module  # before it runs: its classes look up their module
     _running.append(file)
     try:
         found = runpy.run_path(file, run_name=AGAIN)
@@ -40,15 +40,15 @@ def run_again(file: str) -> ModuleType:
 
 
 def is_running_again() -> bool:
-    """Whether the program is being run again just now."""
+    """Whether the program is being run again at the moment."""
     return bool(_running)
 
 
 def check_not_again(name: str) -> None:
-    """Refuse to serve something where the program that serves it already is run again.
+    """Refuses to start a server while the program, which runs one already, is run again.
 
     Raises:
-        DefinitionError: it is.
+        DefinitionError: it is being run again.
     """
     if _running:
         raise DefinitionError(f"{name} would be served here too, in a replica of what the program itself serves")

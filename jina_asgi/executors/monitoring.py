@@ -1,4 +1,4 @@
-"""`@monitor` and `self.monitor(name)`: how often a part of an Executor ran, and how long that took."""
+"""`@monitor` and `self.monitor(name)`: count how often a part of an Executor ran, and how long it took."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from jina_asgi.errors._shown import said
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "__jina_asgi_timings__"
-_MOST, _OTHERS = 1000, "(others)"  # names that are counted by themselves, and what all beyond are counted as
+_MOST, _OTHERS = 1000, "(others)"  # how many names are counted separately, and the name for all others
 
 
 class _Timings:
-    """What one Executor has counted; its threads may add to it at once."""
+    """The timings of one Executor; thread-safe."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.figures: dict[str, dict[str, Any]] = {}
+        self.timings: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, took: float, documentation: str | None) -> None:
         with self.lock:
-            if name not in self.figures and len(self.figures) >= _MOST:
+            if name not in self.timings and len(self.timings) >= _MOST:
                 name = _OTHERS
-            before = self.figures.get(name) or {"count": 0, "seconds": 0.0, "longest": 0.0}
-            self.figures[name] = {
+            before = self.timings.get(name) or {"count": 0, "seconds": 0.0, "longest": 0.0}
+            self.timings[name] = {
                 **before,
                 "count": before["count"] + 1,
                 "seconds": before["seconds"] + took,
@@ -40,7 +40,7 @@ class _Timings:
 
 @contextmanager
 def timed(executor: object, name: str, documentation: str | None = None) -> Iterator[None]:
-    """Count what runs inside among an Executor's figures, whether it ends well or not."""
+    """Times its block in an Executor's metrics, whether it succeeds or fails."""
     timings: _Timings = vars(executor).setdefault(_KEY, _Timings())
     name = said(name)
     start = time.perf_counter()
@@ -50,13 +50,13 @@ def timed(executor: object, name: str, documentation: str | None = None) -> Iter
         timings.add(name, time.perf_counter() - start, documentation)
 
 
-def figures(executor: object | None) -> dict[str, Any]:
-    """What an Executor has counted, by name: how often, the seconds of all together, and of the longest."""
+def timings(executor: object | None) -> dict[str, Any]:
+    """The timings of an Executor by name: count, total seconds and the longest run in seconds."""
     timings: _Timings | None = None if executor is None else vars(executor).get(_KEY)
     if timings is None:
         return {}
     with timings.lock:
-        return dict(timings.figures)
+        return dict(timings.timings)
 
 
 @overload
@@ -66,22 +66,22 @@ def monitor(*, name: str | None = None, documentation: str | None = None) -> Cal
 def monitor(
     function: F | None = None, /, *, name: str | None = None, documentation: str | None = None
 ) -> F | Callable[[F], F]:
-    """Time a method of an Executor; above or below `@requests`. A stream's time is from its first step to its end.
+    """Times a method of an Executor; above or below `@requests`. A stream is timed from its first step to its end.
 
     Args:
-        name: what its figures are called, as in Jina: by default `<method>_seconds`.
-        documentation: what stands beside them.
+        name: the name of the metric, as in Jina: by default `<method>_seconds`.
+        documentation: the description of the metric.
     """
 
-    def watched(method: F) -> F:
-        made: F = _watched(method, name or f"{method.__name__}_seconds", documentation)
+    def record(method: F) -> F:
+        made: F = _timed_method(method, name or f"{method.__name__}_seconds", documentation)
         return made
 
-    return watched if function is None else watched(function)
+    return record if function is None else record(function)
 
 
-def _watched(method: Any, name: str, documentation: str | None) -> Any:
-    """A method of the same kind, which the Executor's figures count."""
+def _timed_method(method: Any, name: str, documentation: str | None) -> Any:
+    """Wraps a method in one of the same kind that is timed."""
 
     @functools.wraps(method)
     async def stream(self: Any, *arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The Executor of a Flow that has none: it answers with the documents that it is given, whatever their fields."""
+"""The Executor of a Flow without Executors: it returns its documents unchanged, whatever their fields."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from jina_asgi.executors.executor import Executor, requests
 
 
 class AnyDocument(BaseModel):
-    """A document of any fields."""
+    """A document with any fields."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class PassThrough(Executor):
-    """Hands on what it is given."""
+    """Returns its documents unchanged."""
 
     @requests
     async def hand_on(self, docs: list[AnyDocument], **kwargs: Any) -> list[AnyDocument]:

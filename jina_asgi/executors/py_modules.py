@@ -1,7 +1,7 @@
-"""The files of `py_modules`: each folder's modules are a package of its own, and find each other by their bare names.
+"""Imports the files of `py_modules`: each folder is a package, whose modules import each other by their bare names.
 
-Jina loads such a file under its bare name, in a process that has one Executor. Here several share a process, and two
-folders may both have a `helper.py`: so `import helper` in a file of a folder means that folder's, and nobody else's.
+Jina imports such a file by its bare name, in a process with one Executor. Here several Executors share a process, and
+two folders may both have a `helper.py`: `import helper` in a file of a folder always imports that folder's.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _import = builtins.__import__
 
 
 def import_listed(names: Sequence[str]) -> list[ModuleType]:
-    """The modules of a list of `py_modules`, files and dotted names, in its order; each is loaded once.
+    """Imports the entries of a `py_modules` list, files and dotted names, in order; each is loaded once.
 
-    A file of a package that can be imported is imported by its dotted name.
+    A file of an importable package is imported by its dotted name.
 
     Raises:
-        DefinitionError: one is no Python file. Whatever a module raises.
+        DefinitionError: an entry is not a Python file. Any exception of a module.
     """
     files = [Path(name) for name in names if not is_dotted(name)]
     for file in files:
@@ -38,12 +38,12 @@ def import_listed(names: Sequence[str]) -> list[ModuleType]:
 
 
 def is_dotted(name: str) -> bool:
-    """Whether an entry of `py_modules` is the dotted name of a module, and no file."""
+    """Whether an entry of `py_modules` is a dotted module name and not a file."""
     return not name.endswith(".py") and all(part.isidentifier() for part in name.split("."))
 
 
 def listed_with(module: str) -> tuple[str, ...]:
-    """The files that a module of a folder was listed with, and its own; nothing for a module of another kind."""
+    """The files that a module was listed with, and its own; empty for a module that was not listed."""
     folder = _FOLDERS.get(module.partition(".")[0])
     file = getattr(sys.modules.get(module), "__file__", None)
     if folder is None or file is None:
@@ -58,7 +58,7 @@ def _import_file(file: Path) -> ModuleType:
             return importlib.import_module(dotted)
         except ModuleNotFoundError as error:
             if error.name is None or not _Folder.of(file.parent).has(error.name.partition(".")[0]):
-                raise  # else it imports a neighbour by its bare name, as modules of packages do not
+                raise  # else it imports modules of its folder by bare names, which modules of packages do not
     if file.suffix != ".py":
         raise DefinitionError(f"{file}: expected a Python file")
     folder = _Folder.of(file.parent)
@@ -66,7 +66,7 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _dotted(file: Path) -> str | None:
-    """The name by which a file of a package would be imported; None where it would not."""
+    """The dotted name of a file in an importable package; None for other files."""
     parts = [] if file.name == "__init__.py" else [file.stem]
     folder = file.parent
     while (folder / "__init__.py").is_file():
@@ -81,11 +81,11 @@ def _dotted(file: Path) -> str | None:
 
 
 class _Folder:
-    """One folder's modules, which are those of a package that nothing else is called like.
+    """The modules of one folder, in a package with a unique name.
 
     Attributes:
         package: its name.
-        listed: files of other folders that are listed with those of this one, by the names that they are imported by.
+        listed: files of other folders that are listed with this folder's, by the names that they are imported by.
     """
 
     @classmethod
@@ -104,11 +104,11 @@ class _Folder:
             sys.meta_path.insert(0, _FINDER)
 
     def list_with(self, files: Sequence[Path]) -> None:
-        """Note what is listed with a file of this folder."""
+        """Records the files that are listed together with a file of this folder."""
         self.listed |= {file.stem: file for file in files if file.stem not in sys.stdlib_module_names}
 
     def has(self, name: str) -> bool:
-        """Whether a bare name is that of a module here: before those that are installed, but none of Python's own."""
+        """Whether a bare name is a module here; it shadows installed modules, but none of Python's own."""
         if name not in self._own:
             self._own[name] = name not in sys.stdlib_module_names and self._is_here(name)
         return self._own[name] or name in self.listed

@@ -1,4 +1,4 @@
-"""The folder below which an Executor may keep files, and a word where what was kept before lies in another."""
+"""The folder of an Executor's files, and a warning if its earlier files are in another folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _looked = set[Path]()
 
 
 def workspace_of(base: str | None, name: str, shard: int | None) -> Path:
-    """The folder of an Executor, made where it is not there: `<base>/<name>[/<shard>]`.
+    """The folder of an Executor, created if needed: `<base>/<name>[/<shard>]`.
 
-    Where no `base` is given it is the cache of this user: `~/.cache/jina` in a program written for Jina, which has its
-    files there. Where this folder is empty and the one that the other kind of program would use is not, the log says so.
+    Without a `base` it is in the user's cache: `~/.cache/jina` in a program written for Jina, which has its files
+    there. If this folder is empty, and the one of the other kind of program is not, a warning is logged.
     """
     own, theirs = Path(base or _own_cache(), name), Path(base or "~/.cache/jina", name).expanduser()
     of_shard = "" if shard in (None, -1) else str(shard)
-    if as_jina():  # where Executors that have no shards are those of shard 0
+    if as_jina():  # in Jina, Executors without shards use the folder of shard 0
         chosen, others = theirs / of_shard, [own / of_shard, *([own] if of_shard == "0" else [])]
     else:
         chosen, others = own / of_shard, [theirs / (of_shard or "0"), *([] if of_shard else [theirs])]
@@ -39,8 +39,8 @@ def _own_cache() -> Path:
 
 
 def _holds(folder: Path) -> bool:
-    """Whether something is in a folder, other than those of shards."""
+    """Whether a folder holds anything besides the folders of shards."""
     try:
         return any(not entry.name.isdigit() for entry in folder.iterdir())
-    except OSError:  # it is not there, or not to be read
+    except OSError:  # it does not exist, or cannot be read
         return False

@@ -62,8 +62,7 @@ def instance(*, named: bool = True) -> Instance:
     """Finds the server instance that this process belongs to.
 
     In this order: with `named`, the one that `JINA_ASGI_POOL` names; gunicorn's arbiter; the process that started this
-    one by
-    multiprocessing (uvicorn, hypercorn and granian with several workers); this process.
+    one by multiprocessing (uvicorn, hypercorn and granian with several workers); this process.
     """
     name = os.environ.get("JINA_ASGI_POOL")
     if named and name:
@@ -98,8 +97,7 @@ def folder(key: str, bases: Iterable[Path] | None = None) -> Path:
     """Returns the folder of an instance, and creates it if needed: `<base>/jina-asgi-<uid>/<name made of key>/`.
 
     The base is the first of XDG_RUNTIME_DIR, TMPDIR, /tmp and /dev/shm where no other user can rename this user's
-    files,
-    that is writable and not full, and where a socket's path stays under 100 bytes; or the first such of `bases`.
+    files, that is writable and not full, and where a socket's path stays under 100 bytes; or the first such of `bases`.
 
     Raises:
         NotReady: no base is usable; the message says what is wrong with each.

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi.clients.address import Address, address_of
-from jina_asgi.config.head_executors import Around
+from jina_asgi.config.head_executors import HeadExecutor
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind
-from jina_asgi.executors.import_path import Uses, passing
+from jina_asgi.executors.import_path import Uses, pass_through
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.hints import CostRunner, Teller
 from jina_asgi.runners.batching.runner import BatchRunner
@@ -38,7 +38,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 def assemble(
-    uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, Around] = EMPTY
+    uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, HeadExecutor] = EMPTY
 ) -> ObserveRunner:
     """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere.
 
@@ -53,7 +53,7 @@ def assemble(
         inner = sharded = ShardRunner(
             settings.name,
             shards,
-            settings.asks_all,
+            settings.polls_all,
             no_reduce=settings.no_reduce,
             admission=admission,
             partial=as_jina(),
@@ -68,7 +68,7 @@ def assemble(
     )
 
 
-def _around(part: str, one: Around, name: str) -> Runner:
+def _around(part: str, one: HeadExecutor, name: str) -> Runner:
     """The Executor before the shards of a Deployment, or the one after them."""
     if part == AFTER and not one.settings.pooled:  # a pool's replicas say what they batch
         cls = one.uses.load() if isinstance(one.uses, Uses) else one.uses
@@ -152,7 +152,7 @@ def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace
     """
     if places and not any(place.runner for place in places.values()):
         first = next(iter(places))
-        passing_on = assemble(passing(), DeploymentSettings.of({"name": first}))
+        passing_on = assemble(pass_through(), DeploymentSettings.of({"name": first}))
         places = {**places, first: Place(first, passing_on, places[first].when)}
     runner = FlowRunner(name, graph, places, grace=grace)
     return ObserveRunner(DeadlineRunner(SharedRunner(runner, name, grace=grace)), name)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.head_executors import around_of
+from jina_asgi.config.head_executors import head_executors_of
 from jina_asgi.config.reading import (
     Named,
     Reading,
@@ -73,7 +73,7 @@ class Deployment(Served):
         if not given.get("external"):
             named, given = resolved(uses, given, self._reading)
         self.settings = DeploymentSettings.of(given)
-        self._named, self._around = named, around_of(self.settings, self._reading)
+        self._named, self._around = named, head_executors_of(self.settings, self._reading)
         self.runner = self._assembled(named)
         super().__init__()
 

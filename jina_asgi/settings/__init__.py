@@ -1,4 +1,4 @@
-"""The options of everything that takes some, each declared once. What they do is elsewhere."""
+"""All settings classes; each option is declared once, here. What the options do is implemented elsewhere."""
 
 from jina_asgi.settings.application import AppSettings, Auth, Limits
 from jina_asgi.settings.base import MIB

@@ -1,4 +1,4 @@
-"""The options of a JinaASGI, and what one request may hold."""
+"""The options of a JinaASGI, and the limits of a request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Auth = Callable[[Mapping[str, str], str], Awaitable[Any]]
 
 
 def _auth(auth: Any) -> Any:
-    """The hook as an async function of the headers and the endpoint.
+    """Converts the hook to an async function of the headers and the endpoint.
 
     Raises:
-        ValueError: it is none, and cannot be made one.
+        ValueError: it is not such a function.
     """
     if not callable(auth) or is_generator(auth):
         raise ValueError("expected a function of the headers and the endpoint, `async def auth(headers, endpoint)`")
-    with suppress(ValueError):  # one that does not say what it takes
+    with suppress(ValueError):  # its signature cannot be read
         signature = inspect.signature(auth)
         try:
             signature.bind({}, "/")
@@ -39,22 +39,22 @@ def _auth(auth: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold.
+    """Limits of a single request.
 
     Attributes:
         body: bytes of a request's body.
         docs: documents in a request.
-        depth: how deep JSON may nest.
-        values: texts, keys, lists and mappings in a request, in whatever form it comes; a mapping counts four times. Of
-            numbers there may be 20 times as many, and a tensor's buffer counts once: 10,000 embeddings of 512 pass as JSON.
+        depth: nesting levels of JSON.
+        values: strings, keys, lists and mappings in a request, in every encoding; a mapping counts as four. 20 times as
+            many numbers are allowed, and a tensor's buffer counts as one: 10,000 embeddings of 512 pass as JSON.
         parameters: values in a request's parameters.
-        upload_memory: bytes of a form's parts, or of a file alone, that are in memory as they arrive; what is more is in
-            temporary files until the call has ended.
-        stream_idle: seconds without an event after which a stream gets a heartbeat comment, and a WebSocket a ping.
-        socket_calls: calls that are open at once on one WebSocket, or in one stream of gRPC's.
+        upload_memory: bytes of a form's parts, or of a single file, that are held in memory while they arrive; larger
+            ones are stored in temporary files until the call has ended.
+        stream_idle: seconds without an event after which a stream sends a heartbeat comment, and a WebSocket a ping.
+        socket_calls: concurrent calls on one WebSocket, or in one gRPC stream.
 
     Raises:
-        DefinitionError: a limit that is no number above zero.
+        DefinitionError: a limit is not a number above zero.
     """
 
     body: int = 64 * MIB
@@ -85,17 +85,17 @@ class AppSettings(Settings):
     """The options of a JinaASGI.
 
     Attributes:
-        auth: `async (headers, endpoint) -> identity or None` (one that is not async runs in a thread); None is answered by 401, and an HTTPException of
-            Starlette's by what it says. It covers every route but `/`, `/-/live` and `/-/ready`, before the body is
-            read, and its answer is the Executor's `context.identity`. For `POST /post` and over gRPC it is asked about
-            "/post", then about the endpoint that the body names.
-        limits: bytes, docs and depth of one request.
-        cors: allow every origin (or the origins in a list); False: leave CORS to the host.
-        startup_wait: seconds that a call waits for loading before it is answered by 503.
-        wait_ready: startup waits until everything has loaded, and fails where loading does.
-        expose_errors: tell clients an Executor's own exceptions (for development).
+        auth: `async (headers, endpoint) -> identity or None` (a function that is not async runs in a thread). None is
+            answered with 401, Starlette's HTTPException with its own status. It runs for every route but `/`, `/-/live`
+            and `/-/ready`, before the body is read; its result is the Executor's `context.identity`. For `POST /post`
+            and over gRPC it is called with "/post", and then with the endpoint that the body names.
+        limits: the limits of one request (`Limits`).
+        cors: True allows every origin, a list the origins in it; False leaves CORS to the host application.
+        startup_wait: seconds that a call waits for the source to load before it is answered with 503.
+        wait_ready: startup waits until everything has loaded, and fails if loading fails.
+        expose_errors: send the messages of an Executor's own exceptions to clients (for development).
         title, description, version: for the OpenAPI document.
-        grpc: where gRPC is answered too, "host:port" or "unix:/path"; or the options of `GrpcSettings`, `bind` among them.
+        grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
     """
 
     owner = "JinaASGI"

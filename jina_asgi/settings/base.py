@@ -1,4 +1,4 @@
-"""What all settings share: options given as keyword arguments, and errors that name the nearest one."""
+"""The base class of all settings: reads keyword arguments, and names the nearest known option in errors."""
 
 from __future__ import annotations
 
@@ -15,61 +15,61 @@ MIB = 2**20
 
 
 class Settings(BaseModel):
-    """Options given as keyword arguments; None stands for the default of any, as an empty key of YAML does."""
+    """Options given as keyword arguments; None means the default of an option, as an empty key of YAML does."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Whose options these are, for messages.
+    #: The name of the configured object, for messages.
     owner: ClassVar[str]
 
     @model_validator(mode="before")
     @classmethod
-    def _said(cls, options: Any) -> Any:
+    def _without_defaults(cls, options: Any) -> Any:
         return {name: value for name, value in options.items() if value is not None or name not in cls.model_fields}
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """Settings from keyword arguments.
+        """Builds the settings from keyword arguments.
 
         Raises:
-            DefinitionError: names the wrong option, what was expected, and the nearest option there is.
+            DefinitionError: names the wrong option, what was expected, and the nearest known option.
         """
         try:
             return cls(**options)
         except ValidationError as error:
-            _, message = cls._told(error)[0]
+            _, message = cls._messages(error)[0]
             raise DefinitionError(message) from None
 
     @classmethod
     def mistakes(cls, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """All that is wrong with some options: the option ("" where it is several together), and what `of` says of it."""
+        """Lists every mistake in the options: the option ("" for a combination of several), and the message."""
         try:
             cls.of(options)
         except DefinitionError as first:
             try:
                 cls(**options)
             except ValidationError as error:
-                return cls._told(error)
+                return cls._messages(error)
             return [("", first.message)]
         return []
 
     @classmethod
-    def _told(cls, error: ValidationError) -> list[tuple[str, str]]:
+    def _messages(cls, error: ValidationError) -> list[tuple[str, str]]:
         errors = error.errors()
-        told: dict[str, str] = {}
+        messages: dict[str, str] = {}
         for entry in errors:
             option = str(entry["loc"][0]) if entry["loc"] else ""
             if not option:
-                told[option] = f"{cls.owner}: {entry['msg'].removeprefix('Value error, ')}"
+                messages[option] = f"{cls.owner}: {entry['msg'].removeprefix('Value error, ')}"
             elif entry["type"] == "extra_forbidden":
                 near = difflib.get_close_matches(option, cls.model_fields, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(cls.model_fields)}"
-                told[option] = f"{cls.owner} has no option {option!r}{hint}"
-            elif option not in told:
+                messages[option] = f"{cls.owner} has no option {option!r}{hint}"
+            elif option not in messages:
                 wanted = " or ".join(other["msg"] for other in errors if other["loc"] and other["loc"][0] == option)
                 field = cls.model_fields.get(option)
                 got = (
                     "" if field is not None and not field.repr else f", got {shown(entry['input'])}"
                 )  # it may be secret
-                told[option] = f"{cls.owner}'s option {option!r}: {wanted.replace('Value error, ', '')}{got}"
-        return list(told.items())
+                messages[option] = f"{cls.owner}'s option {option!r}: {wanted.replace('Value error, ', '')}{got}"
+        return list(messages.items())

@@ -1,4 +1,4 @@
-"""How an endpoint batches."""
+"""The options of dynamic batching."""
 
 from __future__ import annotations
 
@@ -12,58 +12,83 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import Settings
 from jina_asgi.settings.fields import field_of, part_of
 
-#: Stands for a function in settings that crossed to another process.
+#: Replaces a function in settings that were sent to another process.
 TOLD = "(told by the caller)"
 
 Positive = Annotated[float, Field(gt=0)]
 
 
 class BatchingSettings(Settings):
-    """How an endpoint batches. Jina's names keep Jina's meaning, as bounds; times are in milliseconds, as there.
+    """The options of dynamic batching. Jina's names keep Jina's meaning, as upper bounds; times are in milliseconds.
 
-    `priority` and `tenant` are read from the place that is named and nowhere else: "context:identity" is what `auth` answered,
-    "header:x-tenant" what the client writes.
+    `priority` and `tenant` are read from the named place only: "context:identity" is the result of `auth`,
+    "header:x-tenant" is whatever the client sent.
     """
 
     owner = "dynamic_batching"
 
-    preferred_batch_size: int = Field(4, ge=1, description="documents in a batch at most")
-    timeout: float = Field(10_000, ge=0, description='milliseconds that gather="window" waits for more')
-    flush_all: bool = Field(False, description="a batch takes all that waits, however much")
-    custom_metric: Callable[[Any], float] | None = Field(None, description="what a document weighs")
+    preferred_batch_size: int = Field(4, ge=1, description="most documents in a batch")
+    timeout: float = Field(10_000, ge=0, description='milliseconds that gather="window" waits for a batch to fill')
+    flush_all: bool = Field(False, description="a batch takes everything in the queue, however much")
+    custom_metric: Callable[[Any], float] | None = Field(
+        None, description="a function that returns the weight of a document"
+    )
     use_custom_metric: bool = Field(
         False, description="preferred_batch_size bounds the weight of a batch, not its size"
     )
     use_dynamic_batching: bool = Field(True, description="False: the endpoint is not batched")
-    gather: Literal["idle", "window"] = Field("idle", description="begin when idle; or when full, or the time is up")
-    cost: Callable[[Any], float] | str | None = Field(None, description='a function, or a field: "len:text"')
-    max_cost: float | None = Field(None, gt=0, description="the cost of a batch at most")
-    over_budget: Literal["alone", "refuse"] = Field("alone", description="what becomes of a document over max_cost")
-    padded: bool = Field(False, description="max_cost bounds the dearest document times their number")
-    max_padding: float | None = Field(None, ge=1, description="the padded over the real cost of a batch at most")
-    buckets: list[Positive] | None = Field(None, min_length=1, description="greatest costs of what shares a batch")
-    bucket_wait: float = Field(100, ge=0, description="milliseconds until a document's bucket goes before fuller ones")
+    gather: Literal["idle", "window"] = Field(
+        "idle", description="a batch starts when the Executor is idle; or when it is full or `timeout` has passed"
+    )
+    cost: Callable[[Any], float] | str | None = Field(
+        None, description='the cost of a document: a function, or a field such as "len:text"'
+    )
+    max_cost: float | None = Field(None, gt=0, description="greatest cost of a batch")
+    over_budget: Literal["alone", "refuse"] = Field(
+        "alone", description="a document over max_cost runs alone, or is refused"
+    )
+    padded: bool = Field(
+        False, description="the cost of a batch is its greatest document cost times the number of documents"
+    )
+    max_padding: float | None = Field(
+        None, ge=1, description="greatest ratio of a batch's padded cost to its real cost"
+    )
+    buckets: list[Positive] | None = Field(
+        None, min_length=1, description="documents share a batch within cost ranges; these are the upper ends"
+    )
+    bucket_wait: float = Field(
+        100, ge=0, description="milliseconds of waiting after which a document's bucket goes before fuller buckets"
+    )
     priority: Callable[[Any], int] | str | None = Field(
-        None, description='the higher goes first: a function of the call, "context:identity.level", "header:x", a field'
+        None, description='higher goes first: a function of the call, "context:identity.level", "header:x", or a field'
     )
-    priority_ageing: float = Field(1000, gt=0, description="milliseconds of waiting that a step of priority is worth")
+    priority_ageing: float = Field(
+        1000, gt=0, description="milliseconds of waiting that count as much as one step of priority"
+    )
     tenant: Callable[[Any], str] | str | None = Field(
-        None, description='whose share a call takes: a function of it, "context:identity", "header:x", a field'
+        None,
+        description='the tenant whose share a call uses: a function of the call, "context:identity", "header:x", or a field',
     )
-    tenant_weights: dict[str, Positive] = Field(default_factory=dict, description="shares; 1 for who is not named")
-    mix_tenants: bool = Field(False, description="documents of several tenants may share a batch")
-    single_flight: bool = Field(False, description="what is equal but for its id, and asked at once, is run once")
+    tenant_weights: dict[str, Positive] = Field(
+        default_factory=dict, description="the shares of tenants; 1 for a tenant that is not listed"
+    )
+    mix_tenants: bool = Field(False, description="a batch may hold documents of several tenants")
+    single_flight: bool = Field(
+        False, description="documents that are equal but for their id, and requested at the same time, are run once"
+    )
     latency_target: float | None = Field(
-        None, gt=0, description="milliseconds for 99 of 100 answers; what cannot keep it is refused"
+        None, gt=0, description="milliseconds for 99 of 100 answers; calls that cannot meet it are refused"
     )
 
-    prefetch: int = Field(0, ge=0, description="full batches that an async endpoint has beside the one it runs")
+    prefetch: int = Field(
+        0, ge=0, description="full batches that an async endpoint runs concurrently with its current batch"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.use_custom_metric and self.custom_metric is None:
             raise ValueError("use_custom_metric needs a custom_metric")
-        self._weighed()
+        self._check_cost()
         if self.max_padding is not None and self.buckets is not None:
             raise ValueError("max_padding and buckets are two ways of saying one thing; give one")
         if self.buckets is not None and self.buckets != sorted(set(self.buckets)):
@@ -80,8 +105,8 @@ class BatchingSettings(Settings):
         self.call_part("priority")
         return self
 
-    def _weighed(self) -> None:
-        """What counts by cost has one."""
+    def _check_cost(self) -> None:
+        """Raises unless the options that count by cost have one."""
         if self.max_cost is not None and self.cost is None:
             raise ValueError("cost and max_cost go together")
         if self.cost is None and not self.use_custom_metric and (self.max_padding or self.buckets):
@@ -95,34 +120,34 @@ class BatchingSettings(Settings):
             raise ValueError("padded says how max_cost counts; give max_cost")
 
     def cost_function(self) -> Callable[[Any], float] | None:
-        """What a document costs; None: one each."""
+        """The function that returns a document's cost; None: each costs one."""
         if self.use_custom_metric:
             return self.custom_metric
         return field_of(self.cost, "cost") if isinstance(self.cost, str) else self.cost
 
     def call_part(self, option: Literal["tenant", "priority"]) -> Callable[[Any], list[Any]] | None:
-        """What reads an option's values in a call; None where the option is not given."""
-        said = self.tenant if option == "tenant" else self.priority
-        if said is None or isinstance(said, str):
-            return None if said is None else part_of(said, option)
-        function = said
+        """The function that reads an option's values from a call; None if the option is not set."""
+        stated = self.tenant if option == "tenant" else self.priority
+        if stated is None or isinstance(stated, str):
+            return None if stated is None else part_of(stated, option)
+        function = stated
         return lambda call: [function(call)]
 
     @property
     def tells(self) -> bool:
-        """Whether anything of a call must be told where its documents are objects."""
+        """Whether hints must be computed where the documents of a call are objects."""
         return self.single_flight or any(
-            said is not None for said in (self.cost_function(), self.tenant, self.priority)
+            stated is not None for stated in (self.cost_function(), self.tenant, self.priority)
         )
 
     def described(self) -> dict[str, Any]:
-        """These settings as data; in the place of a function stands that its result will be told."""
+        """Converts the settings to plain data; functions are replaced by a placeholder, as the caller computes them."""
         functions = {key for key, value in self if callable(value)}
         return {**self.model_dump(exclude=functions), **dict.fromkeys(functions, TOLD)}
 
     @classmethod
     def of_described(cls, options: Mapping[str, Any]) -> Self:
-        """The settings that `described` wrote, for whoever is told what the functions in them would say."""
+        """Builds the settings from `described`, for a process that receives the results of the functions in them."""
         return cls.of({key: _told if value == TOLD else value for key, value in options.items()})
 
     @property

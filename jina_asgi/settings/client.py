@@ -18,14 +18,16 @@ class ClientSettings(Settings):
     headers: dict[str, str] = Field({}, description="sent with every request")
     verify: Any = Field(
         True,
-        description="how a server's certificate is checked: as httpx takes it, an SSLContext; over gRPC a file in PEM",
+        description="how the server's certificate is verified: True, False or an SSLContext, as in httpx; over gRPC a CA file in PEM",
     )
     cert: tuple[str, str] | None = Field(
-        None, description="over gRPC: a certificate of the client's and its key, in PEM"
+        None, description="over gRPC: the client's certificate and its key, files in PEM"
     )
-    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of gRPC's messages")
-    grpc_channel_options: dict[str, Any] = Field({}, description="gRPC's own for the client")
-    proxy: bool = Field(False, description="go through the proxy that the environment names")
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(
+        None, description="compression of gRPC messages"
+    )
+    grpc_channel_options: dict[str, Any] = Field({}, description="additional gRPC channel options")
+    proxy: bool = Field(False, description="use the proxy named in the environment")
     reuse_session: bool = Field(False, description="Jina's; connections are always kept until close()")
     suppress_root_logging: bool = Field(False, description="Jina's; the root logger is never touched here")
     log_config: Any = Field(None, description="Jina's; the logger is logging.getLogger('jina_asgi')")

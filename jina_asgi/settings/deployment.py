@@ -17,7 +17,7 @@ from jina_asgi.settings.jina_options import translated
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.types import Endpoint
 
-#: A number stands for its digits, as YAML writes `OMP_NUM_THREADS: 1`.
+#: A number is read as its digits, as in YAML's `OMP_NUM_THREADS: 1`.
 Text = Annotated[
     str, BeforeValidator(lambda value: str(value) if type(value) in (int, float) else value, json_schema_input_type=Any)
 ]
@@ -28,13 +28,13 @@ AROUND = ("uses_before", "uses_after")
 
 
 def _executor(value: Any) -> Any:
-    """A value that may name an Executor, as it is; what it names is looked up by the Deployment."""
+    """Checks that a value can name an Executor; the Deployment looks it up."""
     if isinstance(value, type | str | os.PathLike | Mapping | Document):
         return value
     raise ValueError("expected an Executor class, its import path, or its YAML")
 
 
-#: What names an Executor: a class, an import path, the path of its YAML, or what such a YAML holds.
+#: Names an Executor: a class, an import path, the path of its YAML, or the content of such a YAML.
 ExecutorName = Annotated[type | str | dict[str, Any] | None, PlainValidator(_executor)]
 
 
@@ -45,7 +45,7 @@ class DeploymentSettings(ServingSettings):
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
-        """As `Settings.of`; of Jina's options those that change nothing here are named in the log, and left out."""
+        """As `Settings.of`; Jina's options that have no effect here are logged, and left out."""
         return super().of(translated(options, cls.owner, cls.model_fields))
 
     @classmethod
@@ -53,59 +53,79 @@ class DeploymentSettings(ServingSettings):
         """As `Settings.mistakes`."""
         return super().mistakes(translated(options, cls.owner, cls.model_fields))
 
-    name: str = Field("executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="in figures and logs")
-    uses_with: dict[str, Any] = Field({}, repr=False, description="what its `__init__` is given")  # it may hold secrets
+    name: str = Field(
+        "executor", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="its name in metrics and logs"
+    )
+    uses_with: dict[str, Any] = Field({}, repr=False, description="arguments of its `__init__`")  # it may hold secrets
     uses_metas: dict[str, Any] = Field({}, description="its `metas`: name, description, workspace")
-    uses_requests: dict[str, str] = Field({}, description="endpoints, and the methods that answer them")
-    py_modules: str | list[str] = Field([], description="files or modules that have the class of `uses`")
-    extra_search_paths: list[str] = Field([], description="where files are looked for, too")
-    workspace: str | None = Field(None, description="the folder below which it may keep files")
-    allow_concurrent: bool | int = Field(False, ge=0, description="threads for sync endpoints; True: one a core + 4")
-    uses_dynamic_batching: dict[str, dict[str, Any]] = Field({}, description="by endpoint or method name")
-    timeout_send: float | None = Field(None, ge=-1, description="milliseconds that a call may take; -1: any time")
-    external: bool = Field(False, description="it runs elsewhere, at `host` and `port`, and is asked there")
-    tls: bool = Field(False, description="what runs elsewhere is asked with encryption")
-    verify: str | None = Field(None, description="over gRPC: who signs the certificate of what runs elsewhere, in PEM")
-    grpc_metadata: dict[str, str] = Field({}, repr=False, description="sent with every call to what runs elsewhere")
-    grpc_channel_options: dict[str, Any] = Field({}, description="gRPC's own for asking what runs elsewhere")
-    idempotent: bool | None = Field(None, description="overrides what `@requests(idempotent=...)` says")
-    max_queue: int = Field(1024, ge=1, description="calls waiting and running at once")
-    max_queue_bytes: int = Field(256 * MIB, ge=1, description="bytes of the bodies of those calls")
-    grace: float = Field(30.0, ge=0, description="seconds that running calls get when serving ends")
-    shards: int = Field(1, ge=1, le=1024, description="Executors that each have a part of the data")
-    polling: str | dict[str, str] = Field("ANY", description="which shards a call goes to: ANY, ALL, or by endpoint")
-    no_reduce: bool = Field(False, description="answers of all shards, or of several needs, are not merged")
+    uses_requests: dict[str, str] = Field({}, description="endpoint names mapped to methods")
+    py_modules: str | list[str] = Field([], description="files or modules in which the class of `uses` is found")
+    extra_search_paths: list[str] = Field([], description="additional folders in which files are searched")
+    workspace: str | None = Field(None, description="the folder in which it may store files")
+    allow_concurrent: bool | int = Field(
+        False, ge=0, description="threads for sync endpoints; True: number of cores + 4"
+    )
+    uses_dynamic_batching: dict[str, dict[str, Any]] = Field(
+        {}, description="batching options, by endpoint or method name"
+    )
+    timeout_send: float | None = Field(None, ge=-1, description="time limit of a call, in milliseconds; -1: none")
+    external: bool = Field(False, description="it runs elsewhere, at `host` and `port`, and is called there")
+    tls: bool = Field(False, description="calls to an external Deployment are encrypted")
+    verify: str | None = Field(
+        None, description="over gRPC: the CA that signed an external Deployment's certificate, a file in PEM"
+    )
+    grpc_metadata: dict[str, str] = Field(
+        {}, repr=False, description="metadata sent with every call to an external Deployment"
+    )
+    grpc_channel_options: dict[str, Any] = Field(
+        {}, description="additional gRPC channel options for an external Deployment"
+    )
+    idempotent: bool | None = Field(None, description="overrides `@requests(idempotent=...)`")
+    max_queue: int = Field(1024, ge=1, description="most calls that wait or run at the same time")
+    max_queue_bytes: int = Field(256 * MIB, ge=1, description="most bytes in the bodies of those calls")
+    grace: float = Field(30.0, ge=0, description="seconds that running calls have to finish when serving ends")
+    shards: int = Field(1, ge=1, le=1024, description="number of Executors that each hold a part of the data")
+    polling: str | dict[str, str] = Field(
+        "ANY", description="the shards that a call goes to: ANY, ALL, or one of them by endpoint"
+    )
+    no_reduce: bool = Field(False, description="answers of several shards, or of several `needs`, are not merged")
     uses_before: ExecutorName = Field(None, exclude=True, description="an Executor that runs before several shards")
     uses_after: ExecutorName = Field(
-        None, exclude=True, description="an Executor that is given the answers of all shards"
+        None, exclude=True, description="an Executor that receives the answers of all shards"
     )
-    shard_id: int = Field(-1, ge=-1, description="which of the shards this is; -1: all of them")
-    replicas: int = Field(1, ge=1, le=1024, description="processes that each have the Executor")
-    placement: Literal["worker", "pool"] | None = Field(None, description='by default "pool" where replicas are given')
-    env: dict[str, Text] = Field({}, repr=False, description="environment of the replicas")  # it may hold secrets
-    devices: list[Any] | None = Field(None, description="a device, or a list of devices, for each replica in turn")
-    startup_timeout: float = Field(120.0, gt=0, description="seconds that a replica may take to load")
-    heartbeat: float = Field(10.0, gt=0, description="seconds without a sign of life after which a replica is killed")
+    shard_id: int = Field(-1, ge=-1, description="the number of this shard; -1: all of them")
+    replicas: int = Field(1, ge=1, le=1024, description="number of processes that each run the Executor")
+    placement: Literal["worker", "pool"] | None = Field(
+        None, description='in the web worker, or in processes of its own; "pool" by default if replicas are set'
+    )
+    env: dict[str, Text] = Field(
+        {}, repr=False, description="environment variables of the replicas"
+    )  # it may hold secrets
+    devices: list[Any] | None = Field(None, description="the CUDA device, or list of devices, of each replica in turn")
+    startup_timeout: float = Field(120.0, gt=0, description="seconds in which a replica has to load")
+    heartbeat: float = Field(
+        10.0, gt=0, description="seconds without an answer to pings after which a replica is killed"
+    )
     abandoned_timeout: float = Field(
-        60.0, gt=0, description="seconds that all threads of a replica may stay in calls that were given up"
+        60.0, gt=0, description="seconds after which a replica is replaced if abandoned calls block all its threads"
     )
     max_requests: int = Field(0, ge=0, description="calls after which a replica is replaced; 0: never")
     max_rss: int = Field(0, ge=0, description="bytes of memory above which a replica is replaced; 0: never")
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that a call may take; None: any time."""
+        """The time limit of a call in seconds; None: no limit."""
         return None if self.timeout_send is None or self.timeout_send < 0 else self.timeout_send / 1000
 
     @property
     def pooled(self) -> bool:
-        """Whether the Executor runs in processes of its own: several, or one with an environment of its own."""
+        """Whether the Executor runs in replica processes rather than in the web worker."""
         if self.placement is not None:
             return self.placement == "pool"
-        asked = {"replicas", "env", "devices"} & self.model_fields_set
-        if asked == {"replicas"} and self.replicas == 1:
-            return not as_jina()  # which has 1 as its default
-        return bool(asked)
+        requested = {"replicas", "env", "devices"} & self.model_fields_set
+        if requested == {"replicas"} and self.replicas == 1:
+            return not as_jina()  # Jina's own default is 1
+        return bool(requested)
 
     @field_validator("polling")
     @classmethod
@@ -113,8 +133,8 @@ class DeploymentSettings(ServingSettings):
         _polled(polling)
         return polling
 
-    def asks_all(self, endpoint: str) -> bool:
-        """Whether a call to this endpoint goes to every shard: as `polling` says, else `/search` does."""
+    def polls_all(self, endpoint: str) -> bool:
+        """Whether a call to this endpoint goes to every shard: by `polling`, else only `/search` does."""
         by_endpoint = _polled(self.polling)
         defaults = {"/search": "ALL", "/index": "ANY"}
         rest = by_endpoint.get("*", "ANY")
@@ -132,39 +152,39 @@ class DeploymentSettings(ServingSettings):
         return max(1, int(self.allow_concurrent))
 
     def apply_to(self, endpoint: Endpoint) -> Endpoint:
-        """An endpoint as these settings change it."""
+        """Applies these settings to an endpoint."""
         if self.idempotent is None or self.idempotent == endpoint.idempotent:
             return endpoint
         return replace(endpoint, idempotent=self.idempotent)
 
 
 def _polled(polling: str | Mapping[str, str]) -> Mapping[str, Any]:
-    """What `polling` says of each endpoint; of the rest, under "*".
+    """Reads `polling` by endpoint; "*" stands for the other endpoints.
 
     Raises:
-        ValueError: it says something else.
+        ValueError: it has another form.
     """
-    said: Any = polling
-    if isinstance(said, str) and said.strip().startswith("{"):
+    parsed: Any = polling
+    if isinstance(parsed, str) and parsed.strip().startswith("{"):
         try:
-            said = json.loads(said)
+            parsed = json.loads(parsed)
         except ValueError as error:
             raise ValueError(f"polling={polling!r} is no JSON: {error}") from None
-    by_endpoint = said if isinstance(said, Mapping) else {"*": said}
+    by_endpoint = parsed if isinstance(parsed, Mapping) else {"*": parsed}
     if any(str(value).upper() not in ("ANY", "ALL") for value in by_endpoint.values()):
         raise ValueError("expected 'ANY' or 'ALL', or one of them by endpoint")
     return by_endpoint
 
 
 class FlowSettings(DeploymentSettings):
-    """The options of a Flow: its name, and what each of its Executors has that does not say otherwise."""
+    """The options of a Flow: its name, and the defaults for its Executors."""
 
     owner = "Flow"
 
-    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="in figures and logs")
+    name: str = Field("flow", pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$", description="its name in metrics and logs")
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What was set, for a node's Deployment; the name and how it is served are the Flow's own."""
+        """The options that were set, for a node's Deployment; the name and the serving options are the Flow's own."""
         own = {"name", *ServingSettings.model_fields}
         return {name: getattr(self, name) for name in self.model_fields_set - own}

@@ -1,4 +1,4 @@
-"""What an option names in a call: a field of its documents, something of its context, or one of its headers."""
+"""Reads the part of a call that an option names: a field of its documents, its context, or a header."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _CONTEXT = ("identity", "tenant", "priority")
 
 
 def field_of(path: str, option: str) -> Callable[[Any], Any]:
-    """What reads a field of a document: "tokens", "meta.tokens", or the length of one, "len:text".
+    """Builds a function that reads a document's field: "tokens", "meta.tokens", or a field's length, "len:text".
 
     Raises:
-        ValueError: it is no such path; `option` is named.
+        ValueError: the path is malformed; the message names `option`.
     """
     measure, _, names = path.rpartition(":")
     fields = names.split(".")
@@ -28,12 +28,13 @@ def field_of(path: str, option: str) -> Callable[[Any], Any]:
 
 
 def part_of(path: str, option: str) -> Callable[[Any], list[Any]]:
-    """What reads a part of a call: "context:identity.org", "header:x-tenant", or a field, of each of its documents.
+    """Builds a function that reads a part of a call: "context:identity.org", "header:x-tenant", or a document field.
 
-    Nothing, where the context or the headers lack it. A header is whatever the client says.
+    It returns one value for each document for a field, else a single value, None if it is missing. Clients can send
+    any header.
 
     Raises:
-        ValueError: it is no such path; `option` is named.
+        ValueError: the path is malformed; the message names `option`.
     """
     kind, _, name = path.partition(":")
     if kind == "header" and name:

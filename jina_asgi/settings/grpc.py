@@ -1,4 +1,4 @@
-"""How an application is served over gRPC: where, with which certificates, and what it tells about itself."""
+"""The options of gRPC serving: address, certificates, reflection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jina_asgi.settings.base import Settings
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Where gRPC is listened on: a host and a port (0: a free one), or the path of a Unix socket."""
+    """An address to listen on: a host and a port (0: a free one), or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0
@@ -23,10 +23,10 @@ class Bind:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """What "host:port", "[::1]:port" or "unix:/path" names.
+        """Parses "host:port", "[::1]:port" or "unix:/path".
 
         Raises:
-            DefinitionError: it is none of these.
+            DefinitionError: the text has another form.
         """
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
@@ -45,39 +45,43 @@ class Bind:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody beyond this machine can connect."""
+        """Whether only this machine can connect."""
         try:
             return bool(self.path) or self.host == "localhost" or ip_address(self.host).is_loopback
         except ValueError:
-            return False  # a name
+            return False  # a host name
 
     @property
     def target(self) -> str:
-        """As gRPC writes it."""
+        """The address as gRPC writes it."""
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class GrpcSettings(Settings):
-    """The options of gRPC beside those of the application."""
+    """The options of gRPC in addition to those of the application."""
 
     owner = "grpc"
 
     bind: str = Field(description="'host:port', or 'unix:/path'")
-    reflection: bool = Field(False, description="tell which services and messages there are; a Jina Flow asks this")
-    ssl_certfile: str | None = Field(None, description="a certificate, in PEM")
-    ssl_keyfile: str | None = Field(None, description="its key, in PEM")
-    ssl_clients: str | None = Field(None, description="in PEM, who signs certificates of clients; these need one then")
-    insecure_bind: bool = Field(False, description="listen beyond this machine, without TLS and without `auth`")
-    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of answers")
+    reflection: bool = Field(
+        False, description="describe services and messages to clients; a Jina Flow needs this of its external nodes"
+    )
+    ssl_certfile: str | None = Field(None, description="the server's certificate, a file in PEM")
+    ssl_keyfile: str | None = Field(None, description="the key of the certificate, a file in PEM")
+    ssl_clients: str | None = Field(
+        None, description="the CA of client certificates, a file in PEM; clients must then have one"
+    )
+    insecure_bind: bool = Field(False, description="allow other machines to connect without TLS or without `auth`")
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="compression of answers")
     shared: bool = Field(
-        True, description="the workers of one server all listen there, on Linux; False: this one alone"
+        True, description="all workers of one server listen at the address, on Linux; False: only this one"
     )
     required: bool = Field(
-        False, description="while gRPC is down HTTP says that it is not ready; False: HTTP is ready without it"
+        False, description="HTTP reports that it is not ready while gRPC is down; False: HTTP is ready without gRPC"
     )
-    options: dict[str, Any] = Field({}, description="gRPC's own for the server, over those that are set here")
+    options: dict[str, Any] = Field({}, description="additional gRPC server options, which override those set here")
 
     @field_validator("bind")
     @classmethod
@@ -95,14 +99,14 @@ class GrpcSettings(Settings):
 
     @property
     def where(self) -> Bind:
-        """Where it listens."""
+        """The address that it listens on."""
         return Bind.of(self.bind)
 
     def check_open(self, *, has_auth: bool) -> str:
-        """What whoever listens here should know before, for the log; nothing where this machine alone can connect.
+        """Checks that other machines can connect only with TLS and authentication; returns a warning for the log, or "".
 
         Raises:
-            DefinitionError: others can connect, in clear text or without being asked who they are.
+            DefinitionError: they can connect without TLS or authentication, and `insecure_bind` is not set.
         """
         lacking = ["TLS (ssl_certfile, ssl_keyfile)"] if self.ssl_certfile is None else []
         if not has_auth and self.ssl_clients is None:

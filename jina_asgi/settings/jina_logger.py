@@ -1,4 +1,4 @@
-"""Jina's logger: Python's own, below this library's name, with what Jina's has beside."""
+"""Jina's logger: a standard logger below this library's name, with the methods that Jina adds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Self
 
 
 class JinaLogger(logging.LoggerAdapter[logging.Logger]):
-    """`logging.getLogger("jina_asgi.<context>")`. How it is shown is the program's own to say, with `logging`.
+    """`logging.getLogger("jina_asgi.<context>")`. The program configures its output, with `logging`.
 
     Args:
-        context: whose messages these are.
-        name: told before each of them.
+        context: the name of the component that logs.
+        name: the prefix of each message.
         _: Jina's options, which concern handlers.
     """
 
@@ -28,11 +28,11 @@ class JinaLogger(logging.LoggerAdapter[logging.Logger]):
 
     @property
     def handlers(self) -> list[logging.Handler]:
-        """Those of the logger itself."""
+        """The handlers of the underlying logger."""
         return self.logger.handlers
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is nothing to close."""
 
     def __enter__(self) -> Self:
         return self

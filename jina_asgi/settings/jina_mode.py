@@ -1,4 +1,4 @@
-"""Whether `jina` is this library in this process: then what Jina takes with a warning is taken with one."""
+"""Detects programs written for Jina, in which `jina` is this library; they are treated as leniently as by Jina."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MARK = "__jina_asgi__"
 
 
 def mark(module: ModuleType) -> None:
-    """Note that this `jina` is this library."""
+    """Marks a module `jina` as this library."""
     setattr(module, _MARK, True)
 
 
@@ -21,9 +21,9 @@ def as_jina() -> bool:
 
 
 def logger_of(name: str) -> Any:
-    """Python's logger below this library's; for a program written for Jina with what Jina's has beside: `success`."""
+    """A logger below this library's; in a program written for Jina it has Jina's `success` too."""
     if not as_jina():
         return logging.getLogger(f"jina_asgi.{name}")
-    from jina_asgi.settings.jina_logger import JinaLogger  # which no other program needs
+    from jina_asgi.settings.jina_logger import JinaLogger  # only programs written for Jina need it
 
     return JinaLogger(name)

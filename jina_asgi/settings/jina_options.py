@@ -1,6 +1,6 @@
-"""Jina's options that change nothing here, each with the reason; they are taken, and named once in the log.
+"""Jina's options that have no effect here, each with the reason; they are accepted, and logged once.
 
-What works is in `settings`; whatever is in neither is an error, other than in a program written for Jina.
+Options that have an effect are in `settings`; any other is an error, except in a program written for Jina.
 """
 
 from __future__ import annotations
@@ -58,36 +58,38 @@ CHANGES_NOTHING: Mapping[str, str] = {
 #: Jina's other names of options.
 ALIASES: Mapping[str, str] = {"disable_reduce": "no_reduce", "ports": "port", "protocols": "protocol"}
 
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 def translated(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
-    """Jina's options as ours: other names, and `timeout_ready` (milliseconds; -1: for ever); others are left out.
+    """Translates Jina's names of options, and `timeout_ready` (milliseconds; -1: no limit); drops those without effect.
 
-    So are, in a program written for Jina, those that are not `known`, as there: with a word in the log.
+    In a program written for Jina, options that are not `known` are dropped too, with a warning in the log.
     """
     found = without_those_of_jina(options, owner)
     for name in found.keys() & ALIASES.keys():
         found.setdefault(ALIASES[name], found.pop(name))
     found = without_unknown(found, owner, {*known, "timeout_ready"})
     if "timeout_ready" in found:
-        told = found.pop("timeout_ready")
-        is_number = isinstance(told, int | float) and not isinstance(told, bool)
-        found.setdefault("startup_timeout", (math.inf if told < 0 else told / 1000) if is_number else told)
+        milliseconds = found.pop("timeout_ready")
+        is_number = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+        found.setdefault(
+            "startup_timeout", (math.inf if milliseconds < 0 else milliseconds / 1000) if is_number else milliseconds
+        )
     return found
 
 
 def without_those_of_jina(options: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """The options that change something; of the others the log says once why they do not."""
+    """Drops the options without effect, and logs once why each has none."""
     for name in options.keys() & CHANGES_NOTHING.keys():
-        if name not in _told and options[name] not in (None, False):  # which is Jina's default
-            _told.add(name)
+        if name not in _logged and options[name] not in (None, False):  # Jina's defaults
+            _logged.add(name)
             logger.warning("%s: the option %r changes nothing here: %s", owner, name, CHANGES_NOTHING[name])
     return {name: value for name, value in options.items() if name not in CHANGES_NOTHING}
 
 
 def without_unknown(options: Mapping[str, Any], owner: str, known: Collection[str]) -> dict[str, Any]:
-    """The options that are known, in a program written for Jina; of the others the log says so. Else all of them."""
+    """Drops unknown options in a program written for Jina, with a warning in the log; else keeps all options."""
     if not as_jina():
         return dict(options)
     for name in sorted(options.keys() - {*known}):

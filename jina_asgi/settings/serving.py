@@ -1,4 +1,4 @@
-"""How a Deployment or a Flow is served by itself, without anybody's application around it."""
+"""The options of a Deployment or a Flow that is served by itself, outside of a host application."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ from jina_asgi.settings.application import AppSettings
 from jina_asgi.settings.base import Settings
 from jina_asgi.settings.grpc import Bind, GrpcSettings
 
-Spoken = Literal["grpc", "http", "websocket"]
+ServedProtocol = Literal["grpc", "http", "websocket"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class ServingSettings(Settings):
-    """Jina's options of the front: where it listens, and what it says there."""
+    """Jina's options of the server: its addresses and protocols."""
 
-    host: str | list[str] = Field("127.0.0.1", description="the address that is listened on; where an external one is")
-    port: Port | list[Port] | None = Field(None, description="a port each protocol; None: free ones are chosen")
-    protocol: str | list[str] = Field("grpc", description="what is spoken: grpc, http, websocket, or several of them")
-    title: str = Field("jina_asgi", description="of the OpenAPI document")
-    description: str = Field("", description="of the OpenAPI document")
-    cors: bool | list[str] = Field(False, description="allow every origin, or those in a list")
-    ssl_certfile: str | None = Field(None, description="a certificate, in PEM")
-    ssl_keyfile: str | None = Field(None, description="its key, in PEM")
-    uvicorn_kwargs: dict[str, Any] = Field({}, description="for uvicorn.Config")
-    reflection: bool = Field(False, description="gRPC tells which services it has; a Jina Flow asks its external nodes")
-    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(None, description="of gRPC's messages")
-    grpc_server_options: dict[str, Any] = Field({}, description="gRPC's own for the server")
-    quiet: bool = Field(False, description="print no address when it is served")
+    host: str | list[str] = Field(
+        "127.0.0.1", description="the address to listen on; the address of an external Deployment"
+    )
+    port: Port | list[Port] | None = Field(None, description="one port for each protocol; None: free ports are chosen")
+    protocol: str | list[str] = Field(
+        "grpc", description="the protocols served: grpc, http, websocket, or a list of them"
+    )
+    title: str = Field("jina_asgi", description="the title of the OpenAPI document")
+    description: str = Field("", description="the description in the OpenAPI document")
+    cors: bool | list[str] = Field(False, description="True allows every origin, a list the origins in it")
+    ssl_certfile: str | None = Field(None, description="the server's certificate, a file in PEM")
+    ssl_keyfile: str | None = Field(None, description="the key of the certificate, a file in PEM")
+    uvicorn_kwargs: dict[str, Any] = Field({}, description="additional arguments of uvicorn.Config")
+    reflection: bool = Field(
+        False, description="describe services to gRPC clients; a Jina Flow needs this of its external nodes"
+    )
+    compression: Literal["NoCompression", "Deflate", "Gzip"] | None = Field(
+        None, description="compression of gRPC messages"
+    )
+    grpc_server_options: dict[str, Any] = Field({}, description="additional gRPC server options")
+    quiet: bool = Field(False, description="do not print the addresses when serving starts")
 
     @field_validator("protocol")
     @classmethod
@@ -50,14 +58,14 @@ class ServingSettings(Settings):
         return self
 
     @property
-    def protocols(self) -> list[Spoken]:
-        """What is spoken, a port each."""
+    def protocols(self) -> list[ServedProtocol]:
+        """The protocols, in the order of their ports."""
         named = [self.protocol] if isinstance(self.protocol, str) else self.protocol
-        return cast("list[Spoken]", [name.lower() for name in named])
+        return cast("list[ServedProtocol]", [name.lower() for name in named])
 
     @property
     def ports(self) -> list[int]:
-        """Where each is spoken; 0: wherever there is room."""
+        """The port of each protocol; 0: a free one."""
         if isinstance(self.port, list):
             return self.port
         one = len(self.protocols) == 1
@@ -65,12 +73,12 @@ class ServingSettings(Settings):
 
     @property
     def address(self) -> str:
-        """What is listened on."""
+        """The address to listen on."""
         return self.host if isinstance(self.host, str) else self.host[0]
 
     @property
     def urls(self) -> list[str]:
-        """Where what is external is asked: "h1:p1,h2:p2", or lists; a scheme is over `protocol`."""
+        """The URLs of an external Deployment, from "h1:p1,h2:p2" or lists; a scheme overrides `protocol`."""
         hosts = self.host.split(",") if isinstance(self.host, str) else self.host
         ports = self.port if isinstance(self.port, list) else [self.port] * len(hosts)
         made = []
@@ -82,9 +90,9 @@ class ServingSettings(Settings):
 
     @property
     def application(self) -> AppSettings:
-        """The options of the application that is served."""
-        said = {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
-        return AppSettings.of({**said, "grpc": self._grpc})
+        """The options of the served application."""
+        options = {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
+        return AppSettings.of({**options, "grpc": self._grpc})
 
     @property
     def _grpc(self) -> GrpcSettings | None:
@@ -98,7 +106,7 @@ class ServingSettings(Settings):
             ssl_keyfile=self.ssl_keyfile,
             compression=self.compression,
             options=self.grpc_server_options,
-            insecure_bind=True,  # `host` was said
+            insecure_bind=True,  # `host` was given explicitly
             shared=False,
             required=self.protocols == ["grpc"],
         )

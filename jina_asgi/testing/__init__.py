@@ -1,4 +1,4 @@
-"""For tests: an httpx client, or a WebSocket, on an app with no sockets, and the contract of every Runner as checks to run.
+"""For tests: an httpx client or a WebSocket for an app, without sockets, and conformance checks for Runners.
 
 async with client(app) as http:
     answer = await http.post("/lm/default", json={"data": [{"text": "hi"}]})

@@ -1,4 +1,4 @@
-"""The words in which the conformance checks speak of a Runner."""
+"""Helpers of the conformance checks: run a Runner, call it, and read what its Executor saw."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jina_asgi.testing.executors import Probe, Text
 from jina_asgi.types import EMPTY, Call, Context, Docs, Result, Runner, resolve
 
 E = TypeVar("E", bound=BaseException)
-PATIENCE = 10.0  # seconds after which a check that waits for something gives up
+PATIENCE = 10.0  # seconds after which a check stops waiting
 
 
 class Running:
-    """A Runner within its lifespan, and the words the checks use of it."""
+    """A Runner within its lifespan, with shorthands for the checks."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -39,7 +39,7 @@ class Running:
         return await self.runner.call(call_to(self.runner, on, docs, parameters, context))
 
     async def admitted(self, on: str, docs: list[Any]) -> Result:
-        """A call as a protocol makes it: admitted first."""
+        """Makes a call as a protocol does: admits it first."""
         ticket = self.runner.admit(on)
         try:
             return await self.call(on, docs)
@@ -60,7 +60,7 @@ class Running:
         return await self.texts("/seen")
 
     async def saw(self, *happened: str) -> None:
-        """Wait until the Executor says that each of these happened."""
+        """Waits until the Executor reports that each of these events happened."""
 
         async def all_seen() -> bool:
             return set(happened) <= set(await self.seen())
@@ -68,7 +68,7 @@ class Running:
         await self.until(all_seen)
 
     async def has_closed(self, stream: str, *, now: bool) -> None:
-        """The generator of a stream is closed: now, or soon."""
+        """Whether the generator of a stream is closed: at once with `now`, else soon."""
         if now:
             assert f"closed {stream}" in await self.seen()
         else:
@@ -77,7 +77,7 @@ class Running:
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(PATIENCE):
             while not await condition():
-                await asyncio.sleep(0.005)  # the Executor may be in another process: there is no event to wait on
+                await asyncio.sleep(0.005)  # the Executor may be in another process: there is no event to wait for
 
 
 def call_to(

@@ -1,4 +1,4 @@
-"""The contract of every Runner, one check a line of it. A new Runner passes them all, or is none."""
+"""The contract of every Runner, one check for each rule. Every Runner has to pass all of them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from jina_asgi.types import Call, Context, Result, Runner
 
 
 class MakeRunner(Protocol):
-    """Makes the Runner under test, around an Executor class with a Deployment's options.
+    """Makes the Runner under test, with an Executor class and a Deployment's options.
 
-    One whose wire has no word for it sets `confirms_closing = False` on itself: the user's generator is then closed
-    soon after a stream is left, and not before.
+    A maker whose protocol cannot confirm closing sets `confirms_closing = False` on itself: the user's generator is
+    then closed soon after a stream is left, and not before.
     """
 
     def __call__(self, uses: type[Executor], /, **options: Any) -> Runner: ...
@@ -119,7 +119,7 @@ async def large_tensors_come_back_whole(make: MakeRunner) -> None:
         for array, doc in zip(arrays, result.docs.typed, strict=True):
             tensor = doc["tensor"] if isinstance(doc, dict) else doc.tensor
             assert np.array_equal(tensor, array * 2)
-            tensor[0] = 1.0  # it is the caller's own
+            tensor[0] = 1.0  # the caller owns it
 
 
 @_check
@@ -385,5 +385,5 @@ async def a_ticket_may_be_closed_twice(make: MakeRunner) -> None:
         assert len((await runner.admitted("/sync", [Text(text="a")])).docs) == 1
 
 
-#: Every check of the contract, in the order of its lines.
+#: Every check of the contract, in order.
 runner_conformance: tuple[Check, ...] = tuple(_checks)

@@ -1,4 +1,4 @@
-"""The Executors that the conformance checks call. They live here so that another process can import them."""
+"""The Executors that the conformance checks call; they are here so that another process can import them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scale(BaseModel):
 
 
 class Probe(Executor):
-    """Answers every kind of endpoint, and keeps a list of what happened to its calls, which `/seen` answers."""
+    """Answers every kind of endpoint, and records the events of its calls, which `/seen` returns."""
 
     def __init__(self, fail: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,7 +67,7 @@ class Probe(Executor):
 
     @requests(on="/forget")
     async def forget(self, docs: DocList[Text]) -> DocList[Text]:
-        """Begin the list anew: a Runner may hand on an Executor that others have used."""
+        """Clears the record: a Runner may reuse an Executor."""
         self.happened.clear()
         return docs
 
@@ -100,7 +100,7 @@ class Probe(Executor):
     async def parameters(self, docs: DocList[Text], parameters: dict[str, Any], context: Context) -> DocList[Text]:
         own = "x-request-timeout"  # HTTP's own word for the deadline
         headers = {key: value for key, value in context.headers.items() if key.startswith("x-") and key != own}
-        told = dict(sorted(parameters.items()))  # protobuf keeps no order of keys
+        told = dict(sorted(parameters.items()))
         facts = [repr(told), context.request_id, repr(headers), str(context.deadline is not None)]
         return DocList[Text](Text(text=fact) for fact in facts)
 
@@ -116,7 +116,7 @@ class Probe(Executor):
 
     @requests(on="/block")
     def block(self, docs: DocList[Text], context: Context) -> DocList[Text]:
-        """Runs until told that nobody waits, or for so many seconds."""
+        """Runs until its call is cancelled, or for the given number of seconds."""
         self.happened.append("blocking")
         end = time.monotonic() + float(docs[0].text)
         while time.monotonic() < end:
@@ -140,7 +140,7 @@ class Probe(Executor):
 
     @requests(on="/wrong")
     async def wrong(self, docs: DocList[Text]) -> DocList[Text]:
-        return [1, 2]  # type: ignore[return-value]  # the mistake that the check is about
+        return [1, 2]  # type: ignore[return-value]  # the mistake under test
 
     @requests(on="/stream")
     async def stream(self, doc: Text, parameters: dict[str, Any]) -> AsyncGenerator[Text, None]:

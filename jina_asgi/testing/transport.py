@@ -1,4 +1,4 @@
-"""An httpx client, or a WebSocket, on an ASGI app: no sockets, real streaming, the app's lifespan run around it."""
+"""An httpx client, or a WebSocket, for an ASGI app: no sockets, real streaming, and the app's lifespan runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, connec
 async def client(
     app: ASGIApp, *, base_url: str = "http://test", root_path: str = "", **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An `httpx.AsyncClient` on an app: no sockets, real streaming, the app's lifespan run around it.
+    """An `httpx.AsyncClient` for an app: no sockets, real streaming, and the app's lifespan runs.
 
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.
@@ -38,7 +38,7 @@ async def client(
 
 @asynccontextmanager
 async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncIterator[InProcessSocket]:
-    """A WebSocket on an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
+    """A WebSocket to an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
 
     The app's lifespan is run around it. Leaving tells the app that its client left, and waits for the app to end.
 
@@ -57,7 +57,7 @@ async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncI
 
 @asynccontextmanager
 async def _lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
-    """Run an app's lifespan, if it has one: as servers do, what raises (or returns) without a word has none."""
+    """Runs an app's lifespan, if it has one; an app that raises or returns before its first message has none."""
     to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     state: dict[str, Any] = {}

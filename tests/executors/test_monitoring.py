@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, monitor, requests
-from jina_asgi.executors.monitoring import figures
+from jina_asgi.executors.monitoring import timings
 from jina_asgi.testing import client
 
 
@@ -107,5 +107,5 @@ async def test_a_watched_method_is_what_it_was() -> None:
 def test_an_executor_made_by_hand_counts_for_itself() -> None:
     first, second = Watched(), Watched()
     first.batch([Text(text="a")])
-    assert figures(first)["batching"]["count"] == 1
-    assert figures(second) == {}
+    assert timings(first)["batching"]["count"] == 1
+    assert timings(second) == {}

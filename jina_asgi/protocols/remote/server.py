@@ -48,8 +48,7 @@ class ServerDescription:
     """A server's endpoints, and how to call them.
 
     `ours` says that it is a server of this library, which takes msgpack and describes its endpoints exactly. `by_get`
-    are
-    the streams that take a single document by GET, and no parameters. `streams` is False if no endpoint can stream.
+    are the streams that take a single document by GET, and no parameters. `streams` is False if no endpoint can stream.
     """
 
     endpoints: Mapping[str, Endpoint]

@@ -24,7 +24,7 @@ from jina_asgi.concurrency.tasks import begun, cancel_requests, ended, logged, s
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, cut_short
 from jina_asgi.errors._raised import is_a
 from jina_asgi.executors.executor import Executor, bind, make
-from jina_asgi.executors.monitoring import figures
+from jina_asgi.executors.monitoring import timings
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
 from jina_asgi.runners.local.health import HealthWatch
@@ -160,7 +160,7 @@ class LocalRunner:
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
-        monitored = figures(self._executor)
+        monitored = timings(self._executor)
         return {"queue": self._admission.status(), **({"monitored": monitored} if monitored else {})}
 
     async def call(self, call: Call, /) -> Result:
