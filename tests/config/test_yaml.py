@@ -370,7 +370,7 @@ OF_JINA = {
 def test_files_of_jina_3_load_and_the_log_names_what_changes_nothing(
     folder: Path, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jina_options, "_told", set())  # once a process: other tests were told already
+    monkeypatch.setattr(jina_options, "_logged", set())  # logged once in a process, maybe by another test
     kind: Any = Flow if "Flow" in OF_JINA[name] else Deployment
     with caplog.at_level(logging.WARNING, "jina_asgi"):
         kind.load_config(saved(folder, OF_JINA[name]))
