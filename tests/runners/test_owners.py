@@ -96,7 +96,7 @@ async def test_what_is_given_to_threads_that_have_ended_is_told_so_at_once() -> 
 class Place:
     """A replica in name: it is started, asks to be replaced when told to, and counts how it ends."""
 
-    trouble, is_open, figures = "", True, dict[str, Any]()
+    unhealthy_reason, is_open, figures = "", True, dict[str, Any]()
     pid, device = None, ""
 
     def __init__(self, name: str) -> None:
