@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import House
-
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TOX = (ROOT / "tox.ini").read_text(encoding="utf-8")
-MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 #: Pages whose blocks, one after another, are a program.
 PROGRAMS = ["batching.md", "executor.md", "flow.md", "hosts.md", "migrate.md"]
 
@@ -64,26 +61,3 @@ def test_a_page_that_is_a_program_runs(name: str, tmp_path: Path) -> None:
     program.write_text("\n".join(blocks(page)), encoding="utf-8")
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def test_the_files_and_folders_of_the_map_are_there() -> None:
-    named = re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|md|yml|txt)|(?:[\w.]+/)+)`", MAP)
-    in_contrib = {"config.yml", "requirements.txt", "README.md", "tests/", "_name.py"}  # of any contrib, or any name
-    missing = [n for n in named if not (ROOT / n).exists() and not (ROOT / "jina_asgi" / n).exists()]
-    assert [name for name in missing if name not in in_contrib] == []
-    assert len(named) > 50
-
-
-def test_the_reading_path_is_read_in_an_afternoon() -> None:
-    house = House(ROOT)
-    path = house.reading_path
-    assert path is not None
-    assert 0 < len(path) <= 12
-    assert house.lines_of(path) <= 3500
-
-
-def test_the_life_of_a_request_has_at_most_nine_steps_and_each_names_its_files() -> None:
-    _, _, life = MAP.partition("\n## The life of a request\n")
-    steps = re.split(r"^\d+\. ", life.partition("\n\nOther requests")[0], flags=re.MULTILINE)[1:]
-    assert 0 < len(steps) <= 9
-    assert [step for step in steps if not re.search(r"`\w+/[\w/]+\.py`", step)] == []

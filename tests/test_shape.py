@@ -15,8 +15,11 @@ import pytest
 
 import jina_asgi
 from jina_asgi import errors
+from tests.house.source import House
 
 ROOT = Path(jina_asgi.__file__).parent
+CHECKOUT = Path(__file__).parent.parent
+MAP = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FILES = sorted(path for path in ROOT.rglob("*.py") if "contrib" not in path.relative_to(ROOT).parts)
 PURE = {path for path in FILES if path.name.startswith("_") and not path.name.startswith("__")}
 IMPURE = {"asyncio", "logging", "os", "random", "socket", "subprocess", "threading", "time", "uuid"}
@@ -98,12 +101,34 @@ def folder_of(module: str) -> str:
 
 def test_the_map_for_contributors_has_these_layers() -> None:
     rows: dict[str, int] = {}
-    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    for level, names in re.findall(r"^\| (\d) \| ([^|]*) \|", page, re.MULTILINE):
+    for level, names in re.findall(r"^\| (\d) \| ([^|]*) \|", MAP, re.MULTILINE):
         rows |= {
             name.removesuffix(".py").strip("/").replace("/", "."): int(level) for name in re.findall("`(.*?)`", names)
         }
     assert rows == {room: level + 1 for room, level in LEVEL.items()}
+
+
+def test_the_files_and_folders_of_the_map_are_there() -> None:
+    named = re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|md|yml|txt)|(?:[\w.]+/)+)`", MAP)
+    in_contrib = {"config.yml", "requirements.txt", "README.md", "tests/", "_name.py"}  # of any contrib, or any name
+    missing = [n for n in named if not (CHECKOUT / n).exists() and not (ROOT / n).exists()]
+    assert [name for name in missing if name not in in_contrib] == []
+    assert len(named) > 50
+
+
+def test_the_reading_path_is_read_in_an_afternoon() -> None:
+    house = House(CHECKOUT)
+    path = house.reading_path
+    assert path is not None
+    assert 0 < len(path) <= 12
+    assert house.lines_of(path) <= 3500
+
+
+def test_the_life_of_a_request_has_at_most_nine_steps_and_each_names_its_files() -> None:
+    _, _, life = MAP.partition("\n## The life of a request\n")
+    steps = re.split(r"^\d+\. ", life.partition("\n\nOther requests")[0], flags=re.MULTILINE)[1:]
+    assert 0 < len(steps) <= 9
+    assert [step for step in steps if not re.search(r"`\w+/[\w/]+\.py`", step)] == []
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

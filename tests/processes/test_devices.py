@@ -242,10 +242,12 @@ def test_the_library_is_asked_first(library: Library, tmp_path: Path) -> None:
     assert 1 == library.closed
 
 
+@pytest.mark.processes
 def test_then_the_command_is(library: Library, tmp_path: Path) -> None:
     assert 2 == count_devices({**smi(tmp_path, LISTED), "CUDA_TOTAL_DEVICES": "5"})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("script", [f"{LISTED}; exit 9", "exit 0"])
 def test_then_the_variable_is(library: Library, tmp_path: Path, script: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "jina_asgi"):
@@ -253,6 +255,7 @@ def test_then_the_variable_is(library: Library, tmp_path: Path, script: str, cap
     assert "NVML Shared Library Not Found" in caplog.text
 
 
+@pytest.mark.processes
 def test_a_missing_library_is_no_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -262,6 +265,7 @@ def test_a_missing_library_is_no_error(
     assert ["nvidia-ml-py", "nvidia-smi"] == [record.getMessage().split()[0] for record in caplog.records]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("text", ["", "two", "-2", "0"])
 def test_a_variable_that_counts_nothing_is_none(library: Library, tmp_path: Path, text: str) -> None:
     assert 0 == count_devices({"PATH": str(tmp_path), "CUDA_TOTAL_DEVICES": text})
