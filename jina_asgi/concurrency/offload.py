@@ -35,7 +35,7 @@ _Given = list[tuple[asyncio.AbstractEventLoop | None, asyncio.Future[Any] | None
 LARGE = 2**20
 
 
-async def beside(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def parse_in_thread(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Read something large in this process's one thread for that, after those that came before.
 
     Args, and raises: as `_awaited`.

@@ -1,4 +1,4 @@
-"""An error as a client is told it: a safe sentence, a type, an id; the cause is in the log under that id."""
+"""An error as a client sees it: a safe message, a type, an id; the cause is in the log under that id."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jina_asgi.errors import (
     InvalidRequest,
     JinaASGIError,
     ReplicaDied,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -31,6 +32,8 @@ _INTERNAL = "internal error; the log has the cause under this error's id"
 #: Beside the 503 of a call that may have taken effect, so that proxies and clients that know of it do not send it again.
 EXECUTED = (b"x-jina-executed", b"maybe")
 _MAX_WAIT = 3600.0
+#: Errors that end an RPC of Jina's protocol without an answer: nothing ran.
+REFUSALS = (Unavailable, Unauthenticated, TooLarge, HTTPException)
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -48,13 +51,13 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
 
     Args:
         error: ours; Starlette's HTTPException (an `auth` hook may raise it); or a defect of this library or of a hook,
-            which is told as an internal error.
-        expose: also tell the message of an Executor's own exception, and the facts of an error (for development).
+            which is shown as an internal error.
+        expose: also show the message of an Executor's own exception, and the facts of an error (for development).
     """
     of_hook = is_a(error, HTTPException) and not is_ours(error)
     error = http_error(error) if of_hook else sound(error)
     identity = os.urandom(8).hex()
-    status, name, message = _told(error, expose)
+    status, name, message = _client_view(error, expose)
     if of_hook:
         name = "HTTPException"
     if isinstance(message, str):
@@ -62,17 +65,22 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
         logger.error("error %s: %s", identity, _one_line(error), exc_info=loggable(error))
     retriable = isinstance(error, JinaASGIError) and error.retriable
-    told: dict[str, Any] = {"type": name, "id": identity, "retriable": retriable}
+    shown: dict[str, Any] = {"type": name, "id": identity, "retriable": retriable}
     if expose and isinstance(error, ExecutorError):
-        told["facts"] = dict(error.facts())
+        shown["facts"] = dict(error.facts())
     if isinstance(error, ExecutorHTTPError) and error.headers:
-        told["headers"] = error.headers
-    body = {"detail": message, "error": told}
+        shown["headers"] = error.headers
+    body = {"detail": message, "error": shown}
     return status, body, _headers(error)
 
 
-def _told(error: BaseException, expose: bool) -> tuple[int, str, Any]:
-    """The status, the type and the sentence (or FastAPI's list) that a client is told."""
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error ends an RPC of Jina's protocol: not one after which the call may have run and is not to be repeated."""
+    return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied | ExecutorHTTPError)
+
+
+def _client_view(error: BaseException, expose: bool) -> tuple[int, str, Any]:
+    """The status, the type and the message (or FastAPI's list) that a client sees."""
     if isinstance(error, ExecutorHTTPError):
         return error.status, public_class(error), error.detail
     if not isinstance(error, JinaASGIError):

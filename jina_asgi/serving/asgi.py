@@ -104,7 +104,7 @@ class GRPCSidecar:
     @property
     def ready(self) -> bool:
         """Whether it can answer."""
-        return self._application.home.ready
+        return self._application.service.ready
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """Loads and answers on entering; finishes what runs on leaving. For a host that composes lifespans itself.

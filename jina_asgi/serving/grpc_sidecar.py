@@ -1,7 +1,7 @@
-"""gRPC beside an application: it answers from the same Runner, in the process that serves, for as long as that serves.
+"""gRPC for an application: the same service, in the process that serves HTTP, for as long as that serves.
 
-An address that cannot be listened on ends the start of a server. What is lost later ends nothing: HTTP goes on, and
-gRPC is tried again, with pauses that grow, until it is back.
+An address that cannot be listened on ends the start of a server. A loss later ends nothing: HTTP goes on, and gRPC is
+started again, with pauses that grow, until it is back.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from typing import Any
 from jina_asgi.concurrency.tasks import beside
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import AddressInUse
-from jina_asgi.protocols.admission import Known
 from jina_asgi.runners.pool._restarts import LOOP_SECONDS, Restarts
 from jina_asgi.serving.management import versions
-from jina_asgi.serving.service import Home
-from jina_asgi.settings import AppSettings, GrpcSettings
+from jina_asgi.serving.service import RunnerService
+from jina_asgi.settings import GrpcSettings
 
 logger = logging.getLogger("jina_asgi")
 
@@ -31,36 +30,36 @@ _FINISH = 5.0  # seconds that calls get whose server can be reached no more, bef
 
 
 class Sidecar:
-    """What answers over gRPC.
+    """The gRPC server of one application, and its lifecycle.
 
     Raises:
         DefinitionError: grpcio is missing; it would be open to everybody.
     """
 
-    def __init__(self, settings: GrpcSettings, options: AppSettings, home: Home, known: Known) -> None:
-        self._open_to_others = settings.check_open(has_auth=options.auth is not None)
+    def __init__(self, settings: GrpcSettings, service: RunnerService) -> None:
+        self._open_to_others = settings.check_open(has_auth=service.has_auth)
         try:
             from jina_asgi.protocols.grpc.server import GrpcServer  # with grpcio and protobuf, an extra
         except ImportError as error:
             raise DefinitionError(
                 f"grpc={settings.bind!r} needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})"
             ) from error
-        self._settings, self._home = settings, home
-        self._server = GrpcServer(settings, options, home, known, versions)
+        self._settings, self._service = settings, service
+        self._server = GrpcServer(settings, service, versions)
         self._held = ExitStack()
         self._users = self._restarts = 0
         self._state, self._why = "stopped", ""
-        home.began_alone = self._missed
+        service.on_lazy_start = self._missed
         if settings.required:
-            home.need(self.trouble)
+            service.add_health_check(self.unhealthy_reason)
 
     @property
     def port(self) -> int | None:
         """Where it listens; None for a Unix socket, and before it does."""
         return self._server.port
 
-    def trouble(self) -> str:
-        """Why nobody can ask over gRPC just now; nothing where they can."""
+    def unhealthy_reason(self) -> str:
+        """Why gRPC is not served now; "" where it is."""
         if self._state == "serving":
             return ""
         return "gRPC is not served" if self._state == "stopped" else "gRPC is down, and is started again"
@@ -112,7 +111,7 @@ class Sidecar:
         self._state, self._why = "serving", ""
 
     def _claimed(self, held: ExitStack, *, waits: bool) -> Callable[[], None] | None:
-        """The address as this server's, which nobody else has: what is to be called once it is bound; None: unheeded."""
+        """Claims the address; returns the callback to run once it is bound, or None where addresses are not claimed."""
         where = self._settings.where
         if sys.platform != "linux" or not (where.path or (where.port and self._settings.shared)):
             return None
@@ -138,9 +137,9 @@ class Sidecar:
                 if time.monotonic() - since > LOOP_SECONDS:
                     restarts = Restarts()
                 missing = ConnectionError(lost)
-            self._tell(missing)
+            self._log_loss(missing)
             await asyncio.sleep(restarts.failed(0, time.monotonic(), random.random()))  # noqa: S311  # no secret
-            if self._home.leaving:
+            if self._service.is_draining:
                 return
             missing = await self._tried()
 
@@ -155,8 +154,8 @@ class Sidecar:
         logger.warning("gRPC at %s answers again", self._settings.bind)
         return None
 
-    def _tell(self, missing: Exception) -> None:
-        """Say why it cannot be asked, once while that stays the same."""
+    def _log_loss(self, missing: Exception) -> None:
+        """Log why it is down, once while that stays the same."""
         before, self._why, self._state = self._why, str(missing), "down"
         if self._why != before:
             logger.error(
@@ -164,7 +163,7 @@ class Sidecar:
             )
 
     def _missed(self) -> None:
-        """Something was asked though no lifespan has come: nobody says when to listen."""
+        """A call came though no lifespan has, so that it is not known when to listen."""
         if self._users or self._why:
             return
         self._why = "this server sends no lifespan events, or the host does not pass them on"

@@ -1,4 +1,4 @@
-"""The routes beside the endpoints: liveness, readiness, figures, Jina's own, the OpenAPI document and its page."""
+"""The management routes: liveness, readiness, metrics, Jina's own, the OpenAPI document and its page."""
 
 from __future__ import annotations
 
@@ -7,77 +7,76 @@ import platform
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.types import Message, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols.frames._heads import describe
-from jina_asgi.protocols.http.app import HttpOptions, authenticate
 from jina_asgi.protocols.http.exchange import send_json
 from jina_asgi.protocols.http.openapi import PAGE, document
-from jina_asgi.protocols.problems import MethodNotAllowed, problem
+from jina_asgi.protocols.problems import MethodNotAllowed
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.serving.service import Home
-from jina_asgi.serving.source import Source
+from jina_asgi.serving.service import RunnerService
+from jina_asgi.settings import AppSettings
 from jina_asgi.types import Endpoint
 
-#: Answered without asking `auth`: they say only whether the process lives and can serve.
+#: Answered without authentication: they say only whether the process lives and can serve.
 PUBLIC = frozenset({"/", "/-/live", "/-/ready"})
 _METHODS = ("GET", "HEAD")
 _ONLY_FROM_HERE = b"default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 _PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
 
 
-class Known(Protocol):
-    """The endpoints that are served here; they may not be known yet."""
+#: The paths that are answered here, whatever the endpoints are.
+_PATHS = frozenset(
+    {"/", "/-/live", "/-/ready", "/-/status", "/-/endpoints", "/status", "/dry_run", "/openapi.json", "/docs"}
+)
 
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """Those that are known; raises NotReady."""
-        ...
 
-    async def loaded(self) -> Mapping[str, Endpoint]:
-        """Those that are served now; waits for them as calls do, then raises NotReady."""
-        ...
+def is_managed(path: str) -> bool:
+    """Whether a path is answered by `Management` whatever the endpoints are."""
+    return path in _PATHS or path.startswith("/-/")
 
 
 class Management:
-    """Answers whatever path is no endpoint."""
+    """Answers every path that is no endpoint.
 
-    def __init__(self, source: Source, home: Home, known: Known, options: Any) -> None:
-        self._source, self._home, self._known, self._options = source, home, known, options
-        #: What `/-/status` tells of what stands beside the deployment, by name.
-        self.beside: dict[str, Callable[[], Mapping[str, Any]]] = {}
+    Args:
+        service: what the routes describe.
+        options: the title, the description and the version of the OpenAPI document.
+    """
+
+    def __init__(self, service: RunnerService, options: AppSettings) -> None:
+        self._service, self._options = service, options
+        #: Further sections of `/-/status`, by name.
+        self.sections: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._documented: tuple[Mapping[str, Endpoint], dict[str, Any]] | None = None
         self._routes: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/": self._root,
             "/-/live": self._root,
             "/-/ready": self._ready,
-            "/-/status": self._figures,
-            "/-/endpoints": self._described,
+            "/-/status": self._metrics,
+            "/-/endpoints": self._describe,
             "/status": self._status,
             "/dry_run": self._dry_run,
             "/openapi.json": self._openapi,
             "/docs": self._docs,
         }
+        assert self._routes.keys() == _PATHS
 
     @property
     def routes(self) -> Mapping[str, tuple[str, ...]]:
         """The paths that are answered here, with their methods."""
         return dict.fromkeys(self._routes, _METHODS)
 
-    def takes(self, path: str) -> bool:
-        """Whether a path is answered here whatever the endpoints are."""
-        return path in self._routes or path.startswith("/-/")
-
     async def __call__(self, path: str, scope: Scope, send: Send) -> None:
-        options: HttpOptions = self._options
         if scope["method"] == "HEAD":
             send = without_body(send)
         try:
-            if options.auth is not None and path not in PUBLIC:
-                await authenticate(options.auth, path, scope)
+            if path not in PUBLIC:
+                await self._service.authenticate(path, Headers(raw=scope["headers"]))
             route = self._routes.get(path)
             if route is None:
                 raise UnknownEndpoint("Not Found")
@@ -85,7 +84,7 @@ class Management:
                 raise MethodNotAllowed(_METHODS)
             await route(scope, send)
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
-            status, body, headers = problem(error, expose=options.expose_errors)
+            status, body, headers = self._service.problem(error)
             await send_json(send, status, body, headers)
 
     def openapi(self, root: str) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class Management:
         Raises:
             NotReady: the endpoints are not known yet.
         """
-        return self._document(self._known.endpoints, root)
+        return self._document(self._service.endpoints, root)
 
     def _document(self, endpoints: Mapping[str, Endpoint], root: str) -> dict[str, Any]:
         if self._documented is None or self._documented[0] is not endpoints:
@@ -108,22 +107,23 @@ class Management:
         await send_json(send, 200, {})
 
     async def _ready(self, scope: Scope, send: Send) -> None:
-        self._home.start()
-        if not self._home.ready:
-            raise NotReady(self._home.reason())
+        self._service.start()
+        if reason := self._service.unhealthy_reason():
+            raise NotReady(reason)
         await send_json(send, 200, {"ready": True})
 
-    async def _figures(self, scope: Scope, send: Send) -> None:
-        figures = Wrapper(self._source.runner).status()  # none, where the Runner has none
-        deployment = {"state": self._home.state, **figures}
+    async def _metrics(self, scope: Scope, send: Send) -> None:
+        source = self._service.source
+        metrics = Wrapper(source.runner).status()  # none, where the Runner has none
+        deployment = {"state": self._service.state, **metrics}
         with suppress(NotReady):
-            deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._known.endpoints.items()}
-        beside = {name: tell() for name, tell in self.beside.items()}
-        await send_json(send, 200, {"versions": versions(), "deployments": {self._source.name: deployment}, **beside})
+            deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._service.endpoints.items()}
+        sections = {name: section() for name, section in self.sections.items()}
+        await send_json(send, 200, {"versions": versions(), "deployments": {source.name: deployment}, **sections})
 
-    async def _described(self, scope: Scope, send: Send) -> None:
-        """The endpoints as a Runner on the other side of the wire has them."""
-        endpoints = await self._known.loaded()
+    async def _describe(self, scope: Scope, send: Send) -> None:
+        """The endpoints as our own clients read them."""
+        endpoints = await self._service.loaded()
         await send_json(send, 200, {"endpoints": [describe(endpoint) for endpoint in endpoints.values()]})
 
     async def _status(self, scope: Scope, send: Send) -> None:
@@ -131,14 +131,13 @@ class Management:
         await send_json(send, 200, {"jina": {"jina": versions()["jina-asgi"], **versions()}, "envs": {}})
 
     async def _dry_run(self, scope: Scope, send: Send) -> None:
-        self._home.start()
-        ready = self._home.ready
-        exception = None if ready else {"name": "NotReady", "args": [self._home.reason()], "stacks": [], "executor": ""}
-        description = "" if ready else self._home.reason()
-        await send_json(send, 200, {"code": int(not ready), "description": description, "exception": exception})
+        self._service.start()
+        reason = self._service.unhealthy_reason()
+        exception = {"name": "NotReady", "args": [reason], "stacks": [], "executor": ""} if reason else None
+        await send_json(send, 200, {"code": int(bool(reason)), "description": reason, "exception": exception})
 
     async def _openapi(self, scope: Scope, send: Send) -> None:
-        await send_json(send, 200, self._document(await self._known.loaded(), scope.get("root_path", "")))
+        await send_json(send, 200, self._document(await self._service.loaded(), scope.get("root_path", "")))
 
     async def _docs(self, scope: Scope, send: Send) -> None:
         page = PAGE.encode()

@@ -77,7 +77,7 @@ class ServingThread:
 
     @property
     def is_ready(self) -> bool:
-        return self._answers.is_set() and not self.ended.is_set() and self._app.home.ready
+        return self._answers.is_set() and not self.ended.is_set() and self._app.service.ready
 
     def start(self) -> None:
         """Return once it answers; raise what kept it from that."""

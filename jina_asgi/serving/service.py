@@ -1,269 +1,200 @@
-"""Where an application's Runner lives: on the host's loop when a lifespan comes, else on this process's own.
-
-Starting begins the loading and returns; whoever needs the Runner waits for it a while. A lifespan takes over what a call
-before it has begun to load. Ending finishes what runs, within the Runner's own grace period; hurrying ends that period.
-"""
+"""The `Service` that protocols are given: the Runner of a source, its endpoints, and how one call of it is opened."""
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import logging
-import os
-import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
-from contextvars import Context, copy_context
-from functools import partial
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Self
 
-from jina_asgi.concurrency.gc_freeze import look_for_dropped
-from jina_asgi.concurrency.loops import loop_thread
-from jina_asgi.concurrency.tasks import ended
-from jina_asgi.errors import NotReady
-from jina_asgi.serving.lifecycle import Life
-from jina_asgi.serving.process_exit import ends_with_process, join_server
-from jina_asgi.serving.service_group import Household
-from jina_asgi.types import Runner
+from jina_asgi.concurrency.hooks import settled
+from jina_asgi.documents import field_plans, upload_files
+from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated
+from jina_asgi.protocols.problems import Headers, problem
+from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.serving.service_lifecycle import ServiceLifecycle
+from jina_asgi.serving.source import Source
+from jina_asgi.settings import AppSettings
+from jina_asgi.types import Context, Endpoint, Runner, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
 
-_AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
 
+class RunnerService(ServiceLifecycle):
+    """Implements `protocols.service.Service` for one source. Without a lifespan it loads with the first call.
 
-class Home:
-    """One Runner's life, entered by `lifespan`, or begun on the loop of this process's thread by the first who asks."""
+    Args:
+        source: whose Runner it is.
+        options: the application's.
+        is_reserved: whether a path belongs to the application itself, so that no endpoint of that name is served.
+    """
 
-    def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
-        self._runner, self._wait, self.household = runner, startup_wait, household
-        self._life: Life | None = None
-        self._over: Future[None] | None = None  # of that life
-        self._is_alone = False  # no lifespan has brought it, or taken it over
-        self._lifespans = 0
-        self._lock = threading.Lock()
-        self._followers: set[Callable[[], None]] = set()
-        self.ending = False
-        self._needed: list[Callable[[], str]] = []
-        #: Called, from any thread, when a life begins that no lifespan brought.
-        self.began_alone: Callable[[], None] = lambda: None
-        ends_with_process(self)
-        household.join(self)
-
-    @property
-    def alone_on(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the life that `start` began and no lifespan has taken over; None where there is no such life."""
-        life = self._life
-        return life.loop if self._is_alone and life is not None and life.process == os.getpid() else None
+    def __init__(self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> None:
+        super().__init__(_TrackedRunner(source.runner, self), options.startup_wait, source.household)
+        self.source, self.limits, self.expose_errors = source, options.limits, options.expose_errors
+        self._auth, self._is_reserved = options.auth, is_reserved
+        self.has_auth = options.auth is not None
+        self._all: Mapping[str, Endpoint] | None = None  # of the source; `_served` has those on free paths
+        self._served: Mapping[str, Endpoint] = {}
+        self._current_endpoints: Mapping[str, Endpoint] | None = None
+        self.endpoints_begin()
+        self._is_late = self._current_endpoints is None
 
     @property
-    def state(self) -> str:
-        """One of stopped, loading, ready, failed, draining."""
-        life = self._current()
-        return "stopped" if life is None else life.state
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        if self._current_endpoints is None:
+            found = self._unreserved()
+            if self.state != "ready":
+                return found
+            self._current_endpoints = found
+        return self._current_endpoints
 
     @property
-    def ready(self) -> bool:
-        """Whether new calls should be sent here."""
-        return self.state == "ready" and not self.ending and not self._trouble()
+    def current_endpoints(self) -> Mapping[str, Endpoint] | None:
+        if self._is_late and self._current_endpoints is not None:  # they may change while they are served
+            self._current_endpoints = self._unreserved()
+        return self._current_endpoints
 
-    @property
-    def leaving(self) -> bool:
-        """Whether what is open is being finished, and nothing new should begin."""
-        return self.ending or self.state == "draining"
+    async def loaded(self) -> Mapping[str, Endpoint]:
+        if self._current_endpoints is None:
+            await self.runner()
+            self._current_endpoints = self._unreserved()
+        return self._current_endpoints
 
-    def need(self, trouble: Callable[[], str]) -> None:
-        """Be ready only where this says nothing, too: it tells why something beside the Runner cannot answer."""
-        self._needed.append(trouble)
+    async def authenticate(self, name: str, headers: Mapping[str, str], user: Any = None) -> Any:
+        auth = self._auth
+        if auth is None:
+            return user
+        identity = await settled(auth(headers, name))
+        if identity is None:
+            raise Unauthenticated(
+                "not authenticated; send the credentials that this service asks for, as headers or metadata"
+            )
+        return identity
 
-    def follow(self, told: Callable[[], None]) -> None:
-        """Have `told` called, from any thread, when `leaving` begins: for what stays open between calls."""
-        self._followers.add(told)
+    def open(
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        user: Any = None,
+        *,
+        deadline: float | None = None,
+        size: int | None = None,
+    ) -> ServiceCall:
+        return ServiceCall(self, name, headers, user, deadline, size)
 
-    def unfollow(self, told: Callable[[], None]) -> None:
-        """Have it called no more."""
-        self._followers.discard(told)
+    def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
+        return problem(error, expose=self.expose_errors)
 
-    def announce(self) -> None:
-        """This process is about to end."""
-        self.ending = True
-        self._tell()
+    def endpoints_begin(self) -> None:
+        """The Runner has loaded: its endpoints are known now, or soon."""
+        with suppress(NotReady):
+            self._current_endpoints = self._unreserved()
 
-    def _tell(self) -> None:
-        for told in list(self._followers):
-            told()
+    def endpoints_end(self) -> None:
+        """The Runner is unloaded, and may come back with other endpoints."""
+        if self._is_late:
+            self._current_endpoints = None
 
-    def reason(self) -> str:
-        """Why the Runner is not ready, for a client: nothing of the cause but its type."""
-        life = self._current()
-        if life is not None and life.state == "failed":
-            return life.reason
-        if self.ending or (life is not None and life.state in ("draining", "stopped")):
-            return "draining"
-        if life is not None and life.state == "ready":
-            return self._trouble()
-        return "not started" if life is None else "still loading"
+    def remove_stale_uploads(self) -> None:
+        """Remove files of uploads that a killed process has left, where an endpoint takes uploads as files."""
+        with suppress(NotReady):
+            if any(field_plans.takes_paths(endpoint.input) for endpoint in self.endpoints.values()):
+                upload_files.sweep()
 
-    def _trouble(self) -> str:
-        trouble = getattr(self._runner, "trouble", None)
-        said = str(trouble()) if callable(trouble) else ""
-        return said or next((why for needed in self._needed if (why := needed())), "")
-
-    async def runner(self) -> Runner:
-        """The Runner as the running loop may call it.
+    def _unreserved(self) -> Mapping[str, Endpoint]:
+        """The endpoints on free paths. An Executor's class is refused for others; this may be another's code.
 
         Raises:
-            NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
+            NotReady: the source's endpoints are not known yet.
         """
-        life = self._life
-        here = asyncio.get_running_loop()
-        if life is None or life.state != "ready" or life.loop is not here:
-            life = await self._loaded()
-        return self._runner if life.loop is here else life.bridge
+        found = self.source.endpoints
+        if self._all is not found:
+            self._all, self._served = found, dict(self._on_free_paths(found))
+        return self._served
 
-    def _current(self) -> Life | None:
-        """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
-        life = self._life
-        if life is not None and life.process != os.getpid():
-            life.stays_behind()
-        return life
+    def _on_free_paths(self, endpoints: Mapping[str, Endpoint]) -> Iterator[tuple[str, Endpoint]]:
+        for name, endpoint in endpoints.items():
+            if self._is_reserved(name):
+                logger.warning("%s: the endpoint %r is reserved, and is not served here", self.source.name, name)
+            else:
+                yield name, endpoint
 
-    async def _loaded(self) -> Life:
-        life = self._current() or self.start()
-        if life is not None and life.state == "loading":
-            await life.settled(self._wait)
-        if life is None or life.state != "ready":
-            retry_after = 1.0 if life is None else life.retry_after
-            raise NotReady(f"{self.reason()}; try again later", retry_after=retry_after)
-        return life
+
+class ServiceCall:
+    """Implements `protocols.service.OpenedCall`: the one place where a call is authenticated, awaited and admitted."""
+
+    __slots__ = ("_deadline", "_headers", "_name", "_service", "_size", "_ticket", "_user", "context", "runner")
+
+    def __init__(
+        self,
+        service: RunnerService,
+        name: str,
+        headers: Mapping[str, str],
+        user: Any,
+        deadline: float | None,
+        size: int | None,
+    ) -> None:
+        self._service, self._name, self._headers, self._user = service, name, headers, user
+        self._deadline, self._size = deadline, size
+        self._ticket: Ticket | None = None
+
+    async def __aenter__(self) -> Self:
+        service, until = self._service, self._deadline
+        identity = await service.authenticate(self._name, self._headers) if service.has_auth else self._user
+        runner = service.runner_here()
+        if runner is None:
+            runner = await service.runner(until)
+        self.runner: Runner = runner
+        self.context = Context("", headers=self._headers, deadline=until, identity=identity)
+        if self._size is not None:
+            try:
+                self.resize(self._size)
+            except BaseException:
+                await self.__aexit__()
+                raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ticket is not None:
+            self._ticket.close()
+            self._ticket = None
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return resolve(self.runner.endpoints, self._name)
+
+    def admit(self, size: int) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.close()
+        self._ticket, self._size = self.runner.admit(self._name, size=size), size
+
+    def resize(self, size: int) -> None:
+        if self._ticket is None or self._size is None or size > self._size:
+            self.admit(size)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise DeadlineExceeded(f"the deadline of this call to {self._name} has passed")
+
+    def detach(self) -> Ticket | None:
+        ticket, self._ticket = self._ticket, None
+        return ticket
+
+
+class _TrackedRunner(Wrapper):
+    """Tells a service when its Runner has loaded, and when it is unloaded."""
+
+    def __init__(self, inner: Runner, service: RunnerService) -> None:
+        super().__init__(inner)
+        self._service = service
 
     @asynccontextmanager
-    async def lifespan(self, *, wait_ready: bool = False) -> AsyncIterator[None]:
-        """Live on this loop: begin to load, and, once the last lifespan of this application leaves, finish what runs.
-
-        What `start` began goes on as this lifespan's, on the loop where it is. Loading that has not ended by the end is
-        abandoned.
-
-        Raises:
-            ExecutorError: with `wait_ready`, the Executor failed to load.
-        """
-        join_server()
-        async with self.household.lifespan():
-            life = self._entered()
-            hurried = True
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with self.inner.lifespan():
+            self._service.endpoints_begin()
+            self._service.remove_stale_uploads()
             try:
-                if wait_ready:
-                    await life.settled(None)
-                    if life.state != "ready":
-                        raise life.failure.error if life.failure else NotReady("stopped before it had loaded")
                 yield
-                hurried = False
-            except Exception:
-                hurried = False
-                raise
             finally:
-                await self._left(life, hurried)
-
-    def _entered(self) -> Life:
-        """One more lifespan is here; the life that it has, or shares."""
-        with self._lock:
-            self._lifespans += 1
-            self.ending = False
-            life = self._life
-            if life is None:
-                loop = self.household.loop or asyncio.get_running_loop()
-                life = self._begun(loop, copy_context())
-            elif self._is_alone and life.process == os.getpid():
-                self._is_alone = False
-                atexit.unregister(self._exit)
-            return life
-
-    async def _left(self, life: Life, hurried: bool) -> None:
-        """A lifespan leaves: with the last one the life ends."""
-        with self._lock:
-            self._lifespans -= 1
-            is_last, over = not self._lifespans, self._over
-        if not is_last or over is None or self._life is not life or life.process != os.getpid():
-            return
-        life.end(hurry=hurried)
-        self.household.ending(hurry=hurried)
-        self._tell()
-        waiting = asyncio.wrap_future(over)
-        cancelled = await ended([waiting], hurry=partial(life.end, hurry=True))
-        if cancelled is not None:
-            raise cancelled
-        if not waiting.cancelled():
-            waiting.result()
-
-    def start(self) -> Life | None:
-        """Live where no lifespan comes, or before it does; the life there is.
-
-        On the loop of this process's own thread, or on that where the same source has a lifespan, or will have one as its
-        host starts.
-        """
-        if self._life is None:
-            join_server()
-            look_for_dropped()  # which may hold a model, and whose life ends then
-        with self._lock:
-            if self._life is None and not self.ending:
-                awaited = self.household.is_awaited
-                why = "its host starts" if awaited else "no lifespan has reached it"
-                logger.info("an application loads now, as it is asked and %s", why)
-                if not awaited:
-                    self.began_alone()
-                self._is_alone = True
-                # In a context of its own: nothing of who happened to ask first.
-                self._begun(self.household.loop or loop_thread("loop").loop, Context())
-                atexit.register(self._exit)
-            return self._life
-
-    def _begun(self, loop: asyncio.AbstractEventLoop, context: Context) -> Life:
-        life = self._life = Life(self._runner, loop)
-        self._over = context.run(asyncio.run_coroutine_threadsafe, self._run(life), loop)
-        self._over.add_done_callback(partial(self._ended, life))
-        return life
-
-    def close(self) -> None:
-        """End the life that `start` began, if it did, once what runs there has finished."""
-        self._close(hurry=False, timeout=None)
-
-    def leave(self, *, hurry: bool = False) -> None:
-        """Begin to end the life that `start` began, if it did; from any thread, also the garbage collector's."""
-        over, life = self._over, self._life
-        if self._is_alone and over is not None and life is not None:
-            life.end(hurry=hurry)
-            over.add_done_callback(lambda _: atexit.unregister(self._exit))
-            self._tell()
-
-    def hurry(self) -> None:
-        """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""
-        self.announce()
-        life = self._life
-        if life is not None:
-            life.end(hurry=True)
-
-    def _exit(self) -> None:
-        self._close(hurry=True, timeout=_AT_EXIT)
-
-    def _close(self, *, hurry: bool, timeout: float | None) -> None:
-        with self._lock:
-            is_alone, self._is_alone = self._is_alone, False
-            life, over = self._life, self._over
-        if not is_alone or life is None or over is None or life.process != os.getpid():
-            return
-        life.end(hurry=hurry)
-        self._tell()
-        wait([over], timeout)
-        atexit.unregister(self._exit)
-
-    async def _run(self, life: Life) -> None:
-        try:
-            await life.live()
-        finally:
-            self._ended(life)
-
-    def _ended(self, life: Life, over: Future[None] | None = None) -> None:
-        """A life has ended, or its task has before it began; again does nothing."""
-        life.over()
-        with self._lock:
-            if self._life is life:
-                self._life, self._over, self._is_alone = None, None, False
+                self._service.endpoints_end()

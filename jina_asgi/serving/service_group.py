@@ -39,7 +39,7 @@ class Member(Protocol):
         """A lifespan of it, which takes that life over."""
         ...
 
-    async def runner(self) -> Runner:
+    async def runner(self, deadline: float | None = None) -> Runner:
         """The Runner, as this event loop may call it; waits for it a while, then raises NotReady."""
         ...
 

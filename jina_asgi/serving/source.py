@@ -14,7 +14,6 @@ from jina_asgi.documents.codec import Codec, codec, plain
 from jina_asgi.documents.return_type import Returns
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.protocols.http.app import within
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving.service_group import Household
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
@@ -218,8 +217,7 @@ class Source(ABC):
             return (
                 self.runner
             )  # loaded by `async with` alone; or ended, and not to be loaded anew by the host's own code
-        until = None if context is None else context.deadline
-        return await (home.runner() if until is None else within(until, home.runner()))
+        return await home.runner(None if context is None else context.deadline)
 
 
 def _parts_of(source: weakref.ref[Source]) -> Callable[[], list[Household]]:

@@ -384,7 +384,7 @@ def test_an_application_in_this_process_is_asked_without_a_server() -> None:
             assert "A" == client.post("/upper", AB[0], return_type=Text).text
             assert 3 == len(list(client.stream_doc("/count", AB[0])))
     finally:
-        asgi.home.close()
+        asgi.service.close()
 
 
 def test_a_closed_client_opens_again(client: Any) -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from jina_asgi import DeadlineExceeded
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 
 ASKED = ContextVar("ASKED", default="")
 
@@ -38,7 +38,7 @@ class Slow:
 async def given_up(read: list[Body], late: bool) -> Body:
     """What was to be appended, by a caller who waits no more."""
     body = Body()
-    second = asyncio.ensure_future(beside(time.monotonic() + 0.05 if late else None, read.append, body))
+    second = asyncio.ensure_future(parse_in_thread(time.monotonic() + 0.05 if late else None, read.append, body))
     await asyncio.sleep(0)
     if not late:
         second.cancel()
@@ -49,7 +49,7 @@ async def given_up(read: list[Body], late: bool) -> Body:
 
 async def test_what_was_read_comes_back_and_the_callers_context_is_seen() -> None:
     ASKED.set("by me")
-    assert ("by me", "jina-asgi-reads", 3) == await beside(
+    assert ("by me", "jina-asgi-reads", 3) == await parse_in_thread(
         None, lambda n: (ASKED.get(), threading.current_thread().name, n), 3
     )
 
@@ -61,16 +61,16 @@ async def test_an_error_arrives_whatever_it_is(error: BaseException) -> None:
 
     expected = ValueError if isinstance(error, ValueError) else RuntimeError
     with pytest.raises(expected):
-        await asyncio.wait_for(beside(None, fails), 10)
-    assert 1 == await beside(None, lambda: 1)
+        await asyncio.wait_for(parse_in_thread(None, fails), 10)
+    assert 1 == await parse_in_thread(None, lambda: 1)
 
 
 async def test_one_is_read_after_another() -> None:
     slow = Slow()
     order: list[int] = []
-    first = asyncio.ensure_future(beside(None, slow))
+    first = asyncio.ensure_future(parse_in_thread(None, slow))
     assert await asyncio.to_thread(slow.begun.wait, 10)
-    others = [asyncio.ensure_future(beside(None, order.append, number)) for number in range(3)]
+    others = [asyncio.ensure_future(parse_in_thread(None, order.append, number)) for number in range(3)]
     await asyncio.sleep(0)
     assert [] == order
     slow.ends.set()
@@ -83,7 +83,7 @@ async def test_one_is_read_after_another() -> None:
 async def test_what_is_given_up_is_not_kept_until_its_turn_and_never_read(late: bool) -> None:
     slow = Slow()
     read: list[Body] = []
-    first = asyncio.ensure_future(beside(None, slow))
+    first = asyncio.ensure_future(parse_in_thread(None, slow))
     assert await asyncio.to_thread(slow.begun.wait, 10)
     bodies = [weakref.ref(await given_up(read, late)) for _ in range(3)]
     await asyncio.sleep(0.01)
@@ -91,22 +91,22 @@ async def test_what_is_given_up_is_not_kept_until_its_turn_and_never_read(late: 
     assert [None, None, None] == [body() for body in bodies]
     slow.ends.set()
     assert "read" == await first
-    assert [] == await beside(None, lambda: list(read))
+    assert [] == await parse_in_thread(None, lambda: list(read))
 
 
 async def test_a_deadline_that_passed_before_is_told() -> None:
     with pytest.raises(DeadlineExceeded):
-        await beside(time.monotonic() - 1, time.sleep, 0)
+        await parse_in_thread(time.monotonic() - 1, time.sleep, 0)
 
 
 @pytest.mark.processes
 def test_what_never_ends_holds_up_no_exit() -> None:
     program = """
         import asyncio, time
-        from jina_asgi.concurrency.offload import beside
+        from jina_asgi.concurrency.offload import parse_in_thread
 
         async def main():
-            asyncio.ensure_future(beside(None, time.sleep, 60))
+            asyncio.ensure_future(parse_in_thread(None, time.sleep, 60))
             await asyncio.sleep(0.2)
 
         asyncio.run(main())
@@ -122,12 +122,12 @@ def test_what_never_ends_holds_up_no_exit() -> None:
 def test_a_fork_reads_in_a_thread_of_its_own() -> None:
     program = """
         import asyncio, os
-        from jina_asgi.concurrency.offload import beside
+        from jina_asgi.concurrency.offload import parse_in_thread
 
-        assert os.getpid() == asyncio.run(beside(None, os.getpid))
+        assert os.getpid() == asyncio.run(parse_in_thread(None, os.getpid))
         child = os.fork()
         if not child:
-            found = asyncio.run(beside(None, os.getpid))
+            found = asyncio.run(parse_in_thread(None, os.getpid))
             os._exit(0 if found == os.getpid() else 1)
         assert 0 == os.waitpid(child, 0)[1]
         print("both")

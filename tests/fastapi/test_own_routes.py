@@ -208,7 +208,7 @@ async def test_what_is_loaded_by_async_with_is_called_there_though_an_applicatio
         assert "HI" == (await source.call("/shout", [Text(text="hi")]))[0].text
         async with httpx.AsyncClient(transport=ASGITransport(asgi), base_url="http://test") as http:
             assert 200 == (await http.post("/shout", json=HI)).status_code  # loaded once, on this loop
-    assert "stopped" == asgi.home.state
+    assert "stopped" == asgi.service.state
 
 
 # One source, mounted twice.
@@ -234,10 +234,10 @@ async def test_a_mount_that_no_lifespan_reaches_lives_with_the_one_that_it_does(
     async with client(reached) as here, httpx.AsyncClient(transport=ASGITransport(other), base_url="http://t") as there:
         for http in (there, here, there):
             assert 200 == (await http.post("/shout", json=HI)).status_code
-    assert ["stopped", "stopped"] == [asgi.home.state for asgi in (reached, other)]
+    assert ["stopped", "stopped"] == [asgi.service.state for asgi in (reached, other)]
     async with httpx.AsyncClient(transport=ASGITransport(other), base_url="http://test") as there:
         assert 200 == (await there.post("/shout", json=HI)).status_code  # now on its own
-    await asyncio.to_thread(other.home.close)
+    await asyncio.to_thread(other.service.close)
 
 
 @pytest.mark.parametrize("early", ["/alone", "/flow", "/outer"])

@@ -287,7 +287,7 @@ def test_a_server_without_lifespan_says_once_that_there_is_no_grpc(caplog: pytes
         for _ in range(2):
             assert 200 == http.post("/echo", json={"data": [{"text": "a"}]}).status_code
         figures = http.get("/-/status").json()["grpc"]
-    app.home.close()
+    app.service.close()
     assert "stopped" == figures["state"]
     assert "no lifespan" in figures["reason"]
     assert 1 == caplog.text.count("is not served: this server sends no lifespan events")

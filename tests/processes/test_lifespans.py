@@ -167,7 +167,7 @@ async def test_without_a_lifespan_the_first_call_starts_it_in_a_thread() -> None
         assert 200 == (await http.post("/echo", json=BODY)).status_code
         assert set() != threads()
         assert 200 == (await http.get("/-/ready")).status_code
-    asgi.home.close()
+    asgi.service.close()
     assert ["loaded", "unloaded"] == story.told
     assert set() == threads()
 
@@ -181,7 +181,7 @@ def test_an_app_that_started_in_a_thread_serves_every_loop() -> None:
             return (await http.post("/echo", json=BODY)).status_code
 
     assert [200, 200] == [asyncio.run(ask()) for _ in range(2)]
-    asgi.home.close()
+    asgi.service.close()
     assert ["loaded", "unloaded"] == story.told
 
 
@@ -240,7 +240,7 @@ async def test_closing_a_thread_of_its_own_tells_who_still_waits() -> None:
         await http.post("/echo", json=BODY)
         waiting = asyncio.create_task(http.post("/hang", json=BODY))
         assert await asyncio.to_thread(story.began.wait, 5.0)
-        await asyncio.to_thread(asgi.home.close)
+        await asyncio.to_thread(asgi.service.close)
         answer = await waiting
     assert [503, "ReplicaDied"] == [answer.status_code, answer.json()["error"]["type"]]
     assert set() == threads()
@@ -296,7 +296,7 @@ async def test_leaving_while_it_loads_abandons_that_and_closes_what_was_made() -
     async with asyncio.timeout(5.0):
         async with client(asgi):
             assert await asyncio.to_thread(story.loading.wait, 5.0)
-        assert "stopped" == asgi.home.state
+        assert "stopped" == asgi.service.state
     story.gate.set()
     assert await asyncio.to_thread(story.unloaded.wait, 5.0)
     assert ["loaded", "unloaded"] == story.told
@@ -317,7 +317,7 @@ async def test_ready_says_draining_while_what_runs_is_finished() -> None:
                 pass
         assert "draining" in ready.json()["detail"]
         assert 503 == (await http.post("/echo", json=BODY)).status_code
-        asgi.home.hurry()
+        asgi.service.hurry()
         await ending
         assert "draining" in (await hanging).json()["detail"]
     assert set() == threads()

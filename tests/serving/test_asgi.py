@@ -231,7 +231,7 @@ async def test_within_a_starlette_mount_without_a_lifespan_it_starts_when_it_is_
         Echo.gate.set()
         async with http.stream("GET", "/lm/two", params={"text": ""}) as response:
             assert [event.name async for event in events(response)] == ["update", "update", "end"]
-    await asyncio.to_thread(asgi.home.close)
+    await asyncio.to_thread(asgi.service.close)
     assert Echo.living == 0
 
 

@@ -391,7 +391,7 @@ async def test_calls_go_straight_to_the_sources_own_runner() -> None:
     for deployment in (deployed(Late(Echo)), Deployment(Echo)):
         asgi = JinaASGI(deployment)
         async with asgi.lifespan():
-            runner = await asgi.home.runner()
+            runner = await asgi.service.runner()
             assert (runner.call, runner.admit) == (deployment.runner.call, deployment.runner.admit)
 
 
@@ -417,11 +417,11 @@ async def test_without_a_lifespan_it_starts_when_it_is_asked(path) -> None:
     async with httpx.AsyncClient(transport=ASGITransport(asgi), base_url="http://test") as http:
         assert await text(http, path, exec_endpoint="/echo") == "hi"
         assert "jina-asgi-loop" in {thread.name for thread in threading.enumerate()}
-        await asyncio.to_thread(asgi.home.close)
+        await asyncio.to_thread(asgi.service.close)
         late.becomes(Other)
         answer = await http.post("/echo", json={"data": [{"number": 1}]})
         assert answer.json()["data"] == [{"number": 1}]
-    await asyncio.to_thread(asgi.home.close)
+    await asyncio.to_thread(asgi.service.close)
 
 
 def test_fastapi_routes_need_the_endpoints_where_they_are_written() -> None:

@@ -108,7 +108,7 @@ async def test_the_end_of_serving_does_not_wait_for_the_next_try(flaky: type[Fla
         async with client(asgi) as http:
             await http.post("/echo", json=HI)
             assert 503 == (await http.get("/-/ready")).status_code
-    assert "stopped" == asgi.home.state
+    assert "stopped" == asgi.service.state
 
 
 async def test_the_same_error_again_is_one_line_in_the_log_under_the_same_id(

@@ -127,7 +127,7 @@ def post(path: str, data: Any, **more: Any) -> dict[str, Any]:
 def asgi() -> Iterator[JinaASGI]:
     made = JinaASGI(Model, limits=Limits(body=200_000))
     yield made
-    made.home.close()
+    made.service.close()
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +363,7 @@ def test_a_process_that_was_forked_after_the_first_call_says_so() -> None:
     with os.fdopen(reading) as told:
         said = told.read()
     os.waitpid(child, 0)
-    asgi.home.close()
+    asgi.service.close()
     assert said.startswith("503 Service Unavailable failed to load (RuntimeError)")
 
 

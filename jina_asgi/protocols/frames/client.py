@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.timeouts import any_done
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.protocols.frames import _layout
@@ -213,7 +213,7 @@ class FrameClient:
         Raises:
             NotReady: the connection was closed meanwhile. DeadlineExceeded: the call's deadline has passed.
         """
-        written = await beside(call.context.deadline, write_call, call, in_pieces=True, **credit)
+        written = await parse_in_thread(call.context.deadline, write_call, call, in_pieces=True, **credit)
         self._require_connection()
         return written
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import begun, logged, seen
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, cut_short
 from jina_asgi.errors._raised import carried, is_a, loggable
@@ -248,7 +248,7 @@ class FrameServer(FrameConnection):
         try:
             result = await self._runner.call(request.call)
             if are_large(result.docs):
-                head, docs = await beside(None, write_result, result, in_pieces=True)
+                head, docs = await parse_in_thread(None, write_result, result, in_pieces=True)
             else:
                 head, docs = write_result(result)
             del result  # it may be large, while this waits
@@ -286,7 +286,7 @@ class FrameServer(FrameConnection):
             except StopAsyncIteration:
                 return
             large = are_large(docs)
-            buffers = await beside(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
+            buffers = await parse_in_thread(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
             self.send(_layout.ITEM, request.number, b"", buffers)
             credit.spend(size_of(b"", buffers))
             if time.monotonic() - last_yield > YIELD_AFTER:

@@ -15,7 +15,7 @@ import grpc
 
 from jina_asgi.concurrency.tasks import begun, cancel_requests, finished, seen
 from jina_asgi.errors import ExecutorError, NotReady, Overloaded
-from jina_asgi.protocols.protobuf.request_handler import Answered, Answering, Asker
+from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 
@@ -25,14 +25,16 @@ class Conversation:
 
     Args:
         context: the RPC's.
-        answering: what answers.
-        asker: who asks.
+        handler: answers the requests.
+        caller: sends them.
         ahead: how many requests are open at once.
         in_order: whether answers keep the order of their requests.
     """
 
-    def __init__(self, context: Any, answering: Answering, asker: Asker, *, ahead: int, in_order: bool) -> None:
-        self._context, self._answering, self._asker = context, answering, asker
+    def __init__(
+        self, context: Any, handler: RequestHandler, caller: CallerInfo, *, ahead: int, in_order: bool
+    ) -> None:
+        self._context, self._handler, self._caller = context, handler, caller
         self._ahead, self._in_order = ahead, in_order
         self._open: deque[asyncio.Task[None]] = deque()
         self._unanswered: set[asyncio.Task[None]] = set()
@@ -48,7 +50,7 @@ class Conversation:
         """Answer until the client ends.
 
         Raises:
-            What ended it before: `admission.REFUSALS`.
+            What ended it before: `problems.REFUSALS`.
         """
         self._reader = begun(self._read(), seen)
         try:
@@ -104,10 +106,10 @@ class Conversation:
             self._gap = self._in_order
             self.end(ExecutorError("the call was cancelled by nobody who asked it"))
 
-    async def _answered(self, raw: bytes) -> Answered:
+    async def _answered(self, raw: bytes) -> EncodedAnswer:
         while True:
             try:
-                return await self._answering.answer(raw, self._asker)
+                return await self._handler.answer(raw, self._caller)
             except Overloaded:
                 self._refused += 1
                 try:
@@ -117,7 +119,7 @@ class Conversation:
                 finally:
                     self._refused -= 1
 
-    def _leave(self, answered: Answered) -> None:
+    def _leave(self, answered: EncodedAnswer) -> None:
         """Give a request's place to whoever waits for one."""
         if answered.ticket is not None:
             answered.ticket.close()

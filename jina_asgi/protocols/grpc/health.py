@@ -1,4 +1,4 @@
-"""gRPC's health checks: whether the Runner can answer, asked once or watched. `auth` is not asked, as for `/-/ready`."""
+"""gRPC's health checks: whether calls are answered, asked once or watched; without authentication, as for `/-/ready`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from jina_asgi.protocols.admission import Lasting
 from jina_asgi.protocols.grpc.messages import (
     NOT_SERVING,
     SERVICE_UNKNOWN,
@@ -17,17 +16,18 @@ from jina_asgi.protocols.grpc.messages import (
     HealthRequest,
     HealthResponse,
 )
+from jina_asgi.protocols.service import Service
 
 SERVICE = "grpc.health.v1.Health"
-_LOOK = 0.5  # seconds: that a replica died, or came back, tells nobody here; it is looked at while somebody watches
+_LOOK = 0.5  # seconds: a replica that dies or comes back sends no event here, so that watchers poll
 
 
 class Health:
-    """The health of some services: all of them are served, or none is."""
+    """The health of some gRPC services: all of them are served, or none is."""
 
-    def __init__(self, life: Lasting, services: Collection[str]) -> None:
-        self._life, self._services = life, frozenset(("", *services))
-        self._told, self._ending = asyncio.Event(), False
+    def __init__(self, service: Service, services: Collection[str]) -> None:
+        self._service, self._services = service, frozenset(("", *services))
+        self._ended, self._ending = asyncio.Event(), False
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The methods by their full names."""
@@ -38,15 +38,15 @@ class Health:
 
     def begin(self) -> None:
         """Serving begins, on this loop."""
-        self._told, self._ending = asyncio.Event(), False
+        self._ended, self._ending = asyncio.Event(), False
 
     def end(self) -> None:
-        """Serving ends: who watches is told at once, and watches no more."""
+        """Serving ends: watchers are notified at once, and their RPCs end."""
         self._ending = True
-        self._told.set()
+        self._ended.set()
 
     async def _check(self, raw: bytes, context: Any) -> bytes:
-        self._life.start()
+        self._service.start()
         service = await _service(raw, context)
         if service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {service[:200]!r}")
@@ -54,11 +54,11 @@ class Health:
 
     async def _watch(self, raw: bytes, context: Any) -> None:
         service = await _service(raw, context)
-        told = 0
+        sent = 0
         while True:
             status = self._status() if service in self._services else SERVICE_UNKNOWN
-            if status != told:
-                told = status
+            if status != sent:
+                sent = status
                 await context.write(HealthResponse(status=status).SerializeToString())
             if self._ending:
                 return
@@ -67,12 +67,12 @@ class Health:
     async def _next_look(self) -> None:
         try:
             async with asyncio.timeout(_LOOK):
-                await self._told.wait()
+                await self._ended.wait()
         except TimeoutError:
             return
 
     def _status(self) -> int:
-        return SERVING if self._life.ready and not self._ending else NOT_SERVING
+        return NOT_SERVING if self._ending or self._service.unhealthy_reason() else SERVING
 
 
 async def _service(raw: bytes, context: Any) -> str:

@@ -11,21 +11,21 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from jina_asgi.protocols.admission import RpcOptions, identify
 from jina_asgi.protocols.grpc.messages import POOL, ReflectionRequest, ReflectionResponse
 from jina_asgi.protocols.grpc.rpc import headers_of, refuse
 from jina_asgi.protocols.protobuf import messages
+from jina_asgi.protocols.service import Service
 
 _NAME = "grpc.reflection.{}.ServerReflection"
 _NOT_FOUND, _UNIMPLEMENTED = 5, 12
 
 
 class Reflection:
-    """What reflection tells of some services, in both versions of the protocol."""
+    """Answers reflection requests about some services, in both versions of the protocol."""
 
-    def __init__(self, services: Sequence[str], options: RpcOptions) -> None:
+    def __init__(self, services: Sequence[str], service: Service) -> None:
         self._services = sorted([*services, *map(_NAME.format, ReflectionRequest)])
-        self._options = options
+        self._service = service
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The methods by their full names."""
@@ -37,9 +37,9 @@ class Reflection:
     def _of(self, version: str) -> Any:
         async def tell(_: Any, context: Any) -> None:
             try:
-                await identify(self._options.auth, headers_of(context), "/-/endpoints")
-            except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-                await refuse(context, error, expose=self._options.expose_errors)
+                await self._service.authenticate("/-/endpoints", headers_of(context))
+            except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
+                await refuse(context, error, self._service)
             while (raw := await context.read()) is not grpc.aio.EOF:
                 try:
                     asked = ReflectionRequest[version].FromString(raw)

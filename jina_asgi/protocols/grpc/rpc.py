@@ -1,7 +1,7 @@
-"""One RPC from its server's side: who asks, until when, and what ends it with a code of gRPC's.
+"""One RPC on the server's side: its headers, its deadline, and the status code that ends it.
 
-An answer that tells of an error is a message, as Jina has it. A code is for what kept a request from being run: who
-gets UNAVAILABLE may ask again, and a Jina gateway does. It does so after INTERNAL too, so that this is never told.
+An Executor's error is an answer, as Jina has it. A status code says why a request was not run: a client may retry after
+UNAVAILABLE, and a Jina gateway does. It does so after INTERNAL too, which is therefore never sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import grpc
 
 from jina_asgi.errors import JinaASGIError, Unavailable
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.service import Service
 
 _BY_STATUS = {
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -24,12 +24,11 @@ _BY_STATUS = {
 }
 
 
-async def refuse(context: Any, error: Exception, *, expose: bool) -> NoReturn:
-    """End an RPC with the code of an error; what is not the client's fault is logged."""
-    status, body, _ = problem(error, expose=expose)
-    detail = body["detail"]
-    told = body["error"]
-    trailers = [("jina-asgi-error", told["type"]), ("jina-asgi-error-id", told["id"])]
+async def refuse(context: Any, error: Exception, service: Service) -> NoReturn:
+    """End an RPC with the status code of an error; what is not the client's fault is logged."""
+    status, body, _ = service.problem(error)
+    detail, facts = body["detail"], body["error"]
+    trailers = [("jina-asgi-error", facts["type"]), ("jina-asgi-error-id", facts["id"])]
     if isinstance(error, Unavailable):
         wait = math.ceil(min(max(error.retry_after, 0.0), 3600.0) * 1000)
         trailers += [("retry-after-ms", str(wait)), ("grpc-retry-pushback-ms", str(wait))]

@@ -20,14 +20,13 @@ import grpc.aio
 from jina_asgi.concurrency.tasks import begun, seen
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.protocols.admission import Known, Lasting, RpcOptions
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.protocols.grpc.health import Health
 from jina_asgi.protocols.grpc.listening_sockets import Listening, listening, listens
 from jina_asgi.protocols.grpc.reflection import Reflection
 from jina_asgi.protocols.grpc.services import SERVICES, Services
 from jina_asgi.protocols.grpc.socket_path import SocketPath
-from jina_asgi.protocols.protobuf.request_handler import Answering
+from jina_asgi.protocols.service import Service
 from jina_asgi.settings import GrpcSettings
 
 #: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
@@ -48,23 +47,15 @@ class GrpcServer:
 
     Args:
         settings: where, and how.
-        options: those of the application: `auth`, `limits`, `expose_errors`.
-        life: where the Runner lives.
-        known: its endpoints.
+        service: answers the calls.
         versions: of this library and what it stands on.
     """
 
-    def __init__(
-        self,
-        settings: GrpcSettings,
-        options: RpcOptions,
-        life: Lasting,
-        known: Known,
-        versions: Callable[[], Mapping[str, str]],
-    ) -> None:
-        self._settings, self._options, self._life = settings, options, life
-        self._services = Services(Answering(life, options), known, versions)
-        self._health = Health(life, SERVICES)
+    def __init__(self, settings: GrpcSettings, service: Service, versions: Callable[[], Mapping[str, str]]) -> None:
+        self._settings, self._service = settings, service
+        self._services = Services(service, versions)
+        self._health = Health(service, SERVICES)
+        self._stop_following: Callable[[], None] | None = None
         self._server: grpc.aio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -89,7 +80,7 @@ class GrpcServer:
             raise DefinitionError(why)
         settings = self._settings
         self._path = SocketPath(settings.where.path) if settings.where.path else None
-        limits = {"grpc.max_receive_message_length": self._options.limits.body, "grpc.so_reuseport": int(shares_port)}
+        limits = {"grpc.max_receive_message_length": self._service.limits.body, "grpc.so_reuseport": int(shares_port)}
         compression = None if settings.compression is None else grpc.Compression[settings.compression]
         server = grpc.aio.server(
             options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
@@ -103,7 +94,7 @@ class GrpcServer:
         self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
         await server.start()
         self._over = begun(server.wait_for_termination(), seen)
-        self._life.follow(self._told)
+        self._stop_following = self._service.on_drain(self._begin_drain)
 
     async def lost(self) -> str | None:
         """Wait until it has ended, or nobody can connect any more, though it was not told to end; why. None: it was told."""
@@ -117,8 +108,8 @@ class GrpcServer:
         return None
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
-        told = (*SERVICES, "grpc.health.v1.Health")
-        reflection = Reflection(told, self._options).handlers() if self._settings.reflection else {}
+        names = (*SERVICES, "grpc.health.v1.Health")
+        reflection = Reflection(names, self._service).handlers() if self._settings.reflection else {}
         return {**self._services.handlers(), **self._health.handlers(), **reflection}
 
     def _listen(self, server: grpc.aio.Server, port: int | None) -> int | None:
@@ -140,8 +131,8 @@ class GrpcServer:
             ) from error
         return None if where.path else int(bound)
 
-    def _told(self) -> None:
-        """From any thread: serving is about to end."""
+    def _begin_drain(self) -> None:
+        """Serving is about to end; from any thread."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # that loop is closed, and this server with it
@@ -159,7 +150,8 @@ class GrpcServer:
         server = self._server
         if server is None:
             return
-        self._life.unfollow(self._told)
+        if self._stop_following is not None:
+            self._stop_following()
         self._health.end()
         self._services.drain()
         await server.stop(grace)
@@ -174,7 +166,7 @@ class GrpcServer:
         self._server = self._loop = self._over = None
 
 
-_LONG = 3600.0  # seconds: whoever began to end will say when it is enough
+_LONG = 3600.0  # seconds: `close` ends it earlier
 _LOOK = 1.0  # seconds: that a listening socket is gone tells nobody, and that is looked at; it takes 3 microseconds
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents.codec import Codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
@@ -65,7 +65,7 @@ async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
         ExecutorError: a value among the docs has no such form.
     """
     try:
-        return await beside(None, write, in_pieces=True) if large else write()
+        return await parse_in_thread(None, write, in_pieces=True) if large else write()
     except BaseException as error:
         if is_cancel(error):
             raise
@@ -87,7 +87,7 @@ def step_in(media: str, *, with_json: bool = False) -> Step:
 
 async def large_step(step: Step, docs: Docs, frame: Callable[[bytes], T]) -> T:
     """What `frame` makes of a large document of a stream, all of it beside the event loop; raises as `answer` does."""
-    return await beside(None, lambda: frame(step(docs, in_pieces=True)))
+    return await parse_in_thread(None, lambda: frame(step(docs, in_pieces=True)))
 
 
 def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:

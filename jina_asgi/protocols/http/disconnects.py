@@ -1,4 +1,4 @@
-"""Sees a client leave, for next to nothing: one ticker, and one `receive()` for each request that takes long.
+"""Notices that a client disconnects, cheaply: one ticker, and one `receive()` for each request that takes long.
 
 A task a request costs 15 µs; most requests end before their client could leave. The one `receive()` is never
 cancelled before the response is done: gunicorn's asgi worker takes that for a disconnect.
@@ -57,8 +57,8 @@ class Watched:
             self._task.uncancel()  # it goes on to end its request
 
 
-class DisconnectWatch(threading.local):
-    """The young requests of the event loop of each thread: `begin` with each, `end` with its response."""
+class DisconnectMonitor(threading.local):
+    """Cancels the tasks of requests whose clients leave, per thread: `begin` with each request, `end` with its response."""
 
     def __init__(self) -> None:
         self._young: dict[Watched, None] = {}

@@ -12,12 +12,12 @@ from jina_asgi.protocols.http.disconnects import Watched
 from jina_asgi.protocols.http.headers import too_large
 
 
-class ClientGone(Exception):  # an event, and nobody's error
+class ClientGone(Exception):  # an event, and no error
     """The client left while its request was being read."""
 
 
-class Sent:
-    """`send`, whether the response has begun, and the watch over the client that it goes to."""
+class Response:
+    """One response: ASGI's `send`, whether it has started, and the monitor's entry for its client."""
 
     __slots__ = ("send", "started", "watched")
 
@@ -26,7 +26,7 @@ class Sent:
         self.watched: Watched | None = None
 
     def ends(self) -> None:
-        """The last of the response is about to be sent: who leaves from now on has been answered."""
+        """The last message is about to be sent: a client that leaves from now on has been answered."""
         if self.watched is not None:
             self.watched.answered = True
 

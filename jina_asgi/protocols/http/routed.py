@@ -1,24 +1,77 @@
-"""HTTP requests whose endpoint is found late: named by the body of `POST /post`, or known once the Runner has loaded."""
+"""Which application answers an HTTP path, and requests whose endpoint is found late: in the body, or after loading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from starlette.types import Scope
 
-from jina_asgi.concurrency.offload import LARGE, beside
+from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.protocols.http.app import Body, CallApp, EndpointApp, HttpOptions, Live, authenticate
-from jina_asgi.protocols.http.disconnects import DisconnectWatch
-from jina_asgi.protocols.http.exchange import Sent
+from jina_asgi.protocols.http.app import Body, CallApp, EndpointApp
+from jina_asgi.protocols.http.disconnects import DisconnectMonitor
+from jina_asgi.protocols.http.exchange import Response
 from jina_asgi.protocols.http.exec_endpoint import exec_endpoint
 from jina_asgi.protocols.http.headers import RawHeaders, media_type
 from jina_asgi.protocols.http.upload import Upload
 from jina_asgi.protocols.http.uploads import FORM, form
 from jina_asgi.protocols.problems import MethodNotAllowed
+from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import is_heavy
-from jina_asgi.types import Context, Runner
+from jina_asgi.types import Endpoint
+
+POST = "/post"
+
+
+class HttpRoutes:
+    """The application of each path of a service; made anew when its endpoints change."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._monitor = service, DisconnectMonitor()
+        self._endpoints: Mapping[str, Endpoint] | None = None
+        self._apps: Mapping[str, EndpointApp] = {}
+        self._calls: Mapping[str, CallApp] = {}
+
+    @property
+    def apps(self) -> Mapping[str, EndpointApp]:
+        """The application of each endpoint.
+
+        Raises:
+            NotReady: the endpoints are not known yet.
+        """
+        self._follow(self._service.endpoints)
+        return self._apps
+
+    @property
+    def calls(self) -> Mapping[str, CallApp]:
+        """The application of each path: those of the endpoints, and `POST /post`.
+
+        Raises:
+            NotReady: the endpoints are not known yet.
+        """
+        self._follow(self._service.endpoints)
+        return self._calls
+
+    def current(self) -> Mapping[str, CallApp]:
+        """As `calls`; empty while the Runner has to load first."""
+        endpoints = self._service.current_endpoints
+        if endpoints is None:
+            return {}
+        if endpoints is not self._endpoints:
+            self._follow(endpoints)
+        return self._calls
+
+    def late(self, path: str, method: str) -> LateApp:
+        """The application of one request to a path, while the Runner has to load first."""
+        return LateApp(path, method, self, self._service, self._monitor)
+
+    def _follow(self, endpoints: Mapping[str, Endpoint]) -> None:
+        if endpoints is not self._endpoints:
+            service, monitor = self._service, self._monitor
+            apps = {name: EndpointApp(endpoint, service, monitor) for name, endpoint in endpoints.items()}
+            self._endpoints, self._apps = endpoints, apps
+            self._calls = {**apps, POST: PostApp(apps, service, monitor)}
 
 
 class PostApp(CallApp):
@@ -27,10 +80,8 @@ class PostApp(CallApp):
     `auth` is asked twice: about "/post" before the body is read, then about the endpoint.
     """
 
-    def __init__(
-        self, endpoints: Mapping[str, EndpointApp], live: Live, options: HttpOptions, watch: DisconnectWatch
-    ) -> None:
-        super().__init__("/post", ("POST",), live, options, watch)
+    def __init__(self, endpoints: Mapping[str, EndpointApp], service: Service, monitor: DisconnectMonitor) -> None:
+        super().__init__(POST, ("POST",), service, monitor)
         self._endpoints = endpoints
 
     def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
@@ -38,61 +89,47 @@ class PostApp(CallApp):
         is_form = media_type(headers) == FORM
         return form(declared, self._limits) if is_form else None
 
-    async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: Body, context: Context, sent: Sent
-    ) -> None:
-        media = media_type(headers)
+    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+        media, context = media_type(headers), opened.context
         if isinstance(raw, Upload):
             named = raw.take("exec_endpoint")
         elif is_heavy(media, raw, numbers=False):
-            named = await beside(context.deadline, exec_endpoint, media, raw, heavy=len(raw) >= LARGE)
+            named = await parse_in_thread(context.deadline, exec_endpoint, media, raw, heavy=len(raw) >= LARGE)
         else:
             named = exec_endpoint(media, raw)
         name = normalised(named) or "/default"
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:
             raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")
-        if self._options.auth:
-            context.identity = await authenticate(self._options.auth, endpoint.name, scope)
-        await endpoint.reply(runner, scope, headers, raw, context, sent)
+        if self._service.has_auth:
+            context.identity = await self._service.authenticate(endpoint.name, context.headers)
+        await endpoint.reply(opened, scope, headers, raw, response)
 
 
 class LateApp(CallApp):
     """One request to a path that may be an endpoint's, of a Runner whose endpoints are known once it has loaded.
 
-    `find` gives the application of a path then, or raises UnknownEndpoint or NotReady. `auth` is asked before, and
-    once for both.
+    `auth` is asked before, and once for both.
     """
 
     def __init__(
-        self,
-        path: str,
-        method: str,
-        find: Callable[[str], CallApp],
-        live: Live,
-        options: HttpOptions,
-        watch: DisconnectWatch,
+        self, path: str, method: str, routes: HttpRoutes, service: Service, monitor: DisconnectMonitor
     ) -> None:
-        super().__init__(path, (method,), self, options, watch)
-        self._find, self._loading = find, live
-        self._app: CallApp = self
+        super().__init__(path, (method,), service, monitor)
+        self._routes = routes
 
-    async def runner(self) -> Runner:
-        """The Runner, once it has loaded, and is known to answer this path by this method.
+    def target(self, method: str) -> CallApp:
+        """The application of this path.
 
         Raises:
             NotReady, UnknownEndpoint, MethodNotAllowed.
         """
-        runner = await self._loading.runner()
-        self._app = self._find(self.name)
-        if self.methods[0] not in self._app.methods:
-            raise MethodNotAllowed(self._app.methods)
-        return runner
+        app = self._routes.calls.get(self.name)
+        if app is None:
+            raise UnknownEndpoint("Not Found")
+        if method not in app.methods:
+            raise MethodNotAllowed(app.methods)
+        return app
 
-    def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
-        return self._app.upload(scope, headers)
-
-    async def reply(
-        self, runner: Runner, scope: Scope, headers: RawHeaders, raw: Body, context: Context, sent: Sent
-    ) -> None:
-        await self._app.reply(runner, scope, headers, raw, context, sent)
+    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+        await self.target(scope["method"]).reply(opened, scope, headers, raw, response)

@@ -20,7 +20,7 @@ from jina_asgi.types import Result
 _MAX_HEADERS = 1024  # that are remembered; none is longer than a length of one byte says
 
 
-class Incoming:
+class ParsedRequest:
     """One request; `asked` is what it asks for.
 
     Raises:

@@ -1,27 +1,26 @@
-"""Jina's requests answered by a Runner: one, a list of them that meet at a join, and a stream.
+"""Answers Jina's requests: one, a list of them that meet at a join, and a stream. Bytes in, bytes out.
 
-What an Executor raised is told in the answer, with the request's own docs, and its RPC goes well; see `admission`
-for what is raised instead. Bytes come in and go out: what is no message at all is answered too.
+An Executor's error becomes an answer, with the request's own docs; so does what is no message at all. Errors that
+`problems.is_refusal` names are raised instead: nothing ran.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents.codec import Codec, codec
-from jina_asgi.errors import DeadlineExceeded, InvalidDocs, InvalidRequest
+from jina_asgi.errors import InvalidDocs, InvalidRequest
 from jina_asgi.errors._raised import carried
-from jina_asgi.protocols.admission import Lasting, RpcOptions, identify, is_refusal
+from jina_asgi.protocols.problems import is_refusal
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import (
     DRY_RUN,
@@ -31,21 +30,22 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.protobuf.parsed_request import Incoming
+from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
+from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import PROTOBUF, are_large, is_heavy, is_large
-from jina_asgi.types import Call, Context, Endpoint, Result, Runner, Ticket, resolve
+from jina_asgi.types import Call, Context, Endpoint, Result, Ticket
 
 T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-class Asker(msgspec.Struct, frozen=True):
-    """Who makes the requests of one RPC or socket.
+class CallerInfo(msgspec.Struct, frozen=True):
+    """The caller of one RPC or socket.
 
     Attributes:
         headers: the metadata of an RPC, or the handshake's headers.
-        deadline: the moment until which an answer is awaited.
-        user: who that is where no `auth` hook says it: whom the host's own middleware found.
+        deadline: on `time.monotonic`'s clock.
+        user: the caller as the host's own middleware knows it, where there is no `auth` hook.
     """
 
     headers: Mapping[str, str]
@@ -53,184 +53,181 @@ class Asker(msgspec.Struct, frozen=True):
     user: Any = None
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """An answer, and whether it tells of an error."""
+class EncodedAnswer(msgspec.Struct, frozen=True):
+    """An answer as bytes.
+
+    Attributes:
+        failed: it tells of an error.
+        ticket: the call's place in the queue, to be closed when the answer has been sent.
+    """
 
     raw: bytes
     failed: bool = False
     ticket: Ticket | None = None
 
 
-class Answering:
-    """What the services of one server have in common.
+class RequestHandler:
+    """Answers the requests of one server."""
 
-    Args:
-        life: where the Runner lives.
-        options: those of the application.
-    """
+    def __init__(self, service: Service) -> None:
+        self.service = service
 
-    def __init__(self, life: Lasting, options: RpcOptions) -> None:
-        self.life, self.options = life, options
-
-    async def answer(self, raw: bytes, asker: Asker) -> Answered:
-        """Answer one request; the ticket is to be closed when the answer is out.
+    async def answer(self, raw: bytes, caller: CallerInfo) -> EncodedAnswer:
+        """Answer one request.
 
         Raises:
-            What `admission.REFUSALS` names: nothing ran.
+            What `problems.is_refusal` names: nothing ran.
         """
         try:
-            incoming = Incoming(raw, self.options.limits)
+            parsed = ParsedRequest(raw, self.service.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
             return self._failed(DataRequest(), error)
-        asked, place = incoming.asked, _Place()
-        try:
-            runner, endpoint, context = await self._found(asked, asker)
+        asked = parsed.asked
+
+        async def work(opened: OpenedCall) -> bytes:
+            endpoint = self._endpoint(opened, asked)
             if endpoint is None:
-                return Answered(raw)
-            place.ticket = runner.admit(endpoint.name, size=len(raw))
-            call = await self._read(raw, requests.call, asked, endpoint, context)
+                return raw
+            opened.resize(len(raw))
+            call = await self._read(raw, requests.call, asked, endpoint, opened.context)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
-            result = await runner.call(call)
+            result = await opened.runner.call(call)
             large = is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)
-            return place.along(await beside(None, incoming.answer, result) if large else incoming.answer(result))
-        except BaseException as error:
-            if is_cancel(error) or is_refusal(error):
-                raise
-            return place.along(self._failed(incoming.message, carried(error)).raw, failed=True)
-        finally:
-            place.close()
+            return await parse_in_thread(None, parsed.answer, result) if large else parsed.answer(result)
 
-    def refused(self, raw: bytes, error: Exception) -> Answered:
-        """The answer that tells of what `answer` raised, for a wire that tells of it in no other way."""
+        return await self._run(asked, caller, lambda: parsed.message, work)
+
+    def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
+        """The answer that tells of what `answer` raised, for a protocol that has no other way to tell it."""
         try:
-            message = requests.read(raw, limits=self.options.limits)
-        except InvalidRequest:  # that is what is told
+            message = requests.read(raw, limits=self.service.limits)
+        except InvalidRequest:  # the answer tells of that error
             message = DataRequest()
         return self._failed(message, error)
 
     def readiness(self) -> bytes:
-        """Whether requests would be answered now, as a StatusProto; begins to load what has not."""
-        self.life.start()
+        """Whether calls are answered now, as a StatusProto; begins to load where nothing has yet."""
+        self.service.start()
         status = StatusProto()
-        if not self.life.ready:
-            status.code, status.description = ERROR, self.life.reason()
+        if reason := self.service.unhealthy_reason():
+            status.code, status.description = ERROR, reason
             status.exception.name = "NotReady"
-            status.exception.args.append(status.description)
+            status.exception.args.append(reason)
         return bytes(status.SerializeToString())
 
-    async def join(self, raw: bytes, asker: Asker) -> Answered:
+    async def join(self, raw: bytes, caller: CallerInfo) -> EncodedAnswer:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
         try:
-            messages = requests.read(raw, DataRequestList, self.options.limits)
+            messages = requests.read(raw, DataRequestList, self.service.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
             return self._failed(DataRequest(), error)
         if len(messages.requests) < 2:
-            return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", asker)
+            return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", caller)
         first = messages.requests[0]
-        place = _Place()
         try:
             parts = [requests.asked(message) for message in messages.requests]
-            runner, endpoint, context = await self._found(parts[0], asker)
-            if endpoint is None:
-                return Answered(first.SerializeToString())
-            place.ticket = runner.admit(endpoint.name, size=len(raw))
-            calls = await self._read(raw, requests.calls, parts, endpoint, context)
-            names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
-            result = await runner.call(_joined(calls, names, endpoint))
-            return place.along(await self._written(raw, partial(requests.answer, first), result))
-        except BaseException as error:
-            if is_cancel(error) or is_refusal(error):
+        except InvalidRequest as error:
+            if is_refusal(error):
                 raise
-            return place.along(self._failed(first, carried(error)).raw, failed=True)
-        finally:
-            place.close()
+            return self._failed(first, error)
 
-    async def stream(self, raw: bytes, asker: Asker) -> AsyncGenerator[Answered, None]:
+        async def work(opened: OpenedCall) -> bytes:
+            endpoint = self._endpoint(opened, parts[0])
+            if endpoint is None:
+                return bytes(first.SerializeToString())
+            opened.resize(len(raw))
+            calls = await self._read(raw, requests.calls, parts, endpoint, opened.context)
+            names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
+            result = await opened.runner.call(_joined(calls, names, endpoint))
+            return await self._written(raw, partial(requests.answer, first), result)
+
+        return await self._run(parts[0], caller, lambda: first, work)
+
+    async def stream(self, raw: bytes, caller: CallerInfo) -> AsyncGenerator[EncodedAnswer, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
         try:
-            message = requests.read(raw, SingleDocumentRequest, self.options.limits)
+            message = requests.read(raw, SingleDocumentRequest, self.service.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
             yield self._failed(SingleDocumentRequest(), error)
             return
-        begun, place = False, _Place()
+        begun = False
         try:
             asked = requests.asked(message)
-            runner, endpoint, context = await self._found(asked, asker)
-            if endpoint is None or endpoint.kind != "stream":
-                raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
-            place.ticket = runner.admit(endpoint.name, size=len(raw))
-            call = await self._read(raw, requests.call, asked, endpoint, context)
-            step = requests.stepped(message)
-            async with aclosing(runner.stream(call)) as steps:
-                async for docs in steps:
-                    begun = True
-                    large = are_large(docs, PROTOBUF)
-                    yield Answered(await beside(None, step, docs) if large else step(docs))
+            async with self._open(asked, caller) as opened:
+                endpoint = self._endpoint(opened, asked)
+                if endpoint is None or endpoint.kind != "stream":
+                    raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
+                opened.resize(len(raw))
+                call = await self._read(raw, requests.call, asked, endpoint, opened.context)
+                step = requests.stepped(message)
+                async with aclosing(opened.runner.stream(call)) as steps:
+                    async for docs in steps:
+                        begun = True
+                        large = are_large(docs, PROTOBUF)
+                        yield EncodedAnswer(await parse_in_thread(None, step, docs) if large else step(docs))
         except GeneratorExit:
             raise
         except BaseException as error:
             if is_cancel(error) or (is_refusal(error) and not begun):
                 raise
             yield self._failed(message, carried(error))
-        finally:
-            place.close()
 
-    async def _found(self, asked: requests.Asked, asker: Asker) -> tuple[Runner, Endpoint | None, Context]:
-        """The Runner, the endpoint that answers (None: none does), and the context of a call.
+    async def _run(
+        self,
+        asked: requests.Asked,
+        caller: CallerInfo,
+        message: Callable[[], Any],
+        work: Callable[[OpenedCall], Awaitable[bytes]],
+    ) -> EncodedAnswer:
+        """Open a call and do its `work`; what that raises is answered by `message`, unless it is a refusal.
 
-        Raises:
-            What refuses it, or DeadlineExceeded.
+        Either answer keeps the call's place in the queue until it has been sent.
         """
-        auth = self.options.auth
-        identity = await identify(auth, asker.headers, asked.endpoint) if auth else asker.user
-        runner = await self.life.runner()
-        if asker.deadline is not None and time.monotonic() >= asker.deadline:
-            raise DeadlineExceeded(f"the deadline of this call to {asked.endpoint} has passed")
-        known = _REQUEST_ID.fullmatch(asked.request_id)
-        identifier = asked.request_id if known else os.urandom(16).hex()
-        context = Context(identifier, headers=asker.headers, deadline=asker.deadline, identity=identity)
-        endpoint = None if asked.endpoint == DRY_RUN else resolve(runner.endpoints, asked.endpoint)
-        return runner, endpoint, context
+        try:
+            async with self._open(asked, caller) as opened:
+                try:
+                    return EncodedAnswer(await work(opened), False, opened.detach())
+                except BaseException as error:
+                    if is_cancel(error) or is_refusal(error):
+                        raise
+                    return EncodedAnswer(self._failed(message(), carried(error)).raw, True, opened.detach())
+        except BaseException as error:
+            if is_cancel(error) or is_refusal(error):
+                raise
+            return self._failed(message(), carried(error))
+
+    def _open(self, asked: requests.Asked, caller: CallerInfo) -> OpenedCall:
+        return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)
+
+    @staticmethod
+    def _endpoint(opened: OpenedCall, asked: requests.Asked) -> Endpoint | None:
+        """The endpoint that answers, and the call's request id set; None: the request is sent back unchanged."""
+        is_known = _REQUEST_ID.fullmatch(asked.request_id)
+        opened.context.request_id = asked.request_id if is_known else os.urandom(16).hex()
+        return None if asked.endpoint == DRY_RUN else opened.endpoint
 
     async def _read(self, raw: bytes, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
         """The call, or the calls, of what is asked: their docs are read here."""
         if not is_heavy(PROTOBUF, raw):
-            return read(asked, endpoint, context, self.options.limits)
-        return await beside(context.deadline, read, asked, endpoint, context, self.options.limits)
+            return read(asked, endpoint, context, self.service.limits)
+        return await parse_in_thread(context.deadline, read, asked, endpoint, context, self.service.limits)
 
     async def _written(self, raw: bytes, write: Callable[[Result], bytes], result: Result) -> bytes:
         """The answer that `write` makes of the result of a request."""
         if not (is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)):
             return write(result)
-        return await beside(None, write, result)
+        return await parse_in_thread(None, write, result)
 
-    def _failed(self, message: Any, error: BaseException) -> Answered:
-        told = requests.failed(message, error, expose=self.options.expose_errors)
-        return Answered(told.SerializeToString(), True)
-
-
-class _Place:
-    """A call's place in the queue: it goes along with the answer, or is given back here."""
-
-    __slots__ = ("ticket",)
-
-    def __init__(self) -> None:
-        self.ticket: Ticket | None = None
-
-    def along(self, raw: bytes, *, failed: bool = False) -> Answered:
-        ticket, self.ticket = self.ticket, None
-        return Answered(raw, failed, ticket)
-
-    def close(self) -> None:
-        if self.ticket is not None:
-            self.ticket.close()
+    def _failed(self, message: Any, error: BaseException) -> EncodedAnswer:
+        answer = requests.failed(message, error, expose=self.service.expose_errors)
+        return EncodedAnswer(answer.SerializeToString(), True)
 
 
 def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:

@@ -1,4 +1,4 @@
-"""The WebSockets as an ASGI application: who may open one. What is said is in `socket` and in `binary`.
+"""WebSockets as an ASGI application: checks handshakes. `socket` and `binary` have the two protocols that are spoken.
 
 A handshake is refused by an HTTP response where the server can send one, else by its 403.
 """
@@ -6,19 +6,20 @@ A handshake is refused by an HTTP response where the server can send one, else b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.errors._shown import shown
-from jina_asgi.protocols.admission import Lasting
-from jina_asgi.protocols.http.app import EndpointApp, HttpOptions, authenticate
 from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket._origin import may_connect
+from jina_asgi.protocols.websocket.call import BodiesByEndpoint
 from jina_asgi.protocols.websocket.socket import Socket
 
 logger = logging.getLogger("jina_asgi")
@@ -34,24 +35,17 @@ _ROOT, _READINESS = "/", "/dry_run"
 _DENIAL = "websocket.http.response"
 
 
-class SocketOptions(HttpOptions, Protocol):
-    """What an application decides for all its sockets."""
-
-    @property
-    def cors(self) -> bool | Sequence[str]: ...
-
-
 class WebSocketApp:
     """Opens sockets at `PATH`, and those of Jina's own clients at the root.
 
     Args:
-        find: the application of each endpoint; raises NotReady while they are not known.
-        live: where the Runner lives.
-        options: those of the application: `auth`, `cors`, `limits`, `expose_errors`.
+        service: answers the calls.
+        cors: the origins whose pages may connect: the application's option.
     """
 
-    def __init__(self, find: Callable[[], Mapping[str, EndpointApp]], live: Lasting, options: SocketOptions) -> None:
-        self._find, self._live, self._options = find, live, options
+    def __init__(self, service: Service, cors: bool | Sequence[str]) -> None:
+        self._service, self._cors = service, cors
+        self._bodies = BodiesByEndpoint(service.limits)
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one handshake to `path`, below the prefix of the application, and the socket that it opens."""
@@ -67,19 +61,19 @@ class WebSocketApp:
             return
         try:
             await self._admit(path, scope, is_served=is_jinas or path == PATH)
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            await deny(error, scope, send, expose=self._options.expose_errors)
+        except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
+            await deny(error, scope, send, expose=self._service.expose_errors)
             return
         if binary is not None and path == _READINESS:
-            await binary.tell_readiness(receive, send, self._live, self._options)
+            await binary.send_readiness(receive, send, self._service)
             return
         scope.setdefault("state", {})[DRAINS] = True
         if binary is not None:
-            await binary.answer_requests(scope, receive, send, self._live, self._options)
+            await binary.answer_requests(scope, receive, send, self._service)
             return
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        await Socket(scope, receive, send, self._find, self._live, self._options).run()
+        await Socket(scope, receive, send, self._service, self._bodies).run()
 
     async def _admit(self, path: str, scope: Scope, *, is_served: bool) -> None:
         """Return where a socket may be opened.
@@ -87,13 +81,13 @@ class WebSocketApp:
         Raises:
             HTTPException: 403, by a page of another origin. Unauthenticated, UnknownEndpoint, NotReady.
         """
-        if not may_connect(scope["headers"], self._options.cors):
+        if not may_connect(scope["headers"], self._cors):
             raise HTTPException(403, "this origin may not connect; the option `cors` of JinaASGI allows others")
-        if self._options.auth is not None:
-            await authenticate(self._options.auth, path, scope)
+        if self._service.has_auth:
+            await self._service.authenticate(path, Headers(raw=scope["headers"]))
         if not is_served:
             raise UnknownEndpoint("Not Found")
-        if self._live.leaving:
+        if self._service.is_draining:
             raise NotReady("draining; try again later")
 
 

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from jina_asgi.concurrency.tasks import cancel_requests
 from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
-from jina_asgi.protocols.admission import Lasting, RpcOptions
-from jina_asgi.protocols.protobuf.request_handler import Answered, Answering, Asker
+from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
+from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket.call import Gone
 from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife, is_gone
 
@@ -29,14 +29,14 @@ _BYTES = 1 << 26  # of requests that are open at once, on one socket
 _TEXT = Closing(1003, "expected a DataRequestProto as a binary message, got text")
 
 
-async def answer_requests(scope: Scope, receive: Receive, send: Send, life: Lasting, options: RpcOptions) -> None:
+async def answer_requests(scope: Scope, receive: Receive, send: Send, service: Service) -> None:
     """Accept a handshake, without a word of the subprotocol, as Jina does, and answer until the socket's end."""
     await send({"type": "websocket.accept"})
-    asker = Asker(Headers(raw=scope["headers"]), user=scope.get("user"))
-    await BinarySocket(receive, send, Answering(life, options), asker).run()
+    caller = CallerInfo(Headers(raw=scope["headers"]), user=scope.get("user"))
+    await BinarySocket(receive, send, RequestHandler(service), caller).run()
 
 
-async def tell_readiness(receive: Receive, send: Send, life: Lasting, options: RpcOptions) -> None:
+async def send_readiness(receive: Receive, send: Send, service: Service) -> None:
     """Accept a handshake, answer the one message that comes by a StatusProto, and close."""
     await send({"type": "websocket.accept"})
     message = await receive()
@@ -45,7 +45,7 @@ async def tell_readiness(receive: Receive, send: Send, life: Lasting, options: R
     closing = Closing(1000, "") if message.get("bytes") is not None else _TEXT
     try:
         if closing is not _TEXT:
-            await send({"type": "websocket.send", "bytes": Answering(life, options).readiness()})
+            await send({"type": "websocket.send", "bytes": RequestHandler(service).readiness()})
         await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
     except Exception as error:
         if not is_gone(error):
@@ -58,14 +58,14 @@ class BinarySocket:
 
     Args:
         receive, send: ASGI's.
-        answering: what answers.
-        asker: who asks.
+        handler: answers the requests.
+        caller: sends them.
     """
 
-    def __init__(self, receive: Receive, send: Send, answering: Answering, asker: Asker) -> None:
-        self._receive, self._answering, self._asker = receive, answering, asker
-        self._limits = answering.options.limits
-        self._life = SocketLife(send, answering.life)
+    def __init__(self, receive: Receive, send: Send, handler: RequestHandler, caller: CallerInfo) -> None:
+        self._receive, self._handler, self._caller = receive, handler, caller
+        self._limits = handler.service.limits
+        self._life = SocketLife(send, handler.service)
         self._open = self._refused = self._bytes = 0
         self._is_last = False
         self._ended = asyncio.Event()  # never stays set: it wakes those who wait for another request's end
@@ -114,7 +114,7 @@ class BinarySocket:
 
     async def _serve(self, raw: bytes, unwanted: Exception | None) -> None:
         try:
-            answered = await self._answered(raw) if unwanted is None else self._answering.refused(raw, unwanted)
+            answered = await self._answered(raw) if unwanted is None else self._handler.refused(raw, unwanted)
             try:
                 async with self._writing:
                     await self._life.send({"type": "websocket.send", "bytes": answered.raw})
@@ -131,12 +131,12 @@ class BinarySocket:
         if answered.failed:
             await asyncio.sleep(_HEARD)
 
-    async def _answered(self, raw: bytes) -> Answered:
+    async def _answered(self, raw: bytes) -> EncodedAnswer:
         """The answer to a request. One that is refused a place waits for it while others of its socket are answered."""
         try:
             while True:
                 try:
-                    return await self._answering.answer(raw, self._asker)
+                    return await self._handler.answer(raw, self._caller)
                 except Overloaded:
                     if self._refused + 1 >= self._open:
                         raise
@@ -148,6 +148,6 @@ class BinarySocket:
         except asyncio.CancelledError:
             if cancel_requests():
                 raise
-            return self._answering.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
-        except Exception as error:  # noqa: BLE001  # told to the client, and logged there
-            return self._answering.refused(raw, error)
+            return self._handler.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
+        except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
+            return self._handler.refused(raw, error)

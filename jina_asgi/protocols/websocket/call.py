@@ -1,6 +1,6 @@
-"""One call on a JSON WebSocket: who asks, a place in the queue, the documents, the answer, and one last event.
+"""One call on a JSON WebSocket: opened, its documents parsed, its answer written as events, and one last event.
 
-Its socket is known here as what writes an event when it is this call's turn.
+Its socket is known here as the function that writes an event when it is this call's turn.
 """
 
 from __future__ import annotations
@@ -9,68 +9,71 @@ import asyncio
 import functools
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Scope
 
-from jina_asgi.concurrency.offload import beside
+from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import cancel_requests, is_cancel, uncancel
-from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
+from jina_asgi.errors import ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.errors._raised import carried
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.http.answer_bodies import Step, answer, large_step, step_in, unwritable, written
-from jina_asgi.protocols.http.app import EndpointApp, HttpOptions, Live, authenticate, within
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.size_guard import are_large, is_large
 from jina_asgi.protocols.websocket._messages import Asked, Events
 from jina_asgi.protocols.websocket._packed import PackedEvents
+from jina_asgi.settings import Limits
 from jina_asgi.settings.jina_mode import as_jina
-from jina_asgi.types import Call, Context, Result, Runner, unsaid
+from jina_asgi.types import Call, Endpoint, Result, Runner, unsaid
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
 
-class Lasting(Live, Protocol):
-    """Where the Runner lives, and who says when that ends."""
+class BodiesByEndpoint:
+    """The reader of each endpoint's bodies, kept while the endpoint stays the same."""
 
-    @property
-    def leaving(self) -> bool: ...
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._kept: dict[str, tuple[Endpoint, Bodies]] = {}
 
-    def follow(self, told: Callable[[], None]) -> None: ...
-
-    def unfollow(self, told: Callable[[], None]) -> None: ...
+    def of(self, endpoint: Endpoint) -> Bodies:
+        """The reader of the bodies of one endpoint."""
+        known, bodies = self._kept.get(endpoint.name, (None, None))
+        if bodies is None or known is not endpoint:
+            bodies = Bodies(endpoint, self._limits)
+            self._kept[endpoint.name] = endpoint, bodies
+        return bodies
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class SocketContext:
     """What all calls of one socket have in common.
 
     Attributes:
-        scope: the handshake's, and `headers` its headers.
-        find: the application of each endpoint; raises NotReady while they are not known.
-        live: where the Runner is.
-        options: those of the application.
+        service: answers them.
+        headers: the handshake's.
+        user: the caller as the host's own middleware knows it.
+        bodies: the readers of their bodies.
     """
 
-    scope: Scope
+    service: Service
     headers: Headers
-    find: Callable[[], Mapping[str, EndpointApp]]
-    live: Lasting
-    options: HttpOptions
+    user: Any
+    bodies: BodiesByEndpoint
 
-    def told(self, events: Events, error: BaseException) -> str | bytes:
+    def error_event(self, events: Events, error: BaseException) -> str | bytes:
         """The event that tells of an error."""
-        status, body, _ = problem(error, expose=self.options.expose_errors)
+        status, body, _ = self.service.problem(error)
         return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
 
 
-class Gone(Exception):  # an event, and nobody's error
-    """The client is gone: nobody is told anything any more."""
+class Gone(Exception):  # an event, and no error
+    """The client is gone: no event can be sent any more."""
 
 
 class _Stopped(Exception):  # an event too
@@ -86,11 +89,13 @@ class OpenCall:
         unread: bytes of documents that have not been read yet.
     """
 
-    __slots__ = ("_around", "_asked", "_begun", "_events", "_stopped", "_until", "_write", "sends", "spoke_since")
+    __slots__ = ("_asked", "_begun", "_events", "_socket", "_stopped", "_until", "_write", "sends", "spoke_since")
 
-    def __init__(self, asked: Asked, around: Around, write: Callable[[OpenCall, str | bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self, asked: Asked, socket: SocketContext, write: Callable[[OpenCall, str | bytes], Awaitable[None]]
+    ) -> None:
         self._asked: Asked | None = asked
-        self._around, self._write = around, write
+        self._socket, self._write = socket, write
         self._events = (PackedEvents if asked.packed else Events)(asked.id)
         self._until = None if asked.timeout is None else time.monotonic() + asked.timeout
         self._begun = self._stopped = self.sends = False
@@ -125,54 +130,47 @@ class OpenCall:
                 raise
             if not self._stopped:
                 unasked = ExecutorError("the call was cancelled by nobody who asked it")
-                return (self._around.told(self._events, unasked),)
+                return (self._socket.error_event(self._events, unasked),)
             uncancel()
             return (self._events.cancelled(),)
         except _Stopped:
             return (self._events.cancelled(),)
-        except BaseException as error:  # noqa: BLE001  # told to the client, and logged there
-            return (self._around.told(self._events, carried(error)),)
+        except BaseException as error:  # noqa: BLE001  # sent to the client, and logged there
+            return (self._socket.error_event(self._events, carried(error)),)
         finally:
             self._asked = None
 
     async def _answer(self) -> tuple[str | bytes, ...]:
-        asked, around, until = self._asked, self._around, self._until
+        asked, socket, until = self._asked, self._socket, self._until
         assert asked is not None
         name = _name(asked.endpoint)
         if name is None:
             raise UnknownEndpoint("Not Found")
-        auth, scope = around.options.auth, around.scope
-        identity = await authenticate(auth, name, scope) if auth else scope.get("user")
-        live = around.live.runner()
-        runner = await (live if until is None else within(until, live))
-        app = around.find().get(name)
-        if app is None and not as_jina():  # where the documents come back unchanged
-            raise UnknownEndpoint("Not Found")
-        bodies = Bodies(unsaid(name), around.options.limits) if app is None else app.bodies
-        ticket = runner.admit(name, size=len(asked.raw))
-        try:
-            if until is not None and time.monotonic() >= until:
-                raise DeadlineExceeded(f"the deadline of this call to {name} has passed")
+        service = socket.service
+        async with service.open(name, socket.headers, socket.user, deadline=until) as opened:
+            endpoint = service.endpoints.get(name)
+            if endpoint is None and not as_jina():  # where the documents come back unchanged
+                raise UnknownEndpoint("Not Found")
+            bodies = Bodies(unsaid(name), service.limits) if endpoint is None else socket.bodies.of(endpoint)
+            opened.resize(len(asked.raw))
             read, raw, media = bodies.read, asked.raw, MSGPACK if asked.packed else JSON
             asked = self._asked = None
             heavy = bodies.is_heavy(media, raw)
-            request = await beside(until, read, media, raw, heavy=True) if heavy else read(media, raw)
+            request = await parse_in_thread(until, read, media, raw, heavy=True) if heavy else read(media, raw)
             del raw  # it may be large, and is not needed any more
             request_id = request.request_id or os.urandom(16).hex()
-            context = Context(request_id, headers=around.headers, deadline=until, identity=identity)
-            call = Call(name, request.docs, request.parameters, context, (), request.target_executor)
+            opened.context.request_id = request_id
+            call = Call(name, request.docs, request.parameters, opened.context, (), request.target_executor)
             try:
-                if app is not None and app.endpoint.kind == "stream":
-                    await self._stream(runner, call, step_in(media), media)
+                if endpoint is not None and endpoint.kind == "stream":
+                    await self._stream(opened.runner, call, step_in(media), media)
                     return (self._events.end(),)
-                result = Result(call.docs) if app is None else await runner.call(call)
+                result = Result(call.docs) if endpoint is None else await opened.runner.call(call)
             except InvalidDocs as error:
                 raise request.placed(error) from error
             write = functools.partial(answer, result, request.parameters, request_id, media)
             large = heavy or is_large(result, media)
             return await written(call, functools.partial(self._answered, write), large=large), self._events.end()
-        finally:
-            ticket.close()
 
     def _answered(self, write: Callable[..., bytes], *, in_pieces: bool = False) -> str | bytes:
         return self._events.answer(write(in_pieces=in_pieces))
@@ -192,4 +190,4 @@ class OpenCall:
                     raise _Stopped
 
 
-__all__ = ["Around", "Gone", "Lasting", "OpenCall"]
+__all__ = ["BodiesByEndpoint", "Gone", "OpenCall", "SocketContext"]

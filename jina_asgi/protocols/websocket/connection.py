@@ -15,7 +15,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from jina_asgi.concurrency.tasks import begun, finished, seen
 from jina_asgi.errors._raised import loggable
-from jina_asgi.protocols.websocket.call import Gone, Lasting
+from jina_asgi.protocols.service import Service
+from jina_asgi.protocols.websocket.call import Gone
 
 logger = logging.getLogger("jina_asgi")
 
@@ -46,7 +47,7 @@ class SocketLife:
 
     Args:
         send: ASGI's.
-        live: where the Runner is, and who says when that ends.
+        service: whose draining ends the socket.
 
     Attributes:
         tasks: the calls that are open.
@@ -54,8 +55,8 @@ class SocketLife:
         over: nothing is sent any more.
     """
 
-    def __init__(self, send: Send, live: Lasting) -> None:
-        self._send, self._live = send, live
+    def __init__(self, send: Send, service: Service) -> None:
+        self._send, self._service = send, service
         self._loop = asyncio.get_running_loop()
         self._finished = asyncio.Event()
         self._lost = False
@@ -70,18 +71,17 @@ class SocketLife:
             reading: begins calls as the client says; returns why to close, or None where the client did.
             beside: what else runs meanwhile.
         """
-        live = self._live
         read, over = begun(reading, seen), begun(self._finished.wait(), seen)
         others = [begun(work, seen) for work in beside]
-        live.follow(self._leave)
-        if live.leaving:
+        stop_following = self._service.on_drain(self._leave)
+        if self._service.is_draining:
             self._drain()
         try:
             await asyncio.wait([read, over], return_when=asyncio.FIRST_COMPLETED)
             closing = read.result() if read.done() else self.closing
         finally:
             self.over = True
-            live.unfollow(self._leave)
+            stop_following()
             await finished([read, over, *others, *self.tasks])
         if closing is not None and not self._lost:
             try:

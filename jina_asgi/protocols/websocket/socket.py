@@ -7,18 +7,17 @@ stream holds up another. Each call ends in one event, "end" or "error"; the sock
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from jina_asgi.concurrency.offload import LARGE, beside
+from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
-from jina_asgi.protocols.http.app import EndpointApp, HttpOptions
+from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket._messages import PING, Asked, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.websocket._packed import PackedEvents
-from jina_asgi.protocols.websocket.call import Around, Gone, Lasting, OpenCall
+from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
 from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
 
 _TURN = 0.001  # seconds of one call's events after which others get their turn
@@ -29,26 +28,17 @@ class Socket:
 
     Args:
         scope, receive, send: ASGI's.
-        find: the application of each endpoint; raises NotReady while they are not known.
-        live: where the Runner is.
-        options: those of the application.
+        service: answers the calls.
+        bodies: the readers of their bodies.
     """
 
     #: The call that spoke last, on any socket: one that never waits yields to the loop now and then.
     _speaking: ClassVar[OpenCall | None] = None
 
-    def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        find: Callable[[], Mapping[str, EndpointApp]],
-        live: Lasting,
-        options: HttpOptions,
-    ) -> None:
-        self._receive, self._limits = receive, options.limits
-        self._life = SocketLife(send, live)
-        self._around = Around(scope, Headers(raw=scope["headers"]), find, live, options)
+    def __init__(self, scope: Scope, receive: Receive, send: Send, service: Service, bodies: BodiesByEndpoint) -> None:
+        self._receive, self._limits = receive, service.limits
+        self._life = SocketLife(send, service)
+        self._context = SocketContext(service, Headers(raw=scope["headers"]), scope.get("user"), bodies)
         self._loop = asyncio.get_running_loop()
         self._writing = asyncio.Lock()
         self._open: dict[Identity, tuple[OpenCall, asyncio.Task[None]]] = {}
@@ -77,16 +67,17 @@ class Socket:
                 return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
             heard += MESSAGE + len(raw)
             packed = text is None
-            said = read(raw, packed=packed) if len(raw) < LARGE else await beside(None, read, raw, packed=packed)
+            said = (
+                read(raw, packed=packed) if len(raw) < LARGE else await parse_in_thread(None, read, raw, packed=packed)
+            )
             if text is None and isinstance(said, Unread) and said.id is None:
                 return Closing(1003, "expected JSON as text, or a msgpack map; got a binary message that is none")
             unread = self._take(said)
             if unread is not None:
                 identity = None if unread.id in self._open else unread.id
                 try:
-                    await self._write(
-                        None, self._around.told((PackedEvents if text is None else Events)(identity), unread.error)
-                    )
+                    events = (PackedEvents if text is None else Events)(identity)
+                    await self._write(None, self._context.error_event(events, unread.error))
                 except Gone:
                     return None
 
@@ -118,7 +109,7 @@ class Socket:
         return None
 
     def _begin(self, asked: Asked) -> None:
-        call = OpenCall(asked, self._around, self._write)
+        call = OpenCall(asked, self._context, self._write)
         self._open[asked.id] = call, self._life.begin(self._serve(asked.id, call))
 
     async def _serve(self, identity: Identity, call: OpenCall) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Executor, JinaASGI, requests
-from jina_asgi.protocols.http.disconnects import INTERVAL, DisconnectWatch
+from jina_asgi.protocols.http.disconnects import INTERVAL, DisconnectMonitor
 from jina_asgi.runners.local.threads import ExecutorThreads
 
 
@@ -34,7 +34,7 @@ async def test_who_is_answered_soon_is_never_listened_to() -> None:
         asked.append(True)
         return await never()
 
-    watch = DisconnectWatch()
+    watch = DisconnectMonitor()
     for _ in range(100):
         watch.end(watch.begin(receive))
     lasting = watch.begin(receive)
@@ -45,7 +45,7 @@ async def test_who_is_answered_soon_is_never_listened_to() -> None:
 
 async def test_requests_share_one_timer() -> None:
     loop = asyncio.get_running_loop()
-    watch = DisconnectWatch()
+    watch = DisconnectMonitor()
     before = len(loop._scheduled)  # type: ignore[attr-defined]  # asyncio's own heap of timers
     for _ in range(100):
         watch.end(watch.begin(never))
@@ -53,7 +53,7 @@ async def test_requests_share_one_timer() -> None:
 
 
 async def test_a_request_whose_client_left_is_cancelled_and_goes_on_uncancelled() -> None:
-    watch = DisconnectWatch()
+    watch = DisconnectMonitor()
     watched = watch.begin(gone)
     try:
         await never()
@@ -67,7 +67,7 @@ async def test_a_request_whose_client_left_is_cancelled_and_goes_on_uncancelled(
 
 
 async def test_who_leaves_with_the_answer_is_not_cancelled() -> None:
-    watch = DisconnectWatch()
+    watch = DisconnectMonitor()
     watched = watch.begin(gone)
     watched.answered = True
     await asyncio.sleep(3 * INTERVAL)
@@ -79,7 +79,7 @@ async def test_a_receive_that_fails_ends_only_the_watching() -> None:
     async def receive() -> Any:
         raise RuntimeError("no receive here")
 
-    watch = DisconnectWatch()
+    watch = DisconnectMonitor()
     watched = watch.begin(receive)
     await asyncio.sleep(3 * INTERVAL)
     watch.end(watched)
@@ -87,7 +87,7 @@ async def test_a_receive_that_fails_ends_only_the_watching() -> None:
 
 
 def test_each_thread_watches_over_its_own_loop() -> None:
-    watch, both = DisconnectWatch(), threading.Barrier(2)
+    watch, both = DisconnectMonitor(), threading.Barrier(2)
     cancelled: list[str] = []
 
     async def serve() -> None:

@@ -13,7 +13,7 @@ from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import DataRequest, HeaderProto, RouteProto, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
-from jina_asgi.protocols.protobuf.parsed_request import Incoming
+from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
 from jina_asgi.protocols.protobuf.routes import written
 from jina_asgi.types import Result, Step
 
@@ -58,21 +58,21 @@ def messages(draw: Any) -> bytes:
 
 
 def alike(raw: bytes) -> None:
-    """Check that bytes are to `Incoming` what they are to protobuf, and answered alike."""
+    """Check that bytes are to `ParsedRequest` what they are to protobuf, and answered alike."""
     try:
         message = requests.read(raw)
     except InvalidRequest as error:
         with pytest.raises(type(error)):
-            Incoming(raw)
+            ParsedRequest(raw)
         return
-    incoming = Incoming(raw)
+    incoming = ParsedRequest(raw)
     assert requests.asked(message) == incoming.asked
     assert message == incoming.message
     expected = DataRequest.FromString(requests.answer(message, ANSWER))
-    assert expected == DataRequest.FromString(Incoming(raw).answer(ANSWER))
+    assert expected == DataRequest.FromString(ParsedRequest(raw).answer(ANSWER))
     with_results = Result(ANSWER.docs, {"one": {"n": 1}}, ANSWER.trail)
     expected = DataRequest.FromString(requests.answer(requests.read(raw), with_results))
-    assert expected == DataRequest.FromString(Incoming(raw).answer(with_results))
+    assert expected == DataRequest.FromString(ParsedRequest(raw).answer(with_results))
 
 
 @given(messages())
@@ -103,7 +103,7 @@ def test_a_header_with_an_id_twice_has_the_last(last: str) -> None:
     header = b"\x0a\x01a\x0a" + bytes([len(last)]) + last.encode() + b"\x1a\x05/echo"
     raw = b"\x0a" + bytes([len(header)]) + header + WITHOUT_PARAMETERS[WITHOUT_PARAMETERS.index(b'"') :]
     alike(raw)
-    assert last == Incoming(raw).asked.request_id
+    assert last == ParsedRequest(raw).asked.request_id
 
 
 @pytest.mark.parametrize("raw", [PLAIN, WITHOUT_PARAMETERS])
@@ -111,7 +111,7 @@ def test_what_clients_write_is_not_read_by_protobuf(raw: bytes, monkeypatch: pyt
     expected = DataRequest.FromString(requests.answer(requests.read(raw), ANSWER))
     monkeypatch.delattr(requests, "read")
     monkeypatch.delattr(requests, "asked")
-    incoming = Incoming(raw)
+    incoming = ParsedRequest(raw)
     assert ("/echo", "0123456789abcdef0123456789abcdef") == (incoming.asked.endpoint, incoming.asked.request_id)
     assert expected == DataRequest.FromString(incoming.answer(ANSWER))
 
@@ -119,7 +119,7 @@ def test_what_clients_write_is_not_read_by_protobuf(raw: bytes, monkeypatch: pyt
 def test_of_many_headers_the_last_are_remembered() -> None:
     for number in range(3000):
         made = requests.request(f"/{number}", DOCS, {}, request_id="a")
-        assert f"/{number}" == Incoming(made.SerializeToString()).asked.endpoint
+        assert f"/{number}" == ParsedRequest(made.SerializeToString()).asked.endpoint
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0, 1.999999999, 5.25, 1_700_000_000.1, 1_700_000_000.9, 4e9])

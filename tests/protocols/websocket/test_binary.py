@@ -279,7 +279,7 @@ async def test_a_request_waits_for_its_place_in_a_full_queue_while_others_of_its
 async def test_a_request_that_others_keep_from_its_place_is_told_when_to_come_back() -> None:
     asgi = JinaASGI(Deployment(Bytes, max_queue=1), wait_ready=True)
     async with asgi.lifespan(), serving(asgi) as port, opened(port) as socket:
-        ticket = (await asgi.home.runner()).admit("/upper", size=1)
+        ticket = (await asgi.service.runner()).admit("/upper", size=1)
         await socket.send(request("/upper", "b"))
         status = (await answer(socket)).header.status
         ticket.close()

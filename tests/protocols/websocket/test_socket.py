@@ -515,7 +515,7 @@ async def test_without_a_lifespan_calls_cross_to_the_runner_s_own_loop_and_its_e
         await socket.receive()
         await socket.send({"id": 2, "event": "cancel"})
         assert (await outcome(socket, 2))[-1]["cancelled"]
-        await asyncio.to_thread(asgi.home.close)
+        await asyncio.to_thread(asgi.service.close)
         with pytest.raises(SocketClosed) as closed:
             await socket.receive()
         assert 1001 == closed.value.code

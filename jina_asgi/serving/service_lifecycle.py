@@ -1,0 +1,284 @@
+"""The lifecycle of one application's Runner: on the host's event loop within a lifespan, else on this process's own.
+
+`start` begins to load and returns; a call waits for the Runner for `startup_wait` seconds at most. A lifespan takes over
+what an earlier call has begun to load. Ending finishes open calls within the Runner's grace period; `hurry` ends that
+period.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, wait
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from functools import partial
+
+from jina_asgi.concurrency.gc_freeze import look_for_dropped
+from jina_asgi.concurrency.loops import loop_thread
+from jina_asgi.concurrency.tasks import ended
+from jina_asgi.errors import DeadlineExceeded, NotReady
+from jina_asgi.serving.lifecycle import Life
+from jina_asgi.serving.process_exit import ends_with_process, join_server
+from jina_asgi.serving.service_group import Household
+from jina_asgi.types import Runner
+
+logger = logging.getLogger("jina_asgi")
+
+_AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
+
+
+class ServiceLifecycle:
+    """Loads one Runner and unloads it: within `lifespan`, or by `start` on the event loop of this process's thread."""
+
+    def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
+        self._runner, self._wait, self.household = runner, startup_wait, household
+        self._life: Life | None = None
+        self._over: Future[None] | None = None  # of that life
+        self._is_alone = False  # no lifespan has brought it, or taken it over
+        self._lifespans = 0
+        self._lock = threading.Lock()
+        self._drain_callbacks: set[Callable[[], None]] = set()
+        self.ending = False
+        self._health_checks: list[Callable[[], str]] = []
+        #: Called, from any thread, when loading begins without a lifespan.
+        self.on_lazy_start: Callable[[], None] = lambda: None
+        ends_with_process(self)
+        household.join(self)
+
+    @property
+    def alone_on(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of the life that `start` began and no lifespan has taken over; None where there is no such life."""
+        life = self._life
+        return life.loop if self._is_alone and life is not None and life.process == os.getpid() else None
+
+    @property
+    def state(self) -> str:
+        """One of stopped, loading, ready, failed, draining."""
+        life = self._current()
+        return "stopped" if life is None else life.state
+
+    @property
+    def ready(self) -> bool:
+        """Whether new calls should be sent here."""
+        return not self.unhealthy_reason()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether open calls are finished, and no new one should begin."""
+        return self.ending or self.state == "draining"
+
+    def add_health_check(self, check: Callable[[], str]) -> None:
+        """Be ready only while `check` returns "": it says why something that belongs to the service does not work."""
+        self._health_checks.append(check)
+
+    def on_drain(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called, from any thread, when draining begins. Returns what undoes this."""
+        self._drain_callbacks.add(callback)
+        return partial(self._drain_callbacks.discard, callback)
+
+    def announce(self) -> None:
+        """This process is about to end."""
+        self.ending = True
+        self._notify_draining()
+
+    def _notify_draining(self) -> None:
+        for callback in list(self._drain_callbacks):
+            callback()
+
+    def unhealthy_reason(self) -> str:
+        """Why no call can be answered now, for a client: nothing of the cause but its type. "" where calls are answered."""
+        life = self._current()
+        if life is not None and life.state == "failed":
+            return life.reason
+        if self.ending or (life is not None and life.state in ("draining", "stopped")):
+            return "draining"
+        if life is not None and life.state == "ready":
+            return self._failed_check()
+        return "not started" if life is None else "still loading"
+
+    def _failed_check(self) -> str:
+        own = getattr(self._runner, "trouble", None)
+        reason = str(own()) if callable(own) else ""
+        return reason or next((why for check in self._health_checks if (why := check())), "")
+
+    def runner_here(self) -> Runner | None:
+        """The Runner where it has loaded on the running event loop, else None: then `runner` waits for it."""
+        life = self._life
+        is_here = life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop()
+        return self._runner if is_here else None
+
+    async def runner(self, deadline: float | None = None) -> Runner:
+        """The Runner as the running event loop may call it, once it has loaded.
+
+        Args:
+            deadline: of the call that waits for it, on `time.monotonic`'s clock.
+
+        Raises:
+            NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
+            DeadlineExceeded: the deadline passed before.
+        """
+        runner = self.runner_here()
+        if runner is not None:
+            return runner
+        try:
+            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()) as limit:
+                life = await self._loaded()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
+        return self._runner if life.loop is asyncio.get_running_loop() else life.bridge
+
+    def _current(self) -> Life | None:
+        """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
+        life = self._life
+        if life is not None and life.process != os.getpid():
+            life.stays_behind()
+        return life
+
+    async def _loaded(self) -> Life:
+        life = self._current() or self.start()
+        if life is not None and life.state == "loading":
+            await life.settled(self._wait)
+        if life is None or life.state != "ready":
+            retry_after = 1.0 if life is None else life.retry_after
+            raise NotReady(f"{self.unhealthy_reason()}; try again later", retry_after=retry_after)
+        return life
+
+    @asynccontextmanager
+    async def lifespan(self, *, wait_ready: bool = False) -> AsyncIterator[None]:
+        """Live on this loop: begin to load, and, once the last lifespan of this application leaves, finish what runs.
+
+        What `start` began goes on as this lifespan's, on the loop where it is. Loading that has not ended by the end is
+        abandoned.
+
+        Raises:
+            ExecutorError: with `wait_ready`, the Executor failed to load.
+        """
+        join_server()
+        async with self.household.lifespan():
+            life = self._entered()
+            hurried = True
+            try:
+                if wait_ready:
+                    await life.settled(None)
+                    if life.state != "ready":
+                        raise life.failure.error if life.failure else NotReady("stopped before it had loaded")
+                yield
+                hurried = False
+            except Exception:
+                hurried = False
+                raise
+            finally:
+                await self._left(life, hurried)
+
+    def _entered(self) -> Life:
+        """One more lifespan is here; the life that it has, or shares."""
+        with self._lock:
+            self._lifespans += 1
+            self.ending = False
+            life = self._life
+            if life is None:
+                loop = self.household.loop or asyncio.get_running_loop()
+                life = self._begun(loop, copy_context())
+            elif self._is_alone and life.process == os.getpid():
+                self._is_alone = False
+                atexit.unregister(self._exit)
+            return life
+
+    async def _left(self, life: Life, hurried: bool) -> None:
+        """A lifespan leaves: with the last one the life ends."""
+        with self._lock:
+            self._lifespans -= 1
+            is_last, over = not self._lifespans, self._over
+        if not is_last or over is None or self._life is not life or life.process != os.getpid():
+            return
+        life.end(hurry=hurried)
+        self.household.ending(hurry=hurried)
+        self._notify_draining()
+        waiting = asyncio.wrap_future(over)
+        cancelled = await ended([waiting], hurry=partial(life.end, hurry=True))
+        if cancelled is not None:
+            raise cancelled
+        if not waiting.cancelled():
+            waiting.result()
+
+    def start(self) -> Life | None:
+        """Live where no lifespan comes, or before it does; the life there is.
+
+        On the loop of this process's own thread, or on that where the same source has a lifespan, or will have one as its
+        host starts.
+        """
+        if self._life is None:
+            join_server()
+            look_for_dropped()  # which may hold a model, and whose life ends then
+        with self._lock:
+            if self._life is None and not self.ending:
+                awaited = self.household.is_awaited
+                why = "its host starts" if awaited else "no lifespan has reached it"
+                logger.info("an application loads now, as it is asked and %s", why)
+                if not awaited:
+                    self.on_lazy_start()
+                self._is_alone = True
+                # In a context of its own: nothing of who happened to ask first.
+                self._begun(self.household.loop or loop_thread("loop").loop, Context())
+                atexit.register(self._exit)
+            return self._life
+
+    def _begun(self, loop: asyncio.AbstractEventLoop, context: Context) -> Life:
+        life = self._life = Life(self._runner, loop)
+        self._over = context.run(asyncio.run_coroutine_threadsafe, self._run(life), loop)
+        self._over.add_done_callback(partial(self._ended, life))
+        return life
+
+    def close(self) -> None:
+        """End the life that `start` began, if it did, once what runs there has finished."""
+        self._close(hurry=False, timeout=None)
+
+    def leave(self, *, hurry: bool = False) -> None:
+        """Begin to end the life that `start` began, if it did; from any thread, also the garbage collector's."""
+        over, life = self._over, self._life
+        if self._is_alone and over is not None and life is not None:
+            life.end(hurry=hurry)
+            over.add_done_callback(lambda _: atexit.unregister(self._exit))
+            self._notify_draining()
+
+    def hurry(self) -> None:
+        """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""
+        self.announce()
+        life = self._life
+        if life is not None:
+            life.end(hurry=True)
+
+    def _exit(self) -> None:
+        self._close(hurry=True, timeout=_AT_EXIT)
+
+    def _close(self, *, hurry: bool, timeout: float | None) -> None:
+        with self._lock:
+            is_alone, self._is_alone = self._is_alone, False
+            life, over = self._life, self._over
+        if not is_alone or life is None or over is None or life.process != os.getpid():
+            return
+        life.end(hurry=hurry)
+        self._notify_draining()
+        wait([over], timeout)
+        atexit.unregister(self._exit)
+
+    async def _run(self, life: Life) -> None:
+        try:
+            await life.live()
+        finally:
+            self._ended(life)
+
+    def _ended(self, life: Life, over: Future[None] | None = None) -> None:
+        """A life has ended, or its task has before it began; again does nothing."""
+        life.over()
+        with self._lock:
+            if self._life is life:
+                self._life, self._over, self._is_alone = None, None, False
