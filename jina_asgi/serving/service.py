@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -143,10 +144,11 @@ class ServiceCall:
     async def __aenter__(self) -> Self:
         service, until = self._service, self._deadline
         identity = await service.authenticate(self._name, self._headers) if service.has_auth else self._user
-        runner = service.runner_here()
-        if runner is None:
-            runner = await service.runner(until)
-        self.runner: Runner = runner
+        life = service._life  # as `runner` looks, which costs a coroutine
+        if life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop():
+            self.runner: Runner = service._runner
+        else:
+            self.runner = await service.runner(until)
         self.context = Context("", headers=self._headers, deadline=until, identity=identity)
         if self._size is not None:
             try:

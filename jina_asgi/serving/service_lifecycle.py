@@ -107,12 +107,6 @@ class ServiceLifecycle:
         reason = str(own()) if callable(own) else ""
         return reason or next((why for check in self._health_checks if (why := check())), "")
 
-    def runner_here(self) -> Runner | None:
-        """The Runner where it has loaded on the running event loop, else None: then `runner` waits for it."""
-        life = self._life
-        is_here = life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop()
-        return self._runner if is_here else None
-
     async def runner(self, deadline: float | None = None) -> Runner:
         """The Runner as the running event loop may call it, once it has loaded.
 
@@ -123,17 +117,16 @@ class ServiceLifecycle:
             NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
             DeadlineExceeded: the deadline passed before.
         """
-        runner = self.runner_here()
-        if runner is not None:
-            return runner
-        try:
-            async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()) as limit:
-                life = await self._loaded()
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
-        return self._runner if life.loop is asyncio.get_running_loop() else life.bridge
+        life, here = self._life, asyncio.get_running_loop()
+        if life is None or life.state != "ready" or life.loop is not here:
+            try:
+                async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()) as limit:
+                    life = await self._loaded()
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise DeadlineExceeded("the deadline of this call passed while it waited for loading to end") from None
+        return self._runner if life.loop is here else life.bridge
 
     def _current(self) -> Life | None:
         """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
