@@ -286,7 +286,9 @@ class FrameServer(FrameConnection):
             except StopAsyncIteration:
                 return
             large = are_large(docs)
-            buffers = await parse_in_thread(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
+            buffers = (
+                await parse_in_thread(None, encoded_answer, docs, in_pieces=True) if large else encoded_answer(docs)
+            )
             self.send(_layout.ITEM, request.number, b"", buffers)
             credit.spend(size_of(b"", buffers))
             if time.monotonic() - last_yield > YIELD_AFTER:
