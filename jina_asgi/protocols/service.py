@@ -126,23 +126,18 @@ class Service(Protocol):
         ...
 
     def open(
-        self,
-        name: str,
-        headers: Mapping[str, str],
-        user: Any = None,
-        *,
-        deadline: float | None = None,
-        size: int | None = None,
+        self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
     ) -> OpenedCall:
-        """Open one call: authenticate the caller, wait for the Runner until the deadline, take a place in the queue.
+        """Open one call: on entering, authenticate the caller and wait for the Runner until the deadline.
+
+        The protocol calls `resize` once the request is here, and before it `admit`, where it reads the body itself.
 
         Args:
             name, headers, user: as for `authenticate`.
             deadline: on `time.monotonic`'s clock.
-            size: of the request, in bytes. None: the protocol calls `admit` or `resize` once it knows it.
 
         Raises:
-            Unauthenticated, NotReady, Overloaded, DeadlineExceeded, in this order; all on entering.
+            Unauthenticated, NotReady, DeadlineExceeded: on entering.
         """
         ...
 

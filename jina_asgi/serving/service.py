@@ -75,15 +75,9 @@ class RunnerService(ServiceLifecycle):
         return identity
 
     def open(
-        self,
-        name: str,
-        headers: Mapping[str, str],
-        user: Any = None,
-        *,
-        deadline: float | None = None,
-        size: int | None = None,
+        self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
     ) -> ServiceCall:
-        return ServiceCall(self, name, headers, user, deadline, size)
+        return ServiceCall(self, name, headers, user, deadline)
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         return problem(error, expose=self.expose_errors)
@@ -124,21 +118,15 @@ class RunnerService(ServiceLifecycle):
 
 
 class ServiceCall:
-    """Implements `protocols.service.OpenedCall`: the one place where a call is authenticated, awaited and admitted."""
+    """Implements `protocols.service.OpenedCall`: authenticates, waits for the Runner, admits, and checks the deadline."""
 
     __slots__ = ("_deadline", "_headers", "_name", "_service", "_size", "_ticket", "_user", "context", "runner")
 
     def __init__(
-        self,
-        service: RunnerService,
-        name: str,
-        headers: Mapping[str, str],
-        user: Any,
-        deadline: float | None,
-        size: int | None,
+        self, service: RunnerService, name: str, headers: Mapping[str, str], user: Any, deadline: float | None
     ) -> None:
         self._service, self._name, self._headers, self._user = service, name, headers, user
-        self._deadline, self._size = deadline, size
+        self._deadline, self._size = deadline, 0
         self._ticket: Ticket | None = None
 
     async def __aenter__(self) -> Self:
@@ -150,12 +138,6 @@ class ServiceCall:
         else:
             self.runner = await service.runner(until)
         self.context = Context("", headers=self._headers, deadline=until, identity=identity)
-        if self._size is not None:
-            try:
-                self.resize(self._size)
-            except BaseException:
-                await self.__aexit__()
-                raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -168,13 +150,13 @@ class ServiceCall:
         return resolve(self.runner.endpoints, self._name)
 
     def admit(self, size: int) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
+        if (ticket := self._ticket) is not None:
+            self._ticket = None
             ticket.close()
         self._ticket, self._size = self.runner.admit(self._name, size=size), size
 
     def resize(self, size: int) -> None:
-        if self._ticket is None or self._size is None or size > self._size:
+        if self._ticket is None or size > self._size:
             self.admit(size)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise DeadlineExceeded(f"the deadline of this call to {self._name} has passed")
