@@ -15,7 +15,7 @@ from jina_asgi.types import Context, Endpoint, Runner, Ticket
 
 
 class OpenedCall(Protocol):
-    """One call that may run: `async with service.open(...) as opened`. Leaving gives its place in the queue back.
+    """One call that may run: `with await service.open(...) as opened`. Leaving gives its place in the queue back.
 
     Attributes:
         runner: answers the call, on this event loop.
@@ -50,9 +50,9 @@ class OpenedCall(Protocol):
         """The place in the queue, which the caller closes from now on: when the answer has been sent."""
         ...
 
-    async def __aenter__(self) -> Self: ...
+    def __enter__(self) -> Self: ...
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
@@ -125,19 +125,20 @@ class Service(Protocol):
         """
         ...
 
-    def open(
+    async def open(
         self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
     ) -> OpenedCall:
-        """Open one call: on entering, authenticate the caller and wait for the Runner until the deadline.
+        """Open one call: authenticate the caller, then wait for the Runner until the deadline.
 
         The protocol calls `resize` once the request is here, and before it `admit`, where it reads the body itself.
+        No async context manager: this is one coroutine on the way of each request, and leaving awaits nothing.
 
         Args:
             name, headers, user: as for `authenticate`.
             deadline: on `time.monotonic`'s clock.
 
         Raises:
-            Unauthenticated, NotReady, DeadlineExceeded: on entering.
+            Unauthenticated, NotReady, DeadlineExceeded.
         """
         ...
 

@@ -74,10 +74,16 @@ class RunnerService(ServiceLifecycle):
             )
         return identity
 
-    def open(
+    async def open(
         self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
     ) -> ServiceCall:
-        return ServiceCall(self, name, headers, user, deadline)
+        identity = user if self._auth is None else await self.authenticate(name, headers)
+        life = self._life
+        if life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop():
+            runner = self._runner  # as `self.runner` finds it, without another coroutine
+        else:
+            runner = await self.runner(deadline)
+        return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity))
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         return problem(error, expose=self.expose_errors)
@@ -118,32 +124,21 @@ class RunnerService(ServiceLifecycle):
 
 
 class ServiceCall:
-    """Implements `protocols.service.OpenedCall`: authenticates, waits for the Runner, admits, and checks the deadline."""
+    """Implements `protocols.service.OpenedCall`: admission and the deadline's check."""
 
-    __slots__ = ("_deadline", "_headers", "_name", "_service", "_size", "_ticket", "_user", "context", "runner")
+    __slots__ = ("_name", "_size", "_ticket", "context", "runner")
 
-    def __init__(
-        self, service: RunnerService, name: str, headers: Mapping[str, str], user: Any, deadline: float | None
-    ) -> None:
-        self._service, self._name, self._headers, self._user = service, name, headers, user
-        self._deadline, self._size = deadline, 0
+    def __init__(self, name: str, runner: Runner, context: Context) -> None:
+        self._name, self.runner, self.context = name, runner, context
         self._ticket: Ticket | None = None
+        self._size = 0
 
-    async def __aenter__(self) -> Self:
-        service, until = self._service, self._deadline
-        identity = await service.authenticate(self._name, self._headers) if service.has_auth else self._user
-        life = service._life  # as `runner` looks, which costs a coroutine
-        if life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop():
-            self.runner: Runner = service._runner
-        else:
-            self.runner = await service.runner(until)
-        self.context = Context("", headers=self._headers, deadline=until, identity=identity)
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._ticket is not None:
             self._ticket.close()
-            self._ticket = None
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -158,7 +153,8 @@ class ServiceCall:
     def resize(self, size: int) -> None:
         if self._ticket is None or size > self._size:
             self.admit(size)
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        until = self.context.deadline
+        if until is not None and time.monotonic() >= until:
             raise DeadlineExceeded(f"the deadline of this call to {self._name} has passed")
 
     def detach(self) -> Ticket | None:

@@ -7,7 +7,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -25,6 +25,7 @@ from jina_asgi.protocols.http.disconnects import DisconnectMonitor
 from jina_asgi.protocols.http.exchange import ClientGone, Response, read_body, send_json
 from jina_asgi.protocols.http.headers import (
     CONTENT_TYPES,
+    TIMEOUT,
     RawHeaders,
     accepted,
     deadline,
@@ -49,8 +50,6 @@ Body = bytes | Upload
 _WHOLE = frozenset(CONTENT_TYPES.values())
 #: What `Accept` says where whatever the request itself is in will do.
 _ANYTHING = frozenset((b"", b"*/*", b"application/json"))
-#: In place of the files of an upload.
-_NO_FILES = nullcontext()
 
 
 class CallApp(ABC):
@@ -81,21 +80,28 @@ class CallApp(ABC):
             try:
                 if scope["method"] not in self.methods:
                     raise MethodNotAllowed(self.methods)
-                until = deadline(headers)
+                until = deadline(headers) if TIMEOUT in headers else None
             except InvalidRequest:
                 await self._service.authenticate(self.name, caller)  # 401 comes before 405 and 400
                 raise
-            async with self._service.open(self.name, caller, scope.get("user"), deadline=until) as opened:
+            with await self._service.open(self.name, caller, scope.get("user"), deadline=until) as opened:
                 app = self.target(scope["method"])
                 limit = self._limits.body
                 announced = length(headers, limit)
                 upload = app.upload(scope, headers)
-                opened.admit(announced if upload is None else upload.expected(announced))
-                with _NO_FILES if upload is None else upload.kept():
-                    raw = await (read_body(receive, limit) if upload is None else upload.receive(receive, until))
-                    opened.resize(raw.weight if isinstance(raw, Upload) else len(raw))
+                if upload is None:
+                    opened.admit(announced)
+                    raw = await read_body(receive, limit)
+                    opened.resize(len(raw))
                     response.watched = self._monitor.begin(receive)
                     await app.reply(opened, scope, headers, raw, response)
+                    return
+                opened.admit(upload.expected(announced))
+                with upload.kept():
+                    await upload.receive(receive, until)
+                    opened.resize(upload.weight)
+                    response.watched = self._monitor.begin(receive)
+                    await app.reply(opened, scope, headers, upload, response)
         except ClientGone:
             raise
         except BaseException as error:

@@ -18,6 +18,8 @@ RawHeaders = dict[bytes, bytes]
 #: The media types of answers, as headers spell them.
 CONTENT_TYPES = {media: media.encode() for media in (JSON, MSGPACK, PROTOBUF)}
 _MEDIA = {raw: media for media, raw in CONTENT_TYPES.items()}
+#: The header that says how many seconds the client waits.
+TIMEOUT = b"x-request-timeout"
 _MAX_TIMEOUT = 1e7
 _MAX_DIGITS = 20
 
@@ -104,7 +106,7 @@ def deadline(headers: RawHeaders) -> float | None:
     Raises:
         InvalidRequest: it is no number, or a negative one.
     """
-    declared = headers.get(b"x-request-timeout")
+    declared = headers.get(TIMEOUT)
     if declared is None:
         return None
     try:

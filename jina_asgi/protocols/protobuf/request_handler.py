@@ -160,7 +160,7 @@ class RequestHandler:
         begun = False
         try:
             asked = requests.asked(message)
-            async with self._open(asked, caller) as opened:
+            with await self._open(asked, caller) as opened:
                 endpoint = self._endpoint(opened, asked)
                 if endpoint is None or endpoint.kind != "stream":
                     raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
@@ -191,7 +191,7 @@ class RequestHandler:
         Either answer keeps the call's place in the queue until it has been sent.
         """
         try:
-            async with self._open(asked, caller) as opened:
+            with await self._open(asked, caller) as opened:
                 try:
                     return EncodedAnswer(await work(opened), False, opened.detach())
                 except BaseException as error:
@@ -203,7 +203,7 @@ class RequestHandler:
                 raise
             return self._failed(message(), carried(error))
 
-    def _open(self, asked: requests.Asked, caller: CallerInfo) -> OpenedCall:
+    def _open(self, asked: requests.Asked, caller: CallerInfo) -> Awaitable[OpenedCall]:
         return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)
 
     @staticmethod

@@ -147,7 +147,7 @@ class OpenCall:
         if name is None:
             raise UnknownEndpoint("Not Found")
         service = socket.service
-        async with service.open(name, socket.headers, socket.user, deadline=until) as opened:
+        with await service.open(name, socket.headers, socket.user, deadline=until) as opened:
             endpoint = service.endpoints.get(name)
             if endpoint is None and not as_jina():  # where the documents come back unchanged
                 raise UnknownEndpoint("Not Found")
