@@ -1,15 +1,15 @@
-"""What a Client raises, under Jina's names.
+"""Errors that a Client raises, under Jina's names.
 
     BaseJinaException
     ├── BadClient            the server has no such endpoint, or its answer does not fit `return_type`
-    │   ├── BadClientInput       `inputs`, or an option of the call, is none
+    │   ├── BadClientInput       `inputs`, or an option of the call, is invalid
     │   └── BadClientCallback    a callback raised
     ├── BadServer            the server answered with an error
     ├── NotSupportedError    an option that this library knows and cannot serve
-    └── PortAlreadyUsed      somebody else listens there
+    └── PortAlreadyUsed      another process listens on the port
 
-A server that cannot be reached, is busy, or is late is Python's own `ConnectionError`, as in Jina. The error that the
-server told, one of `jina_asgi.errors`, is the `__cause__` of each.
+A server that cannot be reached, is busy, or is late raises Python's own `ConnectionError`, as in Jina. The server's
+error, one of `jina_asgi.errors`, is the `__cause__` of each.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 class BaseJinaException(Exception):
-    """The base of them."""
+    """The base class of a Client's errors."""
 
 
 class BadClient(BaseJinaException):
@@ -26,7 +26,7 @@ class BadClient(BaseJinaException):
 
 
 class BadClientInput(BadClient):
-    """`inputs`, or an option of the call, is none."""
+    """`inputs`, or an option of the call, is invalid."""
 
 
 class BadClientCallback(BadClient):
@@ -52,8 +52,8 @@ class NotSupportedError(BaseJinaException):
 
 
 class PortAlreadyUsed(BaseJinaException, RuntimeError):
-    """Somebody else listens on the port that was to be served."""
+    """Another process listens on the requested port."""
 
 
 class AddressInUse(PortAlreadyUsed):
-    """Somebody else has the address that this server listened at before."""
+    """Another process has taken the address that this server listened at before."""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from jina_asgi.errors import DefinitionError, JinaASGIError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.websocket.app import close_code, deny
 
@@ -38,7 +38,7 @@ def handlers(app: Starlette, *, expose_errors: bool = False) -> None:
             await _end(connection, error, expose_errors)
             return None
         status, body, headers = problem(error, expose=expose_errors)
-        response = Response(orjson.dumps(body, default=shown), status, media_type="application/json")
+        response = Response(orjson.dumps(body, default=safe_repr), status, media_type="application/json")
         response.raw_headers.extend(headers)
         return response
 

@@ -1,6 +1,6 @@
-"""The words everything speaks, and the one seam: Runner.
+"""The types that all layers share, and the one seam: Runner.
 
-What every request makes anew is a msgspec.Struct: frozen like a dataclass, and made in a sixth of the time.
+Types made for every request are msgspec.Structs: frozen like a dataclass, and made in a sixth of the time.
 
 An Executor in this process is a Runner; so are a wrapper of one, the far end of a connection, and a whole
 graph of them. Nothing here imports docarray, a codec or a protocol.
@@ -23,9 +23,9 @@ FieldKind = Literal[
 
 
 class _Empty(dict[str, Any]):
-    """A mapping of nothing that stays so; a dict, as encoders know those, and hashable, as defaults must be."""
+    """An immutable empty mapping: a dict, which encoders know, and hashable, as a default must be."""
 
-    def __hash__(self) -> int:  # type: ignore[override]  # dict has None here; nothing in this one can change
+    def __hash__(self) -> int:  # type: ignore[override]  # dict is unhashable; this one is immutable
         return 0
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -41,7 +41,7 @@ EMPTY: Mapping[str, Any] = _Empty()
 class Field:
     """One field of a document, as data.
 
-    `kind` "json" is whatever pydantic serialises to JSON by itself (a datetime, an enum, an untyped value).
+    `kind` "json" is any type that pydantic serialises to JSON by itself (a datetime, an enum, an untyped value).
     `shape` holds one entry an axis, None where any length goes; `shape` None allows any shape, `dtype` None
     any dtype. `items` are the element (list, set, dict), the elements (tuple) or the members (union).
     `doc` names a document of the same `Schema`. `tag` is the name that docarray's wire gives the type. A `secret` is in no
@@ -98,10 +98,10 @@ class ParametersSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What one endpoint takes and gives, as data that crosses a wire.
+    """One endpoint's input, output and options, as data that crosses a wire.
 
-    `concurrent`: its calls run beside each other on an event loop; others take turns in the Executor's threads.
-    `batching` is how it wants to be batched by whoever keeps its replicas.
+    `concurrent`: its calls run concurrently on an event loop; others run one at a time in each Executor thread.
+    `batching` has the batching settings for the process that supervises its replicas.
     """
 
     name: str
@@ -116,9 +116,9 @@ class Endpoint:
 
 
 class Parts:
-    """One encoded document as several buffers, to be written one after the other: what is large is not copied here.
+    """One encoded document as several buffers to be written in order, so that large tensors are not copied.
 
-    `aligned` is how many bytes stand before the first of the large ones.
+    `aligned` is the number of bytes before the first large buffer.
     """
 
     __slots__ = ("_size", "aligned", "buffers")
@@ -131,12 +131,12 @@ class Parts:
         return self._size
 
     def joined(self) -> bytes:
-        """The document in one buffer."""
+        """Return the document in one buffer."""
         return b"".join(self.buffers)
 
 
 class DocsCodec(Protocol):
-    """What `Docs` needs of a codec: typed docs to one buffer a doc, and back."""
+    """Encodes typed docs as one buffer a doc, and decodes them."""
 
     def encode(self, docs: Sequence[Any], /) -> list[bytes]: ...
 
@@ -181,7 +181,7 @@ class Docs:
 
     @property
     def parts(self) -> Sequence[bytes | memoryview | Parts]:
-        """As `encoded`, for whoever writes it at once: large tensors are still those of the documents."""
+        """As `encoded`, for an immediate write: large tensors still share the documents' memory."""
         if self._encoded is None:
             parts: Sequence[bytes | memoryview | Parts] = self.codec.encode_parts(self.typed)
             return parts
@@ -204,7 +204,7 @@ class Docs:
 
 
 class Context:
-    """What surrounds a call: who asks, until when, and whether they are still there.
+    """The context of a call: its caller, its deadline, and whether the caller has left.
 
     `headers` are the caller's, names in lower case; `deadline` is a moment on `time.monotonic`'s clock in
     seconds, or None; `identity` is what `auth` answered; `trace` is a tracing library's own context.
@@ -237,11 +237,11 @@ class Context:
         self.request_id = os.urandom(16).hex() if request_id is None else request_id
         self.headers, self.deadline, self.identity = headers, deadline, identity
         self.tenant, self.priority, self.trace = tenant, priority, trace
-        #: True once nobody waits for the answer: a long sync endpoint looks at it and returns early.
+        #: True once the caller has left: a long sync endpoint checks it and returns early.
         self.cancelled = False
-        #: What each document costs, where whoever batches cannot look at them.
+        #: The cost of each document, for a batcher in a process that sees only buffers.
         self.costs: Sequence[float] | None = None
-        #: What names each document's content, where equal ones are run once.
+        #: A digest of each document's content, where equal documents are run once.
         self.inputs: Sequence[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -251,9 +251,9 @@ class Context:
 class Call(msgspec.Struct, frozen=True):
     """One request to one endpoint.
 
-    `sources` are (node, docs) pairs where several nodes feed a join; `giver` is the one node that gave the docs, where it
-    is one: "gateway" is the request itself, "" where calls of several are in one batch. `target_executor` is a pattern
-    for the names of the nodes of a Flow that answer: the others hand on what they are given.
+    `sources` are (node, docs) pairs where several nodes feed a join; `giver` is the single node that gave the docs:
+    "gateway" is the request itself, "" a batch of several calls. `target_executor` is a pattern for the names of the
+    Flow's nodes that run: the others pass their documents on.
     """
 
     endpoint: str
@@ -325,15 +325,15 @@ class Runner(Protocol):
         ...
 
 
-#: What a server takes and gives that does not say it.
+#: The schema of an endpoint that declares none.
 ANY_DOCUMENT = Schema("Document", {"Document": ()}, {"type": "object", "additionalProperties": True})
 
 
-def unsaid(name: str) -> Endpoint:
-    """An endpoint of which nothing is known but its name."""
+def untyped_endpoint(name: str) -> Endpoint:
+    """Return an endpoint that is known by its name alone."""
     return Endpoint(name=name, kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)
 
 
 def resolve(endpoints: Mapping[str, Endpoint], name: str) -> Endpoint | None:
-    """The endpoint that answers `name`: itself, else '/default', else None."""
+    """Return the endpoint that answers `name`: itself, else '/default', else None."""
     return endpoints.get(name) or endpoints.get("/default")

@@ -12,8 +12,8 @@ import click
 
 from jina_asgi.documents._examples import document_example, value_example
 from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.errors._raised import described
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._raised import error_text
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.serving.asgi import source_of
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow import Flow
@@ -70,8 +70,8 @@ async def _try(source: Deployment | Flow, endpoint: Endpoint, timeout: float, cl
         hint = "give its documents an example: Field(examples=[...]), or json_schema_extra={'examples': [...]}"
         return _Outcome(endpoint.name, clock() - began, problem=f"{error}; {hint}")
     except JinaASGIError as error:
-        cause = f": {shown(error.__cause__)}" if error.__cause__ is not None else ""
-        return _Outcome(endpoint.name, clock() - began, problem=f"{described(error)}{cause}")
+        cause = f": {safe_repr(error.__cause__)}" if error.__cause__ is not None else ""
+        return _Outcome(endpoint.name, clock() - began, problem=f"{error_text(error)}{cause}")
     return _Outcome(endpoint.name, clock() - began, count)
 
 

@@ -34,7 +34,7 @@ from jina_asgi.protocols.remote.server import (
 )
 from jina_asgi.settings import ClientSettings
 from jina_asgi.settings.jina_mode import as_jina
-from jina_asgi.types import EMPTY, Endpoint, resolve, unsaid
+from jina_asgi.types import EMPTY, Endpoint, resolve, untyped_endpoint
 
 
 class ClientSession:
@@ -147,7 +147,7 @@ class ClientSession:
     def _endpoint(self, served: ServerDescription, name: str) -> Endpoint:
         endpoint = resolve(served.endpoints, name)
         if endpoint is None and as_jina() and self._protocol != "http":  # they give the documents back
-            return unsaid(name)
+            return untyped_endpoint(name)
         if endpoint is None:
             known = ", ".join(served.endpoints) or "none"
             raise UnknownEndpoint(f"{self._remote.name} has neither it nor '/default'; it has {known}")

@@ -14,7 +14,7 @@ from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.responses import Response, ReturnType, raised
 from jina_asgi.concurrency.hooks import is_async
 from jina_asgi.documents.codec import plain
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.excepts import BadClientCallback, BadClientInput
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.settings.jina_options import without_unknown
@@ -117,7 +117,7 @@ class AnswerHandler:
         except Exception as error:
             name = getattr(callback, "__name__", type(callback).__name__)
             if not self.continue_on_error:
-                raise BadClientCallback(f"the callback {name}() raised {shown(error)}") from error
+                raise BadClientCallback(f"the callback {name}() raised {safe_repr(error)}") from error
             logger.exception("the callback %s() raised", name)
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from jina_asgi.concurrency.tasks import begun, finished
+from jina_asgi.concurrency.tasks import cancel_and_wait, start_task
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -66,7 +66,7 @@ async def async_answers(
     is_read = False
 
     def begin(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        return begun(work, events.put_nowait)
+        return start_task(work, events.put_nowait)
 
     try:
         while True:
@@ -86,7 +86,7 @@ async def async_answers(
                 del opened[task]
     finally:
         try:
-            await finished([*opened, *([] if reading is None else [reading])])
+            await cancel_and_wait([*opened, *([] if reading is None else [reading])])
         finally:
             await batches.aclose()
 

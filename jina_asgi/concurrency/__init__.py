@@ -1,4 +1,4 @@
-"""What asyncio lacks: owned tasks and groups of them, loops in threads, work beside the loop.
+"""What asyncio lacks: owned tasks, task groups, loops in threads, work in threads.
 
 Nothing here knows documents, options or protocols.
 """

@@ -1,7 +1,7 @@
-"""Keeps what loading made out of the garbage collector's sight while something is served.
+"""Freezes loaded objects for the garbage collector while a Deployment is served.
 
 A full collection looks at every object of the process, and nothing is answered meanwhile: 80 ms with docarray alone,
-more with a model's libraries. What is frozen is not looked at; what requests make and drop still is.
+more with a model's libraries. Frozen objects are skipped; objects that requests create are still collected.
 """
 
 import gc
@@ -16,9 +16,9 @@ _frozen_by_host: bool | None = None
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """Freeze what is alive, until the last who asked for this leaves; the first time in a process, collect before.
+    """Freeze all live objects until the last concurrent user leaves; the first use in a process collects before.
 
-    What a host froze before us stays frozen.
+    Objects that the host froze before stay frozen.
     """
     global _serving, _frozen_by_host
     with _lock:
@@ -36,8 +36,8 @@ def frozen() -> Iterator[None]:
                 gc.unfreeze()
 
 
-def look_for_dropped() -> None:
-    """Collect what was frozen and has been dropped since, such as a whole application; where nothing is, do nothing."""
+def collect_dropped() -> None:
+    """Collect frozen objects that were dropped since, such as a whole application; do nothing where none are frozen."""
     with _lock:
         if _serving and not _frozen_by_host:
             gc.unfreeze()

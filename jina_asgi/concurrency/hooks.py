@@ -1,4 +1,4 @@
-"""Functions and methods that users hand over: whether one is async, and how one of either kind is called."""
+"""Calls hooks that users pass in, synchronous or asynchronous."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from jina_asgi.concurrency.tasks import is_cancel
-from jina_asgi.errors._raised import leave
+from jina_asgi.errors._raised import raise_sanitized
 
 
 def is_async(function: Any) -> bool:
-    """Whether calling this gives a coroutine, or an async generator: a function, a method, a partial, an object."""
+    """Whether calling it returns a coroutine or an async generator; takes functions, methods, partials and callables."""
     while isinstance(function, functools.partial):
         function = function.func
-    candidates = (function, getattr(type(function), "__call__", None))  # noqa: B004  # its own, to look at it
+    candidates = (function, getattr(type(function), "__call__", None))  # noqa: B004  # inspected, not called
     return any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in candidates)
 
 
 def is_generator(function: Any) -> bool:
-    """Whether this yields: nothing of it runs when it is called."""
+    """Whether it is a generator function, whose body does not run when it is called."""
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-async def settled(value: Any) -> Any:
-    """What a user's function answered: awaited, where it was an async one.
+async def maybe_await(value: Any) -> Any:
+    """Return the value of a user's function, awaited if it is awaitable.
 
     Raises:
         RuntimeError: in place of an exception that would end the loop.
@@ -36,11 +36,11 @@ async def settled(value: Any) -> Any:
     except BaseException as error:
         if is_cancel(error):
             raise
-        leave(error)
+        raise_sanitized(error)
 
 
 def as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """An async function as it is; a sync one called in a thread, so that the loop does not wait for what it looks up."""
+    """Return an async function as it is, and a sync one as an async function that runs in a thread."""
     if is_async(function):
         return function
 
@@ -48,10 +48,10 @@ def as_async(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         try:
             return function(*arguments)
         except BaseException as error:  # noqa: BLE001
-            leave(error)
+            raise_sanitized(error)
 
     @functools.wraps(function, updated=())
     async def in_thread(*arguments: Any) -> Any:
-        return await settled(await asyncio.to_thread(call, *arguments))
+        return await maybe_await(await asyncio.to_thread(call, *arguments))
 
     return in_thread

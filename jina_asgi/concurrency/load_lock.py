@@ -1,7 +1,7 @@
-"""Executors of one process are made one after another.
+"""Serializes the loading of Executors in one process.
 
-transformers and others change torch's globals (its default dtype and device, how modules are made) while they read a
-model, and what is read beside them comes out wrong. A turn that was given up holds nobody up.
+transformers and others change torch's globals (its default dtype and device, how modules are made) while they load a
+model, and a model that loads concurrently comes out wrong. A lock whose owner gave up does not block the others.
 """
 
 from __future__ import annotations
@@ -9,42 +9,42 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
-_one = threading.Semaphore(1)
-_mine = threading.local()
+_semaphore = threading.Semaphore(1)
+_this_thread = threading.local()
 
 
 def is_making() -> bool:
-    """Whether this thread is making an Executor just now."""
-    return getattr(_mine, "depth", 0) > 0
+    """Whether this thread is loading an Executor now."""
+    return getattr(_this_thread, "depth", 0) > 0
 
 
-class Turn:
-    """One Executor's: `with` waits for those before it. One that is made while another is, is part of that."""
+class LoadLock:
+    """The loading of one Executor: `with` waits for earlier ones. Nested loading in the same thread does not wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._has = self._is_over = False
 
     def __enter__(self) -> None:
-        _mine.depth = getattr(_mine, "depth", 0) + 1
-        if _mine.depth > 1:
+        _this_thread.depth = getattr(_this_thread, "depth", 0) + 1
+        if _this_thread.depth > 1:
             return
-        _one.acquire()
+        _semaphore.acquire()
         with self._lock:
             self._has, given_up = True, self._is_over
-        if given_up:  # while it waited
-            self.over()
+        if given_up:  # released while it waited
+            self.release()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _mine.depth -= 1
-        if not _mine.depth:
-            self.over()
+        _this_thread.depth -= 1
+        if not _this_thread.depth:
+            self.release()
 
-    def over(self) -> None:
-        """Let the next one begin, from any thread; again does nothing."""
+    def release(self) -> None:
+        """Let the next Executor load; callable from any thread, and more than once."""
         with self._lock:
             self._is_over, has, self._has = True, self._has, False
         if has:
-            _one.release()
+            _semaphore.release()

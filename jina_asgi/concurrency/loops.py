@@ -1,8 +1,8 @@
-"""Event loops: which one our processes and threads run, and loops in daemon threads.
+"""Event loops: the loop class that processes and threads run, and loops in daemon threads.
 
-The threads are for what has to wait for coroutines without a loop of its own. Two a process: one for all synchronous
-Clients, one for all applications that no lifespan reaches and for WSGI. Each begins with its first use, in each process
-anew: a thread does not survive a fork. Coroutines of many threads run there beside each other.
+The threads serve synchronous callers that have no loop. A process has two: one for all synchronous Clients, one for
+applications that receive no lifespan and for WSGI. Each starts at its first use, again in each process, as threads do
+not survive a fork. Coroutines of many threads run concurrently there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 class LoopThread:
-    """A loop and its thread, which last as long as the process."""
+    """An event loop in a daemon thread that lasts as long as the process."""
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
@@ -33,22 +33,22 @@ class LoopThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs there, and so must not wait for what runs there."""
+        """Whether the caller runs in this thread, and so must not wait for its work."""
         return threading.current_thread() is self._thread
 
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin a coroutine there, with the caller's contextvars."""
+        """Start a coroutine on the loop, with the caller's contextvars."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin a coroutine there that the caller will wait for."""
+        """Start a coroutine on the loop; the caller waits for the future."""
         if self.is_here:
             work.close()
             raise RuntimeError("a synchronous Client cannot wait on its own event loop; use Client(asyncio=True) here")
         return self.begin(work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for it; being interrupted cancels it."""
+        """Run a coroutine on the loop and wait for it; an interrupt cancels it."""
         future = self.submit(work)
         try:
             return future.result()
@@ -61,7 +61,7 @@ class LoopThread:
         while True:
             try:
                 self.loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:  # one coroutine's, which is told; others still wait
+            except (SystemExit, KeyboardInterrupt) as error:  # raised by one coroutine; the others go on
                 end_if_forked(self.process, error)
                 logger.exception("a coroutine asked to end the process, from a thread that cannot")
 
@@ -71,7 +71,7 @@ _shared: dict[str, LoopThread] = {}
 
 
 def loop_thread(name: Literal["client", "loop"]) -> LoopThread:
-    """This process's loop for Clients, or the one for applications."""
+    """Return this process's loop thread for Clients, or the one for applications."""
     with _lock:
         found = _shared.get(name)
         if found is None or found.process != os.getpid():
@@ -80,16 +80,16 @@ def loop_thread(name: Literal["client", "loop"]) -> LoopThread:
 
 
 def is_of_thread(loop: asyncio.AbstractEventLoop | None) -> bool:
-    """Whether this is the loop of one of this process's own threads."""
+    """Whether a loop belongs to one of this process's loop threads."""
     return any(found.loop is loop and found.process == os.getpid() for found in [*_shared.values()])
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes such a loop."""
+    """Return the loop factory: uvloop's where it is installed."""
     try:
         from uvloop import new_event_loop
     except ImportError:
-        return asyncio.new_event_loop  # as good
+        return asyncio.new_event_loop  # works as well
     return new_event_loop
 
 

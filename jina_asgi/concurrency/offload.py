@@ -1,7 +1,6 @@
-"""Large requests are read beside the event loop, and large answers written there: 60 MB can take seconds, in which no
-other call would be answered.
+"""Decodes large requests and encodes large answers in a thread: 60 MB can take seconds, which would block the event loop.
 
-That holds for what Python does. What C does at one go, such as to parse JSON, lets no other thread run until it is done.
+This helps for Python code. A single C call that keeps the GIL, such as parsing JSON, still blocks other threads.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from jina_asgi.errors import DeadlineExceeded
-from jina_asgi.errors._raised import carried, loggable
+from jina_asgi.errors._raised import future_safe, loggable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,48 +27,49 @@ logger = logging.getLogger("jina_asgi")
 
 #: The names of the threads.
 _READS, _DISK = "jina-asgi-reads", "jina-asgi-uploads"
-#: What is to be read, for which future of which loop, in whose context; empty once it was given up, so that nothing of it
-#: is kept until its turn comes. Without a future nobody waits.
-_Given = list[tuple[asyncio.AbstractEventLoop | None, asyncio.Future[Any] | None, Context, Callable[[], Any]]]
-#: Bytes from which on a request is large, whatever is in it. A small one may hold many values: `protocols.size_guard`.
+#: A loop, its future, the caller's context and the work; emptied when its caller leaves, so that the queue keeps no
+#: reference to the request. The loop and future are None for background work.
+_Job = list[tuple[asyncio.AbstractEventLoop | None, asyncio.Future[Any] | None, Context, Callable[[], Any]]]
+#: Size in bytes from which a request is large. A smaller one may still hold many values: see `protocols.size_guard`.
 LARGE = 2**20
 
 
 async def parse_in_thread(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Read something large in this process's one thread for that, after those that came before.
+    """Decode or encode something large in this process's codec thread, in order of arrival.
 
-    Args, and raises: as `_awaited`.
+    Args, and raises: as `_run_in_thread`.
     """
-    return await _awaited(_READS, until, partial(read, *args, **kwargs))
+    return await _run_in_thread(_READS, until, partial(read, *args, **kwargs))
 
 
-async def on_disk(until: float | None, write: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do what may wait for a disk in this process's one thread for that: large JSON need not wait for it.
+async def run_in_disk_thread(until: float | None, write: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run work that may block on a disk in this process's disk thread, separate from the codec thread.
 
-    Args, and raises: as `_awaited`.
+    Args, and raises: as `_run_in_thread`.
     """
-    return await _awaited(_DISK, until, partial(write, *args, **kwargs))
+    return await _run_in_thread(_DISK, until, partial(write, *args, **kwargs))
 
 
-def in_background(work: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-    """Do what may wait for a disk in the thread for that; nobody waits for it. What it raises is logged."""
+def run_in_background(work: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run work that may block on a disk in the disk thread without waiting for it; errors are logged."""
     _queue(os.getpid(), _DISK).put([(None, None, copy_context(), partial(work, *args, **kwargs))])
 
 
-async def _awaited(thread: str, until: float | None, read: Callable[[], T]) -> T:
-    """What a function returns that runs in the thread of this name.
+async def _run_in_thread(thread: str, until: float | None, read: Callable[[], T]) -> T:
+    """Run a function in the thread of this name and return its result.
 
     Args:
-        until: the moment until which an answer is awaited, on `time.monotonic`'s clock.
-        read: runs in the caller's contextvars, of which it sees a copy.
+        thread: the thread's name.
+        until: the deadline, on `time.monotonic`'s clock; None: no deadline.
+        work: runs in a copy of the caller's contextvars.
 
     Raises:
-        DeadlineExceeded: that moment has passed. RuntimeError: `read` raised what ends threads or iterations.
+        DeadlineExceeded: the deadline passed. RuntimeError: `work` raised SystemExit or StopIteration.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
-    given: _Given = [(loop, future, copy_context(), read)]
-    _queue(os.getpid(), thread).put(given)
+    job: _Job = [(loop, future, copy_context(), read)]
+    _queue(os.getpid(), thread).put(job)
     try:
         async with asyncio.timeout(None if until is None else until - time.monotonic()) as limit:
             return await future
@@ -78,41 +78,41 @@ async def _awaited(thread: str, until: float | None, read: Callable[[], T]) -> T
             raise
         raise DeadlineExceeded("the deadline of this call passed before it was read") from None
     finally:
-        given.clear()
+        job.clear()
 
 
 @lru_cache(maxsize=2)
-def _queue(_process: int, thread: str) -> SimpleQueue[_Given]:
-    """What is to be done by a thread of this process: a fork leaves the thread behind."""
-    queue: SimpleQueue[_Given] = SimpleQueue()
-    threading.Thread(target=_read, args=(queue,), name=thread, daemon=True).start()
+def _queue(_process: int, thread: str) -> SimpleQueue[_Job]:
+    """Return the queue of a thread, started anew in each process, as threads do not survive a fork."""
+    queue: SimpleQueue[_Job] = SimpleQueue()
+    threading.Thread(target=_work, args=(queue,), name=thread, daemon=True).start()
     return queue
 
 
-def _read(queue: SimpleQueue[_Given]) -> None:
+def _work(queue: SimpleQueue[_Job]) -> None:
     while True:
-        _read_one(queue.get())
+        _run_one(queue.get())
 
 
-def _read_one(given: _Given) -> None:
+def _run_one(job: _Job) -> None:
     result, error = None, None
     try:
-        loop, future, context, read = given.pop()
+        loop, future, context, read = job.pop()
     except IndexError:
-        return  # it was given up
+        return  # its caller has left
     try:
         result = context.run(read)
-    except BaseException as raised:  # noqa: BLE001  # whoever waits is told of it, whatever it is
-        error = carried(raised)
+    except BaseException as raised:  # noqa: BLE001  # any error reaches the caller
+        error = future_safe(raised)
     if loop is None or future is None:
         if error is not None:
-            logger.error("what nobody waits for has failed", exc_info=loggable(error))
+            logger.error("background work failed", exc_info=loggable(error))
         return
-    with suppress(RuntimeError):  # that loop is closed, and nobody waits
-        loop.call_soon_threadsafe(_tell, future, result, error)
+    with suppress(RuntimeError):  # the loop is closed: no caller waits
+        loop.call_soon_threadsafe(_set_outcome, future, result, error)
 
 
-def _tell(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+def _set_outcome(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
     if future.done():
         return
     if error is None:

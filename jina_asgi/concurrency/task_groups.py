@@ -1,6 +1,6 @@
-"""Several Runners' lives, begun together and ended in reverse; several pieces of work, of which the first error ends all.
+"""Runs several lifespans or coroutines together: the first error cancels the rest.
 
-An error leaves as itself, never in a group.
+Errors are raised bare, never in an ExceptionGroup.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
-from jina_asgi.concurrency.grace import grace_counted, grace_until
-from jina_asgi.concurrency.tasks import begun, ended, finished, seen
+from jina_asgi.concurrency.grace import grace_deadline, grace_period
+from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task, wait_until_done
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.errors._raised import is_ours
 from jina_asgi.types import Runner
@@ -19,62 +19,62 @@ from jina_asgi.types import Runner
 T = TypeVar("T")
 
 
-async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all, in order; the first error cancels the others and is raised once they have ended."""
-    tasks = [begun(work, seen) for work in works]
+async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results in order; the first error cancels the others and is raised once they have ended."""
+    tasks = [start_task(work, mark_retrieved) for work in works]
     try:
         while not all(task.done() for task in tasks):
             await asyncio.wait([task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED)
             raise_first(tasks)
         return [task.result() for task in tasks]
     finally:
-        await finished(tasks)
+        await cancel_and_wait(tasks)
         tasks.clear()  # an error's traceback holds this frame
 
 
-class Tasks:
-    """Work that runs side by side, watched by one task: `asyncio.wait` sets itself up anew for each of them."""
+class TaskSet:
+    """Concurrent tasks with one waiter; cheaper than `asyncio.wait`, which adds callbacks at every call."""
 
     __slots__ = ("_all", "_watched", "left")
 
     def __init__(self) -> None:
         self._all: list[asyncio.Task[Any]] = []
         self._watched: asyncio.Future[None] | None = None
-        #: How many still run.
+        #: The number of tasks that still run.
         self.left = 0
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Begin some."""
-        self._all.append(begun(work, self._done))
+        """Start a task."""
+        self._all.append(start_task(work, self._done))
         self.left += 1
 
     async def some(self) -> None:
-        """Wait until one more has ended.
+        """Wait until one more task has ended.
 
         Raises:
-            The error of the first that has one.
+            The error of the first task that failed.
         """
         self._watched = asyncio.get_running_loop().create_future()
         await self._watched
         raise_first(self._all)
 
     async def end(self) -> None:
-        """Cancel what still runs, and wait for its end."""
+        """Cancel the tasks that still run and wait until they have ended."""
         try:
             if self.left:
-                await finished(self._all)
+                await cancel_and_wait(self._all)
         finally:
             self._all.clear()  # an error's traceback holds a frame that names this
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self.left -= 1
-        seen(task)
+        mark_retrieved(task)
         if self._watched is not None and not self._watched.done():
             self._watched.set_result(None)
 
 
 def raise_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Raise the error of the first of these tasks that has ended with one."""
+    """Raise the error of the first of these tasks that failed, if any."""
     failed = next((task for task in tasks if task.done() and (task.cancelled() or task.exception())), None)
     if failed is not None:
         try:
@@ -84,24 +84,24 @@ def raise_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 @asynccontextmanager
-async def lives(
+async def lifespans(
     runners: Mapping[str, Runner], drained: Callable[[bool], Coroutine[Any, Any, bool]]
 ) -> AsyncIterator[None]:
-    """Begin the lives of all at once, and end them one after another, the last one first.
+    """Enter the lifespans of all Runners concurrently, and exit them one after another in reverse order.
 
     Args:
         runners: by name.
-        drained: awaited before they end, told whether somebody is in a hurry; answers whether nothing runs any more.
-            Where something does, no Runner gets a grace period of its own.
+        drained: awaited before the exit with whether to hurry; returns whether all calls have ended. If not, no Runner
+            gets a grace period of its own.
 
     Raises:
-        What a Runner raises that fails to begin, with its name; the others are ended before.
+        The error of a Runner that fails to load, with its name; the others are exited first.
     """
-    begun = [_Life(name, runner) for name, runner in runners.items()]
+    begun = [_Lifespan(name, runner) for name, runner in runners.items()]
     try:
-        await together(life.begin() for life in begun)
+        await gather_or_cancel(life.begin() for life in begun)
     except BaseException:
-        await _end(begun, hurried=True)
+        await _end_all(begun, hurried=True)
         raise
     hurried = False
     try:
@@ -116,10 +116,10 @@ async def lives(
             hurried = True
             raise
         finally:
-            await _end(begun, hurried=hurried)
+            await _end_all(begun, hurried=hurried)
 
 
-async def _end(begun: Sequence[_Life], *, hurried: bool) -> None:
+async def _end_all(begun: Sequence[_Lifespan], *, hurried: bool) -> None:
     errors: list[BaseException] = []
     for life in reversed(begun):
         try:
@@ -127,7 +127,7 @@ async def _end(begun: Sequence[_Life], *, hurried: bool) -> None:
         except asyncio.CancelledError as error:
             hurried = True
             errors.append(error)
-        except Exception as error:  # noqa: BLE001  # the others end too; then it is raised
+        except Exception as error:  # noqa: BLE001  # raised once the others have ended
             errors.append(error)
     try:
         if errors:
@@ -136,15 +136,15 @@ async def _end(begun: Sequence[_Life], *, hurried: bool) -> None:
         errors.clear()  # their tracebacks hold this frame
 
 
-class _Life:
-    """One Runner's lifespan, in a task of its own: it is entered and left in the same one."""
+class _Lifespan:
+    """One Runner's lifespan in its own task, since it must be entered and exited in the same task."""
 
     def __init__(self, name: str, runner: Runner) -> None:
         self._name, self._runner = name, runner
         self._ready, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._loaded = False
-        self._grace_until: float | None = None  # as whoever ends this counts it
+        self._grace_until: float | None = None  # of the task that ends this
 
     async def begin(self) -> None:
         """Load.
@@ -152,7 +152,7 @@ class _Life:
         Raises:
             What loading raises.
         """
-        task = self._task = begun(self._live(), lambda _: self._ready.set(), name=f"jina-asgi-{self._name}")
+        task = self._task = start_task(self._live(), lambda _: self._ready.set(), name=f"jina-asgi-{self._name}")
         try:
             await self._ready.wait()
             if task.done():
@@ -167,21 +167,21 @@ class _Life:
                     self._loaded = True
                     self._ready.set()
                     await self._stop.wait()
-                    ending.enter_context(grace_counted(self._grace_until))
+                    ending.enter_context(grace_period(self._grace_until))
         except Exception as error:
-            named(error, self._name)
+            add_node_name(error, self._name)
             raise
 
     async def end(self, *, hurried: bool) -> None:
-        """Unload, and wait for it; being cancelled meanwhile hurries it."""
+        """Unload and wait for it; a cancellation meanwhile makes it hurry."""
         task, self._task = self._task, None
         if task is None:
             return
-        self._grace_until = grace_until()
+        self._grace_until = grace_deadline()
         self._stop.set()
         if hurried:
             task.cancel()
-        interrupted = await ended([task], hurry=task.cancel)
+        interrupted = await wait_until_done([task], hurry=task.cancel)
         try:
             if interrupted is not None:
                 raise interrupted
@@ -191,10 +191,10 @@ class _Life:
             del interrupted, task  # the errors' tracebacks hold this frame
 
 
-def named(error: BaseException, name: str) -> None:
-    """Say in an error which node it comes from; a node within a node is named with both."""
+def add_node_name(error: BaseException, name: str) -> None:
+    """Add the node's name to an error; nested nodes are named 'outer/inner'."""
     if not is_ours(error):
-        with suppress(BaseException):  # its own notes may raise anything
+        with suppress(BaseException):  # a user's `__notes__` may raise
             BaseException.add_note(error, f"in the node {name!r}")
     elif isinstance(error, JinaASGIError) and error.node != name and not error.node.startswith(f"{name}/"):
         error.node = f"{name}/{error.node}" if error.node else name

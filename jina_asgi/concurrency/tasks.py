@@ -1,8 +1,8 @@
-"""Tasks whose end is always dealt with, and scopes that tasks do not outlive.
+"""Starts tasks with a completion callback, and bounds their lifetime.
 
-A task that is cancelled before its first step runs no line of its coroutine, and so no `finally` in it. What must be done
-when a task is over is therefore given where it begins, and a callback does it, however the task ends. Every task of this
-package begins here.
+A task that is cancelled before its first step runs no line of its coroutine, and so no `finally` in it. Cleanup is
+therefore a callback, given where the task starts, that runs however the task ends. Every task of this package starts
+here.
 """
 
 from __future__ import annotations
@@ -20,71 +20,71 @@ T = TypeVar("T")
 
 logger = logging.getLogger("jina_asgi")
 
-Over = Callable[[asyncio.Task[Any]], object]
+OnDone = Callable[[asyncio.Task[Any]], object]
 
 
-def begun(
+def start_task(
     work: Coroutine[Any, Any, T],
-    over: Over,
+    on_done: OnDone,
     *,
     kept: set[asyncio.Task[T]] | None = None,
     name: str | None = None,
     context: Context | None = None,
 ) -> asyncio.Task[T]:
-    """A task that runs `work`.
+    """Start a task that runs `work`.
 
     Args:
-        work: what it runs.
-        over: called once with the task when it has ended: by itself, by an error, or cancelled, maybe before its first
-            step. Whatever others wait for, or must get back, is settled there.
-        kept: where the task is held until then; the event loop itself holds none.
+        work: the coroutine.
+        on_done: called once with the ended task: completed, failed or cancelled, maybe before its first step. It must
+            resolve futures and release resources that depend on the task.
+        kept: a set that references the task until then; the event loop holds only weak references.
         name, context: as of `asyncio.create_task`.
     """
     task = asyncio.get_running_loop().create_task(work, name=name, context=context)
     if kept is not None:
         kept.add(task)
         task.add_done_callback(kept.discard)
-    task.add_done_callback(over)
+    task.add_done_callback(on_done)
     return task
 
 
-def logged(what: str) -> Over:
-    """For a task whose end settles nothing: an error that it ends with is logged, as that of `what`."""
+def log_failure(what: str) -> OnDone:
+    """Return a callback that logs the task's error as "`what` failed"."""
 
-    def over(task: asyncio.Task[Any]) -> None:
+    def log(task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s failed", what, exc_info=loggable(error))
 
-    return over
+    return log
 
 
-def seen(task: asyncio.Task[Any]) -> None:
-    """For a task whose result, or error, is read by the one who began it, unless that one leaves before."""
+def mark_retrieved(task: asyncio.Task[Any]) -> None:
+    """Mark a task's error as retrieved, for tasks whose starter reads the result unless it leaves first."""
     if not task.cancelled():
         task.exception()  # else asyncio logs that it was never retrieved
 
 
 @asynccontextmanager
-async def beside(*works: Coroutine[Any, Any, Any]) -> AsyncIterator[tuple[asyncio.Task[Any], ...]]:
-    """Tasks that run while the block does; at its end those that still run are cancelled, and have ended."""
-    tasks = tuple(begun(work, seen) for work in works)
+async def concurrent_tasks(*works: Coroutine[Any, Any, Any]) -> AsyncIterator[tuple[asyncio.Task[Any], ...]]:
+    """Run tasks while the block runs; on leaving it, cancel those that still run and wait for them."""
+    tasks = tuple(start_task(work, mark_retrieved) for work in works)
     try:
         yield tasks
     finally:
-        await finished(tasks)
+        await cancel_and_wait(tasks)
 
 
-async def finished(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel those that still run and wait until all have ended; being cancelled meanwhile is raised afterwards.
+async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks that still run and wait until all have ended; a cancellation meanwhile is raised afterwards.
 
-    What they raise is not raised here.
+    The tasks' own errors are not raised.
     """
     left = [task for task in tasks if not task.done()]
     for task in left:
         task.cancel()
-    interrupted = await ended(left)
+    interrupted = await wait_until_done(left)
     for task in tasks:
-        seen(task)
+        mark_retrieved(task)
     try:
         if interrupted is not None:
             raise interrupted
@@ -92,12 +92,12 @@ async def finished(tasks: Collection[asyncio.Task[Any]]) -> None:
         del interrupted  # its traceback holds this frame
 
 
-async def ended(
+async def wait_until_done(
     tasks: Collection[asyncio.Future[Any]], *, hurry: Callable[[], object] = lambda: None
 ) -> asyncio.CancelledError | None:
-    """Wait until these are done, however often this is cancelled meanwhile; the last cancelling, for the caller to raise.
+    """Wait until all are done, even if cancelled meanwhile; return the last cancellation for the caller to raise.
 
-    `hurry` is called at each of them.
+    `hurry` is called at each cancellation.
     """
     interrupted: asyncio.CancelledError | None = None
     try:
@@ -112,14 +112,14 @@ async def ended(
         del interrupted  # its traceback holds this frame
 
 
-async def completed(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end, however often this is cancelled meanwhile; that is raised afterwards.
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end, even if cancelled meanwhile; a cancellation is raised afterwards.
 
     Raises:
-        Whatever `work` raises, where this is not cancelled.
+        The error of `work`, if this was not cancelled.
     """
-    task = begun(work, seen)
-    interrupted = await ended([task])
+    task = start_task(work, mark_retrieved)
+    interrupted = await wait_until_done([task])
     try:
         if interrupted is not None:
             raise interrupted
@@ -129,22 +129,22 @@ async def completed(work: Coroutine[Any, Any, T]) -> T:
 
 
 def cancel_requests() -> int:
-    """How often the current task was asked to cancel, less how often that was taken back; 0 outside of a task.
+    """Return the current task's number of pending cancel requests; 0 outside of a task.
 
-    Asked here, so that no coroutine's frame names its own task: the task holds the error that ended it, the error's
-    traceback holds the frame, and such a cycle keeps the whole call until a full garbage collection.
+    A function of its own, so that no coroutine's frame references its own task: the task references its error, the
+    error's traceback the frame, and that cycle would keep the whole call until a full garbage collection.
     """
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 def is_cancel(error: BaseException) -> bool:
-    """Whether an error is the cancelling of the current task, and none that a user's code raised by itself."""
+    """Whether an error is the cancellation of the current task, not a CancelledError that user code raised."""
     return is_a(error, asyncio.CancelledError) and cancel_requests() > 0
 
 
 def uncancel() -> None:
-    """Take back one such request, in a task that goes on."""
+    """Take back one cancel request of the current task, which goes on."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()

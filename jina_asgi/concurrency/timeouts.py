@@ -1,7 +1,6 @@
-"""How long others are waited for: time in which this process itself did not run does not count.
+"""Timeouts that do not count time in which this process itself was paused.
 
-A machine that was paused, or a loop that was held up, finds every limit passed when it goes on, before those who were
-paused with it could answer.
+After a pause of the machine or a blocked loop every deadline has passed before the peers, paused as well, could answer.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ from typing import Any
 
 __all__ = ["any_done"]
 
-_PARTS = 8  # of a limit, waited for one after the other
-_FORGIVEN = 4 * _PARTS  # parts that may take far longer than they should
+_PARTS = 8  # slices of a timeout, waited for one after the other
+_FORGIVEN = 4 * _PARTS  # slices that may take far longer than they should
 
 
 async def any_done(works: Collection[asyncio.Future[Any]], seconds: float) -> bool:
-    """Wait until one of these is done, for so many seconds in which this process ran; whether one is."""
+    """Wait until one future is done, for at most so many seconds of running time; return whether one is."""
     loop = asyncio.get_running_loop()
     part, left, forgiven = seconds / _PARTS, _PARTS, 0
     while left:

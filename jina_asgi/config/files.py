@@ -17,7 +17,7 @@ import yaml
 
 from jina_asgi.config.nodes import Dumper, plain
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.settings.document import Document, is_stream
 
 #: The largest file that is read, in characters.
@@ -67,7 +67,7 @@ def dumped(data: Mapping[str, Any]) -> str:
     try:
         text: str = yaml.dump(dict(data), Dumper=Dumper, sort_keys=False, allow_unicode=True)
     except yaml.representer.RepresenterError as error:
-        raise DefinitionError(f"YAML cannot hold {shown(error.args[-1])}: expected plain data") from error
+        raise DefinitionError(f"YAML cannot hold {safe_repr(error.args[-1])}: expected plain data") from error
     return text
 
 

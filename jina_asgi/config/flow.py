@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jina_asgi.config.reading import check_options, given
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.settings.document import Document, Key
 
@@ -33,7 +33,7 @@ def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
     for key in ("with", "gateway"):
         below = data.get(key) or {}
         if not isinstance(below, dict):
-            found.complain((key,), f"{key!r}: expected a mapping, got {shown(below)}")
+            found.complain((key,), f"{key!r}: expected a mapping, got {safe_repr(below)}")
             continue
         options |= {name: value for name, value in below.items() if name != "jtype"}
     for option in ("uses", "uses_with", *AROUND):
@@ -44,7 +44,7 @@ def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
     for key, below in data.items():
         if key in ("executors", "deployments"):
             if not isinstance(below, list | None):
-                found.complain((key,), f"{key!r}: expected a list of nodes, got {shown(below)}")
+                found.complain((key,), f"{key!r}: expected a list of nodes, got {safe_repr(below)}")
                 continue
             nodes += [(key, index) for index in range(len(below or ()))]
         elif key not in _OF_FLOWS:
@@ -62,12 +62,12 @@ def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
     if isinstance(node, str):
         return "add", {"uses": node}
     if not isinstance(node, dict):
-        found.complain(key, f"expected a node, such as 'uses: MyExecutor', got {shown(node)}")
+        found.complain(key, f"expected a node, such as 'uses: MyExecutor', got {safe_repr(node)}")
         return None
     before = len(found.problems)
     if node.get("jtype", "Deployment") not in ("Deployment", "Executor"):
         kind = node["jtype"]
-        found.complain((*key, "jtype"), f"expected 'jtype: Deployment', or 'uses: {kind}', got {shown(kind)}")
+        found.complain((*key, "jtype"), f"expected 'jtype: Deployment', or 'uses: {kind}', got {safe_repr(kind)}")
     uses, options = given(found, key)
     if "disable_reduce" in options:
         options.setdefault("no_reduce", options.pop("disable_reduce"))
@@ -78,11 +78,11 @@ def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
         names = value if isinstance(value, list) else ()
         if value is not None and (not isinstance(value, kind) or not all(isinstance(item, str) for item in names)):
             place = (*key, "with", name) if isinstance(below, dict) and name in below else (*key, name)
-            found.complain(place, f"{name!r}: expected {wanted}, got {shown(value)}")
+            found.complain(place, f"{name!r}: expected {wanted}, got {safe_repr(value)}")
     of_node = {name: value for name, value in of_node.items() if value is not None}
     method = of_node.pop("method", "add")
     if method not in ("add", "needs", "needs_all"):
-        found.complain((*key, "method"), f"'method': expected 'add', 'needs' or 'needs_all', got {shown(method)}")
+        found.complain((*key, "method"), f"'method': expected 'add', 'needs' or 'needs_all', got {safe_repr(method)}")
     if method == "needs" and "needs" not in of_node:
         found.complain(key, "'method: needs' joins nodes: expected 'needs', a list of their names")
     check_options(found, key, DeploymentSettings, options)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from jina_asgi.config._callers import folder_of_caller
 from jina_asgi.config._substitution import as_argument, substituted
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import Uses, is_base, known_class, pass_through
 from jina_asgi.executors.py_modules import is_dotted
@@ -70,7 +70,7 @@ def document(source: Any, reading: Reading) -> Document:
     if isinstance(source, Document):
         return source
     if isinstance(source, Executor):  # which may have a method `read`
-        raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {shown(source)}")
+        raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {safe_repr(source)}")
     from jina_asgi.config import files as config_files  # needs yaml, which most programs do not use
 
     found = config_files.read(_beside_caller(source))
@@ -156,7 +156,7 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
         return _of_document(found, options, files, reading)
     if not isinstance(uses, str):
         raise DefinitionError(
-            f"uses={shown(uses)}: expected a class derived from jina_asgi.Executor, or its import path, or the path of"
+            f"uses={safe_repr(uses)}: expected a class derived from jina_asgi.Executor, or its import path, or the path of"
             " its YAML"
         )
     return _named(uses, files), options
@@ -187,7 +187,7 @@ def _of_document(
             upper = merged.get(option) or {}
             merged[option] = overridden(given, upper) if key == "dynamic_batching" else {**given, **upper}
         elif given is not None:
-            document.complain((key,), f"{key!r}: expected a mapping, got {shown(given)}")
+            document.complain((key,), f"{key!r}: expected a mapping, got {safe_repr(given)}")
     if "runtime_args" in data:
         place = document.where(("runtime_args",))
         logger.warning("%s: 'runtime_args' changes nothing here: a Deployment says where an Executor runs", place)
@@ -220,7 +220,7 @@ def given(found: Document, key: Key) -> tuple[Any, dict[str, Any]]:
     beside = {name: value for name, value in data.items() if name not in ("jtype", "version", "with")}
     below = data.get("with") or {}
     if not isinstance(below, dict):
-        found.complain((*key, "with"), f"'with': expected a mapping, got {shown(below)}")
+        found.complain((*key, "with"), f"'with': expected a mapping, got {safe_repr(below)}")
         below = {}
     for name in beside.keys() & below.keys():
         found.complain((*key, name), f"{name!r} stands beside 'with' and below it; leave one of them out")
@@ -249,7 +249,7 @@ def _place(found: Document, key: Key, option: str, below: Sequence[str] = ("with
 def check_version(found: Document) -> None:
     """Records an invalid version of Jina's YAML; only one has ever been in use."""
     if str(found.data.get("version", "1")) not in ("1", "1.0"):
-        found.complain(("version",), f"expected version 1, got {shown(found.data['version'])}")
+        found.complain(("version",), f"expected version 1, got {safe_repr(found.data['version'])}")
 
 
 def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
@@ -309,10 +309,10 @@ def _modules(modules: Any, reading: Reading, search: Sequence[str]) -> list[str]
     """
     listed = [modules] if isinstance(modules, str) else modules or []
     if not isinstance(listed, list | tuple) or not all(isinstance(name, str) for name in listed):
-        raise DefinitionError(f"'py_modules': expected a list of Python files, got {shown(modules)}")
+        raise DefinitionError(f"'py_modules': expected a list of Python files, got {safe_repr(modules)}")
     if listed and not reading.allow_py_modules:
         raise DefinitionError(
-            f"py_modules={shown(listed)}: not imported, as load_config was given allow_py_modules=False; install the"
+            f"py_modules={safe_repr(listed)}: not imported, as load_config was given allow_py_modules=False; install the"
             " package that has the class, and name its import path"
         )
     return [_module(name, reading.start, search) for name in listed]
@@ -330,7 +330,7 @@ def _path(name: str, folder: Path, search: Sequence[str]) -> Path:
             if (found := (start / name).resolve()).is_file():
                 return found
         except (OSError, ValueError) as error:
-            raise DefinitionError(f"{shown(name)}: {getattr(error, 'strerror', None) or error}") from error
+            raise DefinitionError(f"{safe_repr(name)}: {getattr(error, 'strerror', None) or error}") from error
     looked = f" or in {', '.join(search)}" if search else ""
     raise DefinitionError(f"{folder / name}: No such file{looked}")
 

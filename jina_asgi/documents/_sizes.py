@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel
 
-from jina_asgi.documents.rendered import Told, Verbatim
+from jina_asgi.documents.rendered import RawJson, RenderedDoc
 
 #: From this size on documents are large.
 LARGE = 2**20
@@ -27,7 +27,7 @@ _VALUE, _HOLDER = 16, 48
 #: From so many values on a list is first looked at as one of numbers.
 _LONG = 32
 _NUMBERS: frozenset[type] = frozenset({int, float, bool, type(None)})
-_NOTHING, _LENGTH, _LIST, _OTHER_LIST, _DICT, _MODEL, _MODEL_WITH_EXTRA, _ROOT, _ARRAY, _TOLD, _VERBATIM = range(11)
+_NOTHING, _LENGTH, _LIST, _OTHER_LIST, _DICT, _MODEL, _MODEL_WITH_EXTRA, _ROOT, _ARRAY, _RENDERED, _RAW_JSON = range(11)
 _MAX_KINDS = 4096
 #: From so many documents on it pays to look at the values of all of them together.
 _MANY_AT_ONCE = 4
@@ -83,7 +83,7 @@ def left(values: Iterable[Any], room: int, factor: int = 1) -> int:
         below: list[Any] = []
         for kind in kinds:
             if (how := _KINDS.get(kind)) is None:
-                how = _learnt(kind)
+                how = _classify(kind)
             if how == _NOTHING:
                 continue
             group = level if len(kinds) == 1 else [value for value in level if type(value) is kind]
@@ -124,9 +124,9 @@ def _within(how: int, group: Iterable[Any], below: list[Any], room: int) -> int:
             below += chain.from_iterable(group)
     elif how == _ROOT:
         below += [value.root for value in group]
-    elif how == _VERBATIM:
+    elif how == _RAW_JSON:
         room -= sum(len(value.json) for value in group)
-    elif how == _TOLD:
+    elif how == _RENDERED:
         room -= sum(len(value.json or b"") for value in group)
         below += chain.from_iterable(map(dict.values, group))
     else:
@@ -154,7 +154,7 @@ def _bytes(value: Any) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _learnt(kind: type) -> int:
+def _classify(kind: type) -> int:
     """How values of a class are looked at; an object of which nothing is known is small."""
     found = next((how for base, how in _BASES if issubclass(kind, base)), _NOTHING)
     if found == _NOTHING and hasattr(kind, "nbytes") and hasattr(kind, "dtype"):
@@ -174,8 +174,8 @@ _BASES: tuple[tuple[type, int], ...] = (
     (bytes, _LENGTH),
     (bytearray, _LENGTH),
     (memoryview, _LENGTH),
-    (Verbatim, _VERBATIM),
-    (Told, _TOLD),
+    (RawJson, _RAW_JSON),
+    (RenderedDoc, _RENDERED),
     (dict, _DICT),
     (list, _LIST),
     (tuple, _OTHER_LIST),

@@ -18,7 +18,7 @@ from pydantic import RootModel
 
 from jina_asgi.documents import tensors
 from jina_asgi.documents._sizes import JSON, is_large
-from jina_asgi.documents.rendered import Verbatim
+from jina_asgi.documents.rendered import RawJson
 from jina_asgi.documents.writers import map_head
 
 #: The size of a piece, as `_sizes` has it; how many numbers, characters and bytes are written at one go.
@@ -47,7 +47,7 @@ class Pieces(ABC):
     def _write(self, value: Any, out: list[bytes]) -> None:
         if not is_large([value], _PIECE, self.factor):
             out.append(self._encode(value))
-        elif isinstance(value, Verbatim):
+        elif isinstance(value, RawJson):
             out.append(value.json)
         elif isinstance(value, str):
             self._text(value, out)

@@ -35,7 +35,7 @@ from jina_asgi.documents.readers import MAX_DEPTH, Mismatch, Readers, check_dept
 from jina_asgi.documents.writers import Writer
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.errors._error_lists import MAX_ERRORS, shortened
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._shown import safe_str
 from jina_asgi.types import Docs, Parts, Schema
 
 Buffer = bytes | bytearray | memoryview
@@ -95,9 +95,9 @@ class Codec:
         self.nests = field_plans.nests(schema)
         #: What reads and writes these docs as protobuf, set by `protocols.protobuf.documents.wire` on first use.
         self.cached_wire: Any = None
-        self._tells_json = any(map(pydantic_facts.answers_otherwise, schema.models.values()))
+        self._json_differs = any(map(pydantic_facts.json_differs, schema.models.values()))
         #: What hides the secrets of a document that is answered, where its class is not at hand to do so.
-        self.hide = untyped_reader.hiding(schema) if self.model is None else None
+        self.hide = untyped_reader.secret_hider(schema) if self.model is None else None
         self._names = [field.name for field in schema.fields]
         self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
@@ -113,11 +113,11 @@ class Codec:
         return Docs(self, None, buffers)
 
     @functools.cached_property
-    def _read_patiently(self) -> Callable[[Any], Any]:
-        return Readers(self.schema, patient=True).of(self.schema.name)
+    def _read_yielding(self) -> Callable[[Any], Any]:
+        return Readers(self.schema, yielding=True).of(self.schema.name)
 
     def read(
-        self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False, patiently: bool = False
+        self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False, yielding: bool = False
     ) -> list[Any]:
         """Docs from plain values, as JSON or msgpack gives them.
 
@@ -125,7 +125,7 @@ class Codec:
             items: a dict a document.
             depth: how deep values without a type, and documents of their own kind, may nest.
             owned: the dicts are the caller's own, just parsed, and may become the documents'; quicker by a tenth.
-            patiently: other threads get their turn meanwhile, and of a list or mapping only the first error is told.
+            yielding: other threads get their turn meanwhile, and of a list or mapping only the first error is told.
 
         Raises:
             InvalidDocs: with every document's own errors, at most 100 and how many more; `loc` begins with the document's index.
@@ -139,7 +139,7 @@ class Codec:
             return self.wrap(made)
         docs: list[Any] = []
         errors: list[dict[str, Any]] = []
-        read, nests = self._read_patiently if patiently else self._read, self.nests
+        read, nests = self._read_yielding if yielding else self._read, self.nests
         for index, item in enumerate(items):
             try:
                 docs.append(read(check_depth(item, depth) if nests else item))
@@ -151,8 +151,8 @@ class Codec:
                 if len(errors) >= MAX_ERRORS:
                     break
         if errors:
-            listed = shortened(errors, unread=len(items) - 1 - index, only_first=patiently)
-            more = "; of each list or mapping only the first error is told, as the request is large" * patiently
+            listed = shortened(errors, unread=len(items) - 1 - index, only_first=yielding)
+            more = "; of each list or mapping only the first error is told, as the request is large" * yielding
             raise InvalidDocs(f"the docs do not match the schema {self.schema.name}{more}", listed)
         return self.wrap(docs)
 
@@ -185,7 +185,7 @@ class Codec:
         try:
             return [encode(values(doc)) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.explain(docs, error)}") from error
 
     def encode_parts(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
         """As `encode`, but the large tensors of a document stay where they are; raises as `encode` does."""
@@ -196,7 +196,7 @@ class Codec:
         try:
             return [parts(values(doc), self._tensors, encode) for doc in docs]
         except _UNWRITABLE as error:
-            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.blamed(docs, error)}") from error
+            raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.explain(docs, error)}") from error
 
     def encode_answers(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
         """As `encode_parts`, with what their classes make of them for JSON, where that is another thing than their values.
@@ -204,24 +204,28 @@ class Codec:
         Raises:
             InvalidDocs: as `encode`.
         """
-        if not self._tells_json:
+        if not self._json_differs:
             return self.encode_parts(docs, in_pieces=in_pieces)
         try:
             json = map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))
-            return list(map(rendered.packed, self.encode(docs, in_pieces=in_pieces), json))
+            return list(map(rendered.pack_rendered, self.encode(docs, in_pieces=in_pieces), json))
         except ExecutorError as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
-    def answered(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
+    def encode_for_clients(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
         """As `encode_answers`, for a server that hands documents on to its own clients: secrets are hidden.
 
         Raises:
             ExecutorError: as `pack`, and `dumps`.
         """
         values = list(map(partial(self.pack, in_pieces=in_pieces), self.to_values(docs)))
-        if not (self._tells_json if self.model is not None else any(type(doc) is rendered.Told for doc in docs)):
+        if not (
+            self._json_differs if self.model is not None else any(type(doc) is rendered.RenderedDoc for doc in docs)
+        ):
             return values
-        return list(map(rendered.packed, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
+        return list(
+            map(rendered.pack_rendered, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs)))
+        )
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Docs from one msgpack buffer each.
@@ -230,10 +234,10 @@ class Codec:
             InvalidDocs: a buffer is no document, or not of this schema.
         """
         try:
-            rows = list(map(_decode_told, buffers))
+            rows = list(map(_decode_rendered, buffers))
         except _UNREADABLE as error:
             raise InvalidDocs(f"not a msgpack document: {error}") from error
-        if rows and type(rows[0]) is rendered.Told:
+        if rows and type(rows[0]) is rendered.RenderedDoc:
             if self.model is None:
                 return rows  # as their class has them
             rows = list(map(dict, rows))
@@ -247,8 +251,8 @@ class Codec:
             names = dict.fromkeys(name for row in rows for name in row)
         return {name: stacked([row.get(name) for row in rows]) for name in names} if rows else {}
 
-    def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH, *, patiently: bool = False) -> list[Any]:
-        """The inverse of `to_columns`; `patiently` as of `read`.
+    def from_columns(self, columns: dict[str, Any], depth: int = MAX_DEPTH, *, yielding: bool = False) -> list[Any]:
+        """The inverse of `to_columns`; `yielding` as of `read`.
 
         Raises:
             InvalidDocs: the columns differ in length, or a document made of them is wrong.
@@ -260,7 +264,7 @@ class Codec:
         lists = [c.tolist() if isinstance(c, np.ndarray) and c.ndim == 1 else c for c in columns.values()]
         names = list(columns)
         rows = [dict(zip(names, row)) for row in zip(*lists, strict=True)]  # noqa: B905  # as above
-        return self.read(rows, depth, patiently=patiently)
+        return self.read(rows, depth, yielding=yielding)
 
     def to_json(self, docs: Iterable[Any], *, in_pieces: bool = False) -> list[Any]:
         """The docs as values that `dumps` writes; `in_pieces` as there.
@@ -272,16 +276,16 @@ class Codec:
         try:
             return [json(doc) for doc in docs] if self.hide is None else [json(self._shown(doc)) for doc in docs]
         except Exception as error:  # its own code, which may raise anything
-            raise ExecutorError(f"a {self.schema.name} has no JSON form: {self.blamed(docs, error)}") from error
+            raise ExecutorError(f"a {self.schema.name} has no JSON form: {self.explain(docs, error)}") from error
 
-    def blamed(self, docs: Iterable[Any], error: BaseException, *, own: bool = True) -> str:
+    def explain(self, docs: Iterable[Any], error: BaseException, *, own: bool = True) -> str:
         """Which field of docs that cannot be written it is, and why."""
-        return unencodable.told(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
+        return unencodable.explain(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
 
     def _shown(self, doc: Any) -> Any:
         """A document without its secrets; one with its own JSON has none of them there."""
         assert self.hide is not None
-        return doc if type(doc) is rendered.Told and doc.json else self.hide(doc)
+        return doc if type(doc) is rendered.RenderedDoc and doc.json else self.hide(doc)
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `pack` writes."""
@@ -300,14 +304,14 @@ class Codec:
         try:
             return write(value)
         except (TypeError, ValueError, RecursionError) as error:
-            why = unencodable.told(value, error, write, self._writer.json)
+            why = unencodable.explain(value, error, write, self._writer.json)
             raise ExecutorError(f"an answer has no JSON form: {why}") from error
 
     def _dumps(self, value: Any) -> bytes:
         try:
             return orjson.dumps(value, self._writer.for_json, self._json_options)
         except TypeError as error:
-            if "Dict key must" not in said(error):
+            if "Dict key must" not in safe_str(error):
                 raise
             return orjson.dumps(value, self._writer.for_json, self._json_options | orjson.OPT_NON_STR_KEYS)
 
@@ -331,7 +335,7 @@ class Codec:
         try:
             return write(value)
         except _UNWRITABLE as error:
-            why = unencodable.told(value, error, write, self._writer.values)
+            why = unencodable.explain(value, error, write, self._writer.values)
             raise ExecutorError(f"an answer cannot be written as msgpack: {why}") from error
 
 
@@ -355,4 +359,4 @@ def unpack(buffer: Buffer) -> Any:
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError)
 _encode = Writer({}).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=tensors.unpack).decode
-_decode_told = msgspec.msgpack.Decoder(ext_hook=rendered.unpack).decode
+_decode_rendered = msgspec.msgpack.Decoder(ext_hook=rendered.unpack).decode

@@ -19,7 +19,7 @@ Read = Callable[[Any], Any]
 MIN_INT, MAX_INT, _SHORT = -(2**63), 2**64, 19
 
 
-def at(name: str | int, read: Read, item: Any) -> Any:
+def read_at(name: str | int, read: Read, item: Any) -> Any:
     """A value read, an error of it said of its place in the whole."""
     try:
         return read(item)
@@ -57,7 +57,7 @@ def tuple_of(reads: list[Read | None]) -> Read:
         if not isinstance(value, list | tuple) or len(value) != len(reads):
             raise Mismatch(f"expected a list of {len(reads)}", "tuple_type")
         pairs = enumerate(zip(reads, value, strict=True))
-        return [item if read is None else at(index, read, item) for index, (read, item) in pairs]
+        return [item if read is None else read_at(index, read, item) for index, (read, item) in pairs]
 
     return convert
 
@@ -68,7 +68,7 @@ def dict_of(read: Read) -> Read:
     def convert(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise Mismatch(f"expected an object, got {type(value).__name__}", "dict_type")
-        return {key: at(str(key), read, item) for key, item in value.items()}
+        return {key: read_at(str(key), read, item) for key, item in value.items()}
 
     return convert
 
@@ -78,7 +78,7 @@ def or_none(field: Field, read: Read) -> Read:
     return (lambda value: None if value is None else read(value)) if field.nullable else read
 
 
-def unless_made(read: Read) -> Read:
+def unless_document(read: Read) -> Read:
     """Leaves what is a document already."""
     return lambda value: value if isinstance(value, BaseModel) else read(value)
 

@@ -30,9 +30,9 @@ def array_of(data: bytes, mode: str, limit: int) -> np.ndarray:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(f"expected a picture of at most {limit // len(mode)} pixels") from error
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error) as error:
-        raise ValueError(f"expected a picture ({', '.join(_FORMATS)}): {_said(error)}") from None
+        raise ValueError(f"expected a picture ({', '.join(_FORMATS)}): {_reason(error)}") from None
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """Why pillow cannot read it, without the buffer's address."""
     return "it cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)[:200]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from jina_asgi.errors._error_lists import MAX_ERRORS, MORE, shortened
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._shown import safe_str
 
 #: Of so many errors that are listed the value that came is shown, too.
 MAX_INPUTS = 20
@@ -40,22 +40,22 @@ def errors_of(error: Exception) -> list[dict[str, Any]]:
     if isinstance(error, Mismatch):
         return shortened(error.errors)
     if not isinstance(error, ValidationError):
-        return [{"type": "value_error", "loc": [], "msg": _cut(said(error), _TEXT)}]
+        return [{"type": "value_error", "loc": [], "msg": _cut(safe_str(error), _TEXT)}]
     count = error.error_count()
     if count > _MAX_LISTED:
         return [{"type": MORE, "loc": [], "msg": f"{count} values are wrong"}]
     entries = []
     for number, entry in enumerate(error.errors(include_url=False)[:MAX_ERRORS]):
-        told: dict[str, Any] = {
+        listed: dict[str, Any] = {
             "type": entry["type"],
             "loc": [_key(part) for part in entry["loc"]],
             "msg": _cut(entry["msg"], 2 * _TEXT),
         }
         if number < MAX_INPUTS:
-            told["input"] = brief(entry["input"])
+            listed["input"] = brief(entry["input"])
         if "ctx" in entry:
-            told["ctx"] = {key: brief(value) for key, value in entry["ctx"].items()}
-        entries.append(told)
+            listed["ctx"] = {key: brief(value) for key, value in entry["ctx"].items()}
+        entries.append(listed)
     unlisted = {"type": MORE, "loc": [], "msg": "", "ctx": {"more": count - MAX_ERRORS}}
     return entries if count <= MAX_ERRORS else shortened([*entries, unlisted])
 

@@ -144,7 +144,7 @@ def has_own_json(model: type[BaseModel]) -> bool:
     )
 
 
-def answers_otherwise(model: type[BaseModel]) -> bool:
+def json_differs(model: type[BaseModel]) -> bool:
     """Whether the JSON of a class is another thing than the values of its fields by the names that they are read by."""
     decorators = model.__pydantic_decorators__
     return bool(

@@ -26,7 +26,7 @@ from jina_asgi.documents.conversions import (
     or_none,
     to_bytes,
     tuple_of,
-    unless_made,
+    unless_document,
 )
 from jina_asgi.documents.fast_readers import EXACT, ReadColumns, Step, column_reader, default_of, row_reader
 from jina_asgi.documents.mismatch import Mismatch, errors_of
@@ -54,8 +54,8 @@ class Readers:
         patient: documents are large, and are read beside an event loop (`yielding_validator`).
     """
 
-    def __init__(self, schema: Schema, *, patient: bool = False) -> None:
-        self.schema, self._patient = schema, patient
+    def __init__(self, schema: Schema, *, yielding: bool = False) -> None:
+        self.schema, self._yielding = schema, yielding
         self._made: dict[str, Read] = {}
         self._with_binary = field_plans.documents_with(schema, field_plans.is_binary)
         #: Documents that are read here wherever they stand, as pydantic alone would not read all that they may hold.
@@ -89,7 +89,7 @@ class Readers:
         for field in self.schema.documents[name]:
             if (convert := self._converter(field)) is not None:
                 converters |= dict.fromkeys(pydantic_facts.accepted_names(model, field.name), convert)
-        validator = yielding_validator.validator(model) if self._patient else model.__pydantic_validator__
+        validator = yielding_validator.validator(model) if self._yielding else model.__pydantic_validator__
         from_json = pydantic_facts.is_strict(model) and name not in self._with_binary
         return PydanticReader(model, converters, validator, from_json=from_json)
 
@@ -158,7 +158,7 @@ class Readers:
         if field.kind in ("doc", "docs") and field.doc is not None:
             if field.doc not in self.own:
                 return None
-            read = unless_made(self.of(field.doc))
+            read = unless_document(self.of(field.doc))
             return list_of(read) if field.kind == "docs" else read
         inner = [self._binary(item) for item in field.items]
         if not any(inner):
@@ -178,7 +178,7 @@ class Readers:
         """
         members: list[tuple[str, Read]] = []
         for item, read in zip(field.items, inner, strict=True):
-            made = unless_made(self.of(item.doc)) if item.kind == "doc" and item.doc is not None else read
+            made = unless_document(self.of(item.doc)) if item.kind == "doc" and item.doc is not None else read
             if made is not None:
                 members.append((item.kind, made))
         has_text = any(item.kind in ("str", "json") for item in field.items)

@@ -84,15 +84,20 @@ def legacy_schema_of_jina() -> dict[str, Any]:
     own, jinas = "LegacyDocument", "LegacyDocumentJina"
     properties = schema_of(LegacyDocument).json_schema["$defs"][own]["properties"]
     described = (inspect.getdoc(Legacy) or "").replace(f"the {own}.", f"the {jinas}.")
-    told = {"title": jinas, "type": "object", "properties": _said_as_jina(properties), "description": described}
-    return {"$defs": {jinas: told}, "$ref": f"#/$defs/{jinas}"}
+    described_schema = {
+        "title": jinas,
+        "type": "object",
+        "properties": _as_jina_schema(properties),
+        "description": described,
+    }
+    return {"$defs": {jinas: described_schema}, "$ref": f"#/$defs/{jinas}"}
 
 
-def _said_as_jina(schema: Any) -> Any:
+def _as_jina_schema(schema: Any) -> Any:
     if isinstance(schema, dict):
-        return {key: _said_as_jina(value) for key, value in schema.items() if key != "additionalProperties"}
+        return {key: _as_jina_schema(value) for key, value in schema.items() if key != "additionalProperties"}
     if isinstance(schema, list):
-        return [_said_as_jina(item) for item in schema]
+        return [_as_jina_schema(item) for item in schema]
     return "#/$defs/LegacyDocumentJina" if schema == "#/$defs/LegacyDocument" else schema
 
 

@@ -224,7 +224,7 @@ def unpack(code: int, buffer: memoryview) -> np.ndarray:
         if len(buffer) % size:
             raise ValueError(f"a packed tensor of {dtype.name} ends within a number")
         array = _ndarray(len(buffer) // size, dtype, _own(buffer, 0))
-        return array if code else _truths(array)
+        return array if code else _booleans(array)
     if code != SHAPED or len(buffer) < 8 or buffer[0] >= len(DTYPES) or buffer[1] > MAX_AXES:
         raise ValueError("not a packed tensor")
     axes = buffer[1]
@@ -261,7 +261,7 @@ def of_named(name: str, shape: Sequence[int], size: int) -> Callable[[bytes, int
     if not dtype.isnative:
         return lambda raw, start, end: _ndarray(axes, dtype, raw[start:end]).astype(dtype.newbyteorder("="))
     if dtype == DTYPES[0]:
-        return lambda raw, start, end: _truths(_ndarray(axes, dtype, raw[start:end]))
+        return lambda raw, start, end: _booleans(_ndarray(axes, dtype, raw[start:end]))
     if size >= LARGE:
         return lambda raw, start, end: _ndarray(axes, dtype, bytearray(memoryview(raw)[start:end]))
     return lambda raw, start, end: _ndarray(axes, dtype, bytearray(raw[start:end]))
@@ -278,7 +278,7 @@ def _own(buffer: memoryview, offset: int) -> bytearray | memoryview:
 def _view(buffer: memoryview | bytearray, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int) -> np.ndarray:
     elements = _check(shape, dtype, len(buffer) - offset)
     array = np.frombuffer(buffer, dtype, elements, offset).reshape(shape)
-    return array if dtype != DTYPES[0] else _truths(array)
+    return array if dtype != DTYPES[0] else _booleans(array)
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
@@ -291,7 +291,7 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
     return elements
 
 
-def _truths(array: np.ndarray) -> np.ndarray:
+def _booleans(array: np.ndarray) -> np.ndarray:
     """Booleans of bytes that another has sent: numpy counts on 0 and 1, and does not look."""
     return np.asarray(array.view(np.uint8) != 0)  # of no axes the comparison is no array
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._shown import safe_str
 
 ERRORS = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 _DEEPEST = 64
 
 
-def told(
+def explain(
     value: Any, error: BaseException, write: Callable[[Any], Any], fields: Callable[[Any], Any], *, own: bool = True
 ) -> str:
     """What is wrong with a value, and where within it: "data.0.vector: a tensor of dtype ...".
@@ -36,7 +36,7 @@ def told(
                 place.append(str(key))
                 value, error, found = part, raised if own else error, True
                 break
-    why = said(error.__cause__ or error)
+    why = safe_str(error.__cause__ or error)
     return f"{'.'.join(place)}: {why}" if place else why
 
 

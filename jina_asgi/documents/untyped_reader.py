@@ -70,19 +70,19 @@ def readers(schema: Schema) -> PlanReaders:
     return PlanReaders(schema, _binary)
 
 
-def hiding(schema: Schema) -> Read | None:
+def secret_hider(schema: Schema) -> Read | None:
     """What makes of a document one without its secrets; None where it has none."""
-    found = PlanReaders(schema, _hidden).of(schema.name)
+    found = PlanReaders(schema, _secret_mask).of(schema.name)
     return None if found is _as_it_is else found
 
 
 def _binary(field: Field) -> Read | None:
     if field.kind == "bytes":
-        return _tried(to_bytes, str)
-    return _tried(lambda value: array(value, field), object) if field.kind == "tensor" else None
+        return _or_unchanged(to_bytes, str)
+    return _or_unchanged(lambda value: array(value, field), object) if field.kind == "tensor" else None
 
 
-def _hidden(field: Field) -> Read | None:
+def _secret_mask(field: Field) -> Read | None:
     if field.secret or any(item.secret for item in field.items if field.kind == "union"):
         return lambda value: STARS if value is not None and value != "" else value
     return None
@@ -92,7 +92,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _tried(read: Read, kind: type) -> Read:
+def _or_unchanged(read: Read, kind: type) -> Read:
     def convert(value: Any) -> Any:
         if value is None or not isinstance(value, kind):
             return value

@@ -45,13 +45,13 @@ class _Folder:
     descriptor: int
 
 
-class _Own:
+class _ProcessFolder:
     """The folder of this process, made when it is first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._folder: _Folder | None = None
-        self._left: set[str] = set()
+        self._left_folders: set[str] = set()
         self._registered = False
 
     def new(self) -> str:
@@ -70,17 +70,17 @@ class _Own:
                 self._folder = self._made()
                 return tempfile.mkdtemp(prefix="", dir=self._folder.path)
 
-    def left(self, folder: str) -> None:
+    def mark_left(self, folder: str) -> None:
         """An upload's folder is in use by a call that was given up; removed by its last user, or at the latest at the end."""
         with self._lock:
-            self._left.add(folder)
+            self._left_folders.add(folder)
 
     def retry(self) -> None:
         """Remove the folders that were in use by an Executor whose process has died since."""
         with self._lock:
-            folders, self._left = self._left, set()
+            folders, self._left_folders = self._left_folders, set()
         for folder in folders:
-            give_up(folder)
+            abandon(folder)
 
     def _made(self) -> _Folder:
         sweep()
@@ -106,7 +106,7 @@ class _Own:
     def _forked(self) -> None:
         """A child has a folder of its own, and no hold of its parent's."""
         self._lock = threading.Lock()
-        self._left = set()
+        self._left_folders = set()
         self._close()
 
     def end(self) -> None:
@@ -117,7 +117,7 @@ class _Own:
             _emptied(path)
 
 
-_own = _Own()
+_process_folder = _ProcessFolder()
 
 
 def new_folder() -> str:
@@ -126,21 +126,21 @@ def new_folder() -> str:
     Raises:
         OSError: there is no room, or no folder for temporary files.
     """
-    return _own.new()
+    return _process_folder.new()
 
 
 def remove(folder: str) -> None:
     """Remove the folder of an upload whose call has ended, and those that were still in use when theirs ended."""
     shutil.rmtree(folder, ignore_errors=True)
-    _own.retry()
+    _process_folder.retry()
 
 
-def give_up(folder: str) -> None:
+def abandon(folder: str) -> None:
     """Remove the folder of an upload whose call was given up; where an Executor still uses it, that removes it."""
     with suppress(FileNotFoundError):
         os.chmod(folder, _LEFT)  # before the attempt: whoever unlocks it later sees this
         if not _removed_if_free(folder):
-            _own.left(folder)
+            _process_folder.mark_left(folder)
 
 
 def sweep() -> None:
@@ -164,7 +164,7 @@ def sweep() -> None:
 
 def forget() -> None:
     """Remove this process's folder; the next upload makes another, where the system's temporary folder is by then."""
-    _own.end()
+    _process_folder.end()
 
 
 def is_upload(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What can go wrong, named for whose fault it is. It imports no other folder of the package.
+"""The error tree: each class says whose fault it is. Imports no other folder of the package.
 
     JinaASGIError
     ├── InvalidRequest          400  the bytes are not what this protocol carries
@@ -10,7 +10,7 @@
     ├── ExecutorInputError      422  raised by an Executor: its message is meant for the caller
     ├── ExecutorHTTPError       400  or any other: an Executor raised Starlette's or FastAPI's HTTPException (it is one, too)
     ├── ExecutorError           500  an Executor raised, or broke its own promise
-    │   └── BatchFailed         500  it did so in a batch of several calls; who is to blame is not known
+    │   └── BatchFailed         500  it did so in a batch of several calls; which call caused it is not known
     ├── Unavailable             503  try again
     │   ├── Overloaded          503  the queue is full
     │   ├── NotReady            503  loading, draining, stopped or failed
@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Self
 
 from starlette.exceptions import HTTPException
 
-#: gRPC's code for a status of HTTP; others of the caller's are FAILED_PRECONDITION, and of the server's INTERNAL.
+#: The gRPC code of an HTTP status; other 4xx map to FAILED_PRECONDITION, other 5xx to INTERNAL.
 GRPC_CODES: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -56,10 +56,10 @@ class JinaASGIError(Exception):
     status: int = 500
     grpc_code: str = "INTERNAL"
     retriable: ClassVar[bool] = False
-    #: What a client is told when the message itself may hold something private; None: the message is safe.
+    #: The message for clients where the error's own may hold private data; None: the message is safe.
     public: ClassVar[str | None] = None
 
-    #: The node of a Flow that this comes from, 'outer/inner' where Flows nest; nothing outside of one.
+    #: The node of a Flow that raised this, 'outer/inner' where Flows nest; '' outside of a Flow.
     node: str = ""
 
     def __init__(self, message: str) -> None:
@@ -67,7 +67,7 @@ class JinaASGIError(Exception):
         self.message = message
 
     def facts(self) -> Mapping[str, Any]:
-        """What beside the message is needed to build this error again on another side of a wire."""
+        """Return the constructor's keyword arguments that rebuild this error on the other side of a wire."""
         return {}
 
 
@@ -129,9 +129,9 @@ class ExecutorInputError(JinaASGIError):
 
 
 class ExecutorHTTPError(JinaASGIError, HTTPException):
-    """In place of an HTTPException that an Executor raised: its status, detail and headers are what the caller is answered.
+    """Replaces an HTTPException that an Executor raised: the caller gets its status, detail and headers.
 
-    It is an HTTPException too: a host's own route that lets it pass answers with it.
+    It is an HTTPException too, so that a host's own route may let it pass.
     """
 
     status = 400
@@ -152,7 +152,7 @@ class ExecutorHTTPError(JinaASGIError, HTTPException):
 
 
 class ExecutorError(JinaASGIError):
-    """An Executor raised, or returned what it had not promised. The cause is chained, and logged under its id."""
+    """An Executor raised, or returned a value of the wrong type. The cause is chained, and logged under its id."""
 
     status = 500
     public = "the executor failed; the log has the cause under this error's id"
@@ -168,7 +168,7 @@ class ExecutorError(JinaASGIError):
 
 
 class BatchFailed(ExecutorError):
-    """A batch of several calls failed, and which of them is to blame is not known: alone, yours may succeed."""
+    """A batch of several calls failed, and which call caused it is not known; a retry may succeed."""
 
     retriable = True
     public = "the batch that this call was part of failed; try again"
@@ -192,7 +192,7 @@ class Unavailable(JinaASGIError):
 class Overloaded(Unavailable):
     """The queue is full; decided before the body was read.
 
-    Where `everybody` is False that is so for this caller or this call, and others may still come.
+    `everybody` False: only this caller or this call is refused, others may still be accepted.
     """
 
     def __init__(self, message: str, *, retry_after: float = 1.0, everybody: bool = True) -> None:
@@ -212,7 +212,7 @@ class NotReady(Unavailable):
 
     @classmethod
     def in_state(cls, name: str, state: str) -> Self:
-        """Why a Runner in this state takes no call."""
+        """Return the error of a Runner that takes no calls in this state."""
         if state == cls.NOT_STARTED:
             return cls(f"{name} was never started; enter its lifespan first (`async with`), or serve it")
         return cls(f"{name} is {state}; calls run only within its lifespan")
@@ -222,10 +222,10 @@ class ReplicaDied(Unavailable):
     """The process that ran the call is gone; whether the call took effect is not known."""
 
 
-def cut_short(why: str, *, begun: bool) -> Unavailable:
-    """What a call is told that ended without an answer, as serving ended or a process did: `why` says which.
+def interrupted_error(why: str, *, begun: bool) -> Unavailable:
+    """Return the error of a call that ended without an answer because serving, or a process, ended; `why` says which.
 
-    Whether it had begun, or may have, decides which of the two it is, and so whether it may be sent again.
+    A call that may have begun gets ReplicaDied, any other NotReady, which may be retried safely.
     """
     if begun:
         return ReplicaDied(f"{why} while this call ran; whether it took effect is not known")
@@ -246,7 +246,7 @@ class ProtocolError(JinaASGIError):
 
 
 class RuntimeFailToStart(Exception):
-    """Jina's name for what keeps a Deployment or a Flow from starting; `start` raises it in a program written for Jina."""
+    """Jina's name for a failure to start a Deployment or a Flow; `start` raises it in a program written for Jina."""
 
 
 class DefinitionError(JinaASGIError, RuntimeFailToStart, TypeError):

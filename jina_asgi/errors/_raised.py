@@ -1,6 +1,6 @@
-"""What a user's code raised, made sound where it left that code: the rest may then read it, copy it, send it and log it. Pure.
+"""Sanitizes exceptions of user code, so that they can be read, copied, sent and logged safely. Pure.
 
-An exception's `__init__`, `__str__`, `__class__`, `__reduce__` and attributes are code of the user's, too.
+An exception's `__init__`, `__str__`, `__class__`, `__reduce__` and attributes are user code, too.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import orjson
 from jina_asgi import errors
 from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
 from jina_asgi.errors._error_lists import is_summary, shortened
-from jina_asgi.errors._shown import LONGEST, bounded, is_cheap, kind_of, said, shown
+from jina_asgi.errors._shown import LONGEST, class_name, is_cheap, safe_repr, safe_str, truncated
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 _OURS = frozenset(
     found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, JinaASGIError)
 )
-#: What an instance of each of ours has, with values of the right types.
+#: The attributes of an instance of each of our classes, with defaults of the right types.
 _SET: Mapping[type[JinaASGIError], Mapping[str, Any]] = {kind: {"node": "", **vars(kind(""))} for kind in _OURS}
-#: What is read of an error beside that: a class of the user's may have other values there, and no code.
+#: Other attributes that are read of an error: a user's class may override them with values, not with code.
 _READ = frozenset({"status", "grpc_code", "retriable", "public", "facts", "add_note", "with_traceback", "args"})
-#: Where a class has one of these, looking at an instance runs code.
+#: Where a class defines one of these, reading an instance runs user code.
 _HOOKS = frozenset({"__getattribute__", "__class__", "__dict__", "__cause__", "__context__", "__traceback__"})
 _MORE_HOOKS = frozenset({"__getattr__", "__setattr__", "__delattr__", "__new__", "__notes__"})
 _CODES = frozenset(
@@ -48,72 +48,72 @@ _trace_of, _suppressed = _slots["__traceback__"].__get__, _slots["__suppress_con
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an error is one of this library's, or of a class derived from one; its `__class__` is not asked."""
-    return _kind(error) is not None
+    """Whether an error is an instance of one of our classes; does not read its `__class__`."""
+    return _our_class(error) is not None
 
 
 def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """As `isinstance`, which would ask for the error's `__class__`."""
+    """As `isinstance`, without reading the error's `__class__`."""
     return issubclass(type(error), kinds)
 
 
-def described(error: BaseException) -> str:
-    """The class of an error and what it says."""
-    return f"{kind_of(error)}: {said(error)}"
+def error_text(error: BaseException) -> str:
+    """Return "Class: message" of an error."""
+    return f"{class_name(error)}: {safe_str(error)}"
 
 
 def public_class(error: BaseException) -> str:
-    """The class of this library that an error is of, which a client knows: of one of a user's own the nearest."""
+    """Return the name of the nearest class of this library in the error's bases, which clients know."""
     found = (
         found
         for found in _mro_of(type(error))
         if found.__module__.partition(".")[0] == errors.__name__.partition(".")[0]
     )
-    return next((cls.__name__ for cls in found), kind_of(error))
+    return next((cls.__name__ for cls in found), class_name(error))
 
 
-def class_of(error: BaseException) -> str:
-    """The class of an error; where it tells of what an Executor raised elsewhere, of that."""
-    raised = sound(error)
-    return (isinstance(raised, ExecutorError) and raised.raised) or kind_of(error)
+def raised_class(error: BaseException) -> str:
+    """Return an error's class name; of an ExecutorError that of what the Executor raised."""
+    raised = sanitized(error)
+    return (isinstance(raised, ExecutorError) and raised.raised) or class_name(error)
 
 
-def sound(error: BaseException) -> BaseException:
-    """An error that can be read: the attributes of one of ours are what its class says, and short.
+def sanitized(error: BaseException) -> BaseException:
+    """Return an error that is safe to read: attributes of our classes have valid types and are short.
 
-    One of a user's own class is completed where its `__init__` did not call ours, and stands for itself. Where reading it
-    would run code of its own another stands in its place: of the nearest class of ours, or an ExecutorError.
+    An instance of a user's subclass is completed where its `__init__` did not call ours. Where reading it would run user
+    code it is replaced: by one of our nearest class, or by an ExecutorError.
     """
-    kind = _kind(error)
+    kind = _our_class(error)
     if kind is ExecutorHTTPError:
         return http_error(error)
     if kind is None:
         if not _has_hooks(type(error), _HOOKS):
             return error
-        made: JinaASGIError = ExecutorError(described(error), raised=kind_of(error))
-    elif _may_be_read(type(error), kind):
+        made: JinaASGIError = ExecutorError(error_text(error), raised=class_name(error))
+    elif _is_safe_to_read(type(error), kind):
         _complete(error, kind)
         return error
     else:
-        made = kind(said(error))
+        made = kind(safe_str(error))
     made.__cause__ = error
     return made
 
 
 def http_error(error: Any) -> JinaASGIError:
-    """What stands for an HTTPException of a user's: one of ours, which has a detail and headers that can be sent.
+    """Convert a user's HTTPException to an ExecutorHTTPError whose detail and headers can be sent.
 
-    A status that tells of no error, or is answered without a body, is the mistake of its Executor.
+    A status below 300, above 599 or 304 is the Executor's mistake and becomes an ExecutorError.
     """
     try:
         status, detail, headers = error.status_code, error.detail, error.headers
-    except BaseException:  # noqa: BLE001  # whatever properties of its own raise
+    except BaseException:  # noqa: BLE001  # a user's properties may raise anything
         status = detail = headers = None
     if type(status) is not int or not 300 <= status < 600 or status == _NOT_MODIFIED:
-        made: JinaASGIError = ExecutorError(described(error), raised=kind_of(error))
+        made: JinaASGIError = ExecutorError(error_text(error), raised=class_name(error))
     else:
         detail = _writable(detail)
-        text = detail if type(detail) is str else shown(detail)
+        text = detail if type(detail) is str else safe_repr(detail)
         made = ExecutorHTTPError(text, status=status, detail=detail, headers=_headers(headers))
     if type(error) is ExecutorHTTPError:
         made.node, made.__cause__ = error.node, _cause_of(error)
@@ -123,18 +123,18 @@ def http_error(error: Any) -> JinaASGIError:
 
 
 def _writable(detail: Any) -> Any:
-    """A detail as JSON has it: text, or any value that can be written and is short, else as text."""
+    """Return a detail as a JSON value if it is short and serializable, else as text."""
     if issubclass(type(detail), str):
-        return bounded(detail)
+        return truncated(detail)
     try:
         raw = orjson.dumps(detail, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
-        return orjson.loads(raw) if len(raw) <= LONGEST else bounded(raw.decode())
+        return orjson.loads(raw) if len(raw) <= LONGEST else truncated(raw.decode())
     except (TypeError, ValueError, RecursionError):
-        return shown(detail)
+        return safe_repr(detail)
 
 
 def _headers(given: Any) -> dict[str, str] | None:
-    """Those of some headers that may be sent beside a JSON body, names in lower case."""
+    """Return the headers that may be sent with a JSON body, with names in lower case."""
     if type(given) is not dict:
         return None
     found: dict[str, str] = {}
@@ -144,41 +144,41 @@ def _headers(given: Any) -> dict[str, str] | None:
     return {name: value for name, value in found.items() if name not in _OUR_OWN} or None
 
 
-def again(error: ErrorT) -> ErrorT:
-    """Another error that says the same as a sound one, as each caller raises one of its own; made without code of the user's."""
+def copy_error(error: ErrorT) -> ErrorT:
+    """Copy a sanitized error without running user code, as each caller must raise an instance of its own."""
     try:
         made = BaseException.__new__(type(error), *_args_of(error))
-    except TypeError:  # a class whose instances C must make
+    except TypeError:  # a class with a constructor in C
         return error
     made.__dict__.update(error.__dict__)
     _slots["__cause__"].__set__(made, _cause_of(error))
     return made
 
 
-def carried(error: BaseException) -> BaseException:
-    """An error that a future may hold: StopIteration may not be, SystemExit would end the loop."""
+def future_safe(error: BaseException) -> BaseException:
+    """Return an error that a future can hold: StopIteration and SystemExit are wrapped in RuntimeError."""
     if issubclass(type(error), Exception) and not issubclass(type(error), StopIteration):
         return error
-    held = RuntimeError(f"{kind_of(error)} raised by an Executor, its documents or a hook: {said(error)}")
+    held = RuntimeError(f"{class_name(error)} raised by an Executor, its documents or a hook: {safe_str(error)}")
     held.__cause__ = error
     return held
 
 
-def leave(error: BaseException) -> NoReturn:
-    """Raise what a user's code raised as others may have it: sound, and nothing that would end a loop."""
-    held = carried(sound(error))
+def raise_sanitized(error: BaseException) -> NoReturn:
+    """Raise an error of user code sanitized, and wrapped if it would end the event loop."""
+    held = future_safe(sanitized(error))
     try:
         raise held
     finally:
-        del held, error  # a frame of a traceback that names its error is a cycle
+        del held, error  # a traceback's frame that references its error is a cycle
 
 
 class Unreadable(Exception):
-    """Stands in the log for an error of a user's that cannot be written there: it says what could be read of it."""
+    """Replaces an error of user code that cannot be logged; has its class and message."""
 
 
 def loggable(error: BaseException) -> BaseException:
-    """An error as the log may have it: itself; or, where its traceback cannot be written or is long, what can be."""
+    """Return an error for the log: itself, or a summary where its traceback is long or cannot be formatted."""
     chain = _chain(error)
     if not any(_has_hooks(type(one), _HOOKS | _MORE_HOOKS) for one in chain):
         try:
@@ -187,11 +187,11 @@ def loggable(error: BaseException) -> BaseException:
             )
             if are_short and sum(map(len, traceback.format_exception(error))) <= _LONGEST_TRACE:
                 return error
-        except BaseException:  # noqa: BLE001, S110  # whatever its own `str` raises: written as below
+        except BaseException:  # noqa: BLE001, S110  # a user's `str` may raise anything: summarized below
             pass
     written: BaseException | None = None
     for one in reversed(chain):
-        stands = Unreadable(described(one)).with_traceback(_trace_of(one))
+        stands = Unreadable(error_text(one)).with_traceback(_trace_of(one))
         stands.__cause__, written = written, stands
     assert written is not None
     return written
@@ -207,14 +207,14 @@ def _has_short_notes(error: BaseException) -> bool:
     return sum(len(note) for note in notes if type(note) is str) <= _LONGEST_TRACE
 
 
-def let_go(error: BaseException) -> None:
-    """Clear the frames of an error's traceback, which hold what the code that failed had made: a model, maybe."""
+def clear_frames(error: BaseException) -> None:
+    """Clear the frames of an error's traceback, which may hold large objects such as a model."""
     for one in _chain(error):
         traceback.clear_frames(_trace_of(one))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and those that it came from, as a traceback shows them."""
+    """Return an error and its causes, as a traceback shows them."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and len(chain) < _MOST_CAUSES:
@@ -223,37 +223,37 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _kind(error: BaseException) -> type[JinaASGIError] | None:
+def _our_class(error: BaseException) -> type[JinaASGIError] | None:
     return next((found for found in _mro_of(type(error)) if found in _OURS), None)
 
 
-def _own(cls: type) -> list[type]:
-    """Those of a class and its bases that are neither ours nor Python's."""
+def _foreign_classes(cls: type) -> list[type]:
+    """Return a class and its bases without ours and Python's built-in ones."""
     return [found for found in _mro_of(cls) if found not in _OURS and found.__flags__ & _HEAP]
 
 
-_HEAP = 1 << 9  # CPython's flag of a class that was written in Python, or in C as if it were
+_HEAP = 1 << 9  # CPython's flag of heap types: classes written in Python
 
 
 def _has_hooks(cls: type, hooks: frozenset[str]) -> bool:
     return any(
-        type(vars(found)[name]) is not GetSetDescriptorType  # Python's own, where a class brings a `__dict__`
-        for found in _own(cls)
+        type(vars(found)[name]) is not GetSetDescriptorType  # Python's own descriptor of `__dict__`
+        for found in _foreign_classes(cls)
         for name in hooks & vars(found).keys()
     )
 
 
-def _may_be_read(cls: type, kind: type[JinaASGIError]) -> bool:
-    """Whether reading an instance of a class derived from `kind` runs no code of the user's."""
+def _is_safe_to_read(cls: type, kind: type[JinaASGIError]) -> bool:
+    """Whether reading an instance of a class derived from `kind` runs no user code."""
     if type(cls) is not type or cls.__new__ is not kind.__new__ or _has_hooks(cls, _HOOKS | _MORE_HOOKS):
         return False
     read = _READ | _SET[kind].keys()
-    values = [(name, vars(found)[name]) for found in _own(cls) for name in read & vars(found).keys()]
-    return all(_may_be(name, value, kind) for name, value in values)
+    values = [(name, vars(found)[name]) for found in _foreign_classes(cls) for name in read & vars(found).keys()]
+    return all(_is_valid_attribute(name, value, kind) for name, value in values)
 
 
-def _may_be(name: str, value: Any, kind: type[JinaASGIError]) -> bool:
-    """Whether an attribute that is read may have this value."""
+def _is_valid_attribute(name: str, value: Any, kind: type[JinaASGIError]) -> bool:
+    """Whether a value is valid for an attribute that is read."""
     if name == "status":
         return type(value) is int and 400 <= value < 600
     if name == "grpc_code":
@@ -268,21 +268,21 @@ def _may_be(name: str, value: Any, kind: type[JinaASGIError]) -> bool:
 def _complete(error: Any, kind: type[JinaASGIError]) -> None:
     own: dict[str, Any] = error.__dict__
     for name in _READ & own.keys():
-        if not _may_be(name, own[name], kind):
+        if not _is_valid_attribute(name, own[name], kind):
             del own[name]
     for name, default in _SET[kind].items():
         value = getattr(error, name, None)
         if value is None and name == "message":
-            value = said(error)
-        own[name] = _right(value, default)
+            value = safe_str(error)
+        own[name] = _typed_value(value, default)
     if type(error) is kind:
         error.args = (error.message,)
 
 
-def _right(value: Any, default: Any) -> Any:
-    """A value of the type of `default`, itself where it has that and is short."""
+def _typed_value(value: Any, default: Any) -> Any:
+    """Return the value if it has the type of `default` and is short, else a converted value or the default."""
     if type(default) is str:
-        return default if value is None else bounded(value) if type(value) is str else said(value)
+        return default if value is None else truncated(value) if type(value) is str else safe_str(value)
     if type(default) is list:
         return _entries(value) if type(value) is list else []
     if type(default) is float:
@@ -291,12 +291,12 @@ def _right(value: Any, default: Any) -> Any:
 
 
 def _entries(entries: list[Any]) -> list[Any]:
-    """The list of what is wrong with documents; itself where it is short and can be written.
+    """Return a list of validation errors if it is short and serializable.
 
-    Else its first entries, and one behind them that says how many there are.
+    Else its first entries, and a summary that counts the rest.
     """
     try:
-        if len(entries) <= _MOST_LOOKED_AT and len(orjson.dumps(entries, default=shown)) <= _LONGEST_ENTRIES:
+        if len(entries) <= _MOST_LOOKED_AT and len(orjson.dumps(entries, default=safe_repr)) <= _LONGEST_ENTRIES:
             return entries
     except (TypeError, ValueError, RecursionError):
         pass
@@ -308,8 +308,8 @@ def _entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     place: Any = entry.get("loc")
     parts: Sequence[Any] = place[:20] if type(place) in (list, tuple) else ()
     return {
-        "type": bounded(said(entry.get("type", "")), 100),
-        "loc": [part if type(part) is int else bounded(said(part), 100) for part in parts],
-        "msg": bounded(said(entry.get("msg", "")), 200),
-        "input": bounded(shown(entry.get("input")), 100),
+        "type": truncated(safe_str(entry.get("type", "")), 100),
+        "loc": [part if type(part) is int else truncated(safe_str(part), 100) for part in parts],
+        "msg": truncated(safe_str(entry.get("msg", "")), 200),
+        "input": truncated(safe_repr(entry.get("input")), 100),
     }

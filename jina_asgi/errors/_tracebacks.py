@@ -1,4 +1,4 @@
-"""The traceback of what was raised in another process, as text: for the log of the one that tells a client. Pure."""
+"""Carries a traceback from another process as text, for this process's log. Pure."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import traceback
 
 from jina_asgi.errors._raised import loggable
 
-#: The longest that is carried, in characters; of a longer one the end, where it was raised.
+#: The longest traceback in characters; of a longer one only the end, where the error was raised, is kept.
 TRACE_LIMIT = 1 << 13
 
 
-class Elsewhere(Exception):
-    """The cause of an error that came from another process: its traceback there."""
+class RemoteTraceback(Exception):
+    """The traceback of an error in another process, as its cause here."""
 
 
-def trace_of(error: BaseException) -> str:
-    """What is to be told of the cause of an error; nothing where it has none."""
+def cause_traceback(error: BaseException) -> str:
+    """Return the traceback of an error's cause as text; '' if it has no cause."""
     cause = error.__cause__
     if cause is None:
         return ""
-    text: str = cause.args[0] if type(cause) is Elsewhere else "".join(traceback.format_exception(loggable(cause)))
+    text: str = (
+        cause.args[0] if type(cause) is RemoteTraceback else "".join(traceback.format_exception(loggable(cause)))
+    )
     text = text if len(text) <= TRACE_LIMIT else f"... {text[4 - TRACE_LIMIT :]}"
-    return text.encode(errors="backslashreplace").decode()  # half of a surrogate pair cannot be sent
+    return text.encode(errors="backslashreplace").decode()  # a lone surrogate cannot be sent
 
 
-def traced(trace: str) -> Elsewhere | None:
-    """The cause that such a text stands for."""
-    return Elsewhere(trace) if trace else None
+def remote_cause(trace: str) -> RemoteTraceback | None:
+    """Return the cause that a traceback's text stands for; None for ''."""
+    return RemoteTraceback(trace) if trace else None

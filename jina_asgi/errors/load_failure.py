@@ -1,4 +1,4 @@
-"""Why something could not be loaded, as others may know it: a client need not be one whom the reason is meant for."""
+"""Describes a failed load for clients: the class and an error id, while the log has the reason."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass
 from typing import Self
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._raised import class_of, described, is_ours, loggable
+from jina_asgi.errors._raised import error_text, is_ours, loggable, raised_class
 
 logger = logging.getLogger("jina_asgi")
 
-#: Errors of code, or of how it is installed, which the next try meets as well.
+#: Errors of the code or its installation, which a retry meets as well.
 _BROKEN_CODE = frozenset({"ImportError", "IndentationError", "ModuleNotFoundError", "SyntaxError", "TabError"})
 
 
 def is_permanent(error: BaseException) -> bool:
-    """Whether loading again mends nothing: a class, an option, or the code itself is wrong."""
-    return isinstance(error, DefinitionError) or class_of(error) in {*_BROKEN_CODE, DefinitionError.__name__}
+    """Whether a retry cannot succeed: a class, an option, or the code itself is wrong."""
+    return isinstance(error, DefinitionError) or raised_class(error) in {*_BROKEN_CODE, DefinitionError.__name__}
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """An error of loading, and the id under which the log has it; as text it says no more than its class and that id."""
+class LoadFailure:
+    """A load error and its id in the log; its text has only the class and the id."""
 
     error: BaseException
     id: str
 
     @classmethod
     def logged(cls, error: BaseException, what: str, *, before: Self | None = None) -> Self:
-        """The failure of an error, written to the log with what comes of it: with its traceback, where that says more.
+        """Log an error with the consequence `what`, and its traceback if useful; return the failure.
 
-        The same error as that of the failure `before` keeps its id, and is one line.
+        An error equal to that of `before` keeps its id and is logged in one line.
         """
-        if before is not None and described(before.error) == described(error):
+        if before is not None and error_text(before.error) == error_text(error):
             made = cls(error, before.id)
             logger.error("error %s again: %s", made.id, what)
             return made
@@ -46,8 +46,8 @@ class Failure:
         return made
 
     def __str__(self) -> str:
-        return f"({class_of(self.error)}); the log has the cause under error {self.id}"
+        return f"({raised_class(self.error)}); the log has the cause under error {self.id}"
 
     def status(self) -> dict[str, str]:
-        """As `/-/status` has it."""
-        return {"type": class_of(self.error), "id": self.id}
+        """Return the failure for `/-/status`."""
+        return {"type": raised_class(self.error), "id": self.id}

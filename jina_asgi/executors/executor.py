@@ -14,10 +14,10 @@ from contextlib import AbstractContextManager
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from jina_asgi.concurrency.hooks import is_async, is_generator, settled
-from jina_asgi.concurrency.load_lock import Turn
+from jina_asgi.concurrency.hooks import is_async, is_generator, maybe_await
+from jina_asgi.concurrency.load_lock import LoadLock
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.decorator import recorded, requests
 from jina_asgi.executors.endpoints import Method, checked_name, method_of
 from jina_asgi.executors.monitoring import timed
@@ -140,7 +140,7 @@ class Executor(ByItself):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await settled(self.close())
+        await maybe_await(self.close())
 
 
 def _describe(
@@ -169,7 +169,7 @@ def make(
     requests: Mapping[str, str] | None = None,
     runtime_args: Mapping[str, Any] | None = None,
     workspace: str | None = None,
-    turn: Turn | None = None,
+    load_lock: LoadLock | None = None,
 ) -> Executor:
     """Creates an Executor as Jina does: its attributes are set before `__init__`, which may take them.
 
@@ -182,14 +182,14 @@ def make(
     executor = cls.__new__(cls, **uses_with)
     _describe(executor, **facts)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
-    with turn or Turn():
+    with load_lock or LoadLock():
         loading: Any = cls.__init__(executor, **(facts if takes_all else {}), **uses_with)
     if takes_all:  # arguments that did not reach the base `__init__` either
         warn_of_unknown(cls, uses_with, base=Executor, near_only=True)
     if loading is not None:
         if inspect.iscoroutine(loading):
             loading.close()
-        raise DefinitionError(f"{cls.__name__}.__init__ returned {shown(loading)}; expected None")
+        raise DefinitionError(f"{cls.__name__}.__init__ returned {safe_repr(loading)}; expected None")
     return executor
 
 

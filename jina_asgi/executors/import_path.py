@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.main_module import AGAIN, is_running_again, run_again
 from jina_asgi.executors.py_modules import import_listed, listed_with
@@ -115,7 +115,7 @@ class Uses(msgspec.Struct, frozen=True):
     def _wrong_value(self, found: Any) -> str:
         """Describes what was found in place of an Executor class."""
         if found is not None:
-            return f"expected a class derived from jina_asgi.Executor, got {shown(found)}"
+            return f"expected a class derived from jina_asgi.Executor, got {safe_repr(found)}"
         modules = import_listed(self.files) or [sys.modules[AGAIN if self.main else self.module]]
         named = [item for module in modules for item in vars(module).items()]
         there = [name for name, value in named if _is_executor(value) and value is not Executor]

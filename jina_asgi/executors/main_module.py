@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._raised import described
+from jina_asgi.errors._raised import error_text
 
 __all__ = ["AGAIN", "check_not_again", "is_running_again", "run_again"]
 
@@ -30,7 +30,7 @@ def run_again(file: str) -> ModuleType:
         found = runpy.run_path(file, run_name=AGAIN)
     except Exception as error:
         raise DefinitionError(
-            f"{file} was run again to find its classes, and raised {described(error)}; what only the program"
+            f"{file} was run again to find its classes, and raised {error_text(error)}; what only the program"
             " itself shall do belongs below `if __name__ == '__main__':`"
         ) from error
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar, overload
 
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._shown import safe_str
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KEY = "__jina_asgi_timings__"
@@ -34,7 +34,7 @@ class _Timings:
                 "count": before["count"] + 1,
                 "seconds": before["seconds"] + took,
                 "longest": max(before["longest"], took),
-                **({"documentation": said(documentation)} if documentation else {}),
+                **({"documentation": safe_str(documentation)} if documentation else {}),
             }
 
 
@@ -42,7 +42,7 @@ class _Timings:
 def timed(executor: object, name: str, documentation: str | None = None) -> Iterator[None]:
     """Times its block in an Executor's metrics, whether it succeeds or fails."""
     timings: _Timings = vars(executor).setdefault(_KEY, _Timings())
-    name = said(name)
+    name = safe_str(name)
     start = time.perf_counter()
     try:
         yield

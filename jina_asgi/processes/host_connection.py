@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from jina_asgi.concurrency.tasks import beside
+from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import DefinitionError, ExecutorError, NotReady
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.processes import host_socket
@@ -21,7 +21,7 @@ from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool._restarts import Restarts
 from jina_asgi.runners.pool.runner import PoolRunner
-from jina_asgi.runners.pool.supervisor import Seat
+from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 
@@ -58,7 +58,9 @@ class HostConnection:
                 for a heartbeat, and was killed.
         """
         instance = server_instance.instance()
-        async with beside(self._lifespan.__aenter__(), host_socket.wait_until_silent(instance, self._heartbeat)) as (
+        async with concurrent_tasks(
+            self._lifespan.__aenter__(), host_socket.wait_until_silent(instance, self._heartbeat)
+        ) as (
             loading,
             silence,
         ):
@@ -135,13 +137,17 @@ def host_runner(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str
 
     return PoolRunner(
         settings.name,
-        [Seat(0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, decisive=_is_permanent)],
+        [
+            ReplicaSupervisor(
+                0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, is_permanent=_is_permanent
+            )
+        ],
         restarts,
         endpoints=endpoints,
-        room=settings.max_queue,
-        again=lambda endpoint: endpoint.idempotent,
+        max_busy=settings.max_queue,
+        may_retry=lambda endpoint: endpoint.idempotent,
         admission=Admission(settings.max_queue, settings.max_queue_bytes),
         grace=settings.grace,
-        called="host",
-        patient=True,
+        status_key="host",
+        queue_when_unhealthy=True,
     )

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from jina_asgi.concurrency.tasks import beside
+from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.concurrency.timeouts import any_done
 from jina_asgi.errors import NotReady
 from jina_asgi.processes import instance as server_instance
@@ -88,7 +88,7 @@ async def wait_until_silent(instance: server_instance.Instance, heartbeat: float
             with connection:
                 connection.setblocking(False)
                 pid, _ = server_instance.pool_host_of(folder) or (0, 0)
-                async with beside(_answered(connection)) as asking:
+                async with concurrent_tasks(_answered(connection)) as asking:
                     if not await any_done(
                         asking, heartbeat if _listens(connection, pid) else max(heartbeat, _STARTING)
                     ):

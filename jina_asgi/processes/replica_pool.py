@@ -17,7 +17,7 @@ from jina_asgi.processes.replica_spec import ReplicaSpec, replica_options
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool._restarts import Restarts
 from jina_asgi.runners.pool.runner import PoolRunner
-from jina_asgi.runners.pool.supervisor import Seat
+from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
 
@@ -62,8 +62,8 @@ def process_pool(
         )
 
     restarts = Restarts()
-    seats = [
-        Seat(
+    supervisors = [
+        ReplicaSupervisor(
             index,
             make,
             restarts,
@@ -71,20 +71,20 @@ def process_pool(
             max_requests=settings.max_requests,
             max_rss=settings.max_rss,
             grace=settings.grace,
-            decisive=is_permanent,
+            is_permanent=is_permanent,
         )
         for index in range(settings.replicas)
     ]
     return PoolRunner(
         settings.name,
-        seats,
+        supervisors,
         restarts,
         endpoints=endpoints,
-        room=settings.threads + 1,
-        again=again,
+        max_busy=settings.threads + 1,
+        may_retry=again,
         admission=Admission(settings.max_queue, settings.max_queue_bytes),
         grace=settings.grace,
-        changed=changed,
+        on_change=changed,
     )
 
 

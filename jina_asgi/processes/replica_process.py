@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from typing import BinaryIO
 
-from jina_asgi.concurrency.tasks import beside, completed
+from jina_asgi.concurrency.tasks import concurrent_tasks, run_to_completion
 from jina_asgi.errors import NotReady
 from jina_asgi.processes.begun_page import StartedRequests
 from jina_asgi.processes.devices import VARIABLE
@@ -80,7 +80,7 @@ class ReplicaProcess:
         """
         self._spawn()
         try:
-            async with beside(self._load(), self._exited.wait()) as (loading, exiting):
+            async with concurrent_tasks(self._load(), self._exited.wait()) as (loading, exiting):
                 await asyncio.wait([loading, exiting], return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.wait(
                     [loading, exiting], timeout=_LAST_WORDS if exiting.done() or _lost_connection(loading) else 0.0
@@ -94,7 +94,7 @@ class ReplicaProcess:
 
     async def ended(self) -> str:
         """Waits until the process or its connection has ended; returns why."""
-        async with beside(self.client.lost(), self._exited.wait()) as ends:
+        async with concurrent_tasks(self.client.lost(), self._exited.wait()) as ends:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(ends, timeout=_LAST_WORDS)  # a process that it started may hold its connection open
         self.client.abort()
@@ -124,7 +124,7 @@ class ReplicaProcess:
         self.client.abort()
         if self._process is not None and not self._exited.is_set():
             _kill_group(self._process.pid)
-        await completed(self._release())
+        await run_to_completion(self._release())
 
     async def _release(self) -> None:
         """Waits for the end of the process, then closes everything held for it; calling it again does nothing."""

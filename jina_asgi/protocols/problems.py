@@ -22,8 +22,8 @@ from jina_asgi.errors import (
     Unauthenticated,
     Unavailable,
 )
-from jina_asgi.errors._raised import http_error, is_a, is_ours, loggable, public_class, sound
-from jina_asgi.errors._shown import bounded, said
+from jina_asgi.errors._raised import http_error, is_a, is_ours, loggable, public_class, sanitized
+from jina_asgi.errors._shown import safe_str, truncated
 
 logger = logging.getLogger("jina_asgi")
 
@@ -55,13 +55,13 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
         expose: also show the message of an Executor's own exception, and the facts of an error (for development).
     """
     of_hook = is_a(error, HTTPException) and not is_ours(error)
-    error = http_error(error) if of_hook else sound(error)
+    error = http_error(error) if of_hook else sanitized(error)
     identity = os.urandom(8).hex()
     status, name, message = _client_view(error, expose)
     if of_hook:
         name = "HTTPException"
     if isinstance(message, str):
-        message = bounded(message)
+        message = truncated(message)
     if status >= 500 and not isinstance(error, Unavailable | DeadlineExceeded):
         logger.error("error %s: %s", identity, _one_line(error), exc_info=loggable(error))
     retriable = isinstance(error, JinaASGIError) and error.retriable
@@ -123,5 +123,5 @@ def encodable(text: str) -> str:
 
 def _one_line(error: BaseException) -> str:
     """An error's message for the log: control characters escaped, so that no caller can write lines of its own."""
-    message = said(error)
+    message = safe_str(error)
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)

@@ -34,7 +34,7 @@ class Breaker:
             return self.pause
         return max(0.0, self._until - now)
 
-    def begins(self) -> bool:
+    def begin_try(self) -> bool:
         """A call begins that `wait` allowed; whether it is the one that tries."""
         self._trying = self.is_open
         return self._trying

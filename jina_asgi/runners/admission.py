@@ -24,15 +24,15 @@ class Admission:
     `retry_after` is what is pending over the measured rate of completions, between a tenth of a second and a minute.
     """
 
-    __slots__ = ("_bytes", "_drain", "_max_bytes", "_max_queue", "_pending", "_rejected", "_tenants")
+    __slots__ = ("_bytes", "_max_bytes", "_max_queue", "_pending", "_rate", "_rejected", "_tenants")
 
     def __init__(self, max_queue: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_queue, self._max_bytes, self._pending, self._bytes = max_queue, max_bytes, 0, 0
         self._rejected: Counter[str] = Counter()
         self._tenants: Counter[str] = Counter()
-        self._drain = _Drain(clock)
+        self._rate = _CompletionRate(clock)
 
-    def admit(self, size: int) -> Admitted:
+    def admit(self, size: int) -> QueueTicket:
         """A place.
 
         Raises:
@@ -43,10 +43,10 @@ class Admission:
         if self._pending and self._bytes + size > self._max_bytes:
             raise self._refusal("bytes")
         if not self._pending:
-            self._drain.resume()
+            self._rate.resume()
         self._pending += 1
         self._bytes += size
-        return Admitted(self, size)
+        return QueueTicket(self, size)
 
     def enter(self, tenant: str, weight: float) -> None:
         """One more of a tenant's calls waits or runs, until it is told to `exit`.
@@ -71,14 +71,14 @@ class Admission:
     @property
     def retry_after(self) -> float:
         """Seconds until what is pending now should be done; one, where nothing has been measured."""
-        rate = self._drain.rate()
+        rate = self._rate.rate()
         return min(max(_LEAST, self._pending / rate), _MOST) if rate else 1.0
 
     def leave(self, size: int) -> None:
         """A call is over."""
         self._pending -= 1
         self._bytes -= size
-        self._drain.count(last=not self._pending)
+        self._rate.count(last=not self._pending)
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
@@ -98,7 +98,7 @@ class Admission:
         )
 
 
-class Elsewhere:
+class RemoteQueue:
     """The queue of another process, as its refusals tell of it: while it must be full, nobody need send it a body.
 
     It needs `retry_after` seconds to empty; for a quarter of that (`_CLOSED` at most) it counts as full.
@@ -109,7 +109,7 @@ class Elsewhere:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._refused_at, self._retry_after = clock, 0.0, 0.0
 
-    def refused(self, error: Overloaded) -> None:
+    def record_refusal(self, error: Overloaded) -> None:
         """It has refused a call."""
         self._refused_at, self._retry_after = self._clock(), error.retry_after or 0.0
 
@@ -124,7 +124,7 @@ class Elsewhere:
             raise Overloaded("the queue is full; try again later", retry_after=self._retry_after - since)
 
 
-class _Drain:
+class _CompletionRate:
     """The rate of completions, in bursts as batches end: those after the first burst, over the time since it.
 
     Its clock stands still while nothing is pending.
@@ -168,7 +168,7 @@ class _Drain:
         return count / (span + max(0.0, now - last[0] - 2 * gap))
 
 
-class Admitted(msgspec.Struct, eq=False):
+class QueueTicket(msgspec.Struct, eq=False):
     """A ticket: one call's place."""
 
     _admission: Admission | None

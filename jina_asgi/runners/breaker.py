@@ -30,11 +30,11 @@ class BreakerRunner(Wrapper):
         self._name, self._clock, self._breaker = name, clock, Breaker()
 
     async def call(self, call: Call, /) -> Result:
-        with self._watched():
+        with self._recorded():
             return await self.inner.call(call)
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        with self._watched():
+        with self._recorded():
             async with aclosing(self.inner.stream(call)) as steps:
                 async for docs in steps:
                     self._breaker.succeeded()
@@ -44,14 +44,14 @@ class BreakerRunner(Wrapper):
         return {**super().status(), "breaker": "open" if self._breaker.is_open else "closed"}
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _recorded(self) -> Iterator[None]:
         breaker = self._breaker
         if wait := breaker.wait(self._clock()):
             raise NotReady(
                 f"{self._name} has not answered {breaker.failures} calls in a row; it is asked again in {wait:.1f} s",
                 retry_after=wait,
             )
-        tries = breaker.begins()
+        tries = breaker.begin_try()
         try:
             yield
         except (DeadlineExceeded, asyncio.CancelledError, GeneratorExit):

@@ -7,8 +7,8 @@ import contextvars
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
-from jina_asgi.concurrency.tasks import begun
-from jina_asgi.errors import cut_short
+from jina_asgi.concurrency.tasks import start_task
+from jina_asgi.errors import interrupted_error
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner
 
@@ -23,7 +23,7 @@ class BridgeRunner(Wrapper):
         super().__init__(inner)
         self._loop = loop
         self._closed = False
-        self._crossings: set[_Crossing] = set()
+        self._calls: set[_BridgedCall] = set()
 
     async def call(self, call: Call, /) -> Result:
         return await self._over(self.inner.call(call))
@@ -40,49 +40,49 @@ class BridgeRunner(Wrapper):
     def close(self) -> None:
         """The loop is ending: whoever still waits is told NotReady."""
         self._closed = True
-        for crossing in list(self._crossings):
-            crossing.stopped()
+        for bridged in list(self._calls):
+            bridged.stopped()
 
     async def _over(self, work: Coroutine[Any, Any, T], *, whole: bool = False) -> T:
         """Run `work` there; a cancelled caller leaves when it has ended there. Cancelling it is what ends it, if not `whole`."""
-        crossing = _Crossing(work, self._loop)
+        bridged = _BridgedCall(work, self._loop)
         cancelled: asyncio.CancelledError | None = None
         failure: BaseException | None = None
-        self._crossings.add(crossing)  # before the look at `_closed`: one side always sees the other's word
+        self._calls.add(bridged)  # before the look at `_closed`: one side always sees the other's word
         try:
             if self._closed:
                 work.close()
-                raise cut_short("serving ended", begun=False)
-            crossing.start()
-            while not crossing.arrived.done():
+                raise interrupted_error("serving ended", begun=False)
+            bridged.start()
+            while not bridged.outcome.done():
                 try:
-                    await asyncio.wait([crossing.arrived])
+                    await asyncio.wait([bridged.outcome])
                 except asyncio.CancelledError as error:
                     cancelled = error
                     if not whole:
-                        crossing.cancel()
+                        bridged.cancel()
             if cancelled is not None:
                 raise cancelled
-            result, failure = crossing.arrived.result()
+            result, failure = bridged.outcome.result()
             if failure is not None:
                 raise failure
             return result  # type: ignore[no-any-return]  # a future of a pair
         finally:
-            self._crossings.discard(crossing)
-            del crossing, cancelled, failure  # the errors' tracebacks hold this frame
+            self._calls.discard(bridged)
+            del bridged, cancelled, failure  # the errors' tracebacks hold this frame
 
 
-class _Crossing:
+class _BridgedCall:
     """One coroutine that runs on `there`, and the future of its outcome here: as a value, as it was raised."""
 
-    __slots__ = ("_context", "_here", "_task", "_there", "_work", "arrived")
+    __slots__ = ("_context", "_here", "_task", "_there", "_work", "outcome")
 
     def __init__(self, work: Coroutine[Any, Any, Any], there: asyncio.AbstractEventLoop) -> None:
         self._work, self._there = work, there
         self._here = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[Any] | None = None
-        self.arrived: asyncio.Future[tuple[Any, BaseException | None]] = self._here.create_future()
+        self.outcome: asyncio.Future[tuple[Any, BaseException | None]] = self._here.create_future()
 
     def start(self) -> None:
         try:
@@ -99,17 +99,17 @@ class _Crossing:
 
     def stopped(self) -> None:
         """It will not be answered: serving has ended there."""
-        self.report(None, cut_short("serving ended", begun=self._task is not None))
+        self.report(None, interrupted_error("serving ended", begun=self._task is not None))
 
     def report(self, result: Any, error: BaseException | None) -> None:
         """From any thread; the first report counts."""
         try:
-            self._here.call_soon_threadsafe(self._arrive, result, error)
+            self._here.call_soon_threadsafe(self._set_outcome, result, error)
         except RuntimeError:
             pass  # the caller's loop is closed: nobody waits
 
     def _begin(self) -> None:
-        self._task = begun(self._work, self._done, context=self._context)
+        self._task = start_task(self._work, self._done, context=self._context)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -123,9 +123,9 @@ class _Crossing:
         else:
             self.report(task.result(), None)
 
-    def _arrive(self, result: Any, error: BaseException | None) -> None:
-        if not self.arrived.done():
-            self.arrived.set_result((result, error))
+    def _set_outcome(self, result: Any, error: BaseException | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result((result, error))
 
 
 async def _next(steps: AsyncGenerator[Docs, None]) -> Any:

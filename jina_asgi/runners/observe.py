@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from jina_asgi.errors._shown import kind_of
+from jina_asgi.errors._shown import class_name
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner, Step
 
@@ -29,7 +29,7 @@ class ObserveRunner(Wrapper):
         try:
             result = await self.inner.call(call)
         except BaseException as error:
-            self.failures[kind_of(error)] += 1
+            self.failures[class_name(error)] += 1
             raise
         finally:
             self.in_flight -= 1
@@ -47,7 +47,7 @@ class ObserveRunner(Wrapper):
             self.failures["Closed"] += 1
             raise
         except BaseException as error:
-            self.failures[kind_of(error)] += 1
+            self.failures[class_name(error)] += 1
             raise
         finally:
             self.in_flight -= 1

@@ -68,7 +68,7 @@ class SharedRunner(Wrapper):
         """End a life, which is told what this lifespan ends with. No frame of that error's traceback may name it."""
         limit = asyncio.timeout(self._grace + periods.CLOSING)
         try:
-            with periods.grace_counted(time.monotonic() + self._grace):
+            with periods.grace_period(time.monotonic() + self._grace):
                 async with limit:
                     await life.__aexit__(*sys.exc_info())
         except TimeoutError:

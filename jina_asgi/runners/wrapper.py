@@ -14,14 +14,14 @@ class Wrapper:
 
     def __init__(self, inner: Runner) -> None:
         self.inner = inner
-        self._knows: Runner = inner._knows if _forwards(inner, "endpoints") else inner
+        self._endpoints_source: Runner = inner._endpoints_source if _forwards(inner, "endpoints") else inner
         for name in ("admit", "call", "stream"):
             if _forwards(self, name):
                 setattr(self, name, getattr(inner, name))
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        return self._knows.endpoints
+        return self._endpoints_source.endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
@@ -35,10 +35,10 @@ class Wrapper:
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         return self.inner.lifespan()
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """Why no call can be answered just now, though this runs; nothing where some can."""
-        trouble = getattr(self.inner, "trouble", None)
-        return str(trouble()) if callable(trouble) else ""
+        reason = getattr(self.inner, "unhealthy_reason", None)
+        return str(reason()) if callable(reason) else ""
 
     def status(self) -> dict[str, Any]:
         """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jina_asgi.errors import NotReady
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.http.app import CallApp, EndpointApp
 from jina_asgi.protocols.http.routed import POST, HttpRoutes
 from jina_asgi.protocols.websocket.app import WebSocketApp
@@ -123,7 +123,7 @@ class _Entrance:
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as error:
-            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": said(error)})
+            await send({"type": f"lifespan.{'shutdown' if started else 'startup'}.failed", "message": safe_str(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -18,12 +18,12 @@ from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind
 from jina_asgi.executors.import_path import Uses, pass_through
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.batching.hints import CostRunner, Teller
+from jina_asgi.runners.batching.hints import HintReader, HintRunner
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.runners.breaker import BreakerRunner
 from jina_asgi.runners.deadline import DeadlineRunner
 from jina_asgi.runners.flow._graph import Graph
-from jina_asgi.runners.flow.execution import Place
+from jina_asgi.runners.flow.execution import FlowNode
 from jina_asgi.runners.flow.head import AFTER, HeadRunner, cannot_batch
 from jina_asgi.runners.flow.runner import FlowRunner
 from jina_asgi.runners.flow.shards import ShardRunner
@@ -122,7 +122,7 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
         from jina_asgi.processes.host_connection import host_runner
 
         pool = host_runner(_named(uses), settings, _endpoints(uses, settings))
-        inner = CostRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
+        inner = HintRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses
         local = inner = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name))
@@ -145,7 +145,7 @@ def _say_how_many(name: str) -> None:
         )
 
 
-def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace: float) -> ObserveRunner:
+def assemble_flow(name: str, graph: Graph, places: Mapping[str, FlowNode], *, grace: float) -> ObserveRunner:
     """observe → deadline → shared → the nodes of a Flow, each with its own stack.
 
     Where no node has an Executor the first one answers with the documents that it is given, so that all do.
@@ -153,7 +153,7 @@ def assemble_flow(name: str, graph: Graph, places: Mapping[str, Place], *, grace
     if places and not any(place.runner for place in places.values()):
         first = next(iter(places))
         passing_on = assemble(pass_through(), DeploymentSettings.of({"name": first}))
-        places = {**places, first: Place(first, passing_on, places[first].when)}
+        places = {**places, first: FlowNode(first, passing_on, places[first].when)}
     runner = FlowRunner(name, graph, places, grace=grace)
     return ObserveRunner(DeadlineRunner(SharedRunner(runner, name, grace=grace)), name)
 
@@ -183,7 +183,7 @@ def assemble_pool(
         path=sys.path if path is None else path,
         endpoints=_endpoints(uses, settings),
         again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
-        changed=changed,
+        on_change=changed,
     )
 
     def wanted() -> Mapping[str, BatchingSettings]:
@@ -198,7 +198,7 @@ def assemble_pool(
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
-    inner = CostRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
+    inner = HintRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
     return ObserveRunner(
         DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
     )
@@ -235,7 +235,7 @@ def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, 
 
 def _tellers(
     uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
-) -> dict[str, Teller]:
+) -> dict[str, HintReader]:
     """What tells of calls what they are batched by, for the endpoints that need it.
 
     Raises:
@@ -254,7 +254,7 @@ def _tellers(
                 f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
                 ' class, or name a field, such as cost="len:text"'
             )
-    return {name: Teller.of(name, chosen) for name, chosen in batching.items() if chosen.tells}
+    return {name: HintReader.of(name, chosen) for name, chosen in batching.items() if chosen.tells}
 
 
 def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:

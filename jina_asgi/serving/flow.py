@@ -29,7 +29,7 @@ from jina_asgi.executors.import_path import is_base
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi.runners.flow._plot import mermaid
 from jina_asgi.runners.flow._query import Predicate, compiled
-from jina_asgi.runners.flow.execution import Place
+from jina_asgi.runners.flow.execution import FlowNode
 from jina_asgi.runners.flow.renamed import RenamedRunner
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving.assembly import assemble_flow
@@ -56,12 +56,12 @@ class _Added:
     query: Mapping[str, Any] | str | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FlowNode:
         if self.source is None:
-            return Place(self.node.name, None, self.when)
+            return FlowNode(self.node.name, None, self.when)
         runner = self.source.runner
         same = self.source.name == self.node.name
-        return Place(
+        return FlowNode(
             self.node.name, runner if same else RenamedRunner(runner, self.source.name, self.node.name), self.when
         )
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.tasks import beside
+from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import AddressInUse
 from jina_asgi.runners.pool._restarts import LOOP_SECONDS, Restarts
@@ -82,7 +82,7 @@ class Sidecar:
                 yield
                 return
             try:
-                async with beside(self._keep(await self._begun())):
+                async with concurrent_tasks(self._keep(await self._begun())):
                     yield
             finally:
                 self._state, self._why = "stopped", ""

@@ -14,8 +14,8 @@ import random
 import time
 
 from jina_asgi.concurrency.gc_freeze import frozen
-from jina_asgi.errors._raised import let_go, loggable
-from jina_asgi.errors.load_failure import Failure, is_permanent
+from jina_asgi.errors._raised import clear_frames, loggable
+from jina_asgi.errors.load_failure import LoadFailure, is_permanent
 from jina_asgi.runners.bridge import BridgeRunner
 from jina_asgi.runners.pool._restarts import LONGEST_DELAY, Restarts
 from jina_asgi.types import Runner
@@ -36,7 +36,7 @@ class Life:
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.bridge, self.process = loop, BridgeRunner(runner, loop), os.getpid()
         self.state = "loading"
-        self.failure: Failure | None = None
+        self.failure: LoadFailure | None = None
         self.is_final, self._next_try = False, 0.0
         self._runner, self._stop = runner, asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -95,8 +95,8 @@ class Life:
             pause = pauses.failed(0, now, random.random())  # noqa: S311  # no secret
             what = f"it is tried again in {pause:.1f} s"
         said = f"an Executor failed to load; its application answers 503, and {what}"
-        self.failure, self._next_try = Failure.logged(error, said, before=self.failure), now + pause
-        let_go(error)
+        self.failure, self._next_try = LoadFailure.logged(error, said, before=self.failure), now + pause
+        clear_frames(error)
         self._become("failed")
 
     @property
@@ -117,7 +117,7 @@ class Life:
         if self.state != "failed":
             error = RuntimeError("an application was called before its process was forked")
             what = "have nothing call it until the server has forked its workers"
-            self.failure, self.state, self.is_final = Failure.logged(error, what), "failed", True
+            self.failure, self.state, self.is_final = LoadFailure.logged(error, what), "failed", True
 
     def end(self, *, hurry: bool) -> None:
         """Finish what runs, or with `hurry` stop it, and unload; from any thread."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from pydantic import BaseModel
 
 from jina_asgi.errors import RuntimeFailToStart
-from jina_asgi.errors._raised import described
+from jina_asgi.errors._raised import error_text
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.executors.main_module import check_not_again
 from jina_asgi.serving.source import Source
@@ -67,7 +67,7 @@ class Served(Source):
         except Exception as error:
             if not as_jina():
                 raise
-            raise RuntimeFailToStart(f"{self.name} failed to start: {described(error)}") from error
+            raise RuntimeFailToStart(f"{self.name} failed to start: {error_text(error)}") from error
         self._server = server
         if not self.serving.quiet:
             where = ", ".join(self._server.urls)  # which may have been chosen just now

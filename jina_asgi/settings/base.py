@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from jina_asgi.errors import DefinitionError
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 
 MIB = 2**20
 
@@ -69,7 +69,7 @@ class Settings(BaseModel):
                 wanted = " or ".join(other["msg"] for other in errors if other["loc"] and other["loc"][0] == option)
                 field = cls.model_fields.get(option)
                 got = (
-                    "" if field is not None and not field.repr else f", got {shown(entry['input'])}"
+                    "" if field is not None and not field.repr else f", got {safe_repr(entry['input'])}"
                 )  # it may be secret
                 messages[option] = f"{cls.owner}'s option {option!r}: {wanted.replace('Value error, ', '')}{got}"
         return list(messages.items())

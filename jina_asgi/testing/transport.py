@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from jina_asgi.concurrency.tasks import begun, finished, seen
+from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task
 from jina_asgi.protocols.http.asgi_transport import ASGITransport
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, connected
 
@@ -82,7 +82,7 @@ async def _lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
         cause = outcome if isinstance(outcome, BaseException) else None
         raise RuntimeError(f"{name} failed: {message.get('message') or repr(outcome)}") from cause
 
-    task = begun(run(), seen)
+    task = start_task(run(), mark_retrieved)
     try:
         lives = await phase("startup")
         try:
@@ -92,4 +92,4 @@ async def _lifespan(app: ASGIApp) -> AsyncIterator[dict[str, Any]]:
                 await phase("shutdown")
                 await task
     finally:
-        await finished([task])
+        await cancel_and_wait([task])

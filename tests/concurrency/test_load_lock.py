@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 
-from jina_asgi.concurrency.load_lock import Turn
+from jina_asgi.concurrency.load_lock import LoadLock
 
 
-def entered(turn: Turn, done: threading.Event) -> None:
+def entered(turn: LoadLock, done: threading.Event) -> None:
     with turn:
         done.set()
 
 
 def test_one_waits_for_the_other() -> None:
     done = threading.Event()
-    with Turn():
-        waiting = threading.Thread(target=entered, args=(Turn(), done))
+    with LoadLock():
+        waiting = threading.Thread(target=entered, args=(LoadLock(), done))
         waiting.start()
         assert not done.wait(0.05)
     assert done.wait(5)
@@ -23,27 +23,27 @@ def test_one_waits_for_the_other() -> None:
 
 
 def test_none_waits_for_one_that_was_given_up() -> None:
-    hung, done = Turn(), threading.Event()
+    hung, done = LoadLock(), threading.Event()
     with hung:
-        hung.over()
-        waiting = threading.Thread(target=entered, args=(Turn(), done))
+        hung.release()
+        waiting = threading.Thread(target=entered, args=(LoadLock(), done))
         waiting.start()
         assert done.wait(5)
         waiting.join()
 
 
 def test_one_that_was_given_up_while_it_waited_leaves_the_turn_to_the_next() -> None:
-    abandoned, done = Turn(), threading.Event()
-    abandoned.over()
+    abandoned, done = LoadLock(), threading.Event()
+    abandoned.release()
     with abandoned:
-        waiting = threading.Thread(target=entered, args=(Turn(), done))
+        waiting = threading.Thread(target=entered, args=(LoadLock(), done))
         waiting.start()
         assert done.wait(5)
         waiting.join()
 
 
 def test_one_within_another_is_part_of_it() -> None:
-    with Turn(), Turn():
+    with LoadLock(), LoadLock():
         pass
-    with Turn():
+    with LoadLock():
         pass

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jina_asgi.concurrency.task_groups import lives, together
-from jina_asgi.concurrency.tasks import finished
+from jina_asgi.concurrency.task_groups import gather_or_cancel, lifespans
+from jina_asgi.concurrency.tasks import cancel_and_wait
 
 
 class Life:
@@ -50,7 +50,7 @@ async def test_they_end_one_after_another_the_last_one_first() -> None:
     happened: list[str] = []
     asked: list[bool] = []
     runners: Any = {name: Life(name, happened) for name in "ab"}
-    async with lives(runners, drained(True, asked)):
+    async with lifespans(runners, drained(True, asked)):
         happened.append("between")
     assert happened == ["a begun", "b begun", "between", "b ended", "a ended"]
     assert asked == [False]
@@ -59,7 +59,7 @@ async def test_they_end_one_after_another_the_last_one_first() -> None:
 async def test_where_something_still_runs_they_are_hurried() -> None:
     happened: list[str] = []
     runners: Any = {name: Life(name, happened) for name in "ab"}
-    async with lives(runners, drained(False)):
+    async with lifespans(runners, drained(False)):
         pass
     assert happened[2:] == ["b hurried", "b ended", "a hurried", "a ended"]
 
@@ -71,7 +71,7 @@ async def test_being_cancelled_hurries_them() -> None:
     runners: Any = {"a": Life("a", happened)}
 
     async def live() -> None:
-        async with lives(runners, drained(True, asked)):
+        async with lifespans(runners, drained(True, asked)):
             begun.set()
             await asyncio.Event().wait()
 
@@ -91,7 +91,7 @@ async def test_one_that_cannot_begin_ends_those_that_have_and_those_that_still_d
         "bad": Life("bad", happened, fails="begin"),
     }
     with pytest.raises(ValueError, match="bad cannot begin") as raised:
-        async with lives(runners, drained(True)):
+        async with lifespans(runners, drained(True)):
             happened.append("between")
     assert raised.value.__notes__ == ["in the node 'bad'"]
     assert "between" not in happened
@@ -102,7 +102,7 @@ async def test_one_that_cannot_end_lets_the_others_and_is_raised() -> None:
     happened: list[str] = []
     runners: Any = {"a": Life("a", happened), "b": Life("b", happened, fails="end")}
     with pytest.raises(ValueError, match="b cannot end"):
-        async with lives(runners, drained(True)):
+        async with lifespans(runners, drained(True)):
             pass
     assert happened[-1] == "a ended"
 
@@ -113,7 +113,7 @@ async def test_results_come_in_order() -> None:
             await asyncio.sleep(0)
         return number
 
-    assert await together(answer(number) for number in range(3)) == [0, 1, 2]
+    assert await gather_or_cancel(answer(number) for number in range(3)) == [0, 1, 2]
 
 
 async def test_the_first_error_ends_the_rest_and_waits_for_them() -> None:
@@ -131,7 +131,7 @@ async def test_the_first_error_ends_the_rest_and_waits_for_them() -> None:
             raise KeyError("nobody's")
 
     with pytest.raises(ValueError, match="first"):
-        await together([fail(), wait()])
+        await gather_or_cancel([fail(), wait()])
     assert ended == ["rest"]
 
 
@@ -148,7 +148,7 @@ async def test_who_waits_for_the_cancelled_and_is_cancelled_leaves_when_they_hav
 
     task = asyncio.ensure_future(slow())
     await begun.wait()
-    ending = asyncio.ensure_future(finished([task]))
+    ending = asyncio.ensure_future(cancel_and_wait([task]))
     await asyncio.sleep(0)
     ending.cancel()
     await asyncio.sleep(0)

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from jina_asgi.concurrency.tasks import begun, beside, ended, finished, logged
+from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task, wait_until_done
 
 
 async def forever() -> None:
@@ -18,7 +18,7 @@ async def forever() -> None:
 async def test_the_end_of_a_task_is_told_at_whatever_step_it_is_cancelled(turns: int) -> None:
     over: list[asyncio.Task[None]] = []
     kept: set[asyncio.Task[None]] = set()
-    task = begun(forever(), over.append, kept=kept)
+    task = start_task(forever(), over.append, kept=kept)
     assert kept == {task}
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -37,7 +37,7 @@ async def test_what_runs_beside_a_block_has_ended_when_the_block_has() -> None:
             await asyncio.sleep(0)
             steps.append("cleaned")
 
-    async with beside(slow(), forever()) as tasks:
+    async with concurrent_tasks(slow(), forever()) as tasks:
         await asyncio.sleep(0)
     assert steps == ["cleaned"]
     assert all(task.cancelled() for task in tasks)
@@ -52,9 +52,9 @@ async def test_a_task_is_finished_though_the_one_who_waits_is_cancelled_again_an
         finally:
             await let.wait()
 
-    task = begun(stubborn(), logged("a test"))
+    task = start_task(stubborn(), log_failure("a test"))
     await asyncio.sleep(0)
-    waiting = begun(finished([task]), logged("a test"))
+    waiting = start_task(cancel_and_wait([task]), log_failure("a test"))
     for _ in range(3):
         await asyncio.sleep(0)
         waiting.cancel()
@@ -67,12 +67,12 @@ async def test_a_task_is_finished_though_the_one_who_waits_is_cancelled_again_an
 
 async def test_waiting_tells_of_its_own_cancelling_and_hurries_once_for_each() -> None:
     let, hurried = asyncio.Event(), list[str]()
-    task = begun(let.wait(), logged("a test"))
+    task = start_task(let.wait(), log_failure("a test"))
 
     async def wait() -> bool:
-        return await ended([task], hurry=lambda: hurried.append("now")) is not None
+        return await wait_until_done([task], hurry=lambda: hurried.append("now")) is not None
 
-    waiting = begun(wait(), logged("a test"))
+    waiting = start_task(wait(), log_failure("a test"))
     for _ in range(2):
         await asyncio.sleep(0)
         waiting.cancel()
@@ -87,5 +87,5 @@ async def test_an_error_that_no_one_reads_is_logged(caplog: pytest.LogCaptureFix
         raise ValueError("broken")
 
     with caplog.at_level(logging.ERROR, "jina_asgi"):
-        await asyncio.wait([begun(fails(), logged("a test"))])
+        await asyncio.wait([start_task(fails(), log_failure("a test"))])
     assert [record.getMessage() for record in caplog.records] == ["a test failed"]

@@ -14,7 +14,7 @@ from docarray.typing import NdArray
 
 from jina_asgi.documents import _sizes, chunked_writers
 from jina_asgi.documents.codec import codec_of, unpack
-from jina_asgi.documents.rendered import Verbatim
+from jina_asgi.documents.rendered import RawJson
 from jina_asgi.errors import ExecutorError, InvalidDocs
 
 
@@ -131,7 +131,7 @@ def test_a_list_that_holds_itself_is_refused() -> None:
         (np.ones(2**10), False),
         (Part(text="a" * 2**21), True),
         ([Part(text="a")], False),
-        (Verbatim(b"1" * 2**21), True),
+        (RawJson(b"1" * 2**21), True),
         (msgspec.Raw(b""), False),
     ],
 )

@@ -87,8 +87,8 @@ async def test_a_health_check_that_raises_anything_is_ill(uses: type[Executor]) 
     for raised in ERRORS:
         watch = HealthWatch(uses(where="health", raised=raised), "it")
         await asyncio.wait_for(watch.look(), AT_ONCE)
-        assert watch.trouble.startswith("it: its health() failed (")
-        assert len(watch.trouble) < LONGEST
+        assert watch.unhealthy_reason.startswith("it: its health() failed (")
+        assert len(watch.unhealthy_reason) < LONGEST
 
 
 async def asynchronous(headers: Mapping[str, str], endpoint: str) -> Any:

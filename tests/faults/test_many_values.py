@@ -148,14 +148,14 @@ def test_what_is_read_patiently_is_the_same_and_its_first_error_too(shape: Any) 
     of = codec(schema_of(Lists))
     item = {"id": "1", **shape}
 
-    def outcome(*, patiently: bool) -> tuple[Any, list[dict[str, Any]]]:
+    def outcome(*, yielding: bool) -> tuple[Any, list[dict[str, Any]]]:
         try:
-            return of.read([item], patiently=patiently)[0], []
+            return of.read([item], yielding=yielding)[0], []
         except InvalidDocs as error:
             return None, error.errors
 
-    (doc, errors), (patient, fewer) = outcome(patiently=False), outcome(patiently=True)
-    assert doc == patient
+    (doc, errors), (yielded, fewer) = outcome(yielding=False), outcome(yielding=True)
+    assert doc == yielded
     assert ["too_many_errors"] * bool(fewer) == [entry["type"] for entry in fewer[-1:]]
     assert [entry for entry in errors if entry in fewer] == fewer[:-1]
     assert errors[:1] == fewer[:-1][:1]

@@ -76,9 +76,9 @@ async def test_a_replica_that_is_not_healthy_is_not_asked(tmp_path: Path, said: 
         replace_text(file, said)
         await until(refuses)
         assert all(told in refusal for refusal in refusals)
-        assert told in pool.runner.trouble()
+        assert told in pool.runner.unhealthy_reason()
         if said != "hangs":  # that thread is gone for good
             replace_text(file, "well")
             await until(answers)
-            assert not pool.runner.trouble()
+            assert not pool.runner.unhealthy_reason()
             assert 0 == seats(pool)[0]["restarts"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jina_asgi import ExecutorError, ReplicaPool
-from jina_asgi.errors._tracebacks import TRACE_LIMIT, Elsewhere, trace_of
+from jina_asgi.errors._tracebacks import TRACE_LIMIT, RemoteTraceback, cause_traceback
 from jina_asgi.processes.log_config import LogConfig
 from tests.doubles.replica_executors import Talker, Word
 from tests.doubles.rig import ROOT, Served
@@ -27,7 +27,7 @@ async def test_an_error_that_came_from_a_replica_has_the_traceback_of_the_execut
     while link is not None:
         links.append(link)
         link = link.__cause__
-    assert isinstance(links[-1], Elsewhere)
+    assert isinstance(links[-1], RemoteTraceback)
     trace = str(links[-1])
     assert "ValueError: grumpy" in trace
     assert "in _fail" in trace
@@ -36,7 +36,7 @@ async def test_an_error_that_came_from_a_replica_has_the_traceback_of_the_execut
 def test_a_traceback_is_short_and_ends_where_the_error_was_raised() -> None:
     failed = ExecutorError("failed")
     failed.__cause__ = ValueError("x" * 3 * TRACE_LIMIT + "the end \ud800")
-    trace = trace_of(failed)
+    trace = cause_traceback(failed)
     assert TRACE_LIMIT >= len(trace) - len("\\ud800")
     assert trace.endswith("the end \\ud800\n")
 

@@ -242,7 +242,7 @@ async def test_where_one_device_does_not_work_the_others_serve(monkeypatch: pyte
         await until(lambda: seats(pool)[1]["failure"] is not None)
         assert "RuntimeError" == seats(pool)[1]["failure"]["type"]
         assert {seats(pool)[0]["pid"]} == {await pid_of(pool) for _ in range(10)}
-        assert not pool.runner.trouble()
+        assert not pool.runner.unhealthy_reason()
 
 
 async def test_a_crowd_of_children_ends_with_the_replica_that_forked_them() -> None:

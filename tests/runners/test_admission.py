@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jina_asgi.errors import Overloaded
-from jina_asgi.runners.admission import Admission, Admitted, Elsewhere
+from jina_asgi.runners.admission import Admission, QueueTicket, RemoteQueue
 
 
 class Clock:
@@ -56,7 +56,7 @@ def test_before_anything_was_measured_it_says_one_second() -> None:
 def test_it_says_how_long_the_queue_takes_to_drain_though_calls_end_in_bursts(cycles: int, partly: float) -> None:
     clock = Clock()
     admission = Admission(256, 1000, clock)
-    tickets: list[Admitted] = [admission.admit(0) for _ in range(256)]
+    tickets: list[QueueTicket] = [admission.admit(0) for _ in range(256)]
     for _ in range(cycles):
         clock.now += 0.164
         for _ in range(32):
@@ -98,9 +98,9 @@ def test_a_queue_that_stands_still_asks_for_ever_more_patience() -> None:
 
 def test_a_queue_elsewhere_that_refused_is_not_asked_for_a_quarter_of_the_time_it_takes_to_empty() -> None:
     clock = Clock()
-    elsewhere = Elsewhere(clock)
+    elsewhere = RemoteQueue(clock)
     elsewhere.check()
-    elsewhere.refused(Overloaded("full", retry_after=2.0))
+    elsewhere.record_refusal(Overloaded("full", retry_after=2.0))
     clock.now += 0.4
     with pytest.raises(Overloaded) as raised:
         elsewhere.check()
@@ -111,7 +111,7 @@ def test_a_queue_elsewhere_that_refused_is_not_asked_for_a_quarter_of_the_time_i
 
 def test_a_queue_elsewhere_counts_as_full_for_a_second_at_most() -> None:
     clock = Clock()
-    elsewhere = Elsewhere(clock)
-    elsewhere.refused(Overloaded("full", retry_after=60.0))
+    elsewhere = RemoteQueue(clock)
+    elsewhere.record_refusal(Overloaded("full", retry_after=60.0))
     clock.now += 1.1
     elsewhere.check()

@@ -10,7 +10,7 @@ from jina_asgi.runners._breaker import Breaker
 def opened(at: float = 0.0) -> Breaker:
     breaker = Breaker()
     for _ in range(5):
-        breaker.begins()
+        breaker.begin_try()
         breaker.failed(at)
     return breaker
 
@@ -32,7 +32,7 @@ def test_the_fifth_opens_it_for_half_a_second() -> None:
 def test_one_call_at_a_time_tries() -> None:
     breaker = opened()
     assert breaker.wait(0.6) == 0.0
-    assert breaker.begins()
+    assert breaker.begin_try()
     assert breaker.wait(0.6) > 0.0
     breaker.given_up()
     assert breaker.wait(0.6) == 0.0
@@ -42,7 +42,7 @@ def test_each_try_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     breaker, now, pauses = opened(), 0.0, list[float]()
     for _ in range(9):
         now += breaker.wait(now)
-        breaker.begins()
+        breaker.begin_try()
         breaker.failed(now)
         pauses.append(breaker.wait(now))
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 30.0]
@@ -53,13 +53,13 @@ def test_calls_that_ran_when_it_opened_do_not_lengthen_the_pause() -> None:
     for _ in range(20):
         breaker.failed(0.1)
     assert breaker.wait(0.1) == pytest.approx(0.4)
-    breaker.begins()
+    breaker.begin_try()
     breaker.failed(0.5)
     assert breaker.wait(0.5) == 1.0
 
 
 def test_an_answer_closes_it() -> None:
     breaker = opened()
-    breaker.begins()
+    breaker.begin_try()
     breaker.succeeded()
-    assert (breaker.is_open, breaker.wait(0.5), breaker.begins()) == (False, 0.0, False)
+    assert (breaker.is_open, breaker.wait(0.5), breaker.begin_try()) == (False, 0.0, False)

@@ -11,10 +11,10 @@ import pytest
 from jina_asgi.errors import NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bridge import BridgeRunner
-from jina_asgi.runners.flow.background import Floating
+from jina_asgi.runners.flow.background import BackgroundNodes
 from jina_asgi.runners.local.threads import ExecutorThreads
 from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.runners.pool.supervisor import Seat
+from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 
 
 async def turns(count: int) -> None:
@@ -45,7 +45,7 @@ class Log:
 @pytest.mark.parametrize("later", range(3))
 async def test_what_floats_gives_its_place_back_at_whatever_step_it_is_ended(later: int) -> None:
     log: Any = Log()
-    floating = Floating({"log": log})
+    floating = BackgroundNodes({"log": log})
     floating.launch(log, "log")
     await turns(later)
     assert log.queue.status()["pending"] == 1
@@ -136,15 +136,15 @@ async def test_a_replica_that_was_replaced_ends_with_its_place_at_whatever_step_
         made.append(Place(f"rep-{len(made)}"))
         return made[-1]
 
-    seat = Seat(0, make, Restarts(), heartbeat=60.0)
-    keeping = asyncio.ensure_future(seat.keep())
-    while seat.member is None:
+    seat = ReplicaSupervisor(0, make, Restarts(), heartbeat=60.0)
+    keeping = asyncio.ensure_future(seat.supervise())
+    while seat.handle is None:
         await asyncio.sleep(0)
-    seat.member.calls = 1
-    seat.member.idle.clear()  # it has a call that does not end
+    seat.handle.calls = 1
+    seat.handle.is_idle.clear()  # it has a call that does not end
     await turns(10)
     made[0].due.set()
-    while seat.member.replica is made[0]:  # type: ignore[comparison-overlap]
+    while seat.handle.replica is made[0]:  # type: ignore[comparison-overlap]
         await asyncio.sleep(0)
     await turns(later)
     keeping.cancel()
@@ -164,11 +164,11 @@ async def test_a_place_whose_keeping_fails_is_taken_anew() -> None:
         return made[-1]
 
     restarts = Restarts()
-    seat = Seat(0, make, restarts, heartbeat=60.0, max_rss=1 << 40)
-    keeping = asyncio.ensure_future(seat.keep())
+    seat = ReplicaSupervisor(0, make, restarts, heartbeat=60.0, max_rss=1 << 40)
+    keeping = asyncio.ensure_future(seat.supervise())
     async with asyncio.timeout(10):
-        while seat.member is None:
+        while seat.handle is None:
             await asyncio.sleep(0.01)
-    assert seat.member.replica is made[1]  # type: ignore[comparison-overlap]
+    assert seat.handle.replica is made[1]  # type: ignore[comparison-overlap]
     keeping.cancel()
     await asyncio.wait([keeping])

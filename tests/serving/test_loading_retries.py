@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import DefinitionError, Deployment, Executor, ExecutorError, Flow, JinaASGI, ReplicaPool, requests
-from jina_asgi.errors.load_failure import Failure, is_permanent
+from jina_asgi.errors.load_failure import LoadFailure, is_permanent
 from jina_asgi.testing import client
 
 HI = {"data": [{"text": "hi"}]}
@@ -171,9 +171,9 @@ def test_errors_of_code_and_options_are_permanent_and_no_others(error: Exception
 
 
 def test_another_error_has_an_id_of_its_own() -> None:
-    first = Failure.logged(OSError("a"), "failed")
-    assert first.id == Failure.logged(OSError("a"), "failed", before=first).id
-    assert first.id != Failure.logged(OSError("b"), "failed", before=first).id
+    first = LoadFailure.logged(OSError("a"), "failed")
+    assert first.id == LoadFailure.logged(OSError("a"), "failed", before=first).id
+    assert first.id != LoadFailure.logged(OSError("b"), "failed", before=first).id
 
 
 class Counted(Executor):

@@ -14,9 +14,9 @@ import msgspec
 
 from jina_asgi import errors
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidRequest, JinaASGIError, ProtocolError
-from jina_asgi.errors._raised import described, sound
-from jina_asgi.errors._shown import bounded, shown
-from jina_asgi.errors._tracebacks import trace_of, traced
+from jina_asgi.errors._raised import error_text, sanitized
+from jina_asgi.errors._shown import safe_repr, truncated
+from jina_asgi.errors._tracebacks import cause_traceback, remote_cause
 from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Frame
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 
@@ -145,7 +145,7 @@ class EndedHead(Head, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_lenient_encoder = msgspec.msgpack.Encoder(enc_hook=shown)
+_lenient_encoder = msgspec.msgpack.Encoder(enc_hook=safe_repr)
 _decoders: Mapping[type[Head], msgspec.msgpack.Decoder[Any]] = {
     head: msgspec.msgpack.Decoder(head)
     for head in (
@@ -287,12 +287,12 @@ def match_endpoints(given: Mapping[str, Endpoint] | None, served: Mapping[str, E
 
 def write_error(error: BaseException) -> bytes:
     """Encodes an error as the head of an error frame; an exception from outside this library becomes an ExecutorError."""
-    error = sound(error)
+    error = sanitized(error)
     known = next((kind.__name__ for kind in type(error).__mro__ if _ERRORS.get(kind.__name__) is kind), None)
     if known is None or not isinstance(error, JinaASGIError):
-        return _encoder.encode(ErrorHead("ExecutorError", described(error)))
-    trace = trace_of(error) if isinstance(error, ExecutorError) else ""
-    return _encoder.encode(ErrorHead(known, bounded(error.message, MESSAGE_LIMIT), _facts(error), trace))
+        return _encoder.encode(ErrorHead("ExecutorError", error_text(error)))
+    trace = cause_traceback(error) if isinstance(error, ExecutorError) else ""
+    return _encoder.encode(ErrorHead(known, truncated(error.message, MESSAGE_LIMIT), _facts(error), trace))
 
 
 def error_of(head: ErrorHead) -> JinaASGIError:
@@ -302,7 +302,7 @@ def error_of(head: ErrorHead) -> JinaASGIError:
     except _UNREADABLE:  # written by another version: the type and the message are still valid
         facts = {}
     error = error_by_name(head.type, head.message, facts) or ExecutorError(f"{head.type}: {head.message}")
-    error.__cause__ = traced(head.trace)
+    error.__cause__ = remote_cause(head.trace)
     return error
 
 

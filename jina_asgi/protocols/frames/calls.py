@@ -16,8 +16,8 @@ from jina_asgi.errors import (
     ProtocolError,
     UnknownEndpoint,
 )
-from jina_asgi.errors._raised import described
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._raised import error_text
+from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.frames._heads import CallHead, ResultHead, read, write
 from jina_asgi.protocols.frames._layout import Buffer, Frame
 from jina_asgi.protocols.frames._rules import Credit
@@ -71,7 +71,7 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
 
     Raises:
         UnknownEndpoint: `endpoints` has neither this endpoint nor '/default'.
-        InvalidRequest: the head is malformed. The connection is sound: only this call fails.
+        InvalidRequest: the head is malformed. The connection is sanitized: only this call fails.
     """
     try:
         head = read(frame, CallHead)
@@ -137,7 +137,7 @@ def encoded_answer(docs: Docs, *, in_pieces: bool = False) -> Sequence[Buffer | 
     except InvalidDocs as error:
         raise ExecutorError(error.message) from error
     except BaseException as error:
-        raise ExecutorError(f"documents that cannot be encoded: {described(error)}") from error
+        raise ExecutorError(f"documents that cannot be encoded: {error_text(error)}") from error
 
 
 def read_result(frame: Frame, endpoint: Endpoint) -> Result:
@@ -169,7 +169,9 @@ def _pack(what: str, value: Any) -> bytes:
     except JinaASGIError:
         raise
     except BaseException as error:
-        raise InvalidRequest(f"{what} cannot cross to another process: expected plain data: {said(error)}") from error
+        raise InvalidRequest(
+            f"{what} cannot cross to another process: expected plain data: {safe_str(error)}"
+        ) from error
 
 
 def _parts(docs: Docs, in_pieces: bool) -> Sequence[Buffer | Parts]:

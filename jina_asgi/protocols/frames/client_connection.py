@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, cut_short
+from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, interrupted_error
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
 from jina_asgi.protocols.frames._layout import Buffer, Frame
@@ -230,7 +230,7 @@ class FrameClientConnection(FrameConnection):
 
     def _cut_short(self, request: PendingRequest[FrameHolder], why: str) -> JinaASGIError:
         """The error for a request that was cut off: it may have begun, unless the server is known not to have begun it."""
-        return cut_short(why, begun=self.state.started(request) and self._has_begun(request.number))
+        return interrupted_error(why, begun=self.state.started(request) and self._has_begun(request.number))
 
     def _note_idle(self) -> None:
         if self.leaving and not self.state.waiting:

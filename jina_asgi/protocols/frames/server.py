@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from jina_asgi.concurrency.offload import parse_in_thread
-from jina_asgi.concurrency.tasks import begun, logged, seen
-from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, cut_short
-from jina_asgi.errors._raised import carried, is_a, loggable
+from jina_asgi.concurrency.tasks import log_failure, mark_retrieved, start_task
+from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, interrupted_error
+from jina_asgi.errors._raised import future_safe, is_a, loggable
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import (
     MAGIC,
@@ -176,7 +176,9 @@ class FrameServer(FrameConnection):
         elif frame.kind == _layout.PING:
             self.send(_layout.PONG, 0, b"" if self._metrics is None else write(PongHead(dict(self._metrics()))))
             if self._health is not None:
-                begun(self._report_health(self._health), logged("checking a replica's health"), kept=self._tasks)
+                start_task(
+                    self._report_health(self._health), log_failure("checking a replica's health"), kept=self._tasks
+                )
         elif request is not None:
             if frame.kind == _layout.CREDIT:
                 request.add_credit(read(frame, CreditHead))
@@ -234,7 +236,7 @@ class FrameServer(FrameConnection):
         request = _ActiveRequest(number, call, credit if is_stream else None, ticket)
         self._state.open[number] = request
         work = self._stream(request) if is_stream else self._call(request)
-        request.task = begun(work, partial(self._finished, request))
+        request.task = start_task(work, partial(self._finished, request))
         self._tasks.add(request.task)  # not by `kept`, which costs every call one more callback
 
     async def _report_health(self, health: Callable[[], Awaitable[str]]) -> None:
@@ -258,7 +260,7 @@ class FrameServer(FrameConnection):
         except BaseException as error:
             if is_a(error, asyncio.CancelledError):  # handled by `_finished`
                 raise
-            self._fail(request, carried(error))  # whatever a runner raises becomes this call's answer
+            self._fail(request, future_safe(error))  # whatever a runner raises becomes this call's answer
 
     async def _stream(self, request: _ActiveRequest) -> None:
         request.begun = True
@@ -269,7 +271,7 @@ class FrameServer(FrameConnection):
         except BaseException as error:
             if is_a(error, asyncio.CancelledError):  # handled by `_finished`
                 raise
-            self._fail(request, carried(error))  # whatever a runner raises becomes this call's answer
+            self._fail(request, future_safe(error))  # whatever a runner raises becomes this call's answer
 
     async def _send_items(self, request: _ActiveRequest, items: AsyncGenerator[Docs, None]) -> None:
         """Sends each item as it comes; the next one is not requested from the generator until it may be sent."""
@@ -318,11 +320,11 @@ class FrameServer(FrameConnection):
         request.release_ticket()
         if request.number not in self._state.open:
             return
-        seen(task)
+        mark_retrieved(task)
         if request.cancelled:
             self._end(request, _layout.END)
         elif request.stopped:
-            self._fail(request, cut_short("the executor was stopped", begun=request.begun))
+            self._fail(request, interrupted_error("the executor was stopped", begun=request.begun))
         else:
             self._fail(request, ExecutorError("gave the call up, though nobody had cancelled it"))
 

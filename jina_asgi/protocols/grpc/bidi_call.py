@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from jina_asgi.concurrency.tasks import begun, cancel_requests, finished, seen
+from jina_asgi.concurrency.tasks import cancel_and_wait, cancel_requests, mark_retrieved, start_task
 from jina_asgi.errors import ExecutorError, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 
@@ -52,7 +52,7 @@ class Conversation:
         Raises:
             What ended it before: `problems.REFUSALS`.
         """
-        self._reader = begun(self._read(), seen)
+        self._reader = start_task(self._read(), mark_retrieved)
         try:
             await asyncio.wait([self._reader])
             if not self._reader.cancelled():
@@ -81,7 +81,7 @@ class Conversation:
                 return
             self._bytes += len(raw)
             before = self._open[-1] if self._in_order and self._open else None
-            task = begun(self._answer(raw, before), partial(self._ended, len(raw)))
+            task = start_task(self._answer(raw, before), partial(self._ended, len(raw)))
             self._open.append(task)
             self._unanswered.add(task)
 
@@ -128,7 +128,7 @@ class Conversation:
     def _ended(self, size: int, task: asyncio.Task[None]) -> None:
         self._bytes -= size
         self._open.remove(task)
-        seen(task)
+        mark_retrieved(task)
         self._changed.set()
         self._free(task)
 
@@ -139,7 +139,7 @@ class Conversation:
             self._freed.clear()
 
     async def _stop(self) -> None:
-        await finished([*self._open, *([self._reader] if self._reader is not None else [])])
+        await cancel_and_wait([*self._open, *([self._reader] if self._reader is not None else [])])
 
 
 def draining() -> NotReady:

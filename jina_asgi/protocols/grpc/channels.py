@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from jina_asgi.concurrency.tasks import begun, logged
+from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.types import EMPTY
@@ -217,10 +217,10 @@ class Channels:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         del self._left[task]
-        logged(f"closing a connection to {self.name}")(task)
+        log_failure(f"closing a connection to {self.name}")(task)
 
     def _anew(self, target: str, line: Line) -> Line:
         """Another line in place of one that could not connect; what is open on that ends by itself."""
-        self._left[begun(line.finish(), self._finished)] = line
+        self._left[start_task(line.finish(), self._finished)] = line
         made = self._lines[target] = Line(self._dialling.channel(target))
         return made

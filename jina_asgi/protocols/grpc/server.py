@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from jina_asgi.concurrency.tasks import begun, seen
+from jina_asgi.concurrency.tasks import mark_retrieved, start_task
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
@@ -93,7 +93,7 @@ class GrpcServer:
         self._health.begin()
         self._server, self._loop, self._stopping = server, asyncio.get_running_loop(), None
         await server.start()
-        self._over = begun(server.wait_for_termination(), seen)
+        self._over = start_task(server.wait_for_termination(), mark_retrieved)
         self._stop_following = self._service.on_drain(self._begin_drain)
 
     async def lost(self) -> str | None:
@@ -143,7 +143,7 @@ class GrpcServer:
         self._health.end()
         self._services.drain()
         if self._server is not None and self._stopping is None:
-            self._stopping = begun(self._server.stop(_LONG), seen)
+            self._stopping = start_task(self._server.stop(_LONG), mark_retrieved)
 
     async def close(self, grace: float) -> None:
         """Stop; what is still open after `grace` seconds is cancelled. Where this was cancelled, do it again."""

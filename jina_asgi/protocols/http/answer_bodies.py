@@ -14,8 +14,8 @@ from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents.codec import Codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
-from jina_asgi.errors._raised import is_a, is_ours, sound
-from jina_asgi.errors._shown import said
+from jina_asgi.errors._raised import is_a, is_ours, sanitized
+from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.http.bodies import JSON, PROTOBUF, protobuf
 from jina_asgi.types import Call, Docs, Result
 
@@ -52,7 +52,7 @@ def answer(
         return writer.dumps(body, in_pieces=in_pieces)
     data: Any
     if with_json:
-        data = list(map(msgspec.Raw, writer.answered(docs.typed, in_pieces=in_pieces)))
+        data = list(map(msgspec.Raw, writer.encode_for_clients(docs.typed, in_pieces=in_pieces)))
     else:
         data = {"columns": writer.to_columns(docs.typed)} if columns else writer.to_values(docs.typed)
     return writer.pack({"data": data, "parameters": dict(parameters), "header": header}, in_pieces=in_pieces)
@@ -97,7 +97,7 @@ def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
 
 def _step_with_json(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
     codec: Codec = docs.codec
-    return codec.answered(docs.typed, in_pieces=in_pieces)[0]
+    return codec.encode_for_clients(docs.typed, in_pieces=in_pieces)[0]
 
 
 def _packed_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
@@ -108,5 +108,5 @@ def _packed_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
 def unwritable(call: Call, error: BaseException) -> JinaASGIError:
     """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
     if is_ours(error) and not is_a(error, InvalidDocs):
-        return cast("JinaASGIError", sound(error))
-    return ExecutorError(f"{call.endpoint} answered what cannot be written: {said(error)}", endpoint=call.endpoint)
+        return cast("JinaASGIError", sanitized(error))
+    return ExecutorError(f"{call.endpoint} answered what cannot be written: {safe_str(error)}", endpoint=call.endpoint)

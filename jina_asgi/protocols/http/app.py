@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import cancel_requests, is_cancel
 from jina_asgi.errors import InvalidDocs, InvalidRequest, UnsupportedMedia
-from jina_asgi.errors._raised import carried
+from jina_asgi.errors._raised import future_safe
 from jina_asgi.protocols.http import sse
 from jina_asgi.protocols.http.answer_bodies import answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies, Request, unsupported
@@ -107,7 +107,7 @@ class CallApp(ABC):
         except BaseException as error:
             if is_cancel(error):
                 raise
-            await self._send_error(carried(error), response)
+            await self._send_error(future_safe(error), response)
 
     async def _left(self, response: Response) -> None:
         """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
@@ -153,7 +153,7 @@ class EndpointApp(CallApp):
         declared = headers.get(b"content-type", b"")
         if declared in _WHOLE or scope["method"] != "POST":
             return None
-        return self._uploads.begun(declared, scope["query_string"], media_type(headers))
+        return self._uploads.start_task(declared, scope["query_string"], media_type(headers))
 
     async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
         runner, context = opened.runner, opened.context

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from jina_asgi.concurrency.tasks import begun, beside, seen
+from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
 
 _WINDOW = 16  # messages that an app may be ahead of its reader
 
@@ -75,7 +75,7 @@ class _Exchange(httpx.AsyncByteStream):
 
     async def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
         """Run the app until its response begins."""
-        self._task = begun(self._run(app, scope), self._ended)
+        self._task = start_task(self._run(app, scope), self._ended)
         try:
             first = await self._messages.get()
         except asyncio.CancelledError:
@@ -93,7 +93,7 @@ class _Exchange(httpx.AsyncByteStream):
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The reader learns that the app has ended, once what it sent before has been read."""
         if task.cancelled() or task.exception() is not None:
-            begun(self._put(None), seen)
+            start_task(self._put(None), mark_retrieved)
 
     async def _receive(self) -> dict[str, Any]:
         if self._body is None or self._over.is_set():
@@ -120,7 +120,7 @@ class _Exchange(httpx.AsyncByteStream):
         if not self._messages.full():
             self._messages.put_nowait(message)
             return
-        async with beside(self._messages.put(message), self._left.wait()) as either:
+        async with concurrent_tasks(self._messages.put(message), self._left.wait()) as either:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -131,7 +131,7 @@ class Bodies:
         """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
         value = {k: [v] if k in self._lists and isinstance(v, str) else v for k, v in value.items()}
         try:
-            docs = self.input.docs(self.input.read([value], self._limits.depth, patiently=patiently))
+            docs = self.input.docs(self.input.read([value], self._limits.depth, yielding=patiently))
             return Request(docs, {}, None, place=("query",), listed=False)
         except InvalidDocs as error:
             entries = [{**e, "loc": ["query", *e["loc"][1:]]} for e in error.errors]
@@ -189,10 +189,10 @@ class Bodies:
         place = place or self._places[listed]
         try:
             if columns:
-                docs = self.input.from_columns(data["columns"], self._limits.depth, patiently=patiently)
+                docs = self.input.from_columns(data["columns"], self._limits.depth, yielding=patiently)
             else:
                 items = data if listed else [data]
-                docs = self.input.read(items, self._limits.depth, owned=True, patiently=patiently)
+                docs = self.input.read(items, self._limits.depth, owned=True, yielding=patiently)
         except InvalidDocs as error:
             entries = [{**e, "loc": e["loc"] if listed else e["loc"][1:]} for e in error.errors]
             if any(entry["type"] == "too_deep" for entry in entries):

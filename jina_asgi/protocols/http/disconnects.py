@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import Receive
 
-from jina_asgi.concurrency.tasks import begun, logged
+from jina_asgi.concurrency.tasks import log_failure, start_task
 
 logger = logging.getLogger("jina_asgi")
 
@@ -37,7 +37,7 @@ class Watched:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen for the client's leaving."""
-        self._watcher = begun(self._wait(), logged("watching for a client's leaving"))
+        self._watcher = start_task(self._wait(), log_failure("watching for a client's leaving"))
 
     async def _wait(self) -> None:
         try:

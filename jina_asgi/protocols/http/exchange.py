@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Send
 
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.http.disconnects import Watched
 from jina_asgi.protocols.http.headers import too_large
 
@@ -58,7 +58,7 @@ class Response:
 
 async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     """Answer with JSON."""
-    raw = orjson.dumps(body, default=shown)
+    raw = orjson.dumps(body, default=safe_repr)
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": raw})

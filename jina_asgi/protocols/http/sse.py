@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import orjson
 from starlette.types import Send
 
-from jina_asgi.concurrency.tasks import begun, seen
+from jina_asgi.concurrency.tasks import mark_retrieved, start_task
 
 logger = logging.getLogger("jina_asgi")
 
@@ -124,7 +124,7 @@ class EventWriter:
         quiet = self._loop.time() - self._sent
         if quiet >= self._heartbeat:
             if not self._busy and self._pinging is None:
-                self._pinging = begun(self._send_ping(), self._pinged)
+                self._pinging = start_task(self._send_ping(), self._pinged)
             quiet = 0.0
         self._timer = self._loop.call_later(self._heartbeat - quiet, self._ping)
 
@@ -139,4 +139,4 @@ class EventWriter:
 
     def _pinged(self, task: asyncio.Task[None]) -> None:
         self._pinging = None
-        seen(task)
+        mark_retrieved(task)

@@ -19,7 +19,7 @@ from typing import IO, Protocol
 
 from starlette.types import Receive
 
-from jina_asgi.concurrency.offload import in_background, on_disk
+from jina_asgi.concurrency.offload import run_in_background, run_in_disk_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents import upload_files
 from jina_asgi.errors import DeadlineExceeded, Overloaded, Unavailable
@@ -168,7 +168,7 @@ class Upload:
             if not more and size <= min(_SMALL, self._limits.upload_memory):
                 self._write(block, last=True)
             else:
-                await on_disk(until, self._write, block, last=not more)
+                await run_in_disk_thread(until, self._write, block, last=not more)
         return self
 
     def begin(self, part: Part) -> None:
@@ -240,9 +240,9 @@ class Upload:
         self._closed = True
         folder = self._taken()
         if folder and may_go_on:
-            asyncio.get_running_loop().call_later(_BEGINS_WITHIN, in_background, upload_files.give_up, folder)
+            asyncio.get_running_loop().call_later(_BEGINS_WITHIN, run_in_background, upload_files.abandon, folder)
         elif folder:
-            in_background(upload_files.remove, folder)
+            run_in_background(upload_files.remove, folder)
 
     def _taken(self) -> str:
         """The folder, for who is to remove it; "" where there is none, or a thread is at work there, which then does."""

@@ -54,7 +54,7 @@ class DocsWire:
         """
         try:
             rows = self._scanner.rows(raw, limits)
-            return self._codec.read(rows, limits.depth, owned=True, patiently=is_heavy(PROTOBUF, raw))
+            return self._codec.read(rows, limits.depth, owned=True, yielding=is_heavy(PROTOBUF, raw))
         except InvalidDocs as error:
             if any(entry["type"] == "too_deep" for entry in error.errors):
                 raise TooLarge(f"the docs nest deeper than {limits.depth}") from error
@@ -93,5 +93,5 @@ class DocsWire:
 
     def _unwritable(self, docs: Sequence[Any], error: Exception) -> InvalidDocs:
         return InvalidDocs(
-            f"a {self._name} cannot be written as protobuf: {self._codec.blamed(docs, error, own=False)}"
+            f"a {self._name} cannot be written as protobuf: {self._codec.explain(docs, error, own=False)}"
         )

@@ -19,7 +19,7 @@ from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import InvalidDocs, InvalidRequest
-from jina_asgi.errors._raised import carried
+from jina_asgi.errors._raised import future_safe
 from jina_asgi.protocols.problems import is_refusal
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import (
@@ -177,7 +177,7 @@ class RequestHandler:
         except BaseException as error:
             if is_cancel(error) or (is_refusal(error) and not begun):
                 raise
-            yield self._failed(message, carried(error))
+            yield self._failed(message, future_safe(error))
 
     async def _run(
         self,
@@ -197,11 +197,11 @@ class RequestHandler:
                 except BaseException as error:
                     if is_cancel(error) or is_refusal(error):
                         raise
-                    return EncodedAnswer(self._failed(message(), carried(error)).raw, True, opened.detach())
+                    return EncodedAnswer(self._failed(message(), future_safe(error)).raw, True, opened.detach())
         except BaseException as error:
             if is_cancel(error) or is_refusal(error):
                 raise
-            return self._failed(message(), carried(error))
+            return self._failed(message(), future_safe(error))
 
     def _open(self, asked: requests.Asked, caller: CallerInfo) -> Awaitable[OpenedCall]:
         return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)

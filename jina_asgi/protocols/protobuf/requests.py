@@ -20,8 +20,8 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
 from jina_asgi.errors._error_lists import number_of
-from jina_asgi.errors._raised import loggable, sound
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._raised import loggable, sanitized
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.problem_reader import told_as
 from jina_asgi.protocols.problems import encodable, problem
@@ -204,14 +204,14 @@ def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
 
 def status_of(error: BaseException, *, expose: bool = False) -> Any:
     """The StatusProto of an error."""
-    error = sound(error)
+    error = sanitized(error)
     status, body, headers = problem(error, expose=expose)
     sentence = _sentence(body["detail"])
     wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
     told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
-    made.exception.args.extend([sentence, orjson.dumps(told, default=shown).decode()])
+    made.exception.args.extend([sentence, orjson.dumps(told, default=safe_repr).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
         made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))

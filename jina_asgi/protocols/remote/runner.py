@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
-from jina_asgi.concurrency.grace import grace_left
+from jina_asgi.concurrency.grace import remaining_grace
 from jina_asgi.concurrency.tasks import uncancel
 from jina_asgi.documents.codec import codec
-from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, cut_short
+from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, interrupted_error
 from jina_asgi.protocols.frames._heads import match_endpoints
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerDescription
@@ -241,7 +241,7 @@ class RemoteRunner(ABC):
             opened.task = None
 
     def _stopped_error(self) -> Unavailable:
-        return cut_short(f"the Runner of {self._where} stopped", begun=True)  # it may have begun
+        return interrupted_error(f"the Runner of {self._where} stopped", begun=True)  # it may have begun
 
     async def _finish(self) -> None:
         """Lets open calls end within the grace period, then cancels them; being cancelled ends that period."""
@@ -249,7 +249,7 @@ class RemoteRunner(ABC):
             return
         idle = self._idle = asyncio.Event()
         try:
-            async with asyncio.timeout(grace_left(self._grace)):
+            async with asyncio.timeout(remaining_grace(self._grace)):
                 await idle.wait()
         except TimeoutError:
             pass

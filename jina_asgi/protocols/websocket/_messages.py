@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 
 Identity = str | int
 
@@ -145,7 +145,7 @@ class Events:
         said = {"status": status, **problem}
         if retry_after is not None:
             said["retry_after"] = retry_after
-        return (self._head + b'error",' + orjson.dumps(said, default=shown)[1:]).decode()
+        return (self._head + b'error",' + orjson.dumps(said, default=safe_repr)[1:]).decode()
 
 
 #: Keeps proxies from closing a socket on which nothing is said: clients need not look at it.

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket._origin import may_connect
@@ -105,7 +105,7 @@ async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> N
     status, body, headers = problem(error, expose=expose)
     try:
         if _DENIAL in (scope.get("extensions") or {}):
-            raw = orjson.dumps(body, default=shown)
+            raw = orjson.dumps(body, default=safe_repr)
             length = str(len(raw)).encode()
             headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
             await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})

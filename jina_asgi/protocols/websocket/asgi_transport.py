@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.types import ASGIApp
 
-from jina_asgi.concurrency.tasks import begun, beside, seen
+from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
 from jina_asgi.protocols.problem_reader import told
 from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed
 from jina_asgi.types import EMPTY
@@ -96,7 +96,7 @@ class InProcessSocket:
             SocketRefused: the app will not.
         """
         self._to_app.put_nowait({"type": "websocket.connect"})
-        self._task = begun(self._run(), self._over)
+        self._task = start_task(self._run(), self._over)
         try:
             answer = await self._from_app.get()
         except BaseException:
@@ -130,7 +130,7 @@ class InProcessSocket:
     def _over(self, task: asyncio.Task[None]) -> None:
         """Whoever waits here learns that the app has ended, once what it sent before has been read."""
         if task.cancelled() or task.exception() is not None:
-            begun(self._put({"type": "ended", "code": 1006}), seen)
+            start_task(self._put({"type": "ended", "code": 1006}), mark_retrieved)
 
     async def _send(self, message: Any) -> None:
         if self._left.is_set():
@@ -145,7 +145,7 @@ class InProcessSocket:
             if not self._left.is_set():
                 self._from_app.put_nowait(message)
             return
-        async with beside(self._from_app.put(message), self._left.wait()) as either:
+        async with concurrent_tasks(self._from_app.put(message), self._left.wait()) as either:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 from google.protobuf.message import DecodeError
 
-from jina_asgi.concurrency.tasks import begun, finished, logged
+from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task
 from jina_asgi.errors import InvalidRequest, JinaASGIError
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
 from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerClient, ServerDescription, until
 from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed, died
 from jina_asgi.protocols.websocket.client_pool import Links
-from jina_asgi.types import EMPTY, unsaid
+from jina_asgi.types import EMPTY, untyped_endpoint
 
 
 class BinaryLink:
@@ -32,7 +32,7 @@ class BinaryLink:
         self._wire, self._name = wire, name
         self._open: dict[str, asyncio.Future[Any]] = {}  # of the answer, or of the error that ended the connection
         self._ended: JinaASGIError | None = None
-        self._reader = begun(self._read(), self._read_over)
+        self._reader = start_task(self._read(), self._read_over)
 
     @property
     def alive(self) -> bool:
@@ -73,7 +73,7 @@ class BinaryLink:
         """Close the connection; requests that are open end with ReplicaDied."""
         self._end(WireClosed(1000, "closed here"))
         try:
-            await finished([self._reader])
+            await cancel_and_wait([self._reader])
         finally:
             await self._wire.close()
 
@@ -89,7 +89,7 @@ class BinaryLink:
 
     def _read_over(self, task: asyncio.Task[None]) -> None:
         """Nothing more is read, whatever ended that: those who wait are told."""
-        logged("reading a WebSocket")(task)
+        log_failure("reading a WebSocket")(task)
         self._end(WireClosed(1006, "it is read no more"))
 
     def _tell(self, identity: str, told: Any) -> None:
@@ -122,7 +122,7 @@ class BinaryRemote(ServerClient):
         """One endpoint that stands for all of them: the server finds the one that is asked."""
         await self._links.release(await self._links.take(headers))  # whether there is such a WebSocket
         return ServerDescription(
-            {"/default": unsaid("/default")},
+            {"/default": untyped_endpoint("/default")},
             ours=False,
             streams=False,
         )

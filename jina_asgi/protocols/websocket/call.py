@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import cancel_requests, is_cancel, uncancel
 from jina_asgi.errors import ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
-from jina_asgi.errors._raised import carried
+from jina_asgi.errors._raised import future_safe
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.http.answer_bodies import Step, answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
@@ -29,7 +29,7 @@ from jina_asgi.protocols.websocket._messages import Asked, Events
 from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.settings import Limits
 from jina_asgi.settings.jina_mode import as_jina
-from jina_asgi.types import Call, Endpoint, Result, Runner, unsaid
+from jina_asgi.types import Call, Endpoint, Result, Runner, untyped_endpoint
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 
@@ -136,7 +136,7 @@ class OpenCall:
         except _Stopped:
             return (self._events.cancelled(),)
         except BaseException as error:  # noqa: BLE001  # sent to the client, and logged there
-            return (self._socket.error_event(self._events, carried(error)),)
+            return (self._socket.error_event(self._events, future_safe(error)),)
         finally:
             self._asked = None
 
@@ -151,7 +151,7 @@ class OpenCall:
             endpoint = service.endpoints.get(name)
             if endpoint is None and not as_jina():  # where the documents come back unchanged
                 raise UnknownEndpoint("Not Found")
-            bodies = Bodies(unsaid(name), service.limits) if endpoint is None else socket.bodies.of(endpoint)
+            bodies = Bodies(untyped_endpoint(name), service.limits) if endpoint is None else socket.bodies.of(endpoint)
             opened.resize(len(asked.raw))
             read, raw, media = bodies.read, asked.raw, MSGPACK if asked.packed else JSON
             asked = self._asked = None

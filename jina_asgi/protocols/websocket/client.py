@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from jina_asgi.concurrency.tasks import begun, finished, logged
+from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task
 from jina_asgi.errors import JinaASGIError, ProtocolError, ReplicaDied, TooLarge
 from jina_asgi.protocols.http.bodies import MSGPACK
 from jina_asgi.protocols.problem_reader import told_as
@@ -117,7 +117,7 @@ class Link:
         self._ids = itertools.count(1)
         self._open: dict[int, _Inbox] = {}
         self._ended: JinaASGIError | None = None
-        self._reader = begun(self._read(), self._read_over)
+        self._reader = start_task(self._read(), self._read_over)
         self._cancels: set[asyncio.Task[None]] = set()
         self.streams = False
 
@@ -158,13 +158,13 @@ class Link:
         """Nobody waits for a call any more: the server is told."""
         inbox = self._open.get(identity)
         if inbox is not None and self.alive:
-            begun(self._cancel(identity), logged("ending a call on a WebSocket"), kept=self._cancels)
+            start_task(self._cancel(identity), log_failure("ending a call on a WebSocket"), kept=self._cancels)
 
     async def close(self) -> None:
         """Close the connection; calls that are open end with ReplicaDied."""
         self._end(WireClosed(1000, "closed here"))
         try:
-            await finished([self._reader, *self._cancels])
+            await cancel_and_wait([self._reader, *self._cancels])
         finally:
             await self._wire.close()
 
@@ -193,7 +193,7 @@ class Link:
 
     def _read_over(self, task: asyncio.Task[None]) -> None:
         """Nothing more is read, whatever ended that: those who wait are told."""
-        logged("reading a WebSocket")(task)
+        log_failure("reading a WebSocket")(task)
         self._end(WireClosed(1006, "it is read no more"))
 
     def _end(self, error: WireClosed) -> None:

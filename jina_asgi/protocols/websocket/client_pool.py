@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from jina_asgi.concurrency.tasks import begun, ended, logged
+from jina_asgi.concurrency.tasks import log_failure, start_task, wait_until_done
 from jina_asgi.protocols.websocket.client import Dial, Wire
 
 _CALLS = 32  # calls on one socket: half of what a server of ours takes by default
@@ -86,8 +86,8 @@ class Links(Generic[L]):
 
     async def _close(self, links: Collection[L]) -> None:
         """Close some, all of them, whatever becomes of the caller."""
-        tasks = [begun(link.close(), logged("closing a WebSocket")) for link in links]
-        cancelled = await ended(tasks)
+        tasks = [start_task(link.close(), log_failure("closing a WebSocket")) for link in links]
+        cancelled = await wait_until_done(tasks)
         try:
             if cancelled is not None:
                 raise cancelled

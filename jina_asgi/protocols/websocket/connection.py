@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from starlette.types import Message, Send
 from starlette.websockets import WebSocketDisconnect
 
-from jina_asgi.concurrency.tasks import begun, finished, seen
+from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task
 from jina_asgi.errors._raised import loggable
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket.call import Gone
@@ -71,8 +71,8 @@ class SocketLife:
             reading: begins calls as the client says; returns why to close, or None where the client did.
             beside: what else runs meanwhile.
         """
-        read, over = begun(reading, seen), begun(self._finished.wait(), seen)
-        others = [begun(work, seen) for work in beside]
+        read, over = start_task(reading, mark_retrieved), start_task(self._finished.wait(), mark_retrieved)
+        others = [start_task(work, mark_retrieved) for work in beside]
         stop_following = self._service.on_drain(self._leave)
         if self._service.is_draining:
             self._drain()
@@ -82,7 +82,7 @@ class SocketLife:
         finally:
             self.over = True
             stop_following()
-            await finished([read, over, *others, *self.tasks])
+            await cancel_and_wait([read, over, *others, *self.tasks])
         if closing is not None and not self._lost:
             try:
                 await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
@@ -93,7 +93,7 @@ class SocketLife:
 
     def begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a call, which tells its client itself how it ends."""
-        return begun(call, self._done, kept=self.tasks)
+        return start_task(call, self._done, kept=self.tasks)
 
     async def send(self, message: Message) -> None:
         """Send a message; one at a time.

@@ -1,9 +1,9 @@
-"""What waits, in lanes: similar costs together, each tenant its share, and within a tenant the higher priority first.
+"""Orders queued items in lanes: similar costs together, a share for each tenant, higher priorities first in a tenant.
 
-A lane holds what may share a batch: one key, one bucket of costs and, unless they are mixed, one tenant. A priority is
-worth so many seconds of waiting, which makes an order that never changes while an item waits: whoever came so long
-before goes first, whatever the priority of who comes. Every heap may hold entries of those gone, and entries earlier
-than they should be: these are put right when they come to the top.
+A lane holds items that may share a batch: one key, one bucket of costs and, unless they are mixed, one tenant. A step of
+priority is worth a number of seconds of waiting, so that the order of two items never changes: one that came long enough
+before goes first, whatever the other's priority. A heap may hold stale entries, and entries that are too early: both are
+corrected when they reach the top.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import math
 from collections import deque
 from collections.abc import Hashable
 
-from jina_asgi.runners.batching._fair_shares import Shares
+from jina_asgi.runners.batching._fair_shares import FairShares
 from jina_asgi.runners.batching._items import SLACK, Batch, Bounds, Item
 
-Place = tuple[float, float, int]  # the start of its tenant's turn, its rank, its order: the least goes first
+LaneRank = tuple[float, float, int]  # the start of its tenant's turn, its rank, its order: the least goes first
 
 
 class Lane:
-    """What may share a batch: a heap for each tenant, and a heap of the tenants."""
+    """Items that may share a batch: a heap for each tenant, and a heap of the tenants."""
 
     __slots__ = ("bucket", "cost", "gone", "heads", "key", "listed", "longest", "size", "tenants")
 
@@ -28,14 +28,14 @@ class Lane:
         self.key, self.bucket = key, bucket
         self.tenants: dict[str, list[tuple[float, int, Item]]] = {}
         self.heads: list[tuple[float, float, int, str]] = []
-        self.listed: dict[str, tuple[float, float, int, str]] = {}  # of a tenant's entries the one that counts
+        self.listed: dict[str, tuple[float, float, int, str]] = {}  # the valid entry of each tenant
         self.size = self.gone = 0
         self.cost = self.longest = 0.0
 
-    def push(self, rank: float, item: Item, shares: Shares) -> bool:
-        """An item waits; True where it goes first of its tenant."""
+    def push(self, rank: float, item: Item, shares: FairShares) -> bool:
+        """Queue an item; whether it goes first of its tenant."""
         heap = self.tenants.setdefault(item.tenant, [])
-        _uncover(heap)
+        _pop_gone(heap)
         entry = (rank, item.order, item)
         heapq.heappush(heap, entry)
         self.size += 1
@@ -46,8 +46,8 @@ class Lane:
         self._list((shares.start(item.tenant), rank, item.order, item.tenant))
         return True
 
-    def head(self, shares: Shares) -> tuple[Place, Item] | None:
-        """Who goes first."""
+    def head(self, shares: FairShares) -> tuple[LaneRank, Item] | None:
+        """Return the rank of the first item, and the item."""
         heads = self.heads
         while heads:
             entry = heads[0]
@@ -56,7 +56,7 @@ class Lane:
                 heapq.heappop(heads)
                 continue
             heap = self.tenants[tenant]
-            _uncover(heap)
+            _pop_gone(heap)
             if not heap:
                 heapq.heappop(heads)
                 del self.tenants[tenant], self.listed[tenant]
@@ -69,8 +69,8 @@ class Lane:
             self._list((start, rank, order, tenant))
         return None
 
-    def left(self, item: Item) -> None:
-        """An item waits no more; it is swept out of the heaps when it comes to the top, or is one of many."""
+    def removed(self, item: Item) -> None:
+        """Forget an item that waits no more; its heap entry is removed at the top, or once many are stale."""
         self.size -= 1
         self.cost -= item.cost
         self.gone += 1
@@ -91,29 +91,29 @@ class Lane:
 
 
 class LaneOrder:
-    """Items in lanes; the same methods as `DeadlineOrder`."""
+    """Orders items in lanes; has the same methods as `DeadlineOrder`."""
 
     def __init__(self, bounds: Bounds) -> None:
         assert bounds.lanes is not None
         self._bounds, self._lanes_of = bounds, bounds.lanes
         self._windowed, self.window = bounds.gather == "window", bounds.window
-        self.shares = Shares(bounds.lanes.weights)
+        self.shares = FairShares(bounds.lanes.weights)
         self._lanes: dict[tuple[Hashable, float], Lane] = {}
-        self._heads: list[tuple[Place, Lane]] = []
+        self._heads: list[tuple[LaneRank, Lane]] = []
         self._deadlines: list[tuple[float, int, Item]] = []
         self._full: dict[Lane, None] = {}
         self._arrivals: deque[Item] = deque()
-        self.cap, self.most = bounds.max_items, bounds.max_cost
+        self.cap, self.max_load = bounds.max_items, bounds.max_cost
         self.size = 0
-        self.cost = 0.0  #: Of all that waits.
+        self.cost = 0.0  #: The cost of all waiting items.
 
     def push(self, item: Item) -> None:
-        """A new item waits."""
+        """Queue a new item."""
         place = (item.key, self._lanes_of.bucket(item.cost))
         lane = self._lanes.get(place)
         if lane is None:
             lane = self._lanes[place] = Lane(*place)
-        self.shares.joined(item.tenant)
+        self.shares.added(item.tenant)
         if lane.push(self._rank(item), item, self.shares):
             self._list(lane)
         if item.expires < math.inf:
@@ -121,16 +121,16 @@ class LaneOrder:
         self._arrivals.append(item)
         self.size += 1
         self.cost += item.cost
-        self._note(lane)
+        self._update_full(lane)
         self._sweep()
 
-    def left(self, item: Item) -> None:
-        """An item waits no more; its state says so already."""
-        self._gone(item)
+    def removed(self, item: Item) -> None:
+        """Forget an item that waits no more; its state says so already."""
+        self._forget(item)
         self._sweep()
 
     def expire(self, now: float) -> list[Item]:
-        """Take out what is too late; a deadline that was put off since counts as it is now."""
+        """Remove and return expired items, by their current deadlines, which may have been extended."""
         expired: list[Item] = []
         heap = self._deadlines
         while heap and (heap[0][0] <= now or heap[0][2].state != "queued"):
@@ -141,41 +141,41 @@ class LaneOrder:
             heapq.heappop(heap)
             if item.state == "queued":
                 item.state = "expired"
-                self._gone(item)
+                self._forget(item)
                 expired.append(item)
         return expired
 
     def take(self, now: float, *, idle: bool) -> Batch | None:
-        """The batch to run next, if one may: any where a slot is idle, else a full one."""
-        lane, first = self._chosen(now, idle)
-        return None if lane is None else self._formed(lane, first)
+        """Return the batch to run next, if any: any batch for an idle slot, else a full one."""
+        lane, first = self._choose(now, idle)
+        return None if lane is None else self._form_batch(lane, first)
 
     def wake(self, *, idle: bool) -> float:
-        """When something expires, or a window closes over an idle slot."""
+        """Return when an item expires, or a window closes while a slot is idle."""
         moment = self._deadlines[0][0] if self._deadlines else math.inf
         if self._windowed and idle and (oldest := self._oldest()) is not None:
             moment = min(moment, oldest.arrived + self.window)
         return moment
 
     def resize(self, cap: int) -> None:
-        """A batch may hold so many."""
+        """Set the most items of a batch."""
         self.cap = cap
         for lane in self._lanes.values():
-            self._note(lane)
+            self._update_full(lane)
 
-    def limit(self, most: float, window: float) -> None:
-        """A batch may cost no more than this, and gather no longer, whatever its bounds."""
-        self.most, self.window = min(self._bounds.max_cost, most), min(self._bounds.window, window)
+    def limit(self, max_load: float, window: float) -> None:
+        """Limit the cost and window of a batch below its bounds."""
+        self.max_load, self.window = min(self._bounds.max_cost, max_load), min(self._bounds.window, window)
         for lane in self._lanes.values():
-            self._note(lane)
+            self._update_full(lane)
 
     def drop(self) -> list[Item]:
-        """All that waits, which nobody will take any more."""
+        """Remove and return all waiting items."""
         left = [item for item in self._arrivals if item.state == "queued"]
         for waiting in (self._lanes, self._heads, self._deadlines, self._full, self._arrivals):
             waiting.clear()
         for item in left:
-            self.shares.left(item.tenant)
+            self.shares.removed(item.tenant)
         self.size, self.cost = 0, 0.0
         return left
 
@@ -192,7 +192,7 @@ class LaneOrder:
             heapq.heapify(self._heads)
 
     def _top(self) -> Lane | None:
-        """The lane of whoever goes first of all."""
+        """Return the lane of the first item of all."""
         while self._heads:
             place, lane = self._heads[0]
             head = lane.head(self.shares)
@@ -205,35 +205,35 @@ class LaneOrder:
         return None
 
     def _sweep(self) -> None:
-        """Forget those gone, once they are many."""
+        """Remove stale entries, once they are many."""
         if len(self._arrivals) > 2 * self.size + SLACK:
             self._arrivals = deque(item for item in self._arrivals if item.state == "queued")
         if len(self._deadlines) > 2 * self.size + SLACK:
             self._deadlines = [entry for entry in self._deadlines if entry[2].state == "queued"]
             heapq.heapify(self._deadlines)
 
-    def _gone(self, item: Item) -> None:
-        """The item is in its lane no more."""
+    def _forget(self, item: Item) -> None:
+        """Account for an item that left its lane."""
         lane = self._lanes[item.key, self._lanes_of.bucket(item.cost)]
-        lane.left(item)
-        self.shares.left(item.tenant)
+        lane.removed(item)
+        self.shares.removed(item.tenant)
         self.size -= 1
         self.cost -= item.cost
         self._settle(lane)
 
     def _settle(self, lane: Lane) -> None:
         if lane.size:
-            self._note(lane)
+            self._update_full(lane)
         else:
             del self._lanes[lane.key, lane.bucket]
             self._full.pop(lane, None)
 
-    def _note(self, lane: Lane) -> None:
-        """Keep the list of lanes that fill a batch."""
+    def _update_full(self, lane: Lane) -> None:
+        """Update the set of lanes that fill a batch."""
         bounds = self._bounds
         enough = min(bounds.enough or self.cap, self.cap)
         cost = lane.longest * lane.size if self._lanes_of.padded else lane.cost
-        if lane.size >= enough or cost >= self.most or cost >= bounds.enough_cost:
+        if lane.size >= enough or cost >= self.max_load or cost >= bounds.enough_cost:
             self._full[lane] = None
         else:
             self._full.pop(lane, None)
@@ -244,11 +244,11 @@ class LaneOrder:
             arrivals.popleft()
         return arrivals[0] if arrivals else None
 
-    def _chosen(self, now: float, idle: bool) -> tuple[Lane | None, Item | None]:
-        """The lane to take from, and who must be in the batch: the oldest, where it has waited long enough.
+    def _choose(self, now: float, idle: bool) -> tuple[Lane | None, Item | None]:
+        """Return the lane to take from, and an item that must be in the batch: the oldest, once it has waited long enough.
 
-        Where a slot is idle, whoever goes first; but of lanes by cost alone a full one, until the oldest has waited for
-        `bucket_wait`. Where none is, or before a window closes, a full lane.
+        For an idle slot, the lane of the first item; with lanes by cost alone a full lane, until the oldest item has
+        waited for `bucket_wait`. Without an idle slot, or before a window closes, a full lane.
         """
         top = self._top()
         if top is None:
@@ -268,14 +268,14 @@ class LaneOrder:
         return (self._first(able) if able else None), None
 
     def _first(self, lanes: list[Lane]) -> Lane:
-        return min(lanes, key=self._place)
+        return min(lanes, key=self._rank_of)
 
-    def _place(self, lane: Lane) -> Place:
+    def _rank_of(self, lane: Lane) -> LaneRank:
         head = lane.head(self.shares)
         assert head is not None
         return head[0]
 
-    def _formed(self, lane: Lane, first: Item | None) -> Batch:
+    def _form_batch(self, lane: Lane, first: Item | None) -> Batch:
         items: list[Item] = []
         cost = longest = 0.0
         while len(items) < self.cap:
@@ -286,21 +286,21 @@ class LaneOrder:
                     break
                 item = head[1]
             first, cost, longest = None, cost + item.cost, max(longest, item.cost)
-            if items and (longest * (len(items) + 1) if self._lanes_of.padded else cost) > self.most:
+            if items and (longest * (len(items) + 1) if self._lanes_of.padded else cost) > self.max_load:
                 break
             item.state = "batched"
             items.append(item)
             lane.size -= 1
             lane.cost -= item.cost
             self.cost -= item.cost
-            self.shares.took(item.tenant, item.cost)
+            self.shares.charged(item.tenant, item.cost)
         self.size -= len(items)
         self._settle(lane)
         self._list(lane)
         return Batch(lane.key, items)
 
 
-def _uncover(heap: list[tuple[float, int, Item]]) -> None:
-    """What comes first in the heap is one that waits."""
+def _pop_gone(heap: list[tuple[float, int, Item]]) -> None:
+    """Remove stale entries from the top of a heap."""
     while heap and heap[0][2].state != "queued":
         heapq.heappop(heap)

@@ -1,39 +1,39 @@
-"""Whose turn it is, by weight: start-time fair queueing over what each tenant costs.
+"""Start-time fair queueing: picks the next tenant by weight and the cost of its items.
 
-A tenant's next item starts at the virtual time at which its last one ended, which is its cost over the tenant's weight
-later than it started; the earliest start goes first. Who had nothing waiting joins at the present and has saved up
-nothing. A tenant that waits for nothing is forgotten, at the latest when a thousand others wait for nothing either.
+A tenant's next item starts at the virtual time at which its last one ended: its start plus its cost over the tenant's
+weight; the earliest start goes first. A tenant without waiting items rejoins at the present and keeps no credit. An idle
+tenant is forgotten, at the latest when a thousand others are idle, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Tenants of whom nothing waits, and whose last turn still counts, that are remembered.
+#: The most idle tenants whose last start is remembered.
 REMEMBERED = 1024
 
 
-class Shares:
+class FairShares:
     """The virtual clock of some tenants.
 
     Args:
-        weights: their shares; 1 for a tenant that is not named. None: everybody is one tenant, and nothing is counted.
+        weights: their shares; 1 for a tenant that is not named. None: no tenants, nothing is counted.
     """
 
     def __init__(self, weights: Mapping[str, float] | None) -> None:
         self._weights = weights
         self._now = 0.0
-        self._starts: dict[str, float] = {}  # of those that wait, and of those whose last turn still counts
+        self._starts: dict[str, float] = {}  # of tenants with waiting items, and of idle ones that are remembered
         self._waiting: dict[str, int] = {}
-        self._idle: dict[str, None] = {}  # of `_starts`, those that do not wait, in the order of leaving
+        self._idle: dict[str, None] = {}  # the idle tenants of `_starts`, in order of leaving
 
     @property
     def known(self) -> int:
-        """How many tenants are remembered."""
+        """Return the number of remembered tenants."""
         return len(self._starts)
 
-    def joined(self, tenant: str) -> None:
-        """One more item of a tenant waits."""
+    def added(self, tenant: str) -> None:
+        """Count a new waiting item of a tenant."""
         if self._weights is None:
             return
         count = self._waiting.get(tenant, 0)
@@ -43,27 +43,27 @@ class Shares:
             self._idle.pop(tenant, None)
 
     def start(self, tenant: str) -> float:
-        """The virtual time at which a tenant's next item starts."""
+        """Return the virtual time at which a tenant's next item starts."""
         return 0.0 if self._weights is None else self._starts[tenant]
 
-    def took(self, tenant: str, cost: float) -> None:
-        """An item of a tenant goes: its turn counts."""
+    def charged(self, tenant: str, cost: float) -> None:
+        """Charge a tenant for an item that runs."""
         if self._weights is None:
             return
         start = self._starts[tenant]
         self._now = max(self._now, start)
         self._starts[tenant] = start + cost / self._weights.get(tenant, 1.0)
-        self.left(tenant)
+        self.removed(tenant)
 
-    def left(self, tenant: str) -> None:
-        """An item of a tenant waits no more."""
+    def removed(self, tenant: str) -> None:
+        """Count an item of a tenant that waits no more."""
         if self._weights is None:
             return
         self._waiting[tenant] -= 1
         if self._waiting[tenant]:
             return
         del self._waiting[tenant]
-        if not self._waiting:  # nobody waits: nobody is owed anything
+        if not self._waiting:  # no tenant waits: all start equal
             self._starts.clear()
             self._idle.clear()
             self._now = 0.0

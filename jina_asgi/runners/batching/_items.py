@@ -1,4 +1,4 @@
-"""What the batch kernel decides about: items, their queues, batches, and why one failed. Pure data."""
+"""The batch kernel's data: items, their queues, batches, and kinds of failure."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-#: Entries of those gone that may lie about before they are swept out.
+#: How many stale heap entries may remain before they are removed.
 SLACK = 64
 
 
-class Fault(Enum):
+class FailureKind(Enum):
     """Why a batch failed."""
 
-    POISON = "poison"  #: an item may be to blame: worth halving, where running again is allowed
-    REFUSED = "refused"  #: an item was refused before anything ran: worth halving, whatever may run again
-    DEATH = "death"  #: its process died: each runs again alone, once, where running again is allowed
-    MEMORY = "memory"  #: too many at once: halve, and remember how many were too many
-    FINAL = "final"  #: running again would not help
+    POISON = "poison"  #: one item may have caused it: halve, if the endpoint is idempotent
+    REFUSED = "refused"  #: an item was refused before the method ran: halve
+    DEATH = "death"  #: the process died: each item runs again alone, once, if the endpoint is idempotent
+    MEMORY = "memory"  #: too many items at once: halve, and lower the cap
+    FINAL = "final"  #: a retry would not help
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """What orders a queue beside deadlines: similar costs together, priorities, the shares of tenants. Seconds."""
+    """Orders a queue besides deadlines: buckets of similar cost, priorities, shares of tenants. Seconds."""
 
-    padded: bool = False  # a batch costs its dearest item times their number
+    padded: bool = False  # the cost of a batch is its largest item's times their number
     buckets: tuple[float, ...] = ()  # the greatest cost of each bucket
-    max_padding: float = math.inf  # of a bucket whose bounds are not given: the dearest over the cheapest
+    max_padding: float = math.inf  # largest over smallest cost of a bucket whose bounds are not given
     bucket_wait: float = 0.1  # fuller buckets go first until an item has waited so long
-    ageing: float | None = None  # what one step of priority is worth in waiting; None: no priorities
+    ageing: float | None = None  # the waiting time that one step of priority is worth; None: no priorities
     weights: Mapping[str, float] | None = None  # the shares of tenants, 1 where not named; None: no tenants
 
     @property
@@ -41,11 +41,11 @@ class Lanes:
 
     @property
     def by_arrival(self) -> bool:
-        """Whether nobody goes before others but for deadlines."""
+        """Whether items are ordered by deadline and arrival only."""
         return self.ageing is None and self.weights is None
 
     def bucket(self, cost: float) -> float:
-        """Which of the buckets this cost belongs to."""
+        """Return the bucket of a cost."""
         if self.buckets:
             return bisect_left(self.buckets, cost)
         if self.max_padding == math.inf:
@@ -53,13 +53,13 @@ class Lanes:
         if self.max_padding == 1:
             return cost
         if cost <= 0:
-            return -math.inf  # of what costs nothing, beside anything else all is padding
+            return -math.inf  # next to any other item a cost of 0 is all padding
         return math.floor(math.log(cost) / math.log(self.max_padding))
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a batch may hold, and when it starts. Seconds; costs in the caller's unit."""
+    """The limits of a batch, and when it starts. Seconds; costs in the caller's unit."""
 
     max_items: int
     max_cost: float = math.inf
@@ -84,27 +84,27 @@ class Item:
     deaths: int = 0  # of processes that ran it
     tenant: str = ""
     priority: int = 0
-    latest: float = math.inf  # when it is no use to begin any more, though its deadline is later
+    latest_start: float = math.inf  # the latest start that keeps the latency target, though the deadline is later
 
     @property
     def expires(self) -> float:
-        """When it may not begin any more."""
-        return min(self.deadline, self.latest)
+        """Return the moment after which it must not begin."""
+        return min(self.deadline, self.latest_start)
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Items that run together, in the order of their deadlines; those cancelled since stay, by their state."""
+    """Items that run together, in order of their deadlines; cancelled ones stay, marked by their state."""
 
     key: Hashable
     items: list[Item]
     deadline: float = math.inf  # the earliest, of a batch that waits to run again
-    began: float = math.inf  # when it did, on the caller's clock
+    began: float = math.inf  # when it began, on the caller's clock
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """What to do now: run `start`, tell `expired`, and call `step` again at `wake` at the latest."""
+    """The outcome of a step: run `start`, fail `expired`, and call `step` again at `wake` at the latest."""
 
     start: list[Batch]
     expired: list[Item]
@@ -112,8 +112,8 @@ class Decisions:
 
 
 @dataclass(slots=True, eq=False)
-class Queue:
-    """The items of one key: a heap, from which what was cancelled goes when it comes to the top."""
+class KeyQueue:
+    """The items of one key: a heap; cancelled items are removed when they reach the top."""
 
     key: Hashable
     heap: list[tuple[float, int, Item]] = field(default_factory=list)

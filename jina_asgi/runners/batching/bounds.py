@@ -1,4 +1,4 @@
-"""What the batch kernel is told of an endpoint's settings."""
+"""Derives the batch kernel's bounds from an endpoint's settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jina_asgi.settings import BatchingSettings
 
 
 def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
-    """What the kernel is told of the settings: with `flush_all` the size only says when a batch is full."""
+    """Return the kernel's bounds; with `flush_all` the size only says when a batch is full."""
     size, weighed, everything = settings.preferred_batch_size, settings.use_custom_metric, settings.flush_all
     return Bounds(
         max_items=2**31 if everything or weighed else size,
@@ -24,7 +24,7 @@ def bounds_of(settings: BatchingSettings, idempotent: bool) -> Bounds:
 
 
 def _lanes_of(settings: BatchingSettings) -> Lanes | None:
-    """What orders the queue beside deadlines; None where nothing does."""
+    """Return what orders the queue besides deadlines; None if nothing does."""
     by_cost = settings.max_padding is not None or settings.buckets is not None
     asked = (settings.tenant, settings.priority, settings.latency_target)
     if not (by_cost or settings.padded or settings.single_flight) and asked.count(None) == len(asked):

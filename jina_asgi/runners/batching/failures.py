@@ -1,53 +1,53 @@
-"""Who is to blame for a batch that failed, and what its members are told. Pure functions of an error."""
+"""Classifies a batch failure and picks each caller's error. Pure functions of an error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, ReplicaDied, cut_short
-from jina_asgi.errors._raised import again
-from jina_asgi.errors._shown import kind_of, said
-from jina_asgi.runners.batching._items import Fault
+from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, ReplicaDied, interrupted_error
+from jina_asgi.errors._raised import copy_error
+from jina_asgi.errors._shown import class_name, safe_str
+from jina_asgi.runners.batching._items import FailureKind
 
 _PLAIN = (list, tuple)
 
 
-def fault_of(error: BaseException, *, several: bool) -> Fault:
-    """What a failure says about running its items again. `several`: they came with more than one request."""
+def classify_failure(error: BaseException, *, several: bool) -> FailureKind:
+    """Classify a failure by whether, and how, its items may run again. `several`: the batch has several submissions."""
     if _out_of_memory(error):
-        return Fault.MEMORY
+        return FailureKind.MEMORY
     if isinstance(error, ReplicaDied):
-        return Fault.DEATH
-    if isinstance(error, InvalidDocs) and several and not _everybodys(error):
-        return Fault.REFUSED
-    if not isinstance(error, Exception) or not several or _everybodys(error):
-        return Fault.FINAL  # of one request, one poisoned value fails all the same
-    return Fault.POISON
+        return FailureKind.DEATH
+    if isinstance(error, InvalidDocs) and several and not _is_batch_wide(error):
+        return FailureKind.REFUSED
+    if not isinstance(error, Exception) or not several or _is_batch_wide(error):
+        return FailureKind.FINAL  # of a single submission, one bad value fails all of it
+    return FailureKind.POISON
 
 
-def told(error: BaseException, *, several: bool, began: bool, places: Sequence[int] = ()) -> BaseException:
-    """What one request is told of a batch that failed with it: its own error, unless the blame may be another's.
+def error_for(error: BaseException, *, several: bool, began: bool, places: Sequence[int] = ()) -> BaseException:
+    """Return one submission's error of a failed batch: the batch's own, unless another submission may have caused it.
 
-    `began`: its values had been taken to be run. `places` are those that the batch's items have in the request, where it
-    has no others.
+    `began`: its values had begun to run. `places` are the indexes of the batch's items in the submission, where the batch
+    has no other's.
     """
     if not isinstance(error, Exception):
-        stopped = cut_short("serving ended", begun=began)
+        stopped = interrupted_error("serving ended", begun=began)
         stopped.__cause__ = error
         return stopped
     if not several:
         return _in_request(error, places)
-    if _everybodys(error):
-        return again(error)  # each raises one of its own
-    facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": kind_of(error)}
-    failed = BatchFailed(f"a batch of several calls failed: {said(error)}", **facts)
+    if _is_batch_wide(error):
+        return copy_error(error)  # each caller raises its own instance
+    facts = dict(error.facts()) if isinstance(error, ExecutorError) else {"raised": class_name(error)}
+    failed = BatchFailed(f"a batch of several calls failed: {safe_str(error)}", **facts)
     failed.__cause__ = error
     return failed
 
 
 def _in_request(error: Exception, places: Sequence[int]) -> Exception:
-    """An error of a batch's documents, each with its place in the request."""
+    """Return a validation error with the documents' indexes in the submission instead of those in the batch."""
     if not isinstance(error, InvalidDocs) or not error.errors or list(places) == list(range(len(places))):
         return error
     entries = []
@@ -60,36 +60,36 @@ def _in_request(error: Exception, places: Sequence[int]) -> Exception:
     return placed
 
 
-def checked(answers: Any, count: int, name: str) -> Sequence[Any]:
-    """The answers of whatever goes by `name`, which are an ordered collection, as many as there were values.
+def checked_answers(answers: Any, count: int, name: str) -> Sequence[Any]:
+    """Return the answers of the function `name`, checked: an ordered collection with one answer a value.
 
     Raises:
-        ExecutorError: they are not; it names what was expected and what came.
+        ExecutorError: another type or number of answers.
     """
     ordered = hasattr(answers, "__len__") and hasattr(answers, "__getitem__")
     if not ordered or isinstance(answers, Mapping | str | bytes):
-        got = kind_of(answers)
+        got = class_name(answers)
     elif len(answers) != count:
         got = f"{len(answers)}"
     elif type(answers) in _PLAIN:
         return answers  # type: ignore[no-any-return]  # a list or a tuple
     else:
-        return [answers[index] for index in range(count)]  # looked at here, where it may fail
+        return [answers[index] for index in range(count)]  # a user's `__getitem__` may raise: read it here
     raise ExecutorError(f"{name}: expected {count} answers for a batch of {count}, one each, got {got}", endpoint=name)
 
 
-def _everybodys(error: Exception) -> bool:
-    """Whether every member would have met this error alone: a promise broken, parameters unfit, nobody there to run."""
+def _is_batch_wide(error: Exception) -> bool:
+    """Whether each member alone would have failed alike: a wrong return value, wrong parameters, no replica."""
     if isinstance(error, ExecutorError):
-        return error.retriable or bool(error.endpoint and not error.raised)  # one that a user made names neither
+        return error.retriable or bool(error.endpoint and not error.raised)  # an ExecutorError of user code has neither
     if isinstance(error, InvalidDocs):
         return [*(error.errors[0].get("loc", ()) if error.errors else ())][:1] == ["parameters"]
     return isinstance(error, JinaASGIError) and (error.retriable or error.status == 504)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Python's MemoryError, numpy's, torch's OutOfMemoryError; and RuntimeErrors of those who have no name for it."""
-    raised = error.raised if isinstance(error, ExecutorError) else kind_of(error)
+    """Whether an error says out of memory: MemoryError, torch's OutOfMemoryError, or a RuntimeError with those words."""
+    raised = error.raised if isinstance(error, ExecutorError) else class_name(error)
     return raised.endswith("MemoryError") or (
-        raised.endswith("RuntimeError") and "out of memory" in said(error).lower()
+        raised.endswith("RuntimeError") and "out of memory" in safe_str(error).lower()
     )

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from jina_asgi.errors import DeadlineExceeded, DefinitionError
-from jina_asgi.errors._raised import leave
+from jina_asgi.errors._raised import raise_sanitized
 from jina_asgi.runners.batching._items import Bounds
 from jina_asgi.runners.batching.batches import Batching
-from jina_asgi.runners.batching.hints import weight
-from jina_asgi.runners.batching.waiters import Members
+from jina_asgi.runners.batching.hints import checked_cost
+from jina_asgi.runners.batching.waiters import BatchMembers
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -34,8 +34,8 @@ class DynamicBatching(Generic[In, Out]):
         function: `async (values) -> answers`, one for each, in order.
         max_batch_size: values in a batch at most.
         window: seconds to wait for more before an idle function is called (0: none).
-        cost, max_cost: what a value costs, and a batch's total at most.
-        idempotent: a failing batch is run again in halves, so that only the guilty value's caller is told.
+        cost, max_cost: the cost of a value, and the most of a batch.
+        idempotent: a failing batch is run again in halves, so that only the bad value's caller gets the error.
         concurrency: how many batches run at once.
     """
 
@@ -61,23 +61,23 @@ class DynamicBatching(Generic[In, Out]):
         self._batching = Batching(self._run, bounds, slots=concurrency, name=name)
 
     async def __call__(self, value: In, *, key: Any = None, timeout: float | None = None) -> Out:
-        """The answer to one value.
+        """Return the answer to one value.
 
         Args:
             value: for the function.
-            key: values of different keys never ride together.
-            timeout: seconds, after which nobody waits: a value that is still queued then is never run.
+            key: values of different keys never share a batch.
+            timeout: seconds, after which the call fails: a value that is still queued then is never run.
 
         Raises:
-            DeadlineExceeded: the timeout passed first. BatchFailed: the batch failed, and several were in it; try again.
+            DeadlineExceeded: the timeout passed first. BatchFailed: a batch of several calls failed; try again.
             ExecutorError: the function did not answer with a list of one answer each. Else what the function raised,
             or `cost`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            costs = None if self._cost is None else [weight(self._cost(value))]
+            costs = None if self._cost is None else [checked_cost(self._cost(value))]
         except BaseException as error:  # noqa: BLE001
-            leave(error)
+            raise_sanitized(error)
         try:
             async with asyncio.timeout(timeout) as limit:
                 [answer] = await self._batching.submit([value], key, costs, deadline)
@@ -89,12 +89,12 @@ class DynamicBatching(Generic[In, Out]):
         return found
 
     async def drain(self) -> None:
-        """Wait until nothing is queued and nothing runs: for the end of a host's lifespan."""
+        """Wait until the queue is empty and no batch runs: for the end of a host's lifespan."""
         await self._batching.drain()
 
     def status(self) -> dict[str, Any]:
-        """The figures: queue, batch sizes, waits, what was cancelled, expired, failed, bisected."""
+        """Return the metrics: queue, batch sizes, waits, and counts of cancelled, expired, failed and bisected values."""
         return self._batching.status()
 
-    async def _run(self, members: Members) -> Sequence[Out]:
+    async def _run(self, members: BatchMembers) -> Sequence[Out]:
         return await self._function(members.take())

@@ -1,4 +1,4 @@
-"""Keeps a latency target: refuses whom it would fail, and tells the queue how much a batch may hold just now."""
+"""Keeps a latency target: refuses calls that would miss it, and adapts the batch size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from jina_asgi.runners.batching._by_lane import LaneOrder
 from jina_asgi.runners.batching._items import Batch, Bounds, Item
 from jina_asgi.runners.batching._kernel import BatchKernel
 from jina_asgi.runners.batching._latency import LatencyTarget
-from jina_asgi.runners.batching.waiters import Rider
+from jina_asgi.runners.batching.waiters import QueuedItem
 
-_CHANGED = 0.02  # by how much, of itself, the load of a batch must have changed to tell the queue
+_CHANGED = 0.02  # relative change of the batch load from which on the queue is updated
 
 
-class Pace:
-    """The latency target of one queue.
+class LatencyController:
+    """Keeps the latency target of one queue.
 
     Args:
         target: seconds.
-        bounds: what a batch may hold; with lanes.
+        bounds: the limits of a batch; must have lanes.
         slots: batches that run at once.
     """
 
@@ -29,62 +29,62 @@ class Pace:
         assert bounds.lanes is not None
         self._target, self._slots = LatencyTarget(target, bounds.max_items, slots), slots
         self._padded, self._by_arrival = bounds.lanes.padded, bounds.lanes.by_arrival
-        self._told = math.inf
+        self._applied = math.inf
 
-    def admit(self, riders: Sequence[Rider], now: float, kernel: BatchKernel, running: Iterable[Batch]) -> None:
-        """Tell riders by when they must begin; a call that finds a free slot may always.
+    def admit(self, items: Sequence[QueuedItem], now: float, kernel: BatchKernel, running: Iterable[Batch]) -> None:
+        """Set the latest start of new items; a call that finds a free slot is always admitted.
 
         Raises:
-            Overloaded: the first of them could not be answered in time. Where others may be overtaken that is known
-                only when they have waited too long.
+            Overloaded: the first item could not be answered in time. With priorities or tenants, which may overtake,
+                that is decided only once it has waited too long.
         """
         target, order = self._target, kernel.order
         assert isinstance(order, LaneOrder)
-        load = sum(rider.cost for rider in riders)
-        allowed = target.allowed(load)
-        for rider in riders:
-            rider.allowed = allowed
+        load = sum(item.cost for item in items)
+        budget = target.budget(load)
+        for item in items:
+            item.budget = budget
         if not kernel.queued and kernel.running < self._slots:
             return
         left = min((self._left(batch, now) for batch in running), default=0.0) if kernel.running >= self._slots else 0.0
-        expected = target.expected(min(load, target.most), order.cost, left)
+        expected = target.expected(min(load, target.max_load), order.cost, left)
         if self._by_arrival and expected > target.aim:
             raise self.refusal(expected - target.aim)
-        for rider in riders:
-            rider.latest = now + target.latest(rider.cost, allowed)
+        for item in items:
+            item.latest_start = now + target.latest_start(item.cost, budget)
 
     def refusal(self, after: float | None = None) -> Overloaded:
-        """What is told to whom cannot be answered in time."""
-        after = self._target.times.of(self._target.most) if after is None else after
+        """Return the error of a call that cannot be answered in time."""
+        after = self._target.times.seconds_for(self._target.max_load) if after is None else after
         return Overloaded(
             f"this cannot be answered within the latency target of {self._target.target * 1000:g} ms; try again later",
             retry_after=max(after, 0.001),
             everybody=False,
         )
 
-    def ended(self, batch: Batch, ran: Sequence[Rider], now: float, kernel: BatchKernel) -> None:
-        """A batch was answered."""
+    def batch_ended(self, batch: Batch, ran: Sequence[QueuedItem], now: float, kernel: BatchKernel) -> None:
+        """Record that a batch was answered."""
         target = self._target
-        target.ended(self._load(ran), len(ran), now - batch.began)
-        if bound := [rider for rider in ran if rider.state == "answered" and rider.allowed < math.inf]:
-            target.answered(sum(now - rider.arrived > rider.allowed for rider in bound), len(bound))
-        if abs(target.most - self._told) > _CHANGED * target.most:
-            self._told = target.most
+        target.batch_ended(self._load(ran), len(ran), now - batch.began)
+        if bound := [item for item in ran if item.state == "answered" and item.budget < math.inf]:
+            target.answered(sum(now - item.arrived > item.budget for item in bound), len(bound))
+        if abs(target.max_load - self._applied) > _CHANGED * target.max_load:
+            self._applied = target.max_load
             assert isinstance(kernel.order, LaneOrder)
-            kernel.order.limit(target.most, target.window)
+            kernel.order.limit(target.max_load, target.window)
 
     def status(self) -> dict[str, Any]:
-        """The figures."""
+        """Return the metrics."""
         target = self._target
         return {
             "target_ms": target.target * 1000,
             "aim_ms": round(target.aim * 1000, 3),
-            "batch_cost": round(target.most, 3) if target.times.known else None,
-            "batch_ms": round(target.times.of(target.most) * 1000, 3) if target.times.known else None,
+            "batch_cost": round(target.max_load, 3) if target.times.is_known else None,
+            "batch_ms": round(target.times.seconds_for(target.max_load) * 1000, 3) if target.times.is_known else None,
         }
 
     def _left(self, batch: Batch, now: float) -> float:
-        took = self._target.times.of(self._load(batch.items))
+        took = self._target.times.seconds_for(self._load(batch.items))
         return took if batch.began == math.inf else max(took - (now - batch.began), 0.0)
 
     def _load(self, items: Sequence[Item]) -> float:

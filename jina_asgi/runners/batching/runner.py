@@ -1,4 +1,4 @@
-"""Dynamic batching in front of any Runner: calls to one endpoint with equal parameters ride together."""
+"""Dynamic batching in front of any Runner: calls to one endpoint with equal parameters share batches."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import grace_left
+from jina_asgi.concurrency.grace import remaining_grace
 from jina_asgi.documents import field_plans
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
 from jina_asgi.runners.batching.bounds import bounds_of
-from jina_asgi.runners.batching.hints import Facts, Teller, bounded, copied
-from jina_asgi.runners.batching.waiters import Members, Nobody
+from jina_asgi.runners.batching.hints import BatchHints, HintReader, clamp_priority, copy_answer
+from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
@@ -25,13 +25,13 @@ class BatchRunner(Wrapper):
     """Batches the endpoints that have settings for it; forwards everything else.
 
     Args:
-        inner: what answers a batch as if it were one call.
-        settings: by endpoint; or what gives them once the inner Runner has loaded.
+        inner: the Runner that answers a batch as if it were one call.
+        settings: by endpoint; or a function that returns them once the inner Runner has loaded.
         admission: bounds the queue, in calls and bytes.
         grace: seconds that queued calls get when serving ends.
-        slots: of an endpoint, how many batches the inner Runner runs at once, and how many full ones may be handed
-            to it beside those, as it queues them itself; for each slot come those that the settings ask for.
-        encoded: documents stay the buffers that they came as: whoever runs a batch reads them.
+        slots: of an endpoint, how many batches the inner Runner runs at once, and how many more full ones it may queue;
+            the settings' `prefetch` is added for each slot.
+        encoded: documents stay buffers, which the process that runs a batch decodes.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class BatchRunner(Wrapper):
                 try:
                     yield
                 except asyncio.CancelledError:
-                    grace = 0.0  # whoever cancels does not wait
+                    grace = 0.0  # a cancellation leaves no time to wait
                     raise
                 finally:
                     self._state = "draining"
@@ -89,7 +89,7 @@ class BatchRunner(Wrapper):
 
     def _endpoint(self, name: str) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
-        if self.endpoints[name].concurrent:  # others take turns in threads, which prepare nothing meanwhile
+        if self.endpoints[name].concurrent:  # a method in a thread prepares nothing meanwhile
             ahead += slots * self._settings[name].prefetch
         return _BatchedEndpoint(
             self.inner,
@@ -102,10 +102,10 @@ class BatchRunner(Wrapper):
         )
 
     async def _drain(self, grace: float) -> None:
-        """Let what is queued and what runs end; after the grace period, end it."""
+        """Wait for queued and running calls; after the grace period, stop them."""
         queues = [batched.batching for batched in self._batched.values()]
         try:
-            async with asyncio.timeout(grace_left(grace)):
+            async with asyncio.timeout(remaining_grace(grace)):
                 await asyncio.gather(*(batching.drain() for batching in queues))
         except TimeoutError:
             pass
@@ -119,7 +119,7 @@ class BatchRunner(Wrapper):
 
 
 class _BatchedEndpoint:
-    """One endpoint's queue."""
+    """The queue of one endpoint."""
 
     def __init__(
         self,
@@ -134,36 +134,36 @@ class _BatchedEndpoint:
     ) -> None:
         self._encoded, self._admission = encoded, admission
         self._inner, self._name = inner, endpoint.name
-        self._teller = Teller.of(endpoint.name, settings) if settings.tells and not encoded else None
+        self._reader = HintReader.of(endpoint.name, settings) if settings.tells and not encoded else None
         self._weights = None if settings.tenant is None else settings.tenant_weights
-        self._mixes, self._single = settings.mix_tenants, settings.single_flight
+        self._mix_tenants, self._deduplicate = settings.mix_tenants, settings.single_flight
         self._output = codec(endpoint.output)
         bounds = bounds_of(settings, endpoint.idempotent)
         at_once = field_plans.takes_paths(endpoint.input) or any(
-            asked is not None for asked in (settings.tenant, settings.priority, settings.latency_target)
+            option is not None for option in (settings.tenant, settings.priority, settings.latency_target)
         )
         self.batching = Batching(
             self._run,
             bounds,
             slots=slots,
-            # Whoever goes first must not wait for what was handed over already; files of uploads are locked as they are read.
+            # Batches formed ahead would delay an urgent call; files of uploads are locked as they are read.
             ahead=0 if at_once else ahead,
-            alone=settings.over_budget == "alone",
+            oversized_alone=settings.over_budget == "alone",
             name=endpoint.name,
             target=None if settings.latency_target is None else settings.latency_target / 1000,
-            **({} if encoded else {"share": copied}),
+            **({} if encoded else {"copy_answer": copy_answer}),
         )
-        #: By key: how many calls use it, their parameters, the codec of their docs.
+        #: By key: the number of calls, their parameters, the codec of their docs.
         self._parameters: dict[Hashable, list[Any]] = {}
 
     async def call(self, call: Call) -> Result:
         docs = call.docs.encoded if self._encoded else call.docs.typed
-        facts = _PLAIN_FACTS if self._teller is None and not self._encoded else self._facts(call)
-        tenant = facts.tenant or call.context.tenant
-        key = ("" if self._mixes else tenant, canonical(call.parameters))
+        hints = _NO_HINTS if self._reader is None and not self._encoded else self._hints(call)
+        tenant = hints.tenant or call.context.tenant
+        key = ("" if self._mix_tenants else tenant, canonical(call.parameters))
         inputs: Sequence[Hashable] | None = None
-        if self._single and facts.inputs is not None:
-            inputs = [(tenant, name) for name in facts.inputs]  # a batch may be shared, an answer never
+        if self._deduplicate and hints.inputs is not None:
+            inputs = [(tenant, name) for name in hints.inputs]  # a batch may be shared, an answer never
         if self._weights is not None:
             self._admission.enter(tenant, self._weights.get(tenant, 1.0))
         shared = self._parameters.setdefault(key, [0, call.parameters, call.docs.codec])
@@ -172,10 +172,10 @@ class _BatchedEndpoint:
             answers = await self.batching.submit(
                 docs,
                 key,
-                facts.costs,
+                hints.costs,
                 call.context.deadline,
-                tenant=facts.tenant,
-                priority=facts.priority,
+                tenant=hints.tenant,
+                priority=hints.priority,
                 inputs=inputs,
             )
         finally:
@@ -188,15 +188,15 @@ class _BatchedEndpoint:
             return Result(self._output.encoded(answers))
         return Result(self._output.docs(self._output.wrap(answers)))
 
-    def _facts(self, call: Call) -> Facts:
+    def _hints(self, call: Call) -> BatchHints:
         context = call.context
         if self._encoded:
-            return Facts(context.costs, context.tenant, bounded(context.priority), context.inputs)
-        return Facts() if self._teller is None else self._teller.tell(call)
+            return BatchHints(context.costs, context.tenant, clamp_priority(context.priority), context.inputs)
+        return BatchHints() if self._reader is None else self._reader.read(call)
 
-    async def _run(self, members: Members) -> list[Any]:
+    async def _run(self, members: BatchMembers) -> list[Any]:
         if members.key not in self._parameters:
-            raise Nobody("everybody who asked has left")
+            raise EmptyBatch("all callers of this batch have left")
         _, parameters, reader = self._parameters[members.key]
         docs = MemberBuffers(reader, members) if self._encoded else MemberDocs(reader, members)
         call = Call(self._name, docs, parameters, BatchContext(members), giver="")
@@ -214,11 +214,11 @@ class _BatchedEndpoint:
 
 
 class MemberDocs(Docs):
-    """The docs of a batch, settled when somebody looks: in the Executor's thread, as the batch begins to run."""
+    """The docs of a batch, settled at the first read: in the Executor's thread, as the batch begins to run."""
 
     __slots__ = ("_members",)
 
-    def __init__(self, codec: Any, members: Members) -> None:
+    def __init__(self, codec: Any, members: BatchMembers) -> None:
         super().__init__(codec)
         self._members = members
 
@@ -239,7 +239,7 @@ class MemberDocs(Docs):
 
 
 class MemberBuffers(MemberDocs):
-    """The docs of a batch as they came, one buffer each."""
+    """The docs of a batch as encoded buffers."""
 
     __slots__ = ()
 
@@ -260,27 +260,27 @@ class MemberBuffers(MemberDocs):
 
 
 class BatchContext(Context):
-    """The context of a batch: cancelled once everybody in it has left."""
+    """The context of a batch: cancelled once all its callers have left."""
 
-    __slots__ = ("_members", "_told")
+    __slots__ = ("_is_cancelled", "_members")
 
-    def __init__(self, members: Members) -> None:
-        self._members, self._told = members, False
+    def __init__(self, members: BatchMembers) -> None:
+        self._members, self._is_cancelled = members, False
         super().__init__(deadline=members.deadline)
 
     @property
     def cancelled(self) -> bool:  # an attribute above
-        return self._told or not self._members.waiting
+        return self._is_cancelled or not self._members.has_waiters
 
     @cancelled.setter
-    def cancelled(self, told: bool) -> None:
-        self._told = told
+    def cancelled(self, value: bool) -> None:
+        self._is_cancelled = value
 
 
 def canonical(value: Any) -> Hashable:
-    """A key for parameters: equal where they mean the same (1 and 1.0, whatever the order), else not (1 and True).
+    """Return a hashable key of parameters: equal for equal values (1 and 1.0, in any order), not for 1 and True.
 
-    Values that JSON does not have are equal to themselves alone.
+    Values that JSON does not have equal only themselves.
 
     Raises:
         InvalidDocs: nested too deep.
@@ -305,7 +305,7 @@ def _canonical(value: Any) -> Hashable:
     return _Itself(value)
 
 
-_PLAIN_FACTS = Facts()
+_NO_HINTS = BatchHints()
 _PLAIN = frozenset({str, int, float, bytes, type(None)})
 
 
@@ -314,7 +314,7 @@ def _first(pair: tuple[str, Hashable]) -> str:
 
 
 class _Itself:
-    """A value as a key that only the same object equals."""
+    """A key that compares a value by identity."""
 
     __slots__ = ("_value",)
 

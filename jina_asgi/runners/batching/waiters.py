@@ -1,4 +1,4 @@
-"""Who rides in a batch: values, the requests that they came with, and who else waits for the same answer."""
+"""The members of a batch: queued values, the submissions they belong to, and callers that share an answer."""
 
 from __future__ import annotations
 
@@ -10,89 +10,93 @@ from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
-from jina_asgi.errors._raised import carried, described, is_a, sound
+from jina_asgi.errors._raised import error_text, future_safe, is_a, sanitized
 from jina_asgi.runners.batching._items import Batch, Item
 
 _WAITING = ("new", "queued")
-Share = Callable[[Any, Any, Any], Any]
-Waiter = tuple["Request", int, Any]  # the request, the place in it, and the value that it gave
+CopyAnswer = Callable[[Any, Any, Any], Any]
+Waiter = tuple["Submission", int, Any]  # the submission, the index in it, and its own value
 
 
-class Rider(Item):
-    """One value in the queue, and its place in the request that it came with.
+class QueuedItem(Item):
+    """One value in the queue, and its index in its submission.
 
-    `deadline` is that of whoever waits longest. With single flight
-    `input` names the value, `own` is that of whoever is answered first, and `others` wait for the same answer.
+    `deadline` is the latest of all its waiters. With single flight `dedup_key` identifies the value, `own_value` is that
+    of the first waiter, and `other_waiters` share the answer.
     """
 
-    __slots__ = ("allowed", "index", "input", "others", "own", "request", "value")
+    __slots__ = ("budget", "dedup_key", "index", "other_waiters", "own_value", "submission", "value")
 
-    input: Hashable
-    others: list[Waiter] | None
+    dedup_key: Hashable
+    other_waiters: list[Waiter] | None
 
-    def __init__(self, value: Any, key: Hashable, cost: float, deadline: float, request: Request, index: int) -> None:
-        # All that `Item` has, too: calling its own `__init__` would cost a twentieth of a call.
-        self.key, self.cost, self.deadline, self.latest = key, cost, deadline, math.inf
+    def __init__(
+        self, value: Any, key: Hashable, cost: float, deadline: float, submission: Submission, index: int
+    ) -> None:
+        # Sets the fields of `Item`, too: calling its `__init__` would cost a twentieth of a call.
+        self.key, self.cost, self.deadline, self.latest_start = key, cost, deadline, math.inf
         self.arrived, self.order, self.state, self.deaths = 0.0, 0, "new", 0
         self.tenant, self.priority = "", 0
-        self.value, self.request, self.index, self.own = value, request, index, value
-        self.input = self.others = None
-        self.allowed = math.inf  # seconds from arrival to answer, with a latency target
+        self.value, self.submission, self.index, self.own_value = value, submission, index, value
+        self.dedup_key = self.other_waiters = None
+        self.budget = math.inf  # seconds from arrival to answer, with a latency target
 
     @property
-    def requests(self) -> list[Request]:
-        """All who wait."""
-        if self.others is None:
-            return [self.request]
-        return list(dict.fromkeys([self.request, *(request for request, _, _ in self.others)]))
+    def submissions(self) -> list[Submission]:
+        """Return all submissions that wait for the answer."""
+        if self.other_waiters is None:
+            return [self.submission]
+        return list(dict.fromkeys([self.submission, *(submission for submission, _, _ in self.other_waiters)]))
 
-    def join(self, request: Request, index: int, value: Any) -> None:
-        """One more waits for the answer; while it is queued, as long as that one waits."""
-        if self.others is None:
-            self.others = []
-        self.others.append((request, index, value))
+    def add_waiter(self, submission: Submission, index: int, value: Any) -> None:
+        """Add a waiter; a queued item takes over its deadline if that is later."""
+        if self.other_waiters is None:
+            self.other_waiters = []
+        self.other_waiters.append((submission, index, value))
         if self.state in _WAITING:
-            self.deadline = max(self.deadline, request.deadline)
+            self.deadline = max(self.deadline, submission.deadline)
 
-    def leave(self, request: Request) -> bool:
-        """A request waits no more; True where nobody else does."""
-        others = [waiter for waiter in self.others or () if waiter[0] is not request]
-        if self.request is not request:
-            self.others = others or None
+    def remove_waiter(self, submission: Submission) -> bool:
+        """Remove a submission from the waiters; whether no other waits."""
+        others = [waiter for waiter in self.other_waiters or () if waiter[0] is not submission]
+        if self.submission is not submission:
+            self.other_waiters = others or None
             return False
         if not others:
             return True
-        (self.request, self.index, self.own), *rest = others
-        self.others = rest or None
+        (self.submission, self.index, self.own_value), *rest = others
+        self.other_waiters = rest or None
         return False
 
-    def answer(self, answer: Any, share: Share) -> None:
-        """Everybody who waits has the answer, each one of their own."""
-        for request, index, own in [(self.request, self.index, self.own), *(self.others or ())]:
+    def deliver(self, answer: Any, copy_answer: CopyAnswer) -> None:
+        """Deliver the answer to all waiters, to each a copy of its own."""
+        for submission, index, own in [(self.submission, self.index, self.own_value), *(self.other_waiters or ())]:
             try:
-                shared = answer if own is self.value else share(self.value, answer, own)
-            except BaseException as error:  # noqa: BLE001  # its own: the others have theirs
-                request.fail(ExecutorError(f"the answer could not be copied for another caller: {described(error)}"))
+                shared = answer if own is self.value else copy_answer(self.value, answer, own)
+            except BaseException as error:  # noqa: BLE001  # fails this waiter only
+                submission.fail(
+                    ExecutorError(f"the answer could not be copied for another caller: {error_text(error)}")
+                )
             else:
-                request.answer(index, shared)
+                submission.answer(index, shared)
 
 
-class Request:
-    """Values that came together and are answered together, though they may ride in several batches."""
+class Submission:
+    """Values submitted and answered together, though they may run in several batches."""
 
-    __slots__ = ("answers", "deadline", "future", "left", "riders")
+    __slots__ = ("answers", "deadline", "future", "items", "unanswered")
 
     def __init__(self, count: int, deadline: float, future: asyncio.Future[list[Any]]) -> None:
         self.answers: list[Any] = [None] * count
-        self.left, self.deadline = count, deadline
+        self.unanswered, self.deadline = count, deadline
         self.future: asyncio.Future[list[Any]] | None = future
-        self.riders: list[Rider] = []
+        self.items: list[QueuedItem] = []
 
-    async def answered_by(self, until: float) -> list[Any]:
-        """The answers, where they come by a moment; what they wait for may go on for others.
+    async def wait_until(self, until: float) -> list[Any]:
+        """Await the answers until a deadline without cancelling shared items.
 
         Raises:
-            DeadlineExceeded: they do not. Their own error.
+            DeadlineExceeded: the deadline passed. Else the call's own error.
         """
         assert self.future is not None
         try:
@@ -105,96 +109,96 @@ class Request:
 
     def answer(self, index: int, value: Any) -> None:
         self.answers[index] = value
-        self.left -= 1
-        if not self.left and self.future is not None and not self.future.done():
+        self.unanswered -= 1
+        if not self.unanswered and self.future is not None and not self.future.done():
             self.future.set_result(self.answers)
 
     def fail(self, error: BaseException) -> None:
         if self.future is not None and not self.future.done():
-            self.future.set_exception(carried(error))
+            self.future.set_exception(future_safe(error))
 
-    def end(self) -> None:
-        """Its caller has the answer or the error, or left: let go of both, and of the riders that name this."""
-        self.riders, self.future = [], None
-
-
-class Nobody(JinaASGIError):
-    """Everybody whose value was in a batch has left before it began; it need not run."""
+    def release(self) -> None:
+        """Drop the references to the future and the items, which reference this."""
+        self.items, self.future = [], None
 
 
-class Begins(Protocol):
-    """Who settles which riders of a batch run, under a lock."""
+class EmptyBatch(JinaASGIError):
+    """All callers of a batch have left before it began; it need not run."""
+
+
+class BatchStarter(Protocol):
+    """Settles which items of a batch run, under a lock."""
 
     lock: threading.Lock
 
-    def begin(self, batch: Batch) -> list[Rider]: ...
+    def begin(self, batch: Batch) -> list[QueuedItem]: ...
 
 
-class Members:
-    """Who is in a batch, settled at the last moment: `take` is called, in any thread, when it begins to run."""
+class BatchMembers:
+    """The members of a batch, settled at the last moment: `take` is called, in any thread, when the batch begins."""
 
-    __slots__ = ("_batch", "_batching", "_taken", "key")
+    __slots__ = ("_batch", "_batching", "_items", "key")
 
-    def __init__(self, batching: Begins, batch: Batch) -> None:
+    def __init__(self, batching: BatchStarter, batch: Batch) -> None:
         self._batching, self._batch, self.key = batching, batch, batch.key
-        self._taken: list[Rider] | None = None
+        self._items: list[QueuedItem] | None = None
 
     def take(self) -> list[Any]:
-        """The values that somebody still waits for.
+        """Return the values that still have waiters.
 
         Raises:
-            Nobody: there are none.
+            EmptyBatch: there are none.
         """
-        if not (riders := self.settled()):
-            raise Nobody("nobody waits for this batch any more")
-        return [rider.value for rider in riders]
+        if not (items := self.settle()):
+            raise EmptyBatch("all callers of this batch have left")
+        return [item.value for item in items]
 
-    def settled(self) -> list[Rider]:
-        """Who runs: settled once, by whoever asks first."""
+    def settle(self) -> list[QueuedItem]:
+        """Return the items that run; settled at the first call."""
         with self._batching.lock:
-            if self._taken is None:
-                self._taken = self._batching.begin(self._batch)
-            return self._taken
+            if self._items is None:
+                self._items = self._batching.begin(self._batch)
+            return self._items
 
     @property
     def began(self) -> bool:
-        """Whether they have been settled: the batch runs, or has."""
-        return self._taken is not None
+        """Whether the members are settled: the batch runs, or has run."""
+        return self._items is not None
 
     @property
-    def waiting(self) -> bool:
-        """Whether anybody still waits for this batch."""
-        return awaited(self._batch)
+    def has_waiters(self) -> bool:
+        """Whether a caller still waits for this batch."""
+        return has_waiters(self._batch)
 
     @property
     def deadline(self) -> float | None:
-        """The moment after which nobody waits for this batch; None where somebody waits for ever."""
+        """Return the latest deadline of the members; None if one has no deadline."""
         latest = max(item.deadline for item in self._batch.items)
         return None if latest == math.inf else latest
 
 
-def same(value: Any, answer: Any, own: Any) -> Any:
-    """An answer as it is, for whoever reads it only."""
+def same_answer(value: Any, answer: Any, own: Any) -> Any:
+    """Return the answer itself, for callers that only read it."""
     return answer
 
 
-def joinable(rider: Rider, until: float) -> bool:
-    """Whether one more, whose deadline this is, may wait for a rider.
+def can_join(item: QueuedItem, until: float) -> bool:
+    """Whether a caller with this deadline may share an item's answer.
 
-    While it is queued its deadline may be put off; what has begun ends by the deadline of those it began for.
+    The deadline of a queued item can be extended; that of an item that has begun cannot.
     """
-    return rider.state in _WAITING or (rider.state in ("batched", "running", "again") and until <= rider.deadline)
+    return item.state in _WAITING or (item.state in ("batched", "running", "again") and until <= item.deadline)
 
 
-def awaited(batch: Batch) -> bool:
-    """Whether anybody waits for a batch."""
+def has_waiters(batch: Batch) -> bool:
+    """Whether a caller waits for a batch."""
     return any(item.state in ("batched", "running") for item in batch.items)
 
 
-def own_failure(error: BaseException, name: str) -> BaseException:
-    """The error itself, made sound; a cancel that nobody asked for is the function's own failure."""
+def normalized_failure(error: BaseException, name: str) -> BaseException:
+    """Return the error sanitized; a CancelledError without a cancel request is the function's failure."""
     if not is_a(error, asyncio.CancelledError):
-        return carried(sound(error))
+        return future_safe(sanitized(error))
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return error

@@ -34,7 +34,7 @@ class Stage:
 
     before: tuple[Chain, ...]
     generator: str | None = None
-    beside: tuple[Chain, ...] = ()
+    concurrent: tuple[Chain, ...] = ()
     after: Stage | None = None
     inside: frozenset[str] = frozenset()
     across: tuple[tuple[str, str], ...] = ()
@@ -90,16 +90,18 @@ def check_neighbours(graph: Graph, name: str, known: Mapping[str, Mapping[str, E
         if GATEWAY in before and node in exact:
             if entrance is None:
                 entrance = (node, exact[node].input)
-            elif said := difference(entrance[1], exact[node].input):
-                raise DefinitionError(f"{name}: the Flow's documents go to {entrance[0]!r} and to {node!r}, but {said}")
+            elif problem := difference(entrance[1], exact[node].input):
+                raise DefinitionError(
+                    f"{name}: the Flow's documents go to {entrance[0]!r} and to {node!r}, but {problem}"
+                )
         if node not in answers and len(given) > 1:
             (first, schema), *others = given
             for other, others_schema in others:
-                if said := difference(schema, others_schema):
-                    raise DefinitionError(f"{name}: {node!r} merges what {first!r} and {other!r} give, but {said}")
+                if problem := difference(schema, others_schema):
+                    raise DefinitionError(f"{name}: {node!r} merges what {first!r} and {other!r} give, but {problem}")
         for source, schema in given if node in exact else ():
-            if said := difference(schema, exact[node].input):
-                raise DefinitionError(f"{name}: {node!r} does not take what {source!r} gives: {said}")
+            if problem := difference(schema, exact[node].input):
+                raise DefinitionError(f"{name}: {node!r} does not take what {source!r} gives: {problem}")
 
 
 def difference(one: Schema, other: Schema) -> str:
@@ -111,7 +113,7 @@ def difference(one: Schema, other: Schema) -> str:
             return f"{field!r} is a field of {have.name}, and not of {lack.name}"
         kinds = left[field].get("type"), right[field].get("type")
         if kinds[0] != kinds[1]:
-            return f"{field!r} is {_said(kinds[0])} in {one.name}, and {_said(kinds[1])} in {other.name}"
+            return f"{field!r} is {_type_phrase(kinds[0])} in {one.name}, and {_type_phrase(kinds[1])} in {other.name}"
         ours, theirs = _types(left[field]), _types(right[field])
         if ours and theirs and not ours & theirs:
             return (
@@ -147,7 +149,9 @@ def target_pattern(text: str) -> re.Pattern[str]:
 
 def own_parameters(parameters: Mapping[str, object], names: frozenset[str]) -> bool:
     """Whether any of these parameters are for one node alone."""
-    return any(_meant(key) is not None or (key in names and isinstance(parameters[key], Mapping)) for key in parameters)
+    return any(
+        _own_parameter(key) is not None or (key in names and isinstance(parameters[key], Mapping)) for key in parameters
+    )
 
 
 def parameters_for(node: str, parameters: Mapping[str, object], names: frozenset[str]) -> dict[str, object]:
@@ -155,7 +159,7 @@ def parameters_for(node: str, parameters: Mapping[str, object], names: frozenset
     seen: dict[str, object] = {}
     nested: dict[str, object] = {}
     for key, value in parameters.items():
-        meant = _meant(key)
+        meant = _own_parameter(key)
         if meant is not None:
             if meant[0] == node:
                 nested[meant[1]] = value
@@ -167,7 +171,7 @@ def parameters_for(node: str, parameters: Mapping[str, object], names: frozenset
     return {**seen, **nested}
 
 
-def _meant(key: str) -> tuple[str, str] | None:
+def _own_parameter(key: str) -> tuple[str, str] | None:
     """The node and the name in `node__name`; None for any other key, `__results__` among them."""
     if "__" not in key or key.startswith("__") or key.endswith("__"):
         return None
@@ -175,7 +179,7 @@ def _meant(key: str) -> tuple[str, str] | None:
     return node, name
 
 
-def _said(kind: object) -> str:
+def _type_phrase(kind: object) -> str:
     return f"of the type {kind!r}" if kind is not None else "of several types, or a document"
 
 
@@ -240,11 +244,11 @@ def _stage(graph: Graph, order: Sequence[str], streams: Sequence[str]) -> Stage:
     above = graph.above(generator) - {generator}
     before = [node for node in order if node in above]
     inside = [node for node in order if node != generator and generator in graph.above(node)]
-    beside = [node for node in order if node not in {*before, *inside, generator}]
+    concurrent = [node for node in order if node not in {*before, *inside, generator}]
     return Stage(
         _chains(graph, before),
         generator,
-        _chains(graph, beside),
+        _chains(graph, concurrent),
         _stage(graph, inside, streams) if inside else None,
         frozenset(inside),
         tuple((node, need) for node in inside for need in graph.needs(node) if need not in {*inside, generator}),

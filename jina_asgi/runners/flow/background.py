@@ -13,17 +13,17 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from jina_asgi.concurrency.tasks import begun, finished, is_cancel
+from jina_asgi.concurrency.tasks import cancel_and_wait, is_cancel, start_task
 from jina_asgi.errors import Unavailable
 from jina_asgi.errors._raised import loggable
-from jina_asgi.runners.flow.execution import Crossing
+from jina_asgi.runners.flow.execution import FlowExecution
 from jina_asgi.runners.flow.merging import concatenated
 from jina_asgi.types import Context, Docs, Runner, Ticket
 
 logger = logging.getLogger("jina_asgi")
 
 
-class Floating:
+class BackgroundNodes:
     """The work of a Flow's floating nodes; one task for each documents that reach one."""
 
     def __init__(self, runners: Mapping[str, Runner]) -> None:
@@ -31,20 +31,20 @@ class Floating:
         self._dropped: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
 
-    def launch(self, crossing: Crossing, node: str) -> None:
+    def launch(self, execution: FlowExecution, node: str) -> None:
         """Run a node on what waits for it there."""
         ticket: Ticket | None = None
-        endpoint = crossing.answering(node)
+        endpoint = execution.endpoint_of(node)
         if endpoint is not None:
             try:
-                ticket = self._runners[node].admit(crossing.endpoint)
+                ticket = self._runners[node].admit(execution.endpoint)
             except Unavailable as error:
                 self._dropped[node] += 1
                 logger.warning("%s floats, and was not run: %s", node, error)
                 return
         streams = endpoint is not None and endpoint.kind == "stream"
-        work = self._run(crossing, node, streams)
-        begun(work, partial(_give_back, ticket), kept=self._tasks, name=f"jina-asgi-{node}")
+        work = self._run(execution, node, streams)
+        start_task(work, partial(_give_back, ticket), kept=self._tasks, name=f"jina-asgi-{node}")
 
     async def idle(self) -> None:
         """Wait until nothing of it runs."""
@@ -53,18 +53,18 @@ class Floating:
 
     async def close(self) -> None:
         """End what still runs."""
-        await finished(list(self._tasks))
+        await cancel_and_wait(list(self._tasks))
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
         return {"running": len(self._tasks), "dropped": dict(self._dropped), "failed": dict(self._failed)}
 
-    async def _run(self, crossing: Crossing, node: str, streams: bool) -> None:
-        context = crossing.detached()
+    async def _run(self, execution: FlowExecution, node: str, streams: bool) -> None:
+        context = execution.detached_context()
         try:
-            docs = await (_gathered(crossing, node, context) if streams else crossing.visit(node, context))
+            docs = await (_gathered(execution, node, context) if streams else execution.run_node(node, context))
             if docs is not None:
-                crossing.give(node, docs)
+                execution.deliver(node, docs)
         except BaseException as error:
             if is_cancel(error):
                 raise
@@ -77,10 +77,10 @@ def _give_back(ticket: Ticket | None, task: asyncio.Task[None]) -> None:
         ticket.close()
 
 
-async def _gathered(crossing: Crossing, node: str, context: Context) -> Docs | None:
+async def _gathered(execution: FlowExecution, node: str, context: Context) -> Docs | None:
     """All that a generator makes."""
     made: list[tuple[str, Docs]] = []
-    async with aclosing(crossing.items(node, context)) as items:
+    async with aclosing(execution.stream_node(node, context)) as items:
         async for docs in items:
             made.append((node, docs))  # all or, where it fails, nothing
     return concatenated(made) if made else None

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from jina_asgi.concurrency.task_groups import lives, named
+from jina_asgi.concurrency.task_groups import add_node_name, lifespans
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import DefinitionError, InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.runners.admission import Tickets
 from jina_asgi.runners.flow._route import difference
-from jina_asgi.runners.flow.merging import concatenated, fitted, some
+from jina_asgi.runners.flow.merging import concatenated, converted, select
 from jina_asgi.runners.flow.shards import ShardRunner
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import AROUND
@@ -30,7 +30,7 @@ _SHARDS = "shards"
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _HeadPlan:
     """What answers one endpoint: `endpoint` is the Deployment's own; None before or after, where nothing runs there."""
 
     endpoint: Endpoint
@@ -59,12 +59,12 @@ class HeadRunner:
         around = {BEFORE: before, _SHARDS: shards, AFTER: after}
         self._runners: dict[str, Runner] = {part: runner for part, runner in around.items() if runner is not None}
         self._known: dict[str, Mapping[str, Endpoint]] = {}
-        self._ways: dict[str, _Way] = {}
+        self._plans: dict[str, _HeadPlan] = {}
         self._endpoints: Mapping[str, Endpoint] = {}
         self._active, self._idle = 0, asyncio.Event()
         self._state = NotReady.NOT_STARTED
         try:
-            self._look()
+            self._refresh()
         except NotReady:  # a replica says what it serves once it has loaded
             pass
 
@@ -75,15 +75,15 @@ class HeadRunner:
         Raises:
             NotReady: they are known once replicas have loaded.
         """
-        self._look()
+        self._refresh()
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         """A place in the queue of the shards, and of each Executor around them that the call goes to."""
         if self._state != "ready":
             raise NotReady.in_state(self.name, self._state)
-        way = self._way(endpoint)
-        passed = {BEFORE: way is None or way.before is None, AFTER: way is None or way.after is None}
+        plan = self._plan_for(endpoint)
+        passed = {BEFORE: plan is None or plan.before is None, AFTER: plan is None or plan.after is None}
         tickets = Tickets()
         try:
             for part, runner in self._runners.items():
@@ -95,55 +95,57 @@ class HeadRunner:
         return tickets
 
     async def call(self, call: Call, /) -> Result:
-        way = self._find(call)
-        if way.shards.kind == "stream":
+        plan = self._find(call)
+        if plan.shards.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         self._active += 1
         try:
-            asked, before = await self._prepared(way, call)
+            asked, before = await self._prepared(plan, call)
             answers = await self._shards.answers(asked)
             results, trail = {**before.results, **answers.results}, (*before.trail, *answers.trail)
-            if way.after is None:
+            if plan.after is None:
                 return Result(self._shards.reduced(answers.parts), results, trail)
-            last = await self._finished(way, call, way.after, answers.parts)
+            last = await self._finished(plan, call, plan.after, answers.parts)
             return Result(last.docs, {**results, **last.results}, (*trail, *last.trail))
         finally:
-            self._ended()
+            self._call_ended()
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        way = self._find(call)
+        plan = self._find(call)
         if len(call.docs) != 1:
             raise InvalidDocs(f"{call.endpoint} takes one document, got {len(call.docs)}")
         self._active += 1
         try:
-            if way.shards.kind != "stream":
+            if plan.shards.kind != "stream":
                 result = await self.call(call)
                 for position in range(len(result.docs)):
-                    yield some(result.docs, [position])
+                    yield select(result.docs, [position])
                 return
-            asked, _ = await self._prepared(way, call)
+            asked, _ = await self._prepared(plan, call)
             for position in range(len(asked.docs)):  # the Executor before may have made one document several
-                piece = asked if len(asked.docs) == 1 else _with_docs(asked, some(asked.docs, [position]))
+                piece = asked if len(asked.docs) == 1 else _with_docs(asked, select(asked.docs, [position]))
                 shard, stream = self._shards.stream_of_one(piece)
                 async with aclosing(stream) as steps:
                     async for docs in steps:
-                        if way.after is not None:
-                            docs = (await self._finished(way, call, way.after, [(shard, docs)])).docs
+                        if plan.after is not None:
+                            docs = (await self._finished(plan, call, plan.after, [(shard, docs)])).docs
                         yield docs
         finally:
-            self._ended()
+            self._call_ended()
 
-    async def _prepared(self, way: _Way, call: Call) -> tuple[Call, Result]:
+    async def _prepared(self, plan: _HeadPlan, call: Call) -> tuple[Call, Result]:
         """What the shards are asked, and what the Executor before them answered."""
-        if way.before is None:
+        if plan.before is None:
             return call, Result(call.docs)
         result = await self._ask(BEFORE, call)
-        docs = fitted(result.docs, codec(way.shards.input), BEFORE, self.name)
+        docs = converted(result.docs, codec(plan.shards.input), BEFORE, self.name)
         return Call(call.endpoint, docs, call.parameters, call.context, giver=self.name), result
 
-    async def _finished(self, way: _Way, call: Call, after: Endpoint, parts: Sequence[tuple[str, Docs]]) -> Result:
+    async def _finished(
+        self, plan: _HeadPlan, call: Call, after: Endpoint, parts: Sequence[tuple[str, Docs]]
+    ) -> Result:
         """What the Executor after the shards makes of their answers."""
-        sources = tuple((shard, fitted(docs, codec(after.input), shard, AFTER)) for shard, docs in parts)
+        sources = tuple((shard, converted(docs, codec(after.input), shard, AFTER)) for shard, docs in parts)
         docs = sources[0][1] if len(sources) == 1 else concatenated(sources)
         return await self._ask(AFTER, Call(call.endpoint, docs, call.parameters, call.context, sources, "", self.name))
 
@@ -151,7 +153,7 @@ class HeadRunner:
         try:
             result = await self._runners[part].call(call)
         except Exception as error:
-            named(error, part)
+            add_node_name(error, part)
             raise
         return Result(result.docs, {f"{self.name}/{part}-0": value for value in result.results.values()}, result.trail)
 
@@ -159,17 +161,17 @@ class HeadRunner:
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, self._idle = "loading", asyncio.Event()
         try:
-            async with lives(self._runners, self._drained):
-                self._look()
+            async with lifespans(self._runners, self._drain):
+                self._refresh()
                 self._state = "ready"
                 yield
         finally:
             self._state = "stopped"
 
-    async def _drained(self, hurried: bool) -> bool:
+    async def _drain(self, hurried: bool) -> bool:
         """Let calls end, which may still have an Executor before them; whether they did within the grace period."""
         self._state = "draining"
-        self._ended(0)
+        self._call_ended(0)
         try:
             async with asyncio.timeout(0 if hurried else self._grace):
                 await self._idle.wait()
@@ -177,11 +179,11 @@ class HeadRunner:
             return False
         return True
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """Why no call can be answered just now: what the first part says that has any."""
         for part, runner in self._runners.items():
-            if said := Wrapper(runner).trouble():
-                return said if runner is self._shards else f"{part}: {said}"
+            if reason := Wrapper(runner).unhealthy_reason():
+                return reason if runner is self._shards else f"{part}: {reason}"
         return ""
 
     def status(self) -> dict[str, Any]:
@@ -189,16 +191,16 @@ class HeadRunner:
         around = {part: Wrapper(self._runners[part]).status() for part in AROUND if part in self._runners}
         return {**self._shards.status(), **around}
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """See what all of them serve; where that has changed, how the endpoints are answered is worked out anew."""
         known = {part: runner.endpoints for part, runner in self._runners.items()}
-        if self._ways and all(self._known.get(part) is found for part, found in known.items()):
+        if self._plans and all(self._known.get(part) is found for part, found in known.items()):
             return
-        ways = {name: self._made(name, shards, known) for name, shards in known[_SHARDS].items()}
-        self._known, self._ways = known, ways
-        self._endpoints = {name: way.endpoint for name, way in ways.items()}
+        plans = {name: self._make_plan(name, shards, known) for name, shards in known[_SHARDS].items()}
+        self._known, self._plans = known, plans
+        self._endpoints = {name: plan.endpoint for name, plan in plans.items()}
 
-    def _made(self, name: str, shards: Endpoint, known: Mapping[str, Mapping[str, Endpoint]]) -> _Way:
+    def _make_plan(self, name: str, shards: Endpoint, known: Mapping[str, Mapping[str, Endpoint]]) -> _HeadPlan:
         before, after = (resolve(known.get(part, {}), name) for part in AROUND)
         for part, endpoint in ((BEFORE, before), (AFTER, after)):
             if endpoint is not None and endpoint.kind == "stream":
@@ -207,25 +209,25 @@ class HeadRunner:
                 )
         if after is not None and after.batching is not None:
             raise DefinitionError(cannot_batch(self.name, after.name))
-        if before is not None and before.name == shards.name and (said := difference(before.output, shards.input)):
-            raise DefinitionError(f"{name}: {self.name} does not take what its {BEFORE} gives: {said}")
-        if after is not None and after.name == shards.name and (said := difference(shards.output, after.input)):
-            raise DefinitionError(f"{name}: the {AFTER} of {self.name} does not take what its shards give: {said}")
-        return _Way(_endpoint(name, before, shards, after), shards, before, after)
+        if before is not None and before.name == shards.name and (reason := difference(before.output, shards.input)):
+            raise DefinitionError(f"{name}: {self.name} does not take what its {BEFORE} gives: {reason}")
+        if after is not None and after.name == shards.name and (reason := difference(shards.output, after.input)):
+            raise DefinitionError(f"{name}: the {AFTER} of {self.name} does not take what its shards give: {reason}")
+        return _HeadPlan(_endpoint(name, before, shards, after), shards, before, after)
 
-    def _way(self, endpoint: str) -> _Way | None:
-        return self._ways.get(endpoint) or self._ways.get("/default")
+    def _plan_for(self, endpoint: str) -> _HeadPlan | None:
+        return self._plans.get(endpoint) or self._plans.get("/default")
 
-    def _find(self, call: Call) -> _Way:
+    def _find(self, call: Call) -> _HeadPlan:
         if self._state not in ("ready", "draining"):
             raise NotReady.in_state(self.name, self._state)
-        way = self._way(call.endpoint)
-        if way is None:
+        plan = self._plan_for(call.endpoint)
+        if plan is None:
             known = ", ".join(self._endpoints) or "none"
             raise UnknownEndpoint(f"{self.name} has no endpoint {call.endpoint!r} and no '/default'; it has {known}")
-        return way
+        return plan
 
-    def _ended(self, count: int = 1) -> None:
+    def _call_ended(self, count: int = 1) -> None:
         self._active -= count
         if not self._active and self._state == "draining":
             self._idle.set()

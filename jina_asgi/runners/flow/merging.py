@@ -25,7 +25,7 @@ def rows(docs: Docs) -> list[Any]:
     return [*list.__iter__(docs.typed)]
 
 
-def some(docs: Docs, positions: Sequence[int]) -> Docs:
+def select(docs: Docs, positions: Sequence[int]) -> Docs:
     """Those of the documents at these positions."""
     codec: Codec = docs.codec
     if not docs.is_typed:
@@ -39,44 +39,44 @@ def matching(docs: Docs, holds: Callable[[Any], bool]) -> Docs:
     """Those of the documents that a predicate is true of."""
     typed = rows(docs)
     positions = [position for position, doc in enumerate(typed) if holds(doc)]
-    return docs if len(positions) == len(typed) else some(docs, positions)
+    return docs if len(positions) == len(typed) else select(docs, positions)
 
 
-def copied(docs: Docs) -> Docs:
+def copy_docs(docs: Docs) -> Docs:
     """The documents anew, down to their tensors; buffers are not changed by anybody and are shared."""
     codec: Codec = docs.codec
     if not docs.is_typed:
         return codec.encoded(docs.encoded)
-    return codec.docs(codec.wrap([_copied(doc, {}) for doc in rows(docs)]))
+    return codec.docs(codec.wrap([_copy_value(doc, {}) for doc in rows(docs)]))
 
 
-def _copied(value: Any, seen: dict[int, Any]) -> Any:
+def _copy_value(value: Any, seen: dict[int, Any]) -> Any:
     """A value anew; `seen` has the documents that were copied already. `deepcopy` would write a DocList as protobuf."""
     if isinstance(value, _ATOMS):
         return value
     if isinstance(value, BaseModel):
-        return seen.get(id(value)) or _copied_document(value, seen)
+        return seen.get(id(value)) or _copy_document(value, seen)
     if isinstance(value, dict):
-        return {key: _copied(item, seen) for key, item in value.items()}
+        return {key: _copy_value(item, seen) for key, item in value.items()}
     if type(value) in (list, set, tuple):
-        return type(value)(_copied(item, seen) for item in value)
+        return type(value)(_copy_value(item, seen) for item in value)
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, list) and hasattr(value, "doc_type"):
-        return _listed(value, [_copied(item, seen) for item in list.__iter__(value)])
+        return _listed(value, [_copy_value(item, seen) for item in list.__iter__(value)])
     return copy.deepcopy(value)
 
 
-def _copied_document(doc: BaseModel, seen: dict[int, Any]) -> BaseModel:
+def _copy_document(doc: BaseModel, seen: dict[int, Any]) -> BaseModel:
     if doc.__pydantic_private__:
         return copy.deepcopy(doc)
     twin = seen[id(doc)] = copy.copy(doc)
     values = vars(twin)
     for name, value in values.items():
         if not isinstance(value, _ATOMS):
-            values[name] = _copied(value, seen)
+            values[name] = _copy_value(value, seen)
     if extra := twin.__pydantic_extra__:
-        extra.update(_copied(extra, seen))
+        extra.update(_copy_value(extra, seen))
     return twin
 
 
@@ -100,7 +100,7 @@ def identified(docs: Docs) -> Docs:
     return codec.docs(made)
 
 
-def fitted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:
+def converted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:
     """The documents as objects of the class that `taker` takes; the same ones, where they are.
 
     Raises:
@@ -125,7 +125,7 @@ def _alike(docs: Docs, left: Docs, name: str, first: str, node: str) -> Docs:
         ExecutorError: no document of theirs is one of the other class.
     """
     try:
-        return fitted(docs, left.codec, name, node)
+        return converted(docs, left.codec, name, node)
     except ExecutorError as error:
         raise ExecutorError(
             f"{node!r} merges what {first!r} and {name!r} gave, and the documents of {docs.codec.schema.name} from"

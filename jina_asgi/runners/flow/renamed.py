@@ -24,6 +24,6 @@ class RenamedRunner(Wrapper):
         return f"{self._name}{slash}{rest}" if first == self._own else key
 
 
-def itself(runner: Runner) -> Runner:
+def unwrap_renamed(runner: Runner) -> Runner:
     """What is renamed, where it is: nodes of several names may be one."""
     return runner.inner if isinstance(runner, RenamedRunner) else runner

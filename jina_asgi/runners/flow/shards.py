@@ -12,17 +12,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from jina_asgi.concurrency.task_groups import lives, together
+from jina_asgi.concurrency.task_groups import gather_or_cancel, lifespans
 from jina_asgi.errors import JinaASGIError, NotReady
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.flow.merging import concatenated, copied, identified, merged
+from jina_asgi.runners.flow.merging import concatenated, copy_docs, identified, merged
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
 
 
-class Answers(NamedTuple):
+class ShardAnswers(NamedTuple):
     """What shards answered: (shard, documents) pairs, and what they returned as dicts."""
 
     parts: list[tuple[str, Docs]]
@@ -71,23 +71,23 @@ class ShardRunner:
         answers = await self.answers(call)
         return Result(self.reduced(answers.parts), answers.results, answers.trail)
 
-    async def answers(self, call: Call) -> Answers:
+    async def answers(self, call: Call) -> ShardAnswers:
         """The answer of each shard that the call goes to; raises as `call` does."""
         found = resolve(self.endpoints, call.endpoint)
         if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
             shard = next(self._next)
             answer = await self._ask(shard, call, call.docs)
-            return Answers([(self._called(shard), answer.docs)], answer.results, answer.trail)
+            return ShardAnswers([(self._public_name(shard), answer.docs)], answer.results, answer.trail)
         *others, last = self._shards
         docs = identified(call.docs)
-        given = {**{shard: copied(docs) for shard in others}, last: docs}
+        given = {**{shard: copy_docs(docs) for shard in others}, last: docs}
         if self._partial:
             all_of_them, given = await self._ask_some(call, given)
         else:
-            all_of_them = await together(self._ask(shard, call, its) for shard, its in given.items())
-        parts = [(self._called(shard), answer.docs) for shard, answer in zip(given, all_of_them, strict=True)]
+            all_of_them = await gather_or_cancel(self._ask(shard, call, its) for shard, its in given.items())
+        parts = [(self._public_name(shard), answer.docs) for shard, answer in zip(given, all_of_them, strict=True)]
         results = {key: value for answer in all_of_them for key, value in answer.results.items()}
-        return Answers(parts, results, tuple(step for answer in all_of_them for step in answer.trail))
+        return ShardAnswers(parts, results, tuple(step for answer in all_of_them for step in answer.trail))
 
     def reduced(self, parts: Sequence[tuple[str, Docs]]) -> Docs:
         """The documents of all parts: merged, or with `no_reduce` one part after another.
@@ -113,7 +113,9 @@ class ShardRunner:
                 logger.warning("%s fails, and the other shards answer: %s", shard, error)
                 return error
 
-        found = dict(zip(given, await together(tried(shard, docs) for shard, docs in given.items()), strict=True))
+        found = dict(
+            zip(given, await gather_or_cancel(tried(shard, docs) for shard, docs in given.items()), strict=True)
+        )
         answers = {shard: answer for shard, answer in found.items() if isinstance(answer, Result)}
         if not answers:
             raise next(error for error in found.values() if isinstance(error, JinaASGIError))
@@ -124,10 +126,10 @@ class ShardRunner:
         result = await self._shards[shard].call(asked)
         if not result.results:
             return result
-        renamed = {key.replace(shard, self._called(shard), 1): value for key, value in result.results.items()}
+        renamed = {key.replace(shard, self._public_name(shard), 1): value for key, value in result.results.items()}
         return Result(result.docs, renamed, result.trail)
 
-    def _called(self, shard: str) -> str:
+    def _public_name(self, shard: str) -> str:
         """What a shard is called in `__results__`; a Deployment's name has no slash in it."""
         return f"{self.name}/{shard.removeprefix(f'{self.name}-')}"
 
@@ -137,25 +139,25 @@ class ShardRunner:
     def stream_of_one(self, call: Call) -> tuple[str, AsyncGenerator[Docs, None]]:
         """The next shard's name, and its stream."""
         shard = next(self._next)
-        return self._called(shard), self._shards[shard].stream(call)
+        return self._public_name(shard), self._shards[shard].stream(call)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         self._state = "loading"
         try:
-            async with lives(self._shards, self._drained):
+            async with lifespans(self._shards, self._drain):
                 self._state = "ready"
                 yield
         finally:
             self._state = "stopped"
 
-    async def _drained(self, hurried: bool) -> bool:
+    async def _drain(self, hurried: bool) -> bool:
         self._state = "draining"  # each shard waits for its own calls
         return not hurried
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """Why no call can be answered just now: what the first shard says that has any."""
-        return next((said for shard in self._shards.values() if (said := Wrapper(shard).trouble())), "")
+        return next((reason for shard in self._shards.values() if (reason := Wrapper(shard).unhealthy_reason())), "")
 
     def status(self) -> dict[str, Any]:
         """The figures of every shard, for `/-/status`."""

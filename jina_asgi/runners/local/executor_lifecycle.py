@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jina_asgi.concurrency.hooks import settled
+from jina_asgi.concurrency.hooks import maybe_await
 from jina_asgi.errors._raised import loggable
 from jina_asgi.executors.decorator import recorded
 from jina_asgi.executors.executor import Executor
@@ -24,7 +24,7 @@ logger = logging.getLogger("jina_asgi")
 _FAILED = "%s.close() failed, of an Executor that did not begin to serve"
 
 
-async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Executor:
+async def load_executor(make: Callable[[], Executor], threads: ExecutorThreads) -> Executor:
     """An Executor, made and warmed up; closed again where that fails, or its caller leaves meanwhile.
 
     Raises:
@@ -38,31 +38,31 @@ async def begun(make: Callable[[], Executor], threads: ExecutorThreads) -> Execu
         try:
             return executor, _hook(executor, "warmup")()
         except BaseException:
-            _give_back(executor, loop)
+            _close_unserved(executor, loop)
             raise
 
     def undo(loaded: tuple[Executor, Any]) -> None:
         executor, warming = loaded
         if inspect.iscoroutine(warming):
             warming.close()
-        _give_back(executor, loop)
+        _close_unserved(executor, loop)
 
     executor, warming = await threads.run(load, undo=undo)
     try:
-        await settled(warming)
+        await maybe_await(warming)
     except BaseException:
-        await threads.finish(lambda: _give_back(executor, loop))
+        await threads.finish(lambda: _close_unserved(executor, loop))
         raise
     return executor
 
 
-async def ended(executor: Executor, threads: ExecutorThreads) -> None:
+async def close_executor(executor: Executor, threads: ExecutorThreads) -> None:
     """Close an Executor.
 
     Raises:
         Whatever its `close` raises.
     """
-    await settled(await threads.finish(lambda: _hook(executor, "close")()))
+    await maybe_await(await threads.finish(lambda: _hook(executor, "close")()))
 
 
 def _hook(executor: Executor, name: str) -> Callable[[], Any]:
@@ -91,7 +91,7 @@ def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         asyncio.set_event_loop(None)
 
 
-def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+def _close_unserved(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
     """Close, from its thread, what was made for a life that did not begin; its loop awaits an async `close`."""
     try:
         closing = _hook(executor, "close")()
@@ -103,6 +103,6 @@ def _give_back(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
 
 async def _closed(closing: Any, executor: Executor) -> None:
     try:
-        await settled(closing)
+        await maybe_await(closing)
     except Exception as error:
         logger.error(_FAILED, type(executor).__name__, exc_info=loggable(error))

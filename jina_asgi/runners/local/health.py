@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from jina_asgi.concurrency.forks import end_if_forked
-from jina_asgi.concurrency.hooks import settled
-from jina_asgi.concurrency.tasks import begun, beside, logged, seen
+from jina_asgi.concurrency.hooks import maybe_await
+from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, mark_retrieved, start_task
 from jina_asgi.concurrency.timeouts import any_done
-from jina_asgi.errors._raised import carried, class_of, sound
-from jina_asgi.errors.load_failure import Failure
+from jina_asgi.errors._raised import future_safe, raised_class, sanitized
+from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.executors.decorator import recorded
 from jina_asgi.executors.executor import Executor
 from jina_asgi.settings.jina_mode import as_jina
@@ -34,12 +34,12 @@ class HealthWatch:
     ill, and is not called again before that call has returned. Time in which this process did not run does not count.
 
     Attributes:
-        trouble: why the Executor cannot answer, in words for a client; empty where it can, or has no `health` of its own.
+        unhealthy_reason: why the Executor cannot answer, in words for a client; empty where it can, or has no `health` of its own.
     """
 
     def __init__(self, executor: Executor, name: str) -> None:
         self._executor, self._name = executor, name
-        self.trouble = ""
+        self.unhealthy_reason = ""
         self._logged = ("", "")  # the class of the error that `health` raises, and what clients are told of it
         self._thread: asyncio.Future[Any] | None = None  # of a call whose answer has not been read
         self._watching: asyncio.Task[None] | None = None
@@ -48,21 +48,21 @@ class HealthWatch:
         """Ask for the first time, then once a second until `ending` is called."""
         if _is_own(type(self._executor)):
             await self.look()
-            self._watching = begun(self._watch(), logged(f"asking {self._name} for its health"))
+            self._watching = start_task(self._watch(), log_failure(f"asking {self._name} for its health"))
 
     def ending(self) -> asyncio.Future[Any] | None:
         """Ask no more; what is to be waited for before the Executor is closed, None where that is nothing."""
         if self._watching is None:
             return None
         self._watching.cancel()
-        return begun(self._ended(self._watching), seen)
+        return start_task(self._ended(self._watching), mark_retrieved)
 
     async def look(self) -> None:
-        """Ask once, or wait again for an answer that was late; `trouble` says what came of it."""
+        """Ask once, or wait again for an answer that was late; `unhealthy_reason` says what came of it."""
         is_late = self._thread is not None
-        async with beside(self._answer()) as asking:
+        async with concurrent_tasks(self._answer()) as asking:
             if not await any_done(asking, _LIMIT):
-                self.trouble = f"{self._name}: its health() takes longer than {_LIMIT:g} s"
+                self.unhealthy_reason = f"{self._name}: its health() takes longer than {_LIMIT:g} s"
                 return
             error = asking[0].exception()
             try:
@@ -73,9 +73,9 @@ class HealthWatch:
                 del error  # its traceback may hold this frame
             self._logged = ("", "")
             if not asking[0].result():
-                self.trouble = f"{self._name} says that it is not healthy"
+                self.unhealthy_reason = f"{self._name} says that it is not healthy"
             elif not is_late:
-                self.trouble = ""
+                self.unhealthy_reason = ""
 
     async def _watch(self) -> None:
         while True:
@@ -93,17 +93,17 @@ class HealthWatch:
         await asyncio.wait([self._thread])
         thread, self._thread = self._thread, None
         try:
-            said = thread.result()
-            return said if isinstance(said, bool) else await settled(_true(said))
+            answer = thread.result()
+            return answer if isinstance(answer, bool) else await maybe_await(_truth_of(answer))
         finally:
             del thread  # it holds the error whose traceback holds this frame
 
     def _raised(self, error: BaseException) -> None:
         """Log what `health` raised, once for each class until it answers again: it is asked every second."""
-        if self._logged[0] != class_of(error):
-            failure = Failure.logged(error, f"{self._name}: its health() failed")
-            self._logged = class_of(error), f"{self._name}: its health() failed {failure}"
-        self.trouble = self._logged[1]
+        if self._logged[0] != raised_class(error):
+            failure = LoadFailure.logged(error, f"{self._name}: its health() failed")
+            self._logged = raised_class(error), f"{self._name}: its health() failed {failure}"
+        self.unhealthy_reason = self._logged[1]
 
 
 def _is_own(cls: type[Executor]) -> bool:
@@ -125,26 +125,26 @@ def _in_thread(executor: Executor) -> asyncio.Future[Any]:
 
 
 def _call(executor: Executor, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-    said, raised, process = None, None, os.getpid()
+    answer, raised, process = None, None, os.getpid()
     try:
-        said = executor.health()
-        said = said if inspect.isawaitable(said) else bool(said)
+        answer = executor.health()
+        answer = answer if inspect.isawaitable(answer) else bool(answer)
     except BaseException as error:  # noqa: BLE001  # also SystemExit: it is the answer
-        raised = carried(sound(error))
+        raised = future_safe(sanitized(error))
     end_if_forked(process, raised)
     try:
         with suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(_settle, future, said, raised)
+            loop.call_soon_threadsafe(_settle, future, answer, raised)
     finally:
         del raised, future  # the error's traceback holds this frame
 
 
-def _settle(future: asyncio.Future[Any], said: Any, raised: BaseException | None) -> None:
+def _settle(future: asyncio.Future[Any], answer: Any, raised: BaseException | None) -> None:
     if raised is None:
-        future.set_result(said)
+        future.set_result(answer)
     else:
         future.set_exception(raised)
 
 
-async def _true(said: Awaitable[Any]) -> bool:
-    return bool(await said)
+async def _truth_of(answer: Awaitable[Any]) -> bool:
+    return bool(await answer)

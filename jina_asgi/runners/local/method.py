@@ -16,8 +16,8 @@ from jina_asgi.documents.readers import check_depth, errors_of
 from jina_asgi.documents.recast import refitted
 from jina_asgi.documents.writers import finite
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
-from jina_asgi.errors._raised import described, http_error, is_a, is_ours, sound
-from jina_asgi.errors._shown import kind_of, said
+from jina_asgi.errors._raised import error_text, http_error, is_a, is_ours, sanitized
+from jina_asgi.errors._shown import class_name, safe_str
 from jina_asgi.executors.endpoints import Method
 from jina_asgi.executors.executor import Executor
 from jina_asgi.types import Call
@@ -102,15 +102,15 @@ class BoundMethod:
         try:
             docs = call.docs.typed
             if not self._files:
-                return self._answered(docs, parameters, call)
+                return self._call(docs, parameters, call)
             with upload_files.in_use(docs):
-                return self._answered(docs, parameters, call)
+                return self._call(docs, parameters, call)
         except BaseException as error:
-            raise self.wrapped(error) from error
+            raise self.wrap_error(error) from error
 
-    def _answered(self, docs: Any, parameters: Any, call: Call) -> Any:
+    def _call(self, docs: Any, parameters: Any, call: Call) -> Any:
         if self._batch:
-            return self.answer(self.function(**self.arguments(docs, parameters, call)), docs)
+            return self.checked_answer(self.function(**self.arguments(docs, parameters, call)), docs)
         return self._each(docs, parameters, call)
 
     def step(self, made: Generator[Any, None, None], end: Any) -> Any:
@@ -118,31 +118,31 @@ class BoundMethod:
         try:
             return next(made, end)
         except BaseException as error:
-            raise self.wrapped(error) from error
+            raise self.wrap_error(error) from error
 
     def _each(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         made = []
         for doc in docs:
             if call.context.cancelled:
                 break
-            made.append(self.document(self.function(**self.arguments(doc, parameters, call)), doc))
+            made.append(self.checked_document(self.function(**self.arguments(doc, parameters, call)), doc))
         return self.codec.wrap(made)
 
     async def run_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         """As `run`, for an asynchronous method."""
         if not self._files:
-            return await self._answered_async(docs, parameters, call)
+            return await self._call_async(docs, parameters, call)
         with upload_files.in_use(docs):
-            return await self._answered_async(docs, parameters, call)
+            return await self._call_async(docs, parameters, call)
 
-    async def _answered_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
+    async def _call_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         if self._batch:
-            return self.answer(await self.function(**self.arguments(docs, parameters, call)), docs)
+            return self.checked_answer(await self.function(**self.arguments(docs, parameters, call)), docs)
         function, arguments = self.function, self.arguments
-        made = [self.document(await function(**arguments(doc, parameters, call)), doc) for doc in docs]
+        made = [self.checked_document(await function(**arguments(doc, parameters, call)), doc) for doc in docs]
         return self.codec.wrap(made)
 
-    def answer(self, value: Any, docs: list[Any]) -> Any:
+    def checked_answer(self, value: Any, docs: list[Any]) -> Any:
         """What a batch method returned: documents of its output class, None (changed in place) or a dict.
 
         Raises:
@@ -163,7 +163,7 @@ class BoundMethod:
                 return self.codec.wrap([self._fitted(each, "returned a list with {} in it") for each in value])
         return value
 
-    def document(self, value: Any, doc: Any = None) -> Any:
+    def checked_document(self, value: Any, doc: Any = None) -> Any:
         """What a single method returned, or a stream's method yielded: a document; None means changed in place.
 
         Raises:
@@ -189,7 +189,7 @@ class BoundMethod:
             try:
                 return refitted(value, self.codec)
             except (InvalidDocs, DefinitionError) as error:
-                why = f": {said(error)}"
+                why = f": {safe_str(error)}"
         raise self.failed(f"{self._name} {did.format(_kind(value))}; expected {self._expected}{why}")
 
     @property
@@ -205,13 +205,13 @@ class BoundMethod:
         executor = self._name.partition(".")[0]
         return ExecutorError(message, executor=executor, endpoint=self.method.endpoint.name, raised=raised)
 
-    def wrapped(self, error: BaseException) -> BaseException:
+    def wrap_error(self, error: BaseException) -> BaseException:
         """An error of the user's, wrapped once; one of ours as it is, made sound."""
         if is_ours(error):
-            return sound(error)
+            return sanitized(error)
         if is_a(error, HTTPException):
             return http_error(error)
-        return self.failed(f"{self._name} raised {described(error)}", kind_of(error))
+        return self.failed(f"{self._name} raised {error_text(error)}", class_name(error))
 
 
 def _bound(executor: Executor, attribute: str) -> Any:
@@ -253,5 +253,5 @@ def _integral(value: Any) -> Any:
 
 
 def _kind(value: Any) -> str:
-    name = kind_of(value)
+    name = class_name(value)
     return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

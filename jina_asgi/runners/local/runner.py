@@ -18,10 +18,17 @@ from typing import Any
 import msgspec
 
 from jina_asgi.concurrency.forks import end_if_forked
-from jina_asgi.concurrency.grace import grace_left
-from jina_asgi.concurrency.load_lock import Turn
-from jina_asgi.concurrency.tasks import begun, cancel_requests, ended, logged, seen, uncancel
-from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, cut_short
+from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.load_lock import LoadLock
+from jina_asgi.concurrency.tasks import (
+    cancel_requests,
+    log_failure,
+    mark_retrieved,
+    start_task,
+    uncancel,
+    wait_until_done,
+)
+from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, interrupted_error
 from jina_asgi.errors._raised import is_a
 from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.monitoring import timings
@@ -39,7 +46,7 @@ logger = logging.getLogger("jina_asgi")
 _END: Any = object()
 
 
-class _Activity(msgspec.Struct, eq=False):
+class _RunningCall(msgspec.Struct, eq=False):
     """One running call or stream: the task now inside it, whether what the user wrote has begun, and whether serving ended."""
 
     task: asyncio.Task[Any] | None = None
@@ -48,7 +55,7 @@ class _Activity(msgspec.Struct, eq=False):
     steps: AsyncGenerator[Any, None] | None = None
     _closed: asyncio.Future[None] | None = None
 
-    def begins(self) -> None:
+    def mark_begun(self) -> None:
         self.begun = True
 
     async def close(self) -> None:
@@ -92,7 +99,7 @@ class LocalRunner:
         self._executor: Executor | None = None
         self._health: HealthWatch | None = None
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
-        self._active: set[_Activity] = set()
+        self._active: set[_RunningCall] = set()
         self._idle: asyncio.Future[None] | None = None
         self._state = NotReady.NOT_STARTED
 
@@ -110,11 +117,11 @@ class LocalRunner:
         self._state, self._loop, self._process = "loading", asyncio.get_running_loop(), os.getpid()
         try:
             async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
-                turn = Turn()
+                lock = LoadLock()
                 try:
-                    executor = await executor_lifecycle.begun(lambda: self._load(turn), self._threads)
+                    executor = await executor_lifecycle.load_executor(lambda: self._load(lock), self._threads)
                 finally:
-                    turn.over()  # also where nobody waits for it any more
+                    lock.release()  # also where nobody waits for it any more
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
                 self._health, hurried = HealthWatch(executor, self.name), False
                 try:
@@ -132,7 +139,7 @@ class LocalRunner:
             self._bound, self._executor, self._health = {}, None, None  # what it loaded is given back
             self._state = "stopped"
 
-    def _load(self, turn: Turn) -> Executor:
+    def _load(self, lock: LoadLock) -> Executor:
         settings = self._settings
         self._executor = make(
             self._uses,
@@ -141,7 +148,7 @@ class LocalRunner:
             requests=settings.uses_requests,
             runtime_args=runtime_args(settings, self._replica),
             workspace=settings.workspace,
-            turn=turn,
+            load_lock=lock,
         )
         return self._executor
 
@@ -154,9 +161,9 @@ class LocalRunner:
         """For how many seconds every thread has been in a call that was given up; 0 where one is free."""
         return self._threads.stuck
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """Why the Executor cannot answer, as its own `health` last said; nothing where it can."""
-        return "" if self._health is None else self._health.trouble
+        return "" if self._health is None else self._health.unhealthy_reason
 
     def status(self) -> dict[str, Any]:
         """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
@@ -167,78 +174,78 @@ class LocalRunner:
         bound = self._find(call.endpoint)
         if bound.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
-        activity = _Activity(asyncio.current_task(self._loop))
-        self._active.add(activity)
+        running = _RunningCall(asyncio.current_task(self._loop))
+        self._active.add(running)
         try:
             parameters = bound.parameters(call)
             if bound.is_async:
-                activity.begun = True
+                running.begun = True
                 value = await bound.run_async(call.docs.typed, parameters, call)
                 end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
-                value = await self._threads.run(work, call.context, left=activity.begins)
+                value = await self._threads.run(work, call.context, on_left=running.mark_begun)
         except BaseException as error:
-            self._surface(error, bound, activity, call)
+            self._raise_public(error, bound, running, call)
             raise
         finally:
-            self._ended(activity)
+            self._call_ended(running)
         if type(value) is dict:
             return Result(call.docs, {f"{self.name}/rep-{self._replica}": value})
         return Result(Docs(bound.codec, value))
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         bound = self._find(call.endpoint)
-        activity = _Activity()
-        self._active.add(activity)
+        running = _RunningCall()
+        self._active.add(running)
         try:
             docs, parameters = call.docs.typed, bound.parameters(call)
             if len(docs) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
-            activity.begun = bound.is_async
-            activity.steps = self._steps(bound, docs[0], parameters, call, activity)
-            activity.task = asyncio.current_task()
+            running.begun = bound.is_async
+            running.steps = self._steps(bound, docs[0], parameters, call, running)
+            running.task = asyncio.current_task()
             try:
-                async for item in activity.steps:
+                async for item in running.steps:
                     end_if_forked(self._process)
-                    activity.task, activity.begun = None, True
-                    yield bound.codec.docs([bound.document(item)])
-                    activity.task = asyncio.current_task()
-                    if activity.stopped:
+                    running.task, running.begun = None, True
+                    yield bound.codec.docs([bound.checked_document(item)])
+                    running.task = asyncio.current_task()
+                    if running.stopped:
                         break
             finally:
-                await activity.close()
+                await running.close()
             end_if_forked(self._process)
-            if activity.stopped:
-                raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun)
+            if running.stopped:
+                raise interrupted_error(f"{self.name} is draining: it stopped", begun=running.begun)
         except BaseException as error:
-            if is_a(error, GeneratorExit) and activity.task is None:  # not one that the user raised
+            if is_a(error, GeneratorExit) and running.task is None:  # not one that the user raised
                 call.context.cancelled = True
                 raise
-            self._surface(error, bound, activity, call)
+            self._raise_public(error, bound, running, call)
             raise
         finally:
-            self._ended(activity)
+            self._call_ended(running)
 
     def _steps(
-        self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, activity: _Activity
+        self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, running: _RunningCall
     ) -> AsyncGenerator[Any, None]:
         """The user's own generator, or one in its place that runs in a thread, or that gives a call's docs."""
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
-        return made if bound.is_async else self._in_thread(bound, made, call, activity)
+        return made if bound.is_async else self._in_thread(bound, made, call, running)
 
     async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
         for answer in (await self.call(call)).docs.typed:
             yield answer
 
     async def _in_thread(
-        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, activity: _Activity
+        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, running: _RunningCall
     ) -> AsyncGenerator[Any, None]:
-        step, left = partial(bound.step, made, _END), activity.begins
+        step, left = partial(bound.step, made, _END), running.mark_begun
         try:
-            while (item := await self._threads.run(step, call.context, waits=True, left=left)) is not _END:
+            while (item := await self._threads.run(step, call.context, waits=True, on_left=left)) is not _END:
                 yield item
         finally:
             with suppress(LeftBehind):  # and so nothing of it ever runs again
@@ -253,7 +260,7 @@ class LocalRunner:
             raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
         return bound
 
-    def _surface(self, error: BaseException, bound: BoundMethod, activity: _Activity, call: Call) -> None:
+    def _raise_public(self, error: BaseException, bound: BoundMethod, running: _RunningCall, call: Call) -> None:
         """Raise what the caller gets in place of `error`: the user's errors wrapped once; return for those that pass.
 
         No frame of a traceback names the error that is raised: such a cycle would keep the whole call until a full
@@ -261,23 +268,23 @@ class LocalRunner:
         """
         end_if_forked(self._process, error)
         if not is_a(error, asyncio.CancelledError):
-            surfaced = bound.wrapped(error)
+            surfaced = bound.wrap_error(error)
             try:
                 if surfaced is not error:
                     raise surfaced from error
                 return
             finally:
                 del surfaced
-        if activity.stopped:
+        if running.stopped:
             uncancel()
-            raise cut_short(f"{self.name} is draining: it stopped", begun=activity.begun) from error
+            raise interrupted_error(f"{self.name} is draining: it stopped", begun=running.begun) from error
         if not cancel_requests():  # the Executor raised it itself
-            raise bound.wrapped(error) from error
+            raise bound.wrap_error(error) from error
         call.context.cancelled = True
 
-    def _ended(self, activity: _Activity) -> None:
-        self._active.discard(activity)
-        activity.task = None  # it holds the error whose traceback holds a frame that names the activity
+    def _call_ended(self, running: _RunningCall) -> None:
+        self._active.discard(running)
+        running.task = None  # it holds the error whose traceback holds a frame that names the activity
         if self._idle is not None and not self._active and not self._idle.done():
             self._idle.set_result(None)
 
@@ -291,18 +298,18 @@ class LocalRunner:
         last_look = None if self._health is None else self._health.ending()
         if self._active:
             self._idle = asyncio.get_running_loop().create_future()
-            cancelled = await _patiently(self._idle, 0.0 if hurried else grace_left(self._settings.grace), 0.0)
+            cancelled = await _wait_bounded(self._idle, 0.0 if hurried else remaining_grace(self._settings.grace), 0.0)
             hurried = hurried or cancelled is not None
-            stopping = begun(self._stop(), logged(f"stopping what runs in {self.name}"))
+            stopping = start_task(self._stop(), log_failure(f"stopping what runs in {self.name}"))
             cancelled = (
-                await _patiently(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
+                await _wait_bounded(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
             )
             self._idle = None
         if last_look is not None:
-            cancelled = await _patiently(last_look, PATIENCE) or cancelled
-        closing = begun(executor_lifecycle.ended(executor, self._threads), seen)
+            cancelled = await _wait_bounded(last_look, PATIENCE) or cancelled
+        closing = start_task(executor_lifecycle.close_executor(executor, self._threads), mark_retrieved)
         hurried = hurried or cancelled is not None
-        cancelled = await _patiently(closing, PATIENCE if hurried else None) or cancelled
+        cancelled = await _wait_bounded(closing, PATIENCE if hurried else None) or cancelled
         try:
             if closing.done():
                 closing.result()
@@ -313,20 +320,20 @@ class LocalRunner:
 
     async def _stop(self) -> None:
         unread = []
-        for activity in self._active:
-            activity.stopped = True
-            if activity.task is not None:
-                activity.task.cancel()
-            elif activity.steps is not None:  # between two steps, its reader away: close what the user wrote
-                unread.append(activity)
-        await ended([begun(activity.close(), partial(self._closed, activity)) for activity in unread])
+        for running in self._active:
+            running.stopped = True
+            if running.task is not None:
+                running.task.cancel()
+            elif running.steps is not None:  # between two steps, its reader away: close what the user wrote
+                unread.append(running)
+        await wait_until_done([start_task(running.close(), partial(self._closed, running)) for running in unread])
 
-    def _closed(self, activity: _Activity, task: asyncio.Task[None]) -> None:
-        self._ended(activity)
-        logged(f"closing a stream of {self.name}")(task)
+    def _closed(self, running: _RunningCall, task: asyncio.Task[None]) -> None:
+        self._call_ended(running)
+        log_failure(f"closing a stream of {self.name}")(task)
 
 
-async def _patiently(
+async def _wait_bounded(
     work: asyncio.Future[Any], timeout: float | None, patience: float = PATIENCE
 ) -> asyncio.CancelledError | None:
     """Wait at most `timeout` seconds, and at most `patience` more once cancelled; the cancelling, if there was one."""

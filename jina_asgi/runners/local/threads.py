@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.errors import NotReady
-from jina_asgi.errors._raised import carried, loggable, sound
+from jina_asgi.errors._raised import future_safe, loggable, sanitized
 from jina_asgi.types import Context
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class _Job:
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def first(self) -> bool:
+    def settle_first(self) -> bool:
         """Asked once by the thread that finished and once by a caller that left: True for who came first."""
         try:
             return self._first.pop()
@@ -89,7 +89,7 @@ class ExecutorThreads:
     def __init__(self, name: str, count: int = 1) -> None:
         self._name, self._count, self._process = name, count, 0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._given: list[_Job] = []  # in this turn of the loop
+        self._submitted: list[_Job] = []  # in this turn of the loop
         self._done: deque[_Job] = deque()
         self._running: list[_Job | None] = [None] * count
         self._waiting: set[asyncio.Future[Any]] = set()  # of what waits for a thread though cancelled
@@ -151,7 +151,7 @@ class ExecutorThreads:
         *,
         waits: bool = False,
         undo: Callable[[T], Any] | None = None,
-        left: Callable[[], object] = lambda: None,
+        on_left: Callable[[], object] = lambda: None,
     ) -> T:
         """Run `function` on one of the threads, in the caller's contextvars.
 
@@ -160,7 +160,7 @@ class ExecutorThreads:
         the thread, with what was made for a caller that left; `left`, here, where it leaves work that had begun.
         """
         job = _Job(function, self._loop.create_future(), undo)
-        self._give(job)
+        self._submit(job)
         try:
             result: T = await job.future
             return result
@@ -169,11 +169,11 @@ class ExecutorThreads:
             if context is not None:
                 context.cancelled = True
             if job.begun:
-                left()
+                on_left()
             if waits and job.begun and not job.delivered:
-                await self._returned(job)
-            if undo is not None and not job.first():
-                self._give(_Job(job.undone, self._loop.create_future()))
+                await self._wait_returned(job)
+            if undo is not None and not job.settle_first():
+                self._submit(_Job(job.undone, self._loop.create_future()))
             raise
         finally:
             del job  # its future holds the error whose traceback holds this frame
@@ -185,8 +185,8 @@ class ExecutorThreads:
             What it raises. LeftBehind: it did not run.
         """
         job = _Job(function, self._loop.create_future())
-        self._give(job)
-        cancelled = await self._waited(job.future)
+        self._submit(job)
+        cancelled = await self._wait_for(job.future)
         try:
             result: T = job.future.result()
             if cancelled:
@@ -195,27 +195,27 @@ class ExecutorThreads:
         finally:
             del job
 
-    def _give(self, job: _Job) -> None:
+    def _submit(self, job: _Job) -> None:
         if self._closed:
             job.future.set_exception(LeftBehind(f"{self._name} is stopped; nothing runs in its threads any more"))
             return
-        if not self._given:
+        if not self._submitted:
             self._loop.call_soon(self._hand_over)
-        self._given.append(job)
+        self._submitted.append(job)
 
     def _hand_over(self) -> None:
-        for job in self._given:
+        for job in self._submitted:
             self._jobs.put(job)
-        self._given.clear()
+        self._submitted.clear()
 
-    async def _returned(self, job: _Job) -> None:
+    async def _wait_returned(self, job: _Job) -> None:
         """Wait until an abandoned job has left its thread, however often the waiting itself is cancelled."""
         job.late = self._loop.create_future()
-        await self._waited(job.late)
+        await self._wait_for(job.late)
         if not job.late.cancelled():
             job.late.exception()  # that of threads that were left behind
 
-    async def _waited(self, future: asyncio.Future[Any]) -> bool:
+    async def _wait_for(self, future: asyncio.Future[Any]) -> bool:
         """Wait for what comes of a thread, however often this is cancelled; whether it was."""
         cancelled = False
         self._waiting.add(future)
@@ -239,17 +239,17 @@ class ExecutorThreads:
                 except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure
                     job.error = error
                 end_if_forked(self._process, job.error)
-                if job.undo is not None and not job.first():
+                if job.undo is not None and not job.settle_first():
                     job.undone()
             self._running[index] = None
             self._done.append(job)
             del job
             if not self._waking:
                 self._waking = True
-                self._tell(self._deliver)
-        self._tell(self._thread_ended)
+                self._call_loop(self._deliver)
+        self._call_loop(self._thread_ended)
 
-    def _tell(self, callback: Callable[[], None]) -> None:
+    def _call_loop(self, callback: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
@@ -272,4 +272,4 @@ class ExecutorThreads:
             if job.error is None:
                 job.future.set_result(job.result)
             else:
-                job.future.set_exception(carried(sound(job.error)))
+                job.future.set_exception(future_safe(sanitized(job.error)))

@@ -19,7 +19,7 @@ class Restarts:
     in_a_row: dict[int, int] = field(default_factory=dict)
     recent: deque[float] = field(default_factory=deque)
 
-    def failed(self, replica: int, now: float, dice: float) -> float:
+    def failed(self, replica: int, now: float, jitter: float) -> float:
         """It died before it had answered anything: seconds to wait, doubling, less up to a third by `dice` (0 to 1)."""
         self.recent.append(now)
         self._forget(now)
@@ -27,19 +27,19 @@ class Restarts:
         self.in_a_row[replica] = before + 1
         self.failing = self.failing or len(self.recent) >= LOOP_FAILURES
         delay = LONGEST_DELAY if self.failing else FIRST_DELAY * 2.0 ** min(before, 16)
-        return min(delay, LONGEST_DELAY) * (1 - dice / 3)
+        return min(delay, LONGEST_DELAY) * (1 - jitter / 3)
 
-    def died(self, replica: int, dice: float) -> float:
+    def died(self, replica: int, jitter: float) -> float:
         """It died at work: seconds to wait."""
         self.in_a_row.pop(replica, None)
-        return FIRST_DELAY * (1 - dice / 3)
+        return FIRST_DELAY * (1 - jitter / 3)
 
     def give_up(self) -> float:
         """Whoever keeps them says that they do not come up: seconds to wait until asking again."""
         self.failing = True
         return LONGEST_DELAY
 
-    def again(self) -> None:
+    def reset(self) -> None:
         """The pool is begun anew. What has failed lately counts on: one more failure, and it fails at once."""
         self.failing = False
 

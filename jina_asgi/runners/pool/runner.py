@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import grace_left
-from jina_asgi.concurrency.tasks import begun, finished, logged
+from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -21,11 +21,11 @@ from jina_asgi.errors import (
     Unavailable,
     UnknownEndpoint,
 )
-from jina_asgi.errors._raised import class_of
-from jina_asgi.errors._shown import said
-from jina_asgi.runners.admission import Admission, Elsewhere
+from jina_asgi.errors._raised import raised_class
+from jina_asgi.errors._shown import safe_str
+from jina_asgi.runners.admission import Admission, RemoteQueue
 from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.runners.pool.supervisor import Member, Seat
+from jina_asgi.runners.pool.supervisor import ReplicaHandle, ReplicaSupervisor
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
@@ -54,25 +54,25 @@ class PoolRunner:
     def __init__(
         self,
         name: str,
-        seats: Sequence[Seat],
+        supervisors: Sequence[ReplicaSupervisor],
         restarts: Restarts,
         *,
         endpoints: Mapping[str, Endpoint] | None,
-        room: int,
-        again: Callable[[Endpoint], bool],
+        max_busy: int,
+        may_retry: Callable[[Endpoint], bool],
         admission: Admission,
         grace: float,
-        called: str = "replicas",
-        changed: Callable[[], None] = lambda: None,
-        patient: bool = False,
+        status_key: str = "replicas",
+        on_change: Callable[[], None] = lambda: None,
+        queue_when_unhealthy: bool = False,
     ) -> None:
-        self._patient, self._are_given = patient, endpoints is not None
-        self._called, self._tell = called, changed
-        self.name, self._seats, self._restarts, self._endpoints = name, seats, restarts, endpoints
-        self._room, self._again, self._admission, self._grace = room, again, admission, grace
-        for seat in seats:
-            seat.changed = self._seats_changed
-        self._elsewhere = Elsewhere()
+        self._queue_when_unhealthy, self._endpoints_given = queue_when_unhealthy, endpoints is not None
+        self._status_key, self._on_change = status_key, on_change
+        self.name, self._supervisors, self._restarts, self._endpoints = name, supervisors, restarts, endpoints
+        self._max_busy, self._may_retry, self._admission, self._grace = max_busy, may_retry, admission, grace
+        for supervisor in supervisors:
+            supervisor.on_change = self._supervisor_changed
+        self._remote_queue = RemoteQueue()
         self._changed = asyncio.Event()
         self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
         self._calls = 0
@@ -95,58 +95,60 @@ class PoolRunner:
         if self._state != "ready":
             raise NotReady.in_state(self.name, self._state)
         self._check()
-        self._elsewhere.check()
+        self._remote_queue.check()
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
         endpoint = self._find(call.endpoint)
-        tries: _Tries | None = None
+        retries: _Retries | None = None
         while True:
-            member = await self._member(endpoint)
+            handle = await self._acquire(endpoint)
             try:
-                result = await member.replica.client.call(call)
+                result = await handle.replica.client.call(call)
             except JinaASGIError as error:
-                tries = tries or _Tries(self, endpoint)
-                if not tries.again(member, error):
+                retries = retries or _Retries(self, endpoint)
+                if not retries.may_retry(handle, error):
                     raise
             except asyncio.CancelledError:
-                member.doubt(endpoint)
+                handle.mark_doubtful(endpoint)
                 raise
             else:
-                self._worked(member, endpoint)
+                self._record_answer(handle, endpoint)
                 return result
             finally:
-                self._leave(member, endpoint)
+                self._release(handle, endpoint)
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         endpoint = self._find(call.endpoint)
-        tries = _Tries(self, endpoint)
+        retries = _Retries(self, endpoint)
         begun = False
         while True:
-            member = await self._member(endpoint)
+            handle = await self._acquire(endpoint)
             try:
-                async with aclosing(member.replica.client.stream(call)) as steps:
+                async with aclosing(handle.replica.client.stream(call)) as steps:
                     async for docs in steps:
                         begun = True
                         yield docs
             except JinaASGIError as error:
-                if begun and isinstance(error, Unavailable) and self._is_running and not member.is_open:
+                if begun and isinstance(error, Unavailable) and self._is_running and not handle.is_open:
                     self._counts["lost"] += 1
                     raise ReplicaDied("the replica died in the middle of the stream") from error
-                if not tries.again(member, error):
+                if not retries.may_retry(handle, error):
                     raise
             else:
-                self._worked(member, endpoint)
+                self._record_answer(handle, endpoint)
                 return
             finally:
-                self._leave(member, endpoint)
+                self._release(handle, endpoint)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, hurried = "loading", False
-        self._restarts.again()
-        over = logged(f"keeping a replica of {self.name}")
-        keeping = [begun(seat.keep(), over, name=f"jina-asgi-{self.name}") for seat in self._seats]
+        self._restarts.reset()
+        over = log_failure(f"keeping a replica of {self.name}")
+        supervising = [
+            start_task(supervisor.supervise(), over, name=f"jina-asgi-{self.name}") for supervisor in self._supervisors
+        ]
         try:
             await self._first_ready()
             self._state = "ready"
@@ -160,23 +162,28 @@ class PoolRunner:
                 await self._drain(hurried)
         finally:
             self._state = "stopped"
-            await finished(keeping)
+            await cancel_and_wait(supervising)
 
-    def trouble(self) -> str:
+    def unhealthy_reason(self) -> str:
         """Why no call can be answered just now; nothing where some can."""
-        open_ones = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
-        if open_ones:
-            return min((member.replica.client.unhealthy_reason for member in open_ones), key=len)
+        if open_handles := [handle for handle in self._handles if handle.is_open]:
+            return min((handle.replica.client.unhealthy_reason for handle in open_handles), key=len)
         if self._restarts.failing:
             return f"{self.name} failed: {self._reason()}"
         return f"no replica of {self.name} is up; it is being started"
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`; those of what keeps the replicas elsewhere, as it last told them, before ours."""
-        members = {f"{self.name}/rep-{seat.index}": seat.status() for seat in self._seats}
+        replicas = {f"{self.name}/rep-{supervisor.index}": supervisor.status() for supervisor in self._supervisors}
         ours = {"queue": self._admission.status(), **self._counts}
-        told = next((seat.member.replica.client.metrics for seat in self._seats if seat.member is not None), None)
-        return {**told, "worker": ours, self._called: members} if told else {self._called: members, **ours}
+        reported = next((handle.replica.client.metrics for handle in self._handles), None)
+        if reported:
+            return {**reported, "worker": ours, self._status_key: replicas}
+        return {self._status_key: replicas, **ours}
+
+    @property
+    def _handles(self) -> list[ReplicaHandle]:
+        return [supervisor.handle for supervisor in self._supervisors if supervisor.handle is not None]
 
     async def _first_ready(self) -> None:
         """Wait until one replica is up.
@@ -184,16 +191,15 @@ class PoolRunner:
         Raises:
             ExecutorError, NotReady: they fail to come up, again and again; as the last of them said.
         """
-        while not any(seat.member is not None for seat in self._seats):
+        while not self._handles:
             if self._restarts.failing:
-                failure = next(seat.failure for seat in self._seats if seat.failure is not None)
-                message, error = f"{self.name} failed to load: {said(failure.error)}", failure.error
-                raise ExecutorError(message, raised=class_of(error)) from error
+                failure = next(supervisor.failure for supervisor in self._supervisors if supervisor.failure is not None)
+                message, error = f"{self.name} failed to load: {safe_str(failure.error)}", failure.error
+                raise ExecutorError(message, raised=raised_class(error)) from error
             self._changed.clear()
             await self._changed.wait()
-        client = next(seat.member.replica.client for seat in self._seats if seat.member is not None)
         if self._endpoints is None:
-            self._endpoints = client.endpoints
+            self._endpoints = self._handles[0].replica.client.endpoints
 
     async def _drain(self, hurried: bool) -> None:
         """Let what was accepted end within the grace period; then end the replicas, and with them what is left."""
@@ -201,7 +207,7 @@ class PoolRunner:
         if self._calls:
             self._idle.clear()
             try:
-                async with asyncio.timeout(0.0 if hurried else grace_left(self._grace)):
+                async with asyncio.timeout(0.0 if hurried else remaining_grace(self._grace)):
                     await self._idle.wait()
             except TimeoutError:
                 pass
@@ -211,7 +217,7 @@ class PoolRunner:
         for waiters in self._waiting.values():
             while waiters:
                 waiters.popleft().fail(NotReady(f"{self.name} stopped before this call began"))
-        stopping = asyncio.gather(*(seat.stop() for seat in self._seats), return_exceptions=True)
+        stopping = asyncio.gather(*(supervisor.stop() for supervisor in self._supervisors), return_exceptions=True)
         try:
             async with asyncio.timeout(_HURRY if hurried or cancelled else None):
                 await stopping
@@ -236,120 +242,120 @@ class PoolRunner:
 
     def _check(self) -> None:
         """Refuse at once what would wait for replicas that do not come up, or are not healthy."""
-        if self._restarts.failing and (trouble := self.trouble()):
-            raise NotReady(trouble)
-        if not self._patient and self._unhealthy():
-            raise NotReady(self.trouble())
+        if self._restarts.failing and (reason := self.unhealthy_reason()):
+            raise NotReady(reason)
+        if not self._queue_when_unhealthy and self._unhealthy():
+            raise NotReady(self.unhealthy_reason())
 
     def _unhealthy(self) -> bool:
         """Whether replicas are up, and none of them can answer."""
-        members = [seat.member for seat in self._seats if seat.member is not None and seat.member.is_open]
-        return bool(members) and all(member.replica.client.unhealthy_reason for member in members)
+        handles = [handle for handle in self._handles if handle.is_open]
+        return bool(handles) and all(handle.replica.client.unhealthy_reason for handle in handles)
 
-    async def _member(self, endpoint: Endpoint) -> Member:
+    async def _acquire(self, endpoint: Endpoint) -> ReplicaHandle:
         """A place at a replica, waited for; given back by `_leave`."""
         self._check()
         waiting = self._waiting[endpoint.concurrent]
-        member = None if waiting else self._free(endpoint)
+        handle = None if waiting else self._least_loaded(endpoint)
         self._calls += 1
-        if member is not None:
-            member.take(endpoint)
-            return member
+        if handle is not None:
+            handle.begin_call(endpoint)
+            return handle
         waiter = _Waiter(endpoint)
         waiting.append(waiter)
         try:
             return await waiter.future
         except BaseException:
-            if waiter.member is not None:  # given at the moment of being cancelled
-                self._leave(waiter.member, endpoint)
+            if waiter.handle is not None:  # given at the moment of being cancelled
+                self._release(waiter.handle, endpoint)
             else:
-                self._left()
+                self._call_ended()
                 if waiter in waiting:
                     waiting.remove(waiter)
             raise
 
-    def _leave(self, member: Member, endpoint: Endpoint) -> None:
-        member.leave(endpoint)
-        self._assign()
-        self._left()
+    def _release(self, handle: ReplicaHandle, endpoint: Endpoint) -> None:
+        handle.end_call(endpoint)
+        self._dispatch()
+        self._call_ended()
 
-    def _left(self) -> None:
+    def _call_ended(self) -> None:
         self._calls -= 1
         if not self._calls:
             self._idle.set()
 
-    def _free(self, endpoint: Endpoint) -> Member | None:
+    def _least_loaded(self, endpoint: Endpoint) -> ReplicaHandle | None:
         """The replica that has least to do; one whose threads may be stuck gets a call if no other can take it."""
-        best: Member | None = None
-        for seat in self._seats:
-            member = seat.member
-            if member is None or not member.is_open or (member.replica.client.unhealthy_reason and not self._patient):
+        best: ReplicaHandle | None = None
+        for supervisor in self._supervisors:
+            handle = supervisor.handle
+            if handle is None or not handle.is_open:
                 continue
-            if endpoint.concurrent or member.busy < self._room:
-                if best is None or member.load < best.load:
-                    best = member
+            if handle.replica.client.unhealthy_reason and not self._queue_when_unhealthy:
+                continue
+            if endpoint.concurrent or handle.busy < self._max_busy:
+                if best is None or handle.load < best.load:
+                    best = handle
         return best
 
-    def _assign(self) -> None:
+    def _dispatch(self) -> None:
         """Give free places to those who have waited longest."""
         for waiting in self._waiting.values():
-            while waiting and (member := self._free(waiting[0].endpoint)) is not None:
-                waiting.popleft().give(member)
+            while waiting and (handle := self._least_loaded(waiting[0].endpoint)) is not None:
+                waiting.popleft().assign(handle)
 
-    def _seats_changed(self) -> None:
-        self._follow()
+    def _supervisor_changed(self) -> None:
+        self._refresh_endpoints()
         self._changed.set()
-        self._tell()
-        self._assign()
-        if self._restarts.failing and (trouble := self.trouble()):
+        self._on_change()
+        self._dispatch()
+        if self._restarts.failing and (reason := self.unhealthy_reason()):
             for waiting in self._waiting.values():
                 while waiting:
-                    waiting.popleft().fail(NotReady(trouble))
+                    waiting.popleft().fail(NotReady(reason))
 
-    def _follow(self) -> None:
+    def _refresh_endpoints(self) -> None:
         """Where no endpoints were given they are those of the last that came up: after a reload there may be others."""
-        if self._endpoints is None or self._are_given:
+        if self._endpoints is None or self._endpoints_given:
             return
-        for seat in self._seats:
-            if seat.member is not None and seat.member.is_open:
-                found = seat.member.replica.client.endpoints
-                if found != self._endpoints:
-                    self._endpoints = found
+        for handle in self._handles:
+            if handle.is_open and (found := handle.replica.client.endpoints) != self._endpoints:
+                self._endpoints = found
 
-    def _worked(self, member: Member, endpoint: Endpoint) -> None:
-        member.answer(endpoint)
-        if member.answered == 1:
-            for seat in self._seats:
-                if seat.member is member:
-                    self._restarts.worked(seat.index)
+    def _record_answer(self, handle: ReplicaHandle, endpoint: Endpoint) -> None:
+        handle.record_answer(endpoint)
+        if handle.answered == 1:
+            for supervisor in self._supervisors:
+                if supervisor.handle is handle:
+                    self._restarts.worked(supervisor.index)
 
     def _reason(self) -> str:
-        failures = [seat.failure for seat in self._seats if seat.failure is not None]
+        failures = [supervisor.failure for supervisor in self._supervisors if supervisor.failure is not None]
         return f"its replicas cannot be started {failures[-1]}" if failures else "its replicas die"
 
 
 class _Waiter:
     """A call that waits for a place at a replica."""
 
-    __slots__ = ("endpoint", "future", "member")
+    __slots__ = ("endpoint", "future", "handle")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.future: asyncio.Future[Member] = asyncio.get_running_loop().create_future()
-        self.member: Member | None = None
+        self.future: asyncio.Future[ReplicaHandle] = asyncio.get_running_loop().create_future()
+        self.handle: ReplicaHandle | None = None
 
-    def give(self, member: Member) -> None:
+    def assign(self, handle: ReplicaHandle) -> None:
         if not self.future.done():
-            member.take(self.endpoint)
-            self.member = member
-            self.future.set_result(member)
+            handle.begin_call(self.endpoint)
+            self.handle = handle
+            self.future.set_result(handle)
 
     def fail(self, error: JinaASGIError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
 
-class _Tries:
+class _Retries:
     """How often one call has been tried."""
 
     __slots__ = ("_deaths", "_endpoint", "_moves", "_pool")
@@ -358,7 +364,7 @@ class _Tries:
         self._pool, self._endpoint = pool, endpoint
         self._deaths = self._moves = 0
 
-    def again(self, member: Member, error: JinaASGIError) -> bool:
+    def may_retry(self, handle: ReplicaHandle, error: JinaASGIError) -> bool:
         """Whether the call may be tried again; False where the error is the Executor's own, or ends the call.
 
         Raises:
@@ -366,12 +372,12 @@ class _Tries:
         """
         pool = self._pool
         if isinstance(error, Overloaded) and error.everybody:
-            pool._elsewhere.refused(error)
-        if member.is_open or not isinstance(error, Unavailable):
+            pool._remote_queue.record_refusal(error)
+        if handle.is_open or not isinstance(error, Unavailable):
             if isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
-                member.doubt(self._endpoint)
+                handle.mark_doubtful(self._endpoint)
             else:
-                pool._worked(member, self._endpoint)
+                pool._record_answer(handle, self._endpoint)
             return False
         if not pool._is_running:
             return False
@@ -383,7 +389,7 @@ class _Tries:
         if self._deaths > 1:
             pool._counts["lost"] += 1
             raise ReplicaDied("two replicas died while they ran this call, which is not tried again") from error
-        if not pool._again(self._endpoint):
+        if not pool._may_retry(self._endpoint):
             pool._counts["lost"] += 1
             raise ReplicaDied("the replica died while it ran this call; whether it took effect is not known") from error
         pool._counts["retried"] += 1

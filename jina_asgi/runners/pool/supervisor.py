@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from jina_asgi.concurrency.tasks import begun, beside, finished, logged
+from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.concurrency.timeouts import any_done
-from jina_asgi.errors._shown import said
-from jina_asgi.errors.load_failure import Failure
+from jina_asgi.errors._shown import safe_str
+from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.runners.pool._restarts import Restarts
 from jina_asgi.types import Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
 
 
-class Client(Runner, Protocol):
+class ReplicaClient(Runner, Protocol):
     """What a replica is asked through."""
 
     @property
@@ -48,7 +48,7 @@ class Replica(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def client(self) -> Client: ...
+    def client(self) -> ReplicaClient: ...
     @property
     def pid(self) -> int | None: ...
     @property
@@ -72,7 +72,7 @@ class Replica(Protocol):
     def resident(self) -> int: ...
 
 
-class Member:
+class ReplicaHandle:
     """A replica that has come up, and what it has to do.
 
     Attributes:
@@ -84,14 +84,23 @@ class Member:
         doubtful: a call was given up there whose thread may not have returned; none has answered since.
     """
 
-    __slots__ = ("answered", "busy", "calls", "doubtful", "idle", "large", "replica", "trouble")
+    __slots__ = (
+        "answered",
+        "busy",
+        "calls",
+        "doubtful",
+        "is_idle",
+        "over_limit_at_load",
+        "replica",
+        "unhealthy_reason",
+    )
 
-    def __init__(self, replica: Replica, *, large: bool = False) -> None:
-        self.replica, self.large = replica, large
+    def __init__(self, replica: Replica, *, over_limit_at_load: bool = False) -> None:
+        self.replica, self.over_limit_at_load = replica, over_limit_at_load
         self.busy = self.calls = self.answered = 0
-        self.trouble, self.doubtful = "", False
-        self.idle = asyncio.Event()
-        self.idle.set()
+        self.unhealthy_reason, self.doubtful = "", False
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
 
     @property
     def is_open(self) -> bool:
@@ -102,32 +111,32 @@ class Member:
         """The smaller, the sooner it will get to another call."""
         return self.doubtful, self.busy, self.calls
 
-    def take(self, endpoint: Endpoint) -> None:
+    def begin_call(self, endpoint: Endpoint) -> None:
         """One more call."""
         self.calls += 1
         self.busy += not endpoint.concurrent
-        self.idle.clear()
+        self.is_idle.clear()
 
-    def answer(self, endpoint: Endpoint) -> None:
+    def record_answer(self, endpoint: Endpoint) -> None:
         """A call came to an end there."""
         self.answered += 1
         if not endpoint.concurrent:
             self.doubtful = False
 
-    def doubt(self, endpoint: Endpoint) -> None:
+    def mark_doubtful(self, endpoint: Endpoint) -> None:
         """A call was given up: the work of one that took a thread goes on, maybe for good."""
         if not endpoint.concurrent:
             self.doubtful = True
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def end_call(self, endpoint: Endpoint) -> None:
         """One call less."""
         self.calls -= 1
         self.busy -= not endpoint.concurrent
         if not self.calls:
-            self.idle.set()
+            self.is_idle.set()
 
 
-class Seat:
+class ReplicaSupervisor:
     """Keeps a replica running: starts it, watches it, replaces it.
 
     Args:
@@ -153,167 +162,169 @@ class Seat:
         max_requests: int = 0,
         max_rss: int = 0,
         grace: float = 30.0,
-        decisive: Callable[[Exception], bool] = lambda _: False,
+        is_permanent: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
-        self._decisive = decisive
+        self._is_permanent = is_permanent
         self.index, self._make, self._restarts = index, make, restarts
         self._heartbeat, self._max_rss, self._grace = heartbeat, max_rss, grace
-        self._max_requests = round(max_requests * (1 + _dice() / 10))
-        self.member: Member | None = None
+        self._max_requests = round(max_requests * (1 + _jitter() / 10))
+        self.handle: ReplicaHandle | None = None
         self.state, self.restarts = "stopped", 0
-        self.failure: Failure | None = None
-        self.changed: Callable[[], None] = lambda: None
-        self._retiring: dict[asyncio.Task[None], Member] = {}
+        self.failure: LoadFailure | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self._retiring: dict[asyncio.Task[None], ReplicaHandle] = {}
         self._not_before = 0.0  # the next try to replace one that is due
         self._stopping = False
 
-    async def keep(self) -> None:
+    async def supervise(self) -> None:
         """Have a replica in this seat until cancelled; whoever is in it then is killed."""
         self._stopping = False
         try:
             while True:
                 try:
-                    delay = await self._one_life()
+                    delay = await self._run_one_replica()
                 except Exception:
                     logger.exception("the place of replica %d failed, and is taken anew", self.index)
-                    await self._emptied()
-                    delay = self._restarts.failed(self.index, time.monotonic(), _dice())
+                    await self._kill_all()
+                    delay = self._restarts.failed(self.index, time.monotonic(), _jitter())
                 if self._stopping:
                     return
-                self._become("waiting")
+                self._set_state("waiting")
                 await asyncio.sleep(delay)
                 self.restarts += 1
         finally:
             self.state = "stopped"
-            await self._emptied()
+            await self._kill_all()
 
-    async def _emptied(self) -> None:
+    async def _kill_all(self) -> None:
         """Kill the one that is here, and those that were to finish what they have: theirs is waited for no more."""
         retiring = dict(self._retiring)
-        members = [*retiring.values(), *([] if self.member is None else [self.member])]
-        self.member = None
+        handles = [*retiring.values(), *([] if self.handle is None else [self.handle])]
+        self.handle = None
         try:
-            await asyncio.gather(*(member.replica.kill("was stopped") for member in members), return_exceptions=True)
+            await asyncio.gather(*(handle.replica.kill("was stopped") for handle in handles), return_exceptions=True)
         finally:
-            await finished(retiring)
+            await cancel_and_wait(retiring)
 
     async def stop(self) -> None:
         """End the replica in this seat in good order; `keep` must be cancelled next."""
         self._stopping = True
-        if self.member is not None:
-            self._become("draining")
-            await self.member.replica.stop()
+        if self.handle is not None:
+            self._set_state("draining")
+            await self.handle.replica.stop()
 
     def status(self) -> dict[str, Any]:
         """The figures, for `/-/status`."""
-        member = self.member
-        ending = self.state == "ready" and member is not None and not member.is_open
+        handle = self.handle
+        ending = self.state == "ready" and handle is not None and not handle.is_open
         return {
             "state": "ending" if ending else self.state,
-            "pid": None if member is None else member.replica.pid,
-            "device": "" if member is None else member.replica.device,
-            "in_flight": 0 if member is None else member.calls,
-            "answered": 0 if member is None else member.answered,
+            "pid": None if handle is None else handle.replica.pid,
+            "device": "" if handle is None else handle.replica.device,
+            "in_flight": 0 if handle is None else handle.calls,
+            "answered": 0 if handle is None else handle.answered,
             "restarts": self.restarts,
             "failure": None if self.failure is None else self.failure.status(),
         }
 
-    async def _one_life(self) -> float:
+    async def _run_one_replica(self) -> float:
         """From the start of one replica to its end; seconds to wait until the next is started."""
-        self._become("loading")
+        self._set_state("loading")
         try:
             replica = self._make(self.index)
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
-            if self._decisive(error):
+            if self._is_permanent(error):
                 delay = self._restarts.give_up()
             else:
-                delay = self._restarts.failed(self.index, time.monotonic(), _dice())
+                delay = self._restarts.failed(self.index, time.monotonic(), _jitter())
             what = f"replica {self.index} failed to start; next try in {delay:.1f} s"
-            self.failure = Failure.logged(error, what, before=self.failure)
+            self.failure = LoadFailure.logged(error, what, before=self.failure)
             return delay
         self.failure = None
-        self.member = self._seated(replica)
+        self.handle = self._handle_for(replica)
         self._restarts.up()
-        self._become("ready")
+        self._set_state("ready")
         while True:
-            why = await self._watch(self.member)
-            if not self.member.is_open:
+            why = await self._watch_until_end(self.handle)
+            if not self.handle.is_open:
                 break
-        member, self.member = self.member, None
-        await member.replica.kill(why)
+        handle, self.handle = self.handle, None
+        await handle.replica.kill(why)
         if self._stopping:
             return 0.0
-        if member.answered:
-            delay = self._restarts.died(self.index, _dice())
+        if handle.answered:
+            delay = self._restarts.died(self.index, _jitter())
         else:
-            delay = self._restarts.failed(self.index, time.monotonic(), _dice())
-        logger.error("%s %s; starting again in %.1f s", member.replica.name, why, delay)
+            delay = self._restarts.failed(self.index, time.monotonic(), _jitter())
+        logger.error("%s %s; starting again in %.1f s", handle.replica.name, why, delay)
         return delay
 
-    def _seated(self, replica: Replica) -> Member:
+    def _handle_for(self, replica: Replica) -> ReplicaHandle:
         size = replica.resident() if self._max_rss else 0
-        large = size > self._max_rss
-        if large:
+        over_limit = size > self._max_rss
+        if over_limit:
             logger.error(
                 "%s has %d MB when it has just loaded, and max_rss is %d MB: it is not replaced for its memory; give more",
                 replica.name, size // 10**6, self._max_rss // 10**6,
             )  # fmt: skip
-        return Member(replica, large=large)
+        return ReplicaHandle(replica, over_limit_at_load=over_limit)
 
-    async def _watch(self, member: Member) -> str:
+    async def _watch_until_end(self, handle: ReplicaHandle) -> str:
         """Until this replica ends, and why; or until it was replaced by another."""
-        replica = member.replica
-        async with beside(replica.ended(), replica.leaves()) as (ending, leaving):
+        replica = handle.replica
+        async with concurrent_tasks(replica.ended(), replica.leaves()) as (ending, leaving):
             while True:
-                if not await self._answers(member):
+                if not await self._answers(handle):
                     await replica.end_hung(f"gave no sign of life for {self._heartbeat:g} s")
                     return str(await ending)
                 news = [ending] if leaving.done() else [ending, leaving]
                 await asyncio.wait(news, timeout=self._heartbeat / 2, return_when=asyncio.FIRST_COMPLETED)
                 if ending.done():
                     return str(ending.result())
-                if (leaving.done() or self._is_due(member)) and await self._replaced(member):
+                if (leaving.done() or self._is_due(handle)) and await self._try_replace(handle):
                     return "was replaced"
 
-    async def _answers(self, member: Member) -> bool:
-        client = member.replica.client
-        async with beside(client.ping()) as asking:
+    async def _answers(self, handle: ReplicaHandle) -> bool:
+        client = handle.replica.client
+        async with concurrent_tasks(client.ping()) as asking:
             if not await any_done(asking, self._heartbeat):
                 return False
-        if client.unhealthy_reason != member.trouble:
-            member.trouble = client.unhealthy_reason
-            self.changed()
+        if client.unhealthy_reason != handle.unhealthy_reason:
+            handle.unhealthy_reason = client.unhealthy_reason
+            self.on_change()
         return True
 
-    async def _replaced(self, member: Member) -> bool:
-        return time.monotonic() >= self._not_before and await self._replace(member)
+    async def _try_replace(self, handle: ReplicaHandle) -> bool:
+        return time.monotonic() >= self._not_before and await self._replace(handle)
 
-    def _is_due(self, member: Member) -> bool:
+    def _is_due(self, handle: ReplicaHandle) -> bool:
         return bool(
-            (self._max_requests and member.answered >= self._max_requests)
-            or (self._max_rss and not member.large and member.replica.resident() > self._max_rss)
+            (self._max_requests and handle.answered >= self._max_requests)
+            or (self._max_rss and not handle.over_limit_at_load and handle.replica.resident() > self._max_rss)
         )
 
-    async def _replace(self, old: Member) -> bool:
+    async def _replace(self, old: ReplicaHandle) -> bool:
         """Start another first, then let this one finish what it has."""
         try:
             replica = self._make(self.index)
             await replica.start()
         except Exception as error:  # noqa: BLE001  # whatever loading raises; the old one goes on
             self._not_before = time.monotonic() + 30.0
-            logger.error("%s is due to be replaced, but the new one failed to start: %s", old.replica.name, said(error))
+            logger.error(
+                "%s is due to be replaced, but the new one failed to start: %s", old.replica.name, safe_str(error)
+            )
             return False
-        self.member = self._seated(replica)
+        self.handle = self._handle_for(replica)
         self.restarts += 1
-        self._become("ready")
-        self._retiring[begun(self._retire(old), self._retired)] = old
+        self._set_state("ready")
+        self._retiring[start_task(self._retire(old), self._retired)] = old
         return True
 
-    async def _retire(self, old: Member) -> None:
+    async def _retire(self, old: ReplicaHandle) -> None:
         try:
             async with asyncio.timeout(self._grace):
-                await old.idle.wait()
+                await old.is_idle.wait()
         except TimeoutError:  # its death tells what had begun, and may not begin again, from what can move
             await old.replica.kill("took too long to finish")
         finally:
@@ -321,13 +332,13 @@ class Seat:
 
     def _retired(self, task: asyncio.Task[None]) -> None:
         del self._retiring[task]
-        logged("the end of a replica that was replaced")(task)
+        log_failure("the end of a replica that was replaced")(task)
 
-    def _become(self, state: str) -> None:
+    def _set_state(self, state: str) -> None:
         self.state = state
-        self.changed()
+        self.on_change()
 
 
-def _dice() -> float:
+def _jitter() -> float:
     """From 0 to 1, so that what happens to several does not happen at once."""
     return random.random()  # noqa: S311  # no secret

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from jina_asgi.concurrency.tasks import beside
+from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.processes.handshake import HostRequest, read_host_request
 from jina_asgi.processes.shared_memory import OwnerSharing
@@ -86,7 +86,7 @@ class AcceptedConnection(asyncio.Protocol):
         version.connections.add(server)
         turning = () if until is None else (_drain_when_ready(server, until, version.settings.grace),)
         try:
-            async with beside(*turning):
+            async with concurrent_tasks(*turning):
                 await self._serve(server)
         finally:
             version.connections.discard(server)

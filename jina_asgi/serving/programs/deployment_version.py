@@ -8,9 +8,9 @@ from typing import Any
 
 from jina_asgi.concurrency.grace import CLOSING
 from jina_asgi.errors import ExecutorError, JinaASGIError
-from jina_asgi.errors._raised import described, loggable
-from jina_asgi.errors._shown import kind_of
-from jina_asgi.errors.load_failure import Failure
+from jina_asgi.errors._raised import error_text, loggable
+from jina_asgi.errors._shown import class_name
+from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.processes.handshake import HostRequest
 from jina_asgi.protocols.frames.server import FrameServer
 from jina_asgi.runners.observe import ObserveRunner
@@ -25,7 +25,7 @@ def as_library_error(error: Exception) -> JinaASGIError:
     if isinstance(error, JinaASGIError):
         return error
     logger.error("the pool host failed", exc_info=loggable(error))
-    return ExecutorError(described(error), raised=kind_of(error))
+    return ExecutorError(error_text(error), raised=class_name(error))
 
 
 class DeploymentVersion:
@@ -36,7 +36,7 @@ class DeploymentVersion:
         self.ask, self.settings = request, DeploymentSettings.of(request.options)
         self.name, self.uses = self.settings.name, request.uses
         self.runner: ObserveRunner = assemble_pool(
-            request.uses, self.settings, request.path, changed=self.report_health, costs=False
+            request.uses, self.settings, request.path, on_change=self.report_health, costs=False
         )
         self.users = 0
         self.connections: set[FrameServer] = set()
@@ -44,7 +44,7 @@ class DeploymentVersion:
         #: The version before this one, while this one has not loaded.
         self.older: DeploymentVersion | None = None
         self.failure: JinaASGIError | None = None
-        self._load_failure: Failure | None = None
+        self._load_failure: LoadFailure | None = None
         self.ready = asyncio.Event()  # set when it has loaded, or failed to
         self.unused = asyncio.Event()
         self._ending = asyncio.Event()
@@ -65,7 +65,7 @@ class DeploymentVersion:
                 limit = asyncio.get_running_loop().call_later(self.settings.grace + CLOSING, living.cancel)
         except Exception as error:  # noqa: BLE001  # loading may raise anything; it is logged, and sent to the workers that wait
             self.failure = as_library_error(error)
-            self._load_failure = Failure.logged(self.failure, f"{self.name} could not be loaded")
+            self._load_failure = LoadFailure.logged(self.failure, f"{self.name} could not be loaded")
         finally:
             self.ready.set()
             if limit is not None:
@@ -83,7 +83,7 @@ class DeploymentVersion:
 
     def report_health(self) -> None:
         """Reports to every connected worker whether calls can be answered."""
-        unhealthy_reason = self.runner.trouble()
+        unhealthy_reason = self.runner.unhealthy_reason()
         for connection in self.connections:
             connection.report_health(unhealthy_reason)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.concurrency.loops import run
-from jina_asgi.concurrency.tasks import begun, beside, ended, logged
+from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, start_task, wait_until_done
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.handshake import HostRequest, digest_of
 from jina_asgi.processes.host_socket import BACKLOG
@@ -53,7 +53,7 @@ class Host:
         server = await asyncio.get_running_loop().create_unix_server(
             lambda: AcceptedConnection(self.on_request, self.status), sock=self._listening, backlog=BACKLOG
         )
-        instance_watch = begun(self._instance_ends(), self._on_instance_ended)
+        instance_watch = start_task(self._instance_ends(), self._on_instance_ended)
         try:
             await self._until_over(instance_watch)
         finally:
@@ -68,7 +68,7 @@ class Host:
             version.end()
         grace = max((version.settings.grace for version in lives), default=0.0)
         limit = asyncio.get_running_loop().call_later(min(_ENDING, grace), _cancel, list(lives.values()))
-        cancelled = await ended(list(lives.values()))
+        cancelled = await wait_until_done(list(lives.values()))
         limit.cancel()
         try:
             if cancelled is not None:
@@ -78,7 +78,9 @@ class Host:
 
     def on_request(self, connection: AcceptedConnection, request: HostRequest) -> None:
         """Starts to serve one connection."""
-        begun(self._serve(connection, request), partial(self._on_connection_closed, connection), kept=self._connections)
+        start_task(
+            self._serve(connection, request), partial(self._on_connection_closed, connection), kept=self._connections
+        )
 
     def status(self) -> dict[str, Any]:
         deployments = {key[:12]: {"name": version.name, **version.status()} for key, version in self._versions.items()}
@@ -95,7 +97,7 @@ class Host:
                 with self._using(older):
                     await connection.hand_over(older, until=version)
                 return
-            async with beside(version.ready.wait(), connection.gone.wait()) as either:
+            async with concurrent_tasks(version.ready.wait(), connection.gone.wait()) as either:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if version.failure is not None:
                 await connection.refuse(version.failure)
@@ -135,10 +137,10 @@ class Host:
                 elif not other.users:
                     self._end(other)
         self._versions[request.fingerprint] = version
-        self._tasks[version] = begun(version.live(), partial(self._on_version_ended, version))
+        self._tasks[version] = start_task(version.live(), partial(self._on_version_ended, version))
         if version.older is not None:
-            over = logged(f"giving way to the next version of {version.name}")
-            begun(self._settle(version, version.older), over, kept=self._settling)
+            over = log_failure(f"giving way to the next version of {version.name}")
+            start_task(self._settle(version, version.older), over, kept=self._settling)
         return version
 
     async def _settle(self, version: DeploymentVersion, older: DeploymentVersion) -> None:
@@ -174,12 +176,12 @@ class Host:
             asyncio.get_running_loop().call_later(_FAILED, self._end, version)
 
     def _on_connection_closed(self, connection: AcceptedConnection, task: asyncio.Task[None]) -> None:
-        logged("a connection to the pool host")(task)
+        log_failure("a connection to the pool host")(task)
         connection.close()  # nothing serves it any more
         self._changed.set()
 
     def _on_instance_ended(self, task: asyncio.Task[None]) -> None:
-        logged("watching the server")(task)
+        log_failure("watching the server")(task)
         self._changed.set()
 
     async def _until_over(self, instance_watch: asyncio.Task[None]) -> None:

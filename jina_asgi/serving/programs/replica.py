@@ -23,8 +23,8 @@ from typing import Any
 from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.concurrency.loops import run
 from jina_asgi.errors import ExecutorError, JinaASGIError
-from jina_asgi.errors._raised import described, loggable
-from jina_asgi.errors._shown import kind_of
+from jina_asgi.errors._raised import error_text, loggable
+from jina_asgi.errors._shown import class_name
 from jina_asgi.processes.begun_page import StartedRequests
 from jina_asgi.processes.replica_spec import ReplicaSpec
 from jina_asgi.processes.shared_memory import PeerSharing
@@ -109,13 +109,13 @@ async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
     if runner.stuck > limit:
         logger.critical("every thread has been in calls that were given up for %g s: this replica ends", limit)
         _end_group(0, None)
-    return runner.trouble()
+    return runner.unhealthy_reason()
 
 
 async def _refuse(connection: socket.socket, error: BaseException) -> None:
     """Sends the error in place of a hello."""
     if not isinstance(error, JinaASGIError):
-        cause, error = error, ExecutorError(described(error), raised=kind_of(error))
+        cause, error = error, ExecutorError(error_text(error), raised=class_name(error))
         error.__cause__ = cause
     server = Refusal(error)
     await asyncio.get_running_loop().connect_accepted_socket(lambda: server, connection)

@@ -19,7 +19,7 @@ import pytest
 from pydantic import BaseModel, DirectoryPath, FilePath
 
 from jina_asgi import Client, Deployment, Executor, JinaASGI, Limits, UploadedPath, dynamic_batching, requests
-from jina_asgi.concurrency.offload import on_disk
+from jina_asgi.concurrency.offload import run_in_disk_thread
 from jina_asgi.testing import client
 from tests.doubles.reference_cycles import check_no_cycle_after
 
@@ -141,7 +141,7 @@ def files(folder: Path) -> list[Path]:
 
 async def none_left(folder: Path) -> None:
     """Wait until what was given to the thread that removes files has been done, and see that there are none."""
-    await on_disk(None, lambda: None)
+    await run_in_disk_thread(None, lambda: None)
     assert [] == files(folder)
 
 

@@ -23,7 +23,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.runners.batching._items import Bounds
 from jina_asgi.runners.batching.batches import Batching
-from jina_asgi.runners.batching.waiters import Members
+from jina_asgi.runners.batching.waiters import BatchMembers
 
 KEY = "key"
 
@@ -37,7 +37,7 @@ class Doubler:
         self.batches: list[list[Any]] = []
         self.poison, self.error, self.most = set(poison), error, most
 
-    async def __call__(self, members: Members) -> Sequence[Any]:
+    async def __call__(self, members: BatchMembers) -> Sequence[Any]:
         values = members.take()
         self.batches.append(values)
         self.called.set()
@@ -186,7 +186,7 @@ async def test_stopping_tells_those_whose_batch_had_not_begun_its_first_step() -
 async def test_one_too_late_is_told_so_though_the_others_of_its_batch_left() -> None:
     begin = asyncio.Event()
 
-    async def waits(members: Members) -> Sequence[Any]:
+    async def waits(members: BatchMembers) -> Sequence[Any]:
         await begin.wait()
         members.take()
         await asyncio.Event().wait()
@@ -259,7 +259,7 @@ class OutOfMemoryError(RuntimeError):
 
 @pytest.mark.parametrize("error", [MemoryError, OutOfMemoryError, lambda _: RuntimeError("CUDA out of memory.")])
 async def test_a_lack_of_memory_halves_the_batch_and_is_remembered(error: Any) -> None:
-    async def hungry(members: Members) -> Sequence[Any]:
+    async def hungry(members: BatchMembers) -> Sequence[Any]:
         values = members.take()
         sizes.append(len(values))
         if len(values) > 3:
@@ -284,7 +284,7 @@ async def test_one_that_alone_needs_too_much_memory_fails_as_itself() -> None:
     [([1], "got 1"), ([1, 2, 3, 4], "got 4"), (None, "NoneType"), ({1: 2, 3: 4, 5: 6}, "dict"), ("abc", "str")],
 )
 async def test_answers_of_a_wrong_number_or_kind_are_a_final_error_for_all(answers: Any, got: str) -> None:
-    async def wrong(members: Members) -> Sequence[Any]:
+    async def wrong(members: BatchMembers) -> Sequence[Any]:
         members.take()
         return answers
 
@@ -298,7 +298,7 @@ async def test_answers_of_a_wrong_number_or_kind_are_a_final_error_for_all(answe
 
 
 async def test_a_value_over_the_budget_is_refused_or_runs_alone() -> None:
-    strict = Batching(Doubler(), Bounds(8, max_cost=5.0), alone=False)
+    strict = Batching(Doubler(), Bounds(8, max_cost=5.0), oversized_alone=False)
     with pytest.raises(TooLarge, match="at most 5, got 6"):
         await strict.submit([1], KEY, [6.0])
     assert strict.status()["over_budget"] == 1
@@ -344,7 +344,7 @@ async def test_several_may_wait_for_a_drain_and_one_that_leaves_disturbs_no_othe
 async def test_a_batch_runs_in_nobodys_context() -> None:
     caller = contextvars.ContextVar("caller", default="nobody")
 
-    async def who(members: Members) -> Sequence[Any]:
+    async def who(members: BatchMembers) -> Sequence[Any]:
         return [caller.get() for _ in members.take()]
 
     batching = Batching(who, Bounds(8))
@@ -353,7 +353,7 @@ async def test_a_batch_runs_in_nobodys_context() -> None:
 
 
 async def test_a_cancel_from_within_is_the_functions_failure() -> None:
-    async def cancels(members: Members) -> Sequence[Any]:
+    async def cancels(members: BatchMembers) -> Sequence[Any]:
         members.take()
         raise asyncio.CancelledError
 
@@ -369,7 +369,7 @@ class Treacherous(list[Any]):
 
 
 async def test_answers_that_cannot_be_looked_at_fail_their_batch() -> None:
-    async def answers(members: Members) -> Sequence[Any]:
+    async def answers(members: BatchMembers) -> Sequence[Any]:
         return Treacherous(members.take())
 
     tasks = [Batching(answers, Bounds(8)).submit([n], KEY) for n in range(2)]

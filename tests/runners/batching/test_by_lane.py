@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jina_asgi.runners.batching._fair_shares import REMEMBERED, Shares
+from jina_asgi.runners.batching._fair_shares import REMEMBERED, FairShares
 from jina_asgi.runners.batching._items import Bounds, Item, Lanes
 from jina_asgi.runners.batching._kernel import BatchKernel
 
@@ -173,13 +173,13 @@ def test_a_dear_tenant_goes_as_much_less_often() -> None:
 
 
 def test_tenants_are_forgotten_when_nothing_of_them_waits() -> None:
-    shares = Shares({})
-    shares.joined("stays")
+    shares = FairShares({})
+    shares.added("stays")
     for number in range(10 * REMEMBERED):
-        shares.joined(str(number))
-        shares.took(str(number), 5.0)
+        shares.added(str(number))
+        shares.charged(str(number), 5.0)
     assert shares.known <= REMEMBERED + 2
-    shares.left("stays")
+    shares.removed("stays")
     assert shares.known == 0
 
 

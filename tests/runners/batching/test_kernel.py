@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from jina_asgi.runners.batching._items import Batch, Bounds, Fault, Item, Lanes
+from jina_asgi.runners.batching._items import Batch, Bounds, FailureKind, Item, Lanes
 from jina_asgi.runners.batching._kernel import BatchKernel
 
 ENDS = {"answered", "failed", "expired", "cancelled", "abandoned"}
@@ -83,7 +83,7 @@ class Driver:
         orders = [(item.deadline, item.order) for item in batch.items]
         assert orders == sorted(orders)
 
-    def finish(self, index: int = 0, fault: Fault | None = None) -> None:
+    def finish(self, index: int = 0, fault: FailureKind | None = None) -> None:
         batch, ran = self.running.pop(index)
         if fault is None:
             self._end(self.kernel.done(batch), "answered")
@@ -146,9 +146,9 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.driver.now += seconds
 
-    @rule(pick=st.integers(0, 100), fault=st.sampled_from([None, None, *Fault]))
+    @rule(pick=st.integers(0, 100), fault=st.sampled_from([None, None, *FailureKind]))
     @precondition(lambda self: self.driver.running)
-    def finish(self, pick: int, fault: Fault | None) -> None:
+    def finish(self, pick: int, fault: FailureKind | None) -> None:
         self.driver.finish(pick % len(self.driver.running), fault)
 
     @rule(pick=st.integers(0, 1000))
@@ -184,7 +184,7 @@ def test_two_thousand_random_steps_leave_nobody_without_an_outcome(seed: int) ->
                 wake = driver.step()
                 assert wake is None or wake > driver.now or driver.kernel.running >= driver.slots
             case 5 if driver.running:
-                driver.finish(choose.randrange(len(driver.running)), choose.choice([None] * 6 + list(Fault)))
+                driver.finish(choose.randrange(len(driver.running)), choose.choice([None] * 6 + list(FailureKind)))
             case 6 if driver.items:
                 item = choose.choice(driver.items[-20:])
                 if item.state not in ENDS:
@@ -254,7 +254,7 @@ def test_one_poison_among_32_costs_at_most_eleven_more_calls_and_only_itself(poi
     while driver.running:
         calls += 1
         hit = items[poisoned] in driver.running[0][1]
-        driver.finish(fault=Fault.POISON if hit else None)
+        driver.finish(fault=FailureKind.POISON if hit else None)
         driver.step()
     assert [item.state for item in items].count("failed") == 1
     assert items[poisoned].state == "failed"
@@ -265,7 +265,7 @@ def test_without_leave_to_run_again_a_failing_batch_fails_whole() -> None:
     driver = Driver(Bounds(4))
     items = [driver.push(0) for _ in range(4)]
     driver.step()
-    driver.finish(fault=Fault.POISON)
+    driver.finish(fault=FailureKind.POISON)
     assert {item.state for item in items} == {"failed"}
 
 
@@ -273,7 +273,7 @@ def test_a_lack_of_memory_halves_the_cap_and_time_raises_it() -> None:
     driver = Driver(Bounds(8))
     items = [driver.push(0) for _ in range(8)]
     driver.step()
-    driver.finish(fault=Fault.MEMORY)
+    driver.finish(fault=FailureKind.MEMORY)
     assert driver.kernel.cap == 4
     driver.settle()
     assert {item.state for item in items} == {"answered"}
@@ -292,7 +292,7 @@ def test_after_a_death_each_runs_alone_and_whoever_kills_twice_never_again() -> 
     while driver.running:
         _, ran = driver.running[0]
         sizes.append(len(ran))
-        driver.finish(fault=Fault.DEATH if guilty in ran else None)
+        driver.finish(fault=FailureKind.DEATH if guilty in ran else None)
         driver.step()
     assert sizes == [8] + [1] * 8
     assert [item.state for item in items] == ["failed" if item is guilty else "answered" for item in items]
@@ -303,7 +303,7 @@ def test_a_death_is_final_where_nothing_may_run_again() -> None:
     driver = Driver(Bounds(8))
     items = [driver.push(0) for _ in range(8)]
     driver.step()
-    driver.finish(fault=Fault.DEATH)
+    driver.finish(fault=FailureKind.DEATH)
     assert {item.state for item in items} == {"failed"}
 
 
@@ -313,7 +313,7 @@ def test_what_is_refused_before_anything_ran_is_halved_whatever_may_run_again() 
     driver.step()
     while driver.running:
         refused = items[5] in driver.running[0][1]
-        driver.finish(fault=Fault.REFUSED if refused else None)
+        driver.finish(fault=FailureKind.REFUSED if refused else None)
         driver.step()
     assert [item.state for item in items] == ["failed" if item is items[5] else "answered" for item in items]
 

@@ -12,7 +12,7 @@ import pytest
 from jina_asgi.errors import BatchFailed, DeadlineExceeded
 from jina_asgi.runners.batching._items import Bounds, Lanes
 from jina_asgi.runners.batching.batches import Batching
-from jina_asgi.runners.batching.waiters import Members
+from jina_asgi.runners.batching.waiters import BatchMembers
 
 KEY = "key"
 
@@ -26,7 +26,7 @@ class Gated:
         self.cancelled = 0
         self.poison = poison
 
-    async def __call__(self, members: Members) -> Sequence[str]:
+    async def __call__(self, members: BatchMembers) -> Sequence[str]:
         values = members.take()
         self.batches.append(values)
         self.called.set()
@@ -42,7 +42,7 @@ class Gated:
 
 def of(function: Gated, **bounds: Any) -> Batching:
     return Batching(
-        function, Bounds(8, lanes=Lanes(), **bounds), share=lambda asked, answer, own: f"{answer} for {own}"
+        function, Bounds(8, lanes=Lanes(), **bounds), copy_answer=lambda asked, answer, own: f"{answer} for {own}"
     )
 
 
@@ -194,7 +194,7 @@ async def test_an_answer_that_cannot_be_copied_fails_who_needs_the_copy_alone() 
     def uncopied(*_: Any) -> Any:
         raise TypeError("a lock")
 
-    batching = Batching(function, Bounds(8, lanes=Lanes()), share=uncopied)
+    batching = Batching(function, Bounds(8, lanes=Lanes()), copy_answer=uncopied)
     asked = [ask(batching, "xa"), ask(batching, "xb")]
     function.gate.set()
     first, second = await asyncio.gather(*asked, return_exceptions=True)

@@ -105,7 +105,7 @@ def test_below_a_generator_the_rest_runs_for_each_of_its_documents() -> None:
     route = Route.of(made, "/go", known)
     assert route is not None
     stage = route.stage
-    assert (stage.before, stage.generator, stage.beside) == ((("a",),), "g", (("side",),))
+    assert (stage.before, stage.generator, stage.concurrent) == ((("a",),), "g", (("side",),))
     assert (set(stage.inside), stage.across) == ({"b", "c"}, (("c", "side"),))
     assert stage.after is not None
     assert stage.after.before == (("b",), ("c",))

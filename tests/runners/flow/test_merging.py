@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
-from jina_asgi.runners.flow.merging import copied, fitted, identified, merged, some
+from jina_asgi.runners.flow.merging import converted, copy_docs, identified, merged, select
 from jina_asgi.types import Docs, Schema
 
 
@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 def test_a_copy_shares_nothing_that_can_change() -> None:
     inner = DocList[Part]([Part(id="3")])
     doc = Whole(id="1", words=["a"], tags={"k": 1}, part=Part(id="2"), parts=inner, vector=np.zeros(3))
-    [twin] = copied(docs_of(doc)).typed
+    [twin] = copy_docs(docs_of(doc)).typed
     assert plain([twin])[0]["words"] == ["a"]
     twin.words.append("b")
     twin.tags["k"] = 2
@@ -72,7 +72,7 @@ def test_a_document_that_stands_twice_in_another_does_so_in_the_copy() -> None:
         below: list[Tree] = []
 
     leaf = Tree()
-    [twin] = copied(docs_of(Tree(below=[leaf, leaf]))).typed
+    [twin] = copy_docs(docs_of(Tree(below=[leaf, leaf]))).typed
     assert twin.below[0] is twin.below[1]
     assert twin.below[0] is not leaf
 
@@ -82,12 +82,12 @@ def test_a_copy_of_plain_values_is_another_document_and_of_buffers_the_same_buff
         name: str
 
     doc = Flat(id="1", name="x")
-    [twin] = copied(docs_of(doc)).typed
+    [twin] = copy_docs(docs_of(doc)).typed
     assert twin is not doc
     assert (twin.id, twin.name) == ("1", "x")
     encoded = codec(schema_of(Part)).encoded([b"buffer"])
-    assert copied(encoded).encoded == [b"buffer"]
-    assert some(codec(schema_of(Part)).encoded([b"a", b"b"]), [1]).encoded == [b"b"]
+    assert copy_docs(encoded).encoded == [b"buffer"]
+    assert select(codec(schema_of(Part)).encoded([b"a", b"b"]), [1]).encoded == [b"b"]
 
 
 def test_extra_values_are_copied_too() -> None:
@@ -96,7 +96,7 @@ def test_extra_values_are_copied_too() -> None:
         text: str
 
     doc = Open(text="x", more=["a"])  # type: ignore[call-arg]  # an extra
-    [twin] = copied(docs_of(doc)).typed
+    [twin] = copy_docs(docs_of(doc)).typed
     twin.more.append("b")
     assert doc.more == ["a"]  # type: ignore[attr-defined]  # as above
 
@@ -121,7 +121,7 @@ lists = st.lists(wholes, min_size=1, max_size=3, unique_by=lambda doc: doc.id)
 @settings(deadline=None, max_examples=50)
 @given(lists, lists)
 def test_a_merge_is_docarrays_reduce_all(left, right) -> None:
-    expected = reduce_all([DocList[Whole](copied(docs_of(*docs)).typed) for docs in (left, right)])
+    expected = reduce_all([DocList[Whole](copy_docs(docs_of(*docs)).typed) for docs in (left, right)])
     actual = merged([("a", docs_of(*left)), ("b", docs_of(*right))], "join").typed
     assert plain(actual) == plain(expected)
 
@@ -183,4 +183,4 @@ def test_dicts_without_an_id_get_one_where_their_class_would_give_it() -> None:
 @pytest.mark.parametrize("wanted", [codec(schema_of(Part)), codec(as_data(Part))])
 def test_documents_are_the_same_objects_where_the_class_is_or_is_not_known(wanted) -> None:
     docs = docs_of(Part(id="1"))
-    assert fitted(docs, wanted, "a", "b") is docs
+    assert converted(docs, wanted, "a", "b") is docs

@@ -19,7 +19,7 @@ from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import ExecutorError
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node
 from jina_asgi.runners.flow._query import compiled
-from jina_asgi.runners.flow.execution import Place
+from jina_asgi.runners.flow.execution import FlowNode
 from jina_asgi.runners.flow.runner import FlowRunner
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket
 
@@ -154,7 +154,7 @@ async def answered(nodes: list[Plan], request: list[Any], took: dict[str, list[A
         [Node(name=p.name, needs=p.needs, no_reduce=p.no_reduce, floating=p.floating) for p in nodes],
     )
     places = {
-        plan.name: Place(
+        plan.name: FlowNode(
             plan.name,
             Node_(plan, took),
             None if plan.least is None else compiled({"n": {"$gte": plan.least}}),

@@ -71,7 +71,7 @@ async def test_each_runs_once_where_its_kind_runs(cls: type[Executor], on_loop: 
     runner = runner_of(cls, notes)
     async with runner.lifespan():
         assert [("warmup", on_loop), ("health", on_loop)] == notes
-        assert "one says that it is not healthy" == runner.trouble()
+        assert "one says that it is not healthy" == runner.unhealthy_reason()
     assert [("warmup", on_loop), ("health", on_loop), ("close", on_loop)] == notes
 
 

@@ -216,7 +216,7 @@ async def main():
     await asyncio.sleep(0.1)
     print("asked", flush=True)
     await asking
-    print(repr(watch.trouble), flush=True)
+    print(repr(watch.unhealthy_reason), flush=True)
 
 asyncio.run(main())
 """

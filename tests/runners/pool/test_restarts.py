@@ -112,7 +112,7 @@ def test_one_replica_that_fails_is_started_less_than_ten_times_a_minute() -> Non
     restarts, now, starts = Restarts(), 0.0, 0
     while now < 60.0:
         starts += 1
-        now += restarts.failed(0, now, dice=1.0)  # the shortest delays there are
+        now += restarts.failed(0, now, jitter=1.0)  # the shortest delays there are
     assert starts < 10
     assert restarts.failing
 
@@ -147,10 +147,10 @@ def test_a_pool_that_is_begun_anew_has_one_try_while_its_failures_are_recent() -
     restarts = Restarts()
     for moment in range(LOOP_FAILURES):
         restarts.failed(0, moment, 0.0)
-    restarts.again()
+    restarts.reset()
     assert not restarts.failing
     restarts.failed(0, 10.0, 0.0)
     assert restarts.failing
-    restarts.again()
+    restarts.reset()
     restarts.failed(0, 10.0 + 2 * LOOP_SECONDS, 0.0)
     assert not restarts.failing
