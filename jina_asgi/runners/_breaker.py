@@ -1,4 +1,4 @@
-"""When to stop asking a server that does not answer, and when to ask it again. Plain values: the clock is an argument."""
+"""The state of a circuit breaker. Pure: the clock is an argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Breaker:
-    """Open after so many failures in a row; then one call at a time may try, after a pause that doubles.
+    """Opens after so many failures in a row; then one call at a time may try, after a pause that doubles.
 
     Attributes:
         tolerated: failures in a row after which it opens.
@@ -27,7 +27,7 @@ class Breaker:
         return self.failures >= self.tolerated
 
     def wait(self, now: float) -> float:
-        """Seconds until a call may try; 0.0 where one may now."""
+        """Return the seconds until a call may try; 0.0 if one may now."""
         if not self.is_open:
             return 0.0
         if self._trying:
@@ -35,23 +35,23 @@ class Breaker:
         return max(0.0, self._until - now)
 
     def begin_try(self) -> bool:
-        """A call begins that `wait` allowed; whether it is the one that tries."""
+        """Begin a call that `wait` allowed; whether it is the single try of an open breaker."""
         self._trying = self.is_open
         return self._trying
 
     def succeeded(self) -> None:
-        """The server answered, be it by an error of its own."""
+        """Record an answer of the server, an error included."""
         self.failures, self._trying = 0, False
 
     def failed(self, now: float) -> None:
-        """It could not be asked, or was gone before it answered."""
+        """Record that the server could not be reached, or was gone before it answered."""
         if self.is_open and not self._trying:
-            return  # it ran when this opened
+            return  # a call from before the breaker opened
         self.failures, self._trying = self.failures + 1, False
         if self.is_open:
             doublings = min(self.failures - self.tolerated, 30)
             self._until = now + min(self.longest, self.pause * 2.0**doublings)
 
     def given_up(self) -> None:
-        """The call that tries was cancelled, or late: nothing is known of the server."""
+        """Record that the try was cancelled or late, which says nothing about the server."""
         self._trying = False

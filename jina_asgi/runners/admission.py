@@ -1,4 +1,4 @@
-"""Who may come in: a count of pending calls and bytes, decided before a body is read."""
+"""Admission control: limits pending calls and bytes before a body is read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jina_asgi.types import Ticket
 
 _SPAN = 3.0  # seconds of work over which the rate of completions is measured
 _BURST = 0.02  # seconds within which completions are one burst, as those of a batch are
-_CLOSED = 1.0  # seconds that another process's queue counts as full, at most
-_LEAST, _MOST = 0.1, 60.0  # seconds to come back after
+_CLOSED = 1.0  # the most seconds that another process's queue counts as full
+_LEAST, _MOST = 0.1, 60.0  # bounds of `retry_after` in seconds
 
 
 class Admission:
-    """At most `max_queue` calls and `max_bytes` bytes at once, waiting and running together.
+    """Admits at most `max_queue` calls and `max_bytes` bytes at once, waiting or running.
 
-    `retry_after` is what is pending over the measured rate of completions, between a tenth of a second and a minute.
+    `retry_after` is the pending calls over the measured completion rate, between a tenth of a second and a minute.
     """
 
     __slots__ = ("_bytes", "_max_bytes", "_max_queue", "_pending", "_rate", "_rejected", "_tenants")
@@ -33,10 +33,10 @@ class Admission:
         self._rate = _CompletionRate(clock)
 
     def admit(self, size: int) -> QueueTicket:
-        """A place.
+        """Take a place for a call of `size` bytes.
 
         Raises:
-            Overloaded: the queue is full; a call larger than the queue may come when it is alone.
+            Overloaded: the queue is full; a call larger than the limit is admitted if it is alone.
         """
         if self._pending >= self._max_queue:
             raise self._refusal("calls")
@@ -49,12 +49,12 @@ class Admission:
         return QueueTicket(self, size)
 
     def enter(self, tenant: str, weight: float) -> None:
-        """One more of a tenant's calls waits or runs, until it is told to `exit`.
+        """Count a call of a tenant, until `exit`.
 
-        It may have as many as places are free, times its weight: one who floods the queue leaves room for others.
+        A tenant may have as many calls as places are free, times its weight, so that a flood leaves room for others.
 
         Raises:
-            Overloaded: it has them; others may come.
+            Overloaded: this tenant is at its limit; others are admitted.
         """
         most = max(1.0, weight * (self._max_queue - self._pending))
         had = self._tenants.get(tenant, 0)
@@ -63,25 +63,25 @@ class Admission:
         self._tenants[tenant] = had + 1
 
     def exit(self, tenant: str) -> None:
-        """One of a tenant's calls is over."""
+        """End a call of a tenant."""
         self._tenants[tenant] -= 1
         if not self._tenants[tenant]:
             del self._tenants[tenant]
 
     @property
     def retry_after(self) -> float:
-        """Seconds until what is pending now should be done; one, where nothing has been measured."""
+        """The seconds until the pending calls should be done; 1.0 before any measurement."""
         rate = self._rate.rate()
         return min(max(_LEAST, self._pending / rate), _MOST) if rate else 1.0
 
     def leave(self, size: int) -> None:
-        """A call is over."""
+        """End a call."""
         self._pending -= 1
         self._bytes -= size
         self._rate.count(last=not self._pending)
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`."""
+        """Return the metrics for `/-/status`."""
         return {
             "pending": self._pending,
             "pending_bytes": self._bytes,
@@ -99,9 +99,9 @@ class Admission:
 
 
 class RemoteQueue:
-    """The queue of another process, as its refusals tell of it: while it must be full, nobody need send it a body.
+    """Tracks another process's queue by its refusals, so that no body is sent to it while it must be full.
 
-    It needs `retry_after` seconds to empty; for a quarter of that (`_CLOSED` at most) it counts as full.
+    It counts as full for a quarter of the `retry_after` of its last refusal, at most `_CLOSED` seconds.
     """
 
     __slots__ = ("_clock", "_refused_at", "_retry_after")
@@ -110,14 +110,14 @@ class RemoteQueue:
         self._clock, self._refused_at, self._retry_after = clock, 0.0, 0.0
 
     def record_refusal(self, error: Overloaded) -> None:
-        """It has refused a call."""
+        """Record that it refused a call."""
         self._refused_at, self._retry_after = self._clock(), error.retry_after or 0.0
 
     def check(self) -> None:
-        """Return where a call may be accepted there.
+        """Return if a call may be accepted.
 
         Raises:
-            Overloaded: it will not.
+            Overloaded: it counts as full.
         """
         since = self._clock() - self._refused_at
         if since < min(self._retry_after / 4, _CLOSED):
@@ -125,9 +125,9 @@ class RemoteQueue:
 
 
 class _CompletionRate:
-    """The rate of completions, in bursts as batches end: those after the first burst, over the time since it.
+    """Measures the rate of completions in bursts, as batches end: completions after the first burst over the time since.
 
-    Its clock stands still while nothing is pending.
+    The clock stops while no call is pending.
     """
 
     __slots__ = ("_begun", "_bursts", "_clock", "_paused", "_worked")
@@ -143,7 +143,7 @@ class _CompletionRate:
         return self._worked if self._paused else self._worked + self._clock() - self._begun
 
     def count(self, *, last: bool) -> None:
-        """A call has ended, the last of those that were pending or not."""
+        """Count a completion; `last`: no other call is pending."""
         bursts = self._bursts
         now = self._worked + self._clock() - self._begun
         if last:
@@ -157,7 +157,7 @@ class _CompletionRate:
             bursts.popleft()
 
     def rate(self) -> float:
-        """Completions a second; 0 where none was measured. It falls when the next burst is late."""
+        """Return completions per second; 0 before any measurement. It falls when the next burst is late."""
         if not self._bursts:
             return 0.0
         first, last, now = self._bursts[0], self._bursts[-1], self._now()
@@ -169,20 +169,20 @@ class _CompletionRate:
 
 
 class QueueTicket(msgspec.Struct, eq=False):
-    """A ticket: one call's place."""
+    """The place of one call in the queue."""
 
     _admission: Admission | None
     _size: int
 
     def close(self) -> None:
-        """Give the place back; again does nothing."""
+        """Free the place; repeated calls do nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.leave(self._size)
 
 
 class Tickets:
-    """A place in each of several queues, given back together."""
+    """Places in several queues, freed together."""
 
     __slots__ = ("_tickets",)
 
@@ -193,7 +193,7 @@ class Tickets:
         self._tickets.append(ticket)
 
     def close(self) -> None:
-        """Give all places back; again does nothing."""
+        """Free all places; repeated calls do nothing."""
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
             ticket.close()

@@ -1,4 +1,4 @@
-"""A server elsewhere that does not answer is not asked by every call: the breaker refuses, and lets one try now and then."""
+"""A circuit breaker for a remote server: refuses calls while it does not answer, except one retry now and then."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from jina_asgi.types import Call, Docs, Result, Runner
 
 
 class BreakerRunner(Wrapper):
-    """Five calls in a row that find nobody, and the next are told so at once.
+    """After five calls in a row without an answer, fails the next ones at once.
 
-    `Overloaded` is an answer; a deadline is the caller's own and says nothing.
+    `Overloaded` is an answer; an exceeded deadline counts as neither success nor failure.
 
     Args:
-        inner: what asks the server.
-        name: the server, as errors name it.
+        inner: the Runner that calls the server.
+        name: the server's name in errors.
         clock: seconds.
     """
 

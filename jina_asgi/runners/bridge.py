@@ -1,4 +1,4 @@
-"""Calls from any event loop to a Runner that lives on another."""
+"""Bridges calls from any event loop to a Runner on another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _END: Any = object()
 
 
 class BridgeRunner(Wrapper):
-    """The Runner `inner` on `loop`, as other loops may call it. Cancelling crosses over; so do contextvars."""
+    """Lets other loops call a Runner on `loop`; cancellation and contextvars are carried over."""
 
     def __init__(self, inner: Runner, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(inner)
@@ -38,17 +38,17 @@ class BridgeRunner(Wrapper):
                 await self._over(steps.aclose(), whole=True)
 
     def close(self) -> None:
-        """The loop is ending: whoever still waits is told NotReady."""
+        """End: waiting calls fail, as the loop is ending."""
         self._closed = True
         for bridged in list(self._calls):
             bridged.stopped()
 
     async def _over(self, work: Coroutine[Any, Any, T], *, whole: bool = False) -> T:
-        """Run `work` there; a cancelled caller leaves when it has ended there. Cancelling it is what ends it, if not `whole`."""
+        """Run `work` on the other loop and wait for its end, even if cancelled; `whole`: without cancelling it."""
         bridged = _BridgedCall(work, self._loop)
         cancelled: asyncio.CancelledError | None = None
         failure: BaseException | None = None
-        self._calls.add(bridged)  # before the look at `_closed`: one side always sees the other's word
+        self._calls.add(bridged)  # before reading `_closed`: no call can be missed by `close`
         try:
             if self._closed:
                 work.close()
@@ -69,11 +69,11 @@ class BridgeRunner(Wrapper):
             return result  # type: ignore[no-any-return]  # a future of a pair
         finally:
             self._calls.discard(bridged)
-            del bridged, cancelled, failure  # the errors' tracebacks hold this frame
+            del bridged, cancelled, failure  # the errors' tracebacks reference this frame
 
 
 class _BridgedCall:
-    """One coroutine that runs on `there`, and the future of its outcome here: as a value, as it was raised."""
+    """A coroutine on the loop `there`, and the future of its result or error on the caller's loop."""
 
     __slots__ = ("_context", "_here", "_task", "_there", "_work", "outcome")
 
@@ -98,15 +98,15 @@ class _BridgedCall:
             self.stopped()
 
     def stopped(self) -> None:
-        """It will not be answered: serving has ended there."""
+        """Fail the call: serving has ended."""
         self.report(None, interrupted_error("serving ended", begun=self._task is not None))
 
     def report(self, result: Any, error: BaseException | None) -> None:
-        """From any thread; the first report counts."""
+        """Set the outcome, from any thread; the first report counts."""
         try:
             self._here.call_soon_threadsafe(self._set_outcome, result, error)
         except RuntimeError:
-            pass  # the caller's loop is closed: nobody waits
+            pass  # the caller's loop is closed
 
     def _begin(self) -> None:
         self._task = start_task(self._work, self._done, context=self._context)

@@ -1,4 +1,4 @@
-"""Keeps deadlines: what is late ends with DeadlineExceeded, and its work is cancelled."""
+"""Enforces deadlines: a late call fails with DeadlineExceeded, and its work is cancelled."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class DeadlineRunner(Wrapper):
     """A call ends by its context's deadline, and each step of a stream does.
 
     Args:
-        inner: what answers.
-        timeout: seconds that a call may take here, whatever its deadline; None: any time.
+        inner: the Runner that answers.
+        timeout: the most seconds of a call, whatever its deadline; None: no limit.
     """
 
     def __init__(self, inner: Runner, timeout: float | None = None) -> None:
@@ -27,7 +27,7 @@ class DeadlineRunner(Wrapper):
         self._timeout = timeout
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        if self._timeout is None and call.context.deadline is None:  # as most are
+        if self._timeout is None and call.context.deadline is None:  # the common case
             return self.inner.call(call)
         return self._call_until(self._moment(call), call)
 

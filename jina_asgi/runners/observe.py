@@ -1,4 +1,4 @@
-"""Counts calls and writes the trail: which node ran, from when to when, and how it ended."""
+"""Counts calls and writes the trail: which node ran, its start and end, and its error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jina_asgi.types import Call, Docs, Result, Runner, Step
 
 
 class ObserveRunner(Wrapper):
-    """Figures of one node: calls and streams begun, those in flight, and failures by the error's type."""
+    """Metrics of one node: calls and streams started, those in flight, and failures by error type."""
 
     def __init__(self, inner: Runner, name: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(inner)
@@ -53,7 +53,7 @@ class ObserveRunner(Wrapper):
             self.in_flight -= 1
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`; this process's among those of `worker`, where others are those of a pool."""
+        """Return the metrics for `/-/status`; of a pool, this process's are under `worker`."""
         inner = super().status()
         ours = {
             "calls": self.calls,

@@ -1,4 +1,4 @@
-"""One life for several lifespans: a Deployment that is mounted twice loads its model once."""
+"""Shares one lifespan among several users: a Deployment that is mounted twice loads its model once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = logging.getLogger("jina_asgi")
 
 
 class SharedRunner(Wrapper):
-    """Whoever enters first loads; whoever leaves last unloads. All of them on one event loop.
+    """The first user to enter loads, the last to leave unloads. All must be on one event loop.
 
     Args:
-        inner: what answers.
+        inner: the Runner that answers.
         name: for the log.
-        grace: seconds that running calls get when serving ends: once, whatever `inner` is made of. `CLOSING` seconds after
-            it, what still runs is left behind.
+        grace: seconds that running calls get when serving ends, in total for all Runners within. `CLOSING` seconds
+            later, what still runs is abandoned.
     """
 
     def __init__(self, inner: Runner, name: str = "a Runner", *, grace: float = 30.0) -> None:
@@ -37,10 +37,10 @@ class SharedRunner(Wrapper):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Share the life of the inner Runner.
+        """Share the lifespan of the inner Runner.
 
         Raises:
-            DefinitionError: it lives on another event loop.
+            DefinitionError: it is served on another event loop.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:

@@ -1,4 +1,4 @@
-"""The shape of a wrapper: everything forwarded; a subclass overrides what it changes, and the rest costs no call."""
+"""The base of wrappers: forwards all methods; those that a subclass does not override cost no extra call."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Wrapper:
         return self.inner.lifespan()
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered just now, though this runs; nothing where some can."""
+        """Return why no call can be answered now, though this runs; '' if some can."""
         reason = getattr(self.inner, "unhealthy_reason", None)
         return str(reason()) if callable(reason) else ""
 
     def status(self) -> dict[str, Any]:
-        """The figures of what is wrapped, for `/-/status`; a wrapper adds its own."""
+        """Return the inner Runner's metrics for `/-/status`; a wrapper adds its own."""
         status = getattr(self.inner, "status", None)
         return dict(status()) if callable(status) else {}
 
 
 def _forwards(runner: Runner, name: str) -> TypeGuard[Wrapper]:
-    """Whether this is a wrapper that hands on what is called `name`."""
+    """Whether a Runner is a wrapper that forwards the attribute `name`."""
     return isinstance(runner, Wrapper) and getattr(type(runner), name) is getattr(Wrapper, name)

@@ -1,7 +1,7 @@
 """A Flow's graph as data: which node needs which, in what order, and whose answer is the Flow's.
 
-The answer is that of the last node that does not float. Whatever it does not wait for, floats: it runs, and nobody is
-told of it. Pure: names in, names out.
+The answer is that of the last node that does not float. A node that the answer does not depend on runs in the background.
+Pure: names in, names out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from jina_asgi.errors import DefinitionError
 
-#: Where documents come in: what a node that begins a branch needs.
+#: The entry of documents: the need of a node that begins a branch.
 GATEWAY = "gateway"
 
 
@@ -21,10 +21,10 @@ class Node:
     """One node, before and after its `needs` are known.
 
     Attributes:
-        needs: whose documents it takes; None: those of the last node before it that does not float.
-        floating: whether the Flow does not end with it, though it is the last one.
-        no_reduce: whether several needs arrive as they are, and not merged.
-        copy: whether it gets documents of its own where others get the same ones.
+        needs: the nodes whose documents it takes; None: the last node before it that does not float.
+        floating: whether it is never the Flow's last node.
+        no_reduce: whether the documents of several needs arrive unmerged.
+        copy: whether it gets its own copy of documents that other nodes get, too.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Graph:
 
     Attributes:
         nodes: by name, their `needs` known.
-        feeds: by name, the gateway's among them: who takes its documents, those that are not awaited first.
-        end: whose documents are the answer; the gateway, where no node is awaited.
+        feeds: by name, the gateway included: the nodes that take its documents, those not awaited first.
+        end: the node whose documents are the answer; the gateway, if no node is awaited.
         awaited: the nodes that the answer depends on.
-        hanging: leaves that are not awaited, though nobody said that they float.
+        hanging: leaves that are not awaited, though they are not declared floating.
     """
 
     nodes: Mapping[str, Node]
@@ -54,7 +54,7 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: Sequence[Node]) -> Graph:
-        """The graph of nodes in the order in which they were written.
+        """Build the graph of nodes given in the order of their declaration.
 
         Raises:
             DefinitionError: a name that is taken or cannot be one; a need that is no node; a cycle, with its path.
@@ -76,20 +76,20 @@ class Graph:
         return cls(ordered, {name: tuple(takers) for name, takers in feeds.items()}, end, awaited, hanging)
 
     def needs(self, name: str) -> tuple[str, ...]:
-        """Whose documents a node takes."""
+        """Return the nodes whose documents a node takes."""
         return self.nodes[name].needs or ()
 
     def above(self, name: str) -> frozenset[str]:
-        """A node, and all nodes that it depends on."""
+        """Return a node and all nodes that it depends on."""
         return _above(name, self.nodes)
 
     def leaves(self) -> tuple[str, ...]:
-        """The nodes that nobody needs and that were not said to float: what `needs_all` joins."""
+        """Return the leaves that are not declared floating, which `needs_all` joins."""
         return tuple(name for name, node in self.nodes.items() if not self.feeds[name] and not node.floating)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a message: the name that was meant, or all there are."""
+    """Return a hint for a message: the nearest name, or all names."""
     listed = list(known)
     near = difflib.get_close_matches(name, listed, 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(listed)}"
@@ -132,7 +132,7 @@ def _check_needs(node: Node, nodes: Mapping[str, Node]) -> None:
 
 
 def _ordered(nodes: Mapping[str, Node]) -> dict[str, Node]:
-    """The nodes, each after what it needs, otherwise as they were written."""
+    """Sort the nodes topologically, otherwise in the order of declaration."""
     ordered: dict[str, Node] = {}
     left = dict(nodes)
     while left:
@@ -144,7 +144,7 @@ def _ordered(nodes: Mapping[str, Node]) -> dict[str, Node]:
 
 
 def _circle(nodes: Mapping[str, Node]) -> list[str]:
-    """A circle among nodes that each need another of them."""
+    """Return a cycle among nodes that each need another of them."""
     path = [next(iter(nodes))]
     while True:
         following = next(need for need in nodes[path[-1]].needs or () if need in nodes)

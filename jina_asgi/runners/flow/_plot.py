@@ -1,4 +1,4 @@
-"""A graph as Mermaid's text, which Markdown pages draw."""
+"""Draws a graph as a Mermaid flowchart."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from jina_asgi.runners.flow._graph import GATEWAY, Graph
 
 
 def mermaid(graph: Graph, what: Mapping[str, str], chosen: Collection[str]) -> str:
-    """The flowchart of a graph.
+    """Return the flowchart of a graph.
 
     Args:
         graph: the nodes, and what each needs.
-        what: a node's work in a word, shown below its name.
-        chosen: the nodes that take documents by a query; the arrows to these, and to what floats, are dotted.
+        what: a short description of each node, shown below its name.
+        chosen: the nodes with a `when` query; the arrows to these, and to floating nodes, are dotted.
     """
     lines = ["flowchart LR", f"    {GATEWAY}([{GATEWAY}])", "    answer([answer])"]
     lines += [f'    node_{name}["{name}<br/>{_escaped(what[name])}"]' for name in graph.nodes]

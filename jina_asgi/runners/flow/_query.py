@@ -2,7 +2,7 @@
 
     {"tags__lang": {"$eq": "en"}}        {"$or": [{"price": {"$lt": 5}}, {"stock": {"$exists": False}}]}
 
-A field that is missing, and a comparison that its types do not have, match nothing; `$not` turns that round.
+A missing field, and a comparison that its types do not support, do not match; `$not` inverts that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.runners.flow._graph import nearest
 
 Predicate = Callable[[Any], bool]
-#: The value that a document has where a query looks, or `MISSING`.
+#: Returns the value of a field of a document, or `MISSING`.
 Look = Callable[[Any], Any]
 
 MISSING: Any = object()
@@ -25,13 +25,13 @@ _PLACEHOLDER = re.compile(r"\{\s*([A-Za-z0-9_]+)\s*\}")
 
 
 def compiled(query: Mapping[str, Any] | str) -> Predicate:
-    """What tells whether a document matches.
+    """Compile a query to a predicate over one document.
 
     Args:
         query: the query, or its JSON.
 
     Raises:
-        DefinitionError: it is none; it names the wrong operator, and the nearest.
+        DefinitionError: the query is invalid; the message names the wrong operator and the nearest one.
     """
     if isinstance(query, str):
         try:
@@ -44,7 +44,7 @@ def compiled(query: Mapping[str, Any] | str) -> Predicate:
 
 
 def _query(query: Any) -> Predicate:
-    """A whole query: fields, and what joins queries."""
+    """Compile a query: fields, and operators that join queries."""
     if not isinstance(query, Mapping):
         raise DefinitionError(f"when: expected a mapping such as {{'field': {{'$eq': 1}}}}, got {query!r}")
     parts: list[Predicate] = []
@@ -59,7 +59,7 @@ def _query(query: Any) -> Predicate:
 
 
 def _field(look: Look, asked: Any, name: str) -> Predicate:
-    """What is asked of one field: operators, and what joins them."""
+    """Compile the operators of one field."""
     if not isinstance(asked, Mapping) or not asked:
         raise DefinitionError(f"when: {name!r}: expected an operator and a value such as {{'$eq': 1}}, got {asked!r}")
     parts: list[Predicate] = []
@@ -75,7 +75,7 @@ def _field(look: Look, asked: Any, name: str) -> Predicate:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Queries that are joined: a list of them, or one mapping, whose entries each are one."""
+    """Return the joined queries: those of a list, or one for each entry of a mapping."""
     listed = list(value) if isinstance(value, list | tuple) else [value]
     if not listed:
         raise DefinitionError("when: expected queries to join, got an empty list")
@@ -104,7 +104,7 @@ def _holds(compare: Callable[[Any, Any], Any], found: Any, value: Any) -> bool:
         return False
     try:
         return bool(compare(found, value))
-    except (TypeError, ValueError):  # not to be compared: a text with a number, a tensor's truth
+    except (TypeError, ValueError):  # types that cannot be compared: a text with a number, a tensor's truth value
         return False
 
 
@@ -122,7 +122,7 @@ def _regex(look: Look, value: str, name: str) -> Predicate:
 
 
 def _look(name: str) -> Look:
-    """What finds a field: `a__b` is what `a` holds under `b`, and `a__0` its first."""
+    """Return a function that looks up a field: `a__b` is the item `b` of `a`, and `a__0` its first."""
     path = name.split("__")
 
     def look(doc: Any) -> Any:

@@ -1,6 +1,6 @@
-"""How one endpoint crosses a Flow's graph: which nodes answer it, what runs beside what, and whether neighbours fit.
+"""The route of one endpoint through a Flow's graph: the nodes that answer it, what runs concurrently, and type checks.
 
-A node that has neither the endpoint nor '/default' hands on what it is given. Pure: decided once, from data.
+A node that has neither the endpoint nor '/default' passes its documents on. Pure: decided once, from data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jina_asgi.errors import DefinitionError, InvalidRequest
 from jina_asgi.runners.flow._graph import GATEWAY, Graph
 from jina_asgi.types import Endpoint, Schema, resolve
 
-#: Nodes one after another, each the only one that waits for the one before it.
+#: Nodes in sequence, each the only one that takes the documents of the one before it.
 Chain = tuple[str, ...]
 
 _MAX_PATTERN, _MAX_QUANTIFIERS = 256, 4
@@ -22,14 +22,14 @@ _MAX_PATTERN, _MAX_QUANTIFIERS = 256, 4
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of the way: nodes that run once, then a generator, and for each of its documents the rest.
+    """A part of a route: chains that run once, then a generator, and the rest for each of its documents.
 
     Attributes:
-        before: what has to end before the generator begins; everything, where there is none.
-        beside: what runs while the generator does.
-        after: what runs for each of its documents.
+        before: the chains that must end before the generator starts; all, if there is no generator.
+        concurrent: the chains that run while the generator does.
+        after: the stage that runs for each of its documents.
         inside: the nodes of `after`.
-        across: (node, need) where a node of `after` takes documents of one that ran once.
+        across: (node, need) where a node of `after` takes documents of a node that ran once.
     """
 
     before: tuple[Chain, ...]
@@ -42,7 +42,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One endpoint's way. `endpoint` is the Flow's own; `answering` has the nodes that do not just hand on."""
+    """The route of one endpoint. `endpoint` is the Flow's own; `answering` has the nodes that run it."""
 
     endpoint: Endpoint
     answering: Mapping[str, Endpoint]
@@ -50,17 +50,17 @@ class Route:
 
     @classmethod
     def of(cls, graph: Graph, name: str, known: Mapping[str, Mapping[str, Endpoint]], only: str = "") -> Route | None:
-        """The way of the endpoint `name`; None where no node answers it.
+        """Return the route of the endpoint `name`; None if no node answers it.
 
         Args:
             graph: the nodes.
-            name: the endpoint as it was asked for.
+            name: the endpoint as the caller named it.
             known: the endpoints of each node that has any.
             only: a pattern for the names of those nodes that may answer; '': all may.
 
         Raises:
             DefinitionError: neighbours that do not fit, or two generators side by side.
-            InvalidRequest: a pattern that is none, or may take long.
+            InvalidRequest: an invalid pattern, or one that may take long.
         """
         chosen = None if not only else target_pattern(only)
         found = {node: resolve(known.get(node, {}), name) for node in graph.nodes}
@@ -76,7 +76,7 @@ class Route:
 
 
 def check_neighbours(graph: Graph, name: str, known: Mapping[str, Mapping[str, Endpoint]]) -> None:
-    """That every node takes, by its fields' names and JSON types, what those before it give.
+    """Check that every node accepts, by field names and JSON types, the output of the nodes before it.
 
     Raises:
         DefinitionError: names both nodes, the endpoint and the field.
@@ -105,7 +105,7 @@ def check_neighbours(graph: Graph, name: str, known: Mapping[str, Mapping[str, E
 
 
 def difference(one: Schema, other: Schema) -> str:
-    """In which field two documents differ, by name or JSON types; nothing where they do not."""
+    """Return in which field two documents differ, by name or JSON type; '' if they do not."""
     left, right = (schema.json_schema.get("properties", {}) for schema in (one, other))
     for field in [*left, *(field for field in right if field not in left)]:
         if field not in right or field not in left:
@@ -123,14 +123,14 @@ def difference(one: Schema, other: Schema) -> str:
 
 
 def _types(field: Mapping[str, Any]) -> set[str]:
-    """The JSON types that a field may be of, other than null; none, where that is not said."""
+    """Return the JSON types of a field other than null; an empty set if they are not declared."""
     members = field.get("anyOf", [field])
     kinds = {member.get("type", "object" if "$ref" in member else "") for member in members}
     return set() if "" in kinds else {"number" if kind == "integer" else kind for kind in kinds} - {"null"}
 
 
 def target_pattern(text: str) -> re.Pattern[str]:
-    """A client's pattern for the names of nodes: one that cannot take long, whatever the names are.
+    """Compile a client's pattern for the names of nodes, refusing patterns that may take long.
 
     Raises:
         InvalidRequest: it is no regular expression, or repeats too much.
@@ -148,14 +148,14 @@ def target_pattern(text: str) -> re.Pattern[str]:
 
 
 def own_parameters(parameters: Mapping[str, object], names: frozenset[str]) -> bool:
-    """Whether any of these parameters are for one node alone."""
+    """Whether any of these parameters are for a single node."""
     return any(
         _own_parameter(key) is not None or (key in names and isinstance(parameters[key], Mapping)) for key in parameters
     )
 
 
 def parameters_for(node: str, parameters: Mapping[str, object], names: frozenset[str]) -> dict[str, object]:
-    """What one node sees of a call's parameters: what is for all, and its own `node__key` and `{node: {key: ...}}`."""
+    """Return a node's parameters: those for all nodes, and its own `node__key` and `{node: {key: ...}}`."""
     seen: dict[str, object] = {}
     nested: dict[str, object] = {}
     for key, value in parameters.items():
@@ -172,7 +172,7 @@ def parameters_for(node: str, parameters: Mapping[str, object], names: frozenset
 
 
 def _own_parameter(key: str) -> tuple[str, str] | None:
-    """The node and the name in `node__name`; None for any other key, `__results__` among them."""
+    """Return the node and the name of `node__name`; None for any other key, such as `__results__`."""
     if "__" not in key or key.startswith("__") or key.endswith("__"):
         return None
     node, _, name = key.rpartition("__")
@@ -188,14 +188,14 @@ def _streams(answering: Mapping[str, Endpoint], node: str) -> bool:
 
 
 def _sources(graph: Graph, node: str, answers: set[str]) -> list[str]:
-    """Whose documents a node gives: its own, or those that it hands on."""
+    """Return the nodes whose documents a node gives: itself, or those whose documents it passes on."""
     if node == GATEWAY or node in answers:
         return [node]
     return [source for need in graph.needs(node) for source in _sources(graph, need, answers)]
 
 
 def _endpoint(graph: Graph, name: str, answering: Mapping[str, Endpoint]) -> Endpoint:
-    """The Flow's own endpoint: it takes what the first node takes, and gives what the last gives."""
+    """Return the Flow's own endpoint: the input of the first node and the output of the last."""
     awaited = [endpoint for node, endpoint in answering.items() if node in graph.awaited]
     if len(awaited) == 1 and awaited[0].name == name:
         return awaited[0]
@@ -232,12 +232,12 @@ def _check_generators(graph: Graph, name: str, streams: Sequence[str]) -> None:
 
 
 def _is_mixed(graph: Graph, node: str, generator: str) -> bool:
-    """Whether some of what a node needs comes by way of a generator, and some does not."""
+    """Whether some of a node's inputs depend on a generator, and some do not."""
     return len({need != GATEWAY and generator in graph.above(need) for need in graph.needs(node)}) > 1
 
 
 def _stage(graph: Graph, order: Sequence[str], streams: Sequence[str]) -> Stage:
-    """The way through the nodes of `order`."""
+    """Return the stage of the nodes of `order`."""
     generator = next((node for node in order if node in streams), None)
     if generator is None:
         return Stage(_chains(graph, order))

@@ -1,6 +1,6 @@
-"""What nobody waits for: the nodes of a Flow that run beside its answer, and after it.
+"""Runs a Flow's floating nodes in the background, during and after the answer.
 
-Each takes a place in its own node's queue; where that is full it is dropped, counted and logged.
+Each run takes a place in its node's queue; if the queue is full it is dropped, counted and logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 class BackgroundNodes:
-    """The work of a Flow's floating nodes; one task for each documents that reach one."""
+    """Runs floating nodes, one task for each list of documents that reaches one."""
 
     def __init__(self, runners: Mapping[str, Runner]) -> None:
         self._runners, self._tasks = runners, set[asyncio.Task[None]]()
@@ -32,7 +32,7 @@ class BackgroundNodes:
         self._failed: Counter[str] = Counter()
 
     def launch(self, execution: FlowExecution, node: str) -> None:
-        """Run a node on what waits for it there."""
+        """Start a floating node on its inputs."""
         ticket: Ticket | None = None
         endpoint = execution.endpoint_of(node)
         if endpoint is not None:
@@ -47,16 +47,16 @@ class BackgroundNodes:
         start_task(work, partial(_give_back, ticket), kept=self._tasks, name=f"jina-asgi-{node}")
 
     async def idle(self) -> None:
-        """Wait until nothing of it runs."""
+        """Wait until no background node runs."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        """End what still runs."""
+        """Cancel the nodes that still run."""
         await cancel_and_wait(list(self._tasks))
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`."""
+        """Return the metrics for `/-/status`."""
         return {"running": len(self._tasks), "dropped": dict(self._dropped), "failed": dict(self._failed)}
 
     async def _run(self, execution: FlowExecution, node: str, streams: bool) -> None:
@@ -78,9 +78,9 @@ def _give_back(ticket: Ticket | None, task: asyncio.Task[None]) -> None:
 
 
 async def _gathered(execution: FlowExecution, node: str, context: Context) -> Docs | None:
-    """All that a generator makes."""
+    """Collect all documents of a generator."""
     made: list[tuple[str, Docs]] = []
     async with aclosing(execution.stream_node(node, context)) as items:
         async for docs in items:
-            made.append((node, docs))  # all or, where it fails, nothing
+            made.append((node, docs))  # all of them, or none if it fails
     return concatenated(made) if made else None

@@ -1,6 +1,6 @@
-"""One call on its way through a Flow's graph: who gets which documents, and what runs beside what.
+"""Executes one call on a Flow's graph; independent branches run concurrently.
 
-What has no neighbour to run beside runs in the caller's own task. The first error cancels the rest and leaves as itself.
+A single branch runs in the caller's own task. The first error cancels the other branches and is raised bare.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _END: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class FlowNode:
-    """A node and what it runs: None hands documents on. `when` chooses those that it is given."""
+    """A node and its Runner; None passes documents on. `when` selects the documents that the node gets."""
 
     name: str
     runner: Runner | None = None
@@ -38,7 +38,7 @@ class FlowNode:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionPlan:
-    """What every call of one endpoint shares. `launch` takes the work of a node that nobody waits for."""
+    """The plan that all calls of one endpoint share. `launch` runs a floating node in the background."""
 
     graph: Graph
     nodes: Mapping[str, FlowNode]
@@ -48,7 +48,7 @@ class ExecutionPlan:
 
 
 class FlowExecution:
-    """The documents of one call that wait at the nodes which need them, and the answer once it is there."""
+    """The execution of one call: documents waiting at their nodes, and the answer."""
 
     __slots__ = ("_call", "_has_own_parameters", "_paired", "_plan", "_waiting", "answer", "results", "trail")
 
@@ -62,15 +62,15 @@ class FlowExecution:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint as it was asked for."""
+        """The endpoint as the caller named it."""
         return self._call.endpoint
 
     def endpoint_of(self, node: str) -> Endpoint | None:
-        """What a node answers with; None: it hands on."""
+        """Return the endpoint that a node runs; None if it passes documents on."""
         return self._plan.route.answering.get(node)
 
     def detached_context(self) -> Context:
-        """The call's context for what goes on after its answer: neither its deadline nor its caller end that."""
+        """Return a context for work that goes on after the answer: without the deadline and cancellation of the call."""
         context = self._call.context
         return Context(
             context.request_id,
@@ -82,7 +82,7 @@ class FlowExecution:
         )
 
     async def run(self, chains: Sequence[Chain]) -> None:
-        """Run these; whichever has what it needs, at once."""
+        """Run chains of nodes, each as soon as its inputs are there."""
         if len(chains) == 1:
             await self._run_chain(chains[0])
             return
@@ -113,7 +113,7 @@ class FlowExecution:
             )  # documents are copied and looked at here, which is code of the user's: no error of it ends a loop
 
     def deliver(self, giver: str, docs: Docs) -> None:
-        """Hand documents to whoever takes them: to each but the last a copy, of those that it wants."""
+        """Deliver a node's documents to its takers, filtered by `when`; each but the last gets a copy."""
         plan = self._plan
         takers, is_answer = plan.graph.feeds[giver], giver == plan.graph.end
         for index, taker in enumerate(takers):
@@ -130,15 +130,15 @@ class FlowExecution:
                 plan.launch(self, taker)
 
     def put(self, taker: str, giver: str, docs: Docs) -> None:
-        """Put documents where a node will find them."""
+        """Store documents as an input of a node."""
         self._waiting.setdefault(taker, {})[giver] = docs
 
     def is_ready(self, node: str) -> bool:
-        """Whether everything is there that a node needs."""
+        """Whether all inputs of a node are there."""
         return len(self._waiting.get(node, ())) == len(self._plan.graph.needs(node))
 
     async def run_node(self, node: str, context: Context | None = None) -> Docs:
-        """What a node makes of the documents that wait for it; with a `context` of its own its trail is nobody's."""
+        """Run a node on its inputs; with a `context` of its own its results and trail are not part of the answer."""
         runner, call, docs = self._inputs_for(node, context)
         if runner is None:
             return docs
@@ -156,7 +156,7 @@ class FlowExecution:
         return result.docs
 
     def _inputs_for(self, node: str, context: Context | None = None) -> tuple[Runner | None, Call, Docs]:
-        """What to ask of a node: its Runner and the call; or no Runner, and the documents that are handed on."""
+        """Return a node's Runner, call and documents; None as Runner if the documents are passed on."""
         plan, asked = self._plan, self._call
         endpoint, target = plan.route.answering.get(node), plan.nodes[node]
         waiting = self._waiting.pop(node)
@@ -189,7 +189,7 @@ class FlowExecution:
             raise
 
     async def stream(self, stage: Stage) -> AsyncGenerator[Docs, None]:
-        """The answers of a way with generators in it, a document at a time."""
+        """Stream the answers of a stage with generators, a document at a time."""
         await self.run(stage.before)
         if stage.generator is None:
             for position in range(len(self.answer)):
@@ -210,9 +210,9 @@ class FlowExecution:
             await branches.close()
 
     async def stream_node(self, node: str, context: Context | None = None) -> AsyncGenerator[Docs, None]:
-        """What a generator makes of the documents that wait for it, one at a time; of each in turn."""
+        """Stream a generator's documents for each of its input documents in turn."""
         runner, call, docs = self._inputs_for(node, context)
-        if runner is None:  # nothing that it wants
+        if runner is None:  # `when` selected no documents
             return
         first = self._plan.graph.needs(node) == (GATEWAY,)
         pieces = [docs] if first or len(docs) == 1 else [select(docs, [index]) for index in range(len(docs))]
@@ -227,7 +227,7 @@ class FlowExecution:
             raise
 
     async def _stream_rest(self, stage: Stage, docs: Docs, position: int) -> AsyncGenerator[Docs, None]:
-        """The rest of the way, for one document of a generator."""
+        """Run the rest of the graph for one document of a generator."""
         assert stage.generator is not None
         inner = FlowExecution(self._plan, self._call, paired=True)
         for node, need in stage.across:
@@ -251,14 +251,14 @@ class FlowExecution:
 
 
 class _BackgroundBranches:
-    """What runs while a generator makes its first document; its error ends that at once."""
+    """Runs branches while a generator makes its first document; their error interrupts it at once."""
 
     def __init__(self, execution: FlowExecution, chains: Sequence[Chain]) -> None:
         self._limit: asyncio.Timeout | None = None
         self._task = start_task(execution.run(chains), self._interrupt) if chains else None
 
     async def next_item(self, items: AsyncGenerator[Docs, None]) -> Any:
-        """The next document, once what runs beside has ended too."""
+        """Return the next document, once the branches have ended."""
         if self._task is not None and self._task.done():
             await self.wait()
         if self._task is None:
@@ -277,10 +277,10 @@ class _BackgroundBranches:
         return docs
 
     async def wait(self) -> None:
-        """Wait for it.
+        """Wait for the branches.
 
         Raises:
-            Its error.
+            Their error.
         """
         task, self._task = self._task, None
         if task is not None:
@@ -291,7 +291,7 @@ class _BackgroundBranches:
             task.result()
 
     async def close(self) -> None:
-        """End it, where it still runs."""
+        """Cancel the branches if they still run."""
         if self._task is not None:
             await cancel_and_wait([self._task])
 

@@ -1,7 +1,7 @@
-"""The Runner of a Deployment that has an Executor before its shards, one after them, or both.
+"""The Runner of a Deployment with an Executor before its shards, after them, or both.
 
-The one before makes what the shards are given. The one after is given the answers of all shards that were asked, as a
-node that joins without reducing is: `docs_matrix` and `docs_map` have each shard's own.
+The Executor before makes the shards' input. The Executor after gets the answers of all shards called, like a node that
+joins without reducing: `docs_matrix` and `docs_map` have each shard's own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHARDS = "shards"
 
 @dataclass(frozen=True, slots=True)
 class _HeadPlan:
-    """What answers one endpoint: `endpoint` is the Deployment's own; None before or after, where nothing runs there."""
+    """How one endpoint is answered: `endpoint` is the Deployment's own; `before` and `after` are None where none runs."""
 
     endpoint: Endpoint
     shards: Endpoint
@@ -40,9 +40,9 @@ class _HeadPlan:
 
 
 class HeadRunner:
-    """Shards, with an Executor before them, one after them, or both.
+    """Runs shards with an Executor before them, after them, or both.
 
-    An endpoint that the Executor before or after does not have passes it by. The endpoints are those of the shards.
+    A call to an endpoint that the Executor before or after does not have skips it. The endpoints are the shards'.
 
     Args:
         shards: the shards' Runner.
@@ -65,12 +65,12 @@ class HeadRunner:
         self._state = NotReady.NOT_STARTED
         try:
             self._refresh()
-        except NotReady:  # a replica says what it serves once it has loaded
+        except NotReady:  # the endpoints are known once a replica has loaded
             pass
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """The endpoints of the shards, with the documents that the Executors around them take and give.
+        """The endpoints of the shards, with the input and output of the Executors around them.
 
         Raises:
             NotReady: they are known once replicas have loaded.
@@ -79,7 +79,7 @@ class HeadRunner:
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        """A place in the queue of the shards, and of each Executor around them that the call goes to."""
+        """Take a place in the queues of the shards and of the Executors around them that the call uses."""
         if self._state != "ready":
             raise NotReady.in_state(self.name, self._state)
         plan = self._plan_for(endpoint)
@@ -122,7 +122,7 @@ class HeadRunner:
                     yield select(result.docs, [position])
                 return
             asked, _ = await self._prepared(plan, call)
-            for position in range(len(asked.docs)):  # the Executor before may have made one document several
+            for position in range(len(asked.docs)):  # the Executor before may return several documents
                 piece = asked if len(asked.docs) == 1 else _with_docs(asked, select(asked.docs, [position]))
                 shard, stream = self._shards.stream_of_one(piece)
                 async with aclosing(stream) as steps:
@@ -134,7 +134,7 @@ class HeadRunner:
             self._call_ended()
 
     async def _prepared(self, plan: _HeadPlan, call: Call) -> tuple[Call, Result]:
-        """What the shards are asked, and what the Executor before them answered."""
+        """Run the Executor before the shards; return the shards' call and its result."""
         if plan.before is None:
             return call, Result(call.docs)
         result = await self._ask(BEFORE, call)
@@ -144,7 +144,7 @@ class HeadRunner:
     async def _finished(
         self, plan: _HeadPlan, call: Call, after: Endpoint, parts: Sequence[tuple[str, Docs]]
     ) -> Result:
-        """What the Executor after the shards makes of their answers."""
+        """Run the Executor after the shards on their answers."""
         sources = tuple((shard, converted(docs, codec(after.input), shard, AFTER)) for shard, docs in parts)
         docs = sources[0][1] if len(sources) == 1 else concatenated(sources)
         return await self._ask(AFTER, Call(call.endpoint, docs, call.parameters, call.context, sources, "", self.name))
@@ -169,7 +169,7 @@ class HeadRunner:
             self._state = "stopped"
 
     async def _drain(self, hurried: bool) -> bool:
-        """Let calls end, which may still have an Executor before them; whether they did within the grace period."""
+        """Wait for running calls; whether they ended within the grace period."""
         self._state = "draining"
         self._call_ended(0)
         try:
@@ -180,19 +180,19 @@ class HeadRunner:
         return True
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered just now: what the first part says that has any."""
+        """Return why no call can be answered now: the first part's reason; '' if there is none."""
         for part, runner in self._runners.items():
             if reason := Wrapper(runner).unhealthy_reason():
                 return reason if runner is self._shards else f"{part}: {reason}"
         return ""
 
     def status(self) -> dict[str, Any]:
-        """The figures of every shard, and of the Executors around them, for `/-/status`."""
+        """Return the metrics of the shards and of the Executors around them for `/-/status`."""
         around = {part: Wrapper(self._runners[part]).status() for part in AROUND if part in self._runners}
         return {**self._shards.status(), **around}
 
     def _refresh(self) -> None:
-        """See what all of them serve; where that has changed, how the endpoints are answered is worked out anew."""
+        """Read the endpoints of all parts; if they have changed, rebuild the plans."""
         known = {part: runner.endpoints for part, runner in self._runners.items()}
         if self._plans and all(self._known.get(part) is found for part, found in known.items()):
             return
@@ -234,7 +234,7 @@ class HeadRunner:
 
 
 def cannot_batch(name: str, endpoint: str) -> str:
-    """Why the Executor after shards has no endpoint that is batched."""
+    """Return the message that the Executor after shards cannot batch."""
     return (
         f"{endpoint}: the {AFTER} of {name} is given the answers of all shards of one call, so it cannot batch those of"
         " several calls; leave dynamic batching out there"
@@ -246,7 +246,7 @@ def _with_docs(call: Call, docs: Docs) -> Call:
 
 
 def _endpoint(name: str, before: Endpoint | None, shards: Endpoint, after: Endpoint | None) -> Endpoint:
-    """The Deployment's own endpoint: it takes what the first of these takes, and gives what the last gives."""
+    """Return the Deployment's own endpoint: the input of the first part and the output of the last."""
     found = [endpoint for endpoint in (before, shards, after) if endpoint is not None]
     if len(found) == 1:
         return shards

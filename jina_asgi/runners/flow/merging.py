@@ -1,6 +1,7 @@
-"""Documents between nodes: chosen, copied at a fork, fitted to the next node's class, merged where branches join.
+"""Documents between nodes: selected, copied at a fork, converted to the next node's class, merged at a join.
 
-Merging is Jina's: a document of a known id is updated (what is set wins, lists are appended), others are appended.
+Merging is Jina's: a document with a known id is updated (fields that are set win, lists are appended), others are
+appended.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _ATOMS = (str, int, float, bool, bytes, type(None))
 
 
 def rows(docs: Docs) -> list[Any]:
-    """The typed documents in a plain list: a DocList's own iterator takes four times as long."""
+    """Return the typed documents as a plain list: a DocList's own iterator takes four times as long."""
     return [*list.__iter__(docs.typed)]
 
 
 def select(docs: Docs, positions: Sequence[int]) -> Docs:
-    """Those of the documents at these positions."""
+    """Return the documents at these positions."""
     codec: Codec = docs.codec
     if not docs.is_typed:
         buffers = docs.encoded
@@ -36,14 +37,14 @@ def select(docs: Docs, positions: Sequence[int]) -> Docs:
 
 
 def matching(docs: Docs, holds: Callable[[Any], bool]) -> Docs:
-    """Those of the documents that a predicate is true of."""
+    """Return the documents for which a predicate is true."""
     typed = rows(docs)
     positions = [position for position, doc in enumerate(typed) if holds(doc)]
     return docs if len(positions) == len(typed) else select(docs, positions)
 
 
 def copy_docs(docs: Docs) -> Docs:
-    """The documents anew, down to their tensors; buffers are not changed by anybody and are shared."""
+    """Copy documents deeply, tensors included; encoded buffers are immutable and are shared."""
     codec: Codec = docs.codec
     if not docs.is_typed:
         return codec.encoded(docs.encoded)
@@ -51,7 +52,7 @@ def copy_docs(docs: Docs) -> Docs:
 
 
 def _copy_value(value: Any, seen: dict[int, Any]) -> Any:
-    """A value anew; `seen` has the documents that were copied already. `deepcopy` would write a DocList as protobuf."""
+    """Copy a value; `seen` has the documents copied already. `deepcopy` would encode a DocList as protobuf."""
     if isinstance(value, _ATOMS):
         return value
     if isinstance(value, BaseModel):
@@ -81,13 +82,13 @@ def _copy_document(doc: BaseModel, seen: dict[int, Any]) -> BaseModel:
 
 
 def _listed(like: list[Any], docs: list[Any]) -> list[Any]:
-    """Documents in a list of the class of another: docarray's own, which need not look at them again, or a plain one."""
+    """Return documents in a list of the same class as another, without validating them again."""
     made: Any = type(like)
     return made(docs, False) if hasattr(like, "doc_type") else docs
 
 
 def identified(docs: Docs) -> Docs:
-    """The documents with ids: where their class is not at hand, each branch would otherwise give them one of its own."""
+    """Give ids to documents without one if their class is not at hand: else each branch would draw its own."""
     codec: Codec = docs.codec
     if codec.model is not None or not any(field.name == "id" and field.tag == "id" for field in codec.schema.fields):
         return docs
@@ -101,10 +102,10 @@ def identified(docs: Docs) -> Docs:
 
 
 def converted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:
-    """The documents as objects of the class that `taker` takes; the same ones, where they are.
+    """Return documents converted to the class that `taker` takes; the same ones if they have it already.
 
     Raises:
-        ExecutorError: they are not what it takes.
+        ExecutorError: they do not fit the class.
     """
     if wanted.model is None or docs.codec is wanted or docs.codec.model is wanted.model:
         return docs
@@ -119,10 +120,10 @@ def converted(docs: Docs, wanted: Codec, giver: str, taker: str) -> Docs:
 
 
 def _alike(docs: Docs, left: Docs, name: str, first: str, node: str) -> Docs:
-    """The documents of a branch as those of the first one.
+    """Convert a branch's documents to the class of the first branch's.
 
     Raises:
-        ExecutorError: no document of theirs is one of the other class.
+        ExecutorError: they do not fit that class.
     """
     try:
         return converted(docs, left.codec, name, node)
@@ -135,7 +136,7 @@ def _alike(docs: Docs, left: Docs, name: str, first: str, node: str) -> Docs:
 
 
 def _first_mistake(error: BaseException | None) -> str:
-    """Where the documents do not fit, of what is wrong with them the first."""
+    """Return the place and message of the first validation error."""
     if not isinstance(error, InvalidDocs) or not error.errors:
         return str(error)
     entry = error.errors[0]
@@ -144,18 +145,18 @@ def _first_mistake(error: BaseException | None) -> str:
 
 
 def concatenated(parts: Sequence[tuple[str, Docs]]) -> Docs:
-    """The documents of all parts, one after another."""
+    """Concatenate the documents of all parts."""
     codec: Codec = parts[0][1].codec
     return codec.docs(codec.wrap([doc for _, docs in parts for doc in rows(docs)]))
 
 
 def merged(parts: Sequence[tuple[str, Docs]], node: str, *, paired: bool = False) -> Docs:
-    """What (name, documents) of several branches become where they join; the first part is changed in place.
+    """Merge the (name, documents) of several branches at a join; changes the first part in place.
 
-    Documents are one where their ids are, or their positions: with `paired`, and where any has no id.
+    Documents match by id; by position with `paired`, or if any has no id.
 
     Raises:
-        ExecutorError: by position, and not as many on both sides.
+        ExecutorError: matched by position, and the numbers differ.
     """
     (first, left), *others = parts
     codec: Codec = left.codec
@@ -188,12 +189,12 @@ def _merge_by_id(docs: list[Any], part: Sequence[Any], schema: Schema, document:
 
 
 def id_of(doc: Any) -> Any:
-    """A document's id, None where it has none."""
+    """Return a document's id; None if it has none."""
     return doc.get("id") if isinstance(doc, Mapping) else getattr(doc, "id", None)
 
 
 def _update(ours: Any, theirs: Any, schema: Schema, document: str) -> None:
-    """What is set in one document becomes the other's: lists are appended, sets, dicts and documents merged."""
+    """Update one document with the fields set in another: lists are appended, sets, dicts and documents merged."""
     if ours is theirs:
         return
     left, right = (doc if isinstance(doc, dict) else vars(doc) for doc in (ours, theirs))

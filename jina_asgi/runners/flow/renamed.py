@@ -1,4 +1,4 @@
-"""A node by another name than its own: in `__results__` and in the trail it is called as the Flow calls it."""
+"""Renames a node in `__results__` and in the trail to its name in the Flow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jina_asgi.types import Call, Result, Runner, Step
 
 
 class RenamedRunner(Wrapper):
-    """A Runner that calls itself `own`, known as `name`."""
+    """Replaces a Runner's own name `own` by `name` in its results."""
 
     def __init__(self, inner: Runner, own: str, name: str) -> None:
         super().__init__(inner)
@@ -25,5 +25,5 @@ class RenamedRunner(Wrapper):
 
 
 def unwrap_renamed(runner: Runner) -> Runner:
-    """What is renamed, where it is: nodes of several names may be one."""
+    """Return the Runner inside a RenamedRunner, else the Runner itself: several nodes may share one."""
     return runner.inner if isinstance(runner, RenamedRunner) else runner

@@ -28,13 +28,13 @@ logger = logging.getLogger("jina_asgi")
 
 
 class FlowRunner:
-    """Nodes and the Runner of each.
+    """Runs calls on a graph of nodes.
 
     Args:
         name: for messages.
         graph: the nodes.
-        places: what runs at each node, by name.
-        grace: seconds that running calls, and nodes that nobody waits for, get when serving ends.
+        nodes: the Runner of each node, by name.
+        grace: seconds that running calls and floating nodes get when serving ends.
 
     Raises:
         DefinitionError: neighbours that do not fit; where endpoints are known once a node has loaded, its lifespan does.
@@ -53,7 +53,7 @@ class FlowRunner:
         self._state = NotReady.NOT_STARTED
         try:
             self._refresh()
-        except NotReady:  # a node says what it serves once it has loaded
+        except NotReady:  # the endpoints are known once a node has loaded
             pass
 
     @property
@@ -67,9 +67,9 @@ class FlowRunner:
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        """A place at every node that the call waits for, so that one that is full refuses before anything runs.
+        """Take a place in the queue of every awaited node, so that a full one refuses before any node runs.
 
-        Where several nodes are one Deployment it is asked once: a call needs no more of its queue to come through.
+        A Deployment used by several nodes is asked once: one place suffices for a call.
         """
         if self._state != "ready":
             raise NotReady.in_state(self.name, self._state)
@@ -122,7 +122,9 @@ class FlowRunner:
         self._state, self._idle = "loading", asyncio.Event()
         for node in self._graph.hanging:
             logger.warning(
-                "%s: %r is a leaf that nothing joins: nobody waits for it; needs_all() joins leaves", self.name, node
+                "%s: %r is a leaf that nothing joins: the answer does not wait for it; needs_all() joins leaves",
+                self.name,
+                node,
             )
         try:
             async with self._lifespans():
@@ -138,7 +140,7 @@ class FlowRunner:
         return lifespans(ordered, self._drain)
 
     async def _drain(self, hurried: bool) -> bool:
-        """Let calls end, then what nobody waits for; whether they did within the grace period."""
+        """Wait for running calls, then for floating nodes; whether they ended within the grace period."""
         self._state = "draining"
         self._call_ended(0)
         try:
@@ -150,19 +152,19 @@ class FlowRunner:
         return True
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered just now: what the first node says that has any."""
+        """Return why no call can be answered now: the first node's reason; '' if there is none."""
         for node, runner in self._runners.items():
             if node in self._graph.awaited and (reason := Wrapper(runner).unhealthy_reason()):
                 return f"{node}: {reason}"
         return ""
 
     def status(self) -> dict[str, Any]:
-        """The figures of every node, for `/-/status`."""
+        """Return the metrics of every node for `/-/status`."""
         nodes = {node: Wrapper(runner).status() for node, runner in self._runners.items()}
         return {"nodes": nodes, "floating": self._background.status()}
 
     def _refresh(self) -> None:
-        """See what the nodes serve; where that has changed, everything about it is worked out anew."""
+        """Read the endpoints of all nodes; if they have changed, rebuild the plans."""
         known = {node: runner.endpoints for node, runner in self._runners.items()}
         if self._plans and all(self._known.get(node) is found for node, found in known.items()):
             return
@@ -208,11 +210,11 @@ class FlowRunner:
 
 
 def _order(docs: Docs) -> dict[Any, int]:
-    """The positions of documents by their ids, of those that have one."""
+    """Return the positions of documents by id, for those with an id."""
     return {id_: position for position, doc in enumerate(rows(docs)) if (id_ := id_of(doc)) is not None}
 
 
 def _sorted(docs: Docs, order: Mapping[Any, int]) -> Docs:
-    """Documents in the order of the request; those it did not have come last."""
+    """Sort documents in the order of the request; new ones come last."""
     places = [order.get(id_of(doc), len(order)) for doc in rows(docs)]
     return select(docs, sorted(range(len(places)), key=places.__getitem__))

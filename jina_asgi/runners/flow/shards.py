@@ -1,7 +1,7 @@
 """The Runner over shards: each has a part of the data, and a call goes to one of them, or to all.
 
-ANY: to the next one in turn. ALL: to every one, with documents of its own; their answers are merged as where the
-branches of a Flow join. A stream comes from one.
+ANY: to the next one in turn. ALL: to every one, each with its own copy of the documents; the answers are merged as at a
+join of a Flow. A stream comes from one shard.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 class ShardAnswers(NamedTuple):
-    """What shards answered: (shard, documents) pairs, and what they returned as dicts."""
+    """The answers of shards: (shard, documents) pairs, the dicts they returned, and the trail."""
 
     parts: list[tuple[str, Docs]]
     results: Mapping[str, Any]
@@ -31,15 +31,15 @@ class ShardAnswers(NamedTuple):
 
 
 class ShardRunner:
-    """One call to one shard or to all.
+    """Sends each call to one shard or to all.
 
     Args:
         name: of the Deployment.
-        shards: their Runners; `<name>-shard-<n>` is what the n-th calls itself in results.
+        shards: their Runners; the n-th is called `<name>-shard-<n>` in results.
         asks_all: whether a call to this endpoint goes to every shard.
-        no_reduce: answers of all shards are put one after another, and not merged.
+        no_reduce: the answers of all shards are concatenated instead of merged.
         admission: bounds the calls to all shards together.
-        partial: where some of all shards fail the others answer, as in Jina; else the call fails.
+        partial: if some shards fail the others still answer, as in Jina; else the call fails.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ShardRunner:
         return Result(self.reduced(answers.parts), answers.results, answers.trail)
 
     async def answers(self, call: Call) -> ShardAnswers:
-        """The answer of each shard that the call goes to; raises as `call` does."""
+        """Return the answer of each shard that the call goes to; raises as `call` does."""
         found = resolve(self.endpoints, call.endpoint)
         if found is None or found.kind == "stream" or not self._asks_all(call.endpoint):
             shard = next(self._next)
@@ -90,20 +90,20 @@ class ShardRunner:
         return ShardAnswers(parts, results, tuple(step for answer in all_of_them for step in answer.trail))
 
     def reduced(self, parts: Sequence[tuple[str, Docs]]) -> Docs:
-        """The documents of all parts: merged, or with `no_reduce` one part after another.
+        """Reduce the documents of all parts: merged, or with `no_reduce` concatenated.
 
         Raises:
-            ExecutorError: documents without ids, and not as many in each part.
+            ExecutorError: documents without ids, and the parts differ in number.
         """
         if len(parts) == 1:
             return parts[0][1]
         return concatenated(parts) if self._no_reduce else merged(parts, self.name)
 
     async def _ask_some(self, call: Call, given: Mapping[str, Docs]) -> tuple[list[Result], dict[str, Docs]]:
-        """The answers of the shards that do not fail, and what these were given.
+        """Return the answers of the shards that succeed, and their inputs.
 
         Raises:
-            The error of the first, where all of them fail.
+            The first error, if all of them fail.
         """
 
         async def tried(shard: str, docs: Docs) -> Result | JinaASGIError:
@@ -130,14 +130,14 @@ class ShardRunner:
         return Result(result.docs, renamed, result.trail)
 
     def _public_name(self, shard: str) -> str:
-        """What a shard is called in `__results__`; a Deployment's name has no slash in it."""
+        """Return a shard's name in `__results__`; a Deployment's name has no slash in it."""
         return f"{self.name}/{shard.removeprefix(f'{self.name}-')}"
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         return self.stream_of_one(call)[1]
 
     def stream_of_one(self, call: Call) -> tuple[str, AsyncGenerator[Docs, None]]:
-        """The next shard's name, and its stream."""
+        """Return the next shard's name and its stream."""
         shard = next(self._next)
         return self._public_name(shard), self._shards[shard].stream(call)
 
@@ -156,10 +156,10 @@ class ShardRunner:
         return not hurried
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered just now: what the first shard says that has any."""
+        """Return why no call can be answered now: the first shard's reason; '' if there is none."""
         return next((reason for shard in self._shards.values() if (reason := Wrapper(shard).unhealthy_reason())), "")
 
     def status(self) -> dict[str, Any]:
-        """The figures of every shard, for `/-/status`."""
+        """Return the metrics of every shard for `/-/status`."""
         shards = {name: Wrapper(shard).status() for name, shard in self._shards.items()}
         return {"shards": shards, "queue": self._admission.status()}

@@ -1,4 +1,4 @@
-"""One Executor's life: made and warmed up, closed.
+"""The lifecycle of one Executor: constructed, warmed up, closed.
 
 Its synchronous methods run in its own threads, asynchronous ones on the event loop.
 """
@@ -25,10 +25,10 @@ _FAILED = "%s.close() failed, of an Executor that did not begin to serve"
 
 
 async def load_executor(make: Callable[[], Executor], threads: ExecutorThreads) -> Executor:
-    """An Executor, made and warmed up; closed again where that fails, or its caller leaves meanwhile.
+    """Construct an Executor and warm it up; close it again if that fails or the caller leaves meanwhile.
 
     Raises:
-        Whatever making it or its `warmup` raises.
+        Any error of its constructor or `warmup`.
     """
     loop = asyncio.get_running_loop()
 
@@ -60,15 +60,15 @@ async def close_executor(executor: Executor, threads: ExecutorThreads) -> None:
     """Close an Executor.
 
     Raises:
-        Whatever its `close` raises.
+        Any error of its `close`.
     """
     await maybe_await(await threads.finish(lambda: _hook(executor, "close")()))
 
 
 def _hook(executor: Executor, name: str) -> Callable[[], Any]:
-    """`warmup` or `close`; one that does nothing where that is an endpoint, or in a program of Jina's takes arguments.
+    """Return the hook `warmup` or `close`; a no-op if the method is an endpoint, or takes arguments in a program for Jina.
 
-    Jina has no `warmup`, so that a method of this name may be for anything.
+    Jina has no `warmup`, so that a method of this name may do anything.
     """
     method = getattr(type(executor), name)
     required = [p for p in [*inspect.signature(method).parameters.values()][1:] if p.default is p.empty]
@@ -80,7 +80,7 @@ def _hook(executor: Executor, name: str) -> Callable[[], Any]:
 
 @contextmanager
 def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let a program written for Jina find the loop that its Executor will run on by `asyncio.get_event_loop()`."""
+    """Set the event loop that a program written for Jina expects from `asyncio.get_event_loop()`."""
     if not as_jina():
         yield
         return
@@ -92,7 +92,7 @@ def _current(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def _close_unserved(executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
-    """Close, from its thread, what was made for a life that did not begin; its loop awaits an async `close`."""
+    """Close, from its thread, an Executor that will not be served; the loop awaits an async `close`."""
     try:
         closing = _hook(executor, "close")()
         if closing is not None:

@@ -28,7 +28,7 @@ _PAUSE = 1.0  # seconds from one answer to the next question
 
 
 class HealthWatch:
-    """Whether one Executor can answer, as its own `health` says.
+    """Watches whether one Executor can answer, by its own `health`.
 
     A sync `health` runs in a daemon thread, an async one on the loop. One that does not answer within a second counts as
     ill, and is not called again before that call has returned. Time in which this process did not run does not count.
@@ -45,20 +45,20 @@ class HealthWatch:
         self._watching: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Ask for the first time, then once a second until `ending` is called."""
+        """Check once, then once a second until `ending` is called."""
         if _is_own(type(self._executor)):
             await self.look()
             self._watching = start_task(self._watch(), log_failure(f"asking {self._name} for its health"))
 
     def ending(self) -> asyncio.Future[Any] | None:
-        """Ask no more; what is to be waited for before the Executor is closed, None where that is nothing."""
+        """Stop checking; return a future to await before the Executor is closed, None if there is none."""
         if self._watching is None:
             return None
         self._watching.cancel()
         return start_task(self._ended(self._watching), mark_retrieved)
 
     async def look(self) -> None:
-        """Ask once, or wait again for an answer that was late; `unhealthy_reason` says what came of it."""
+        """Ask once, or wait again for an answer that was late; `unhealthy_reason` has the outcome."""
         is_late = self._thread is not None
         async with concurrent_tasks(self._answer()) as asking:
             if not await any_done(asking, _LIMIT):
@@ -70,7 +70,7 @@ class HealthWatch:
                     self._raised(error)
                     return
             finally:
-                del error  # its traceback may hold this frame
+                del error  # its traceback may reference this frame
             self._logged = ("", "")
             if not asking[0].result():
                 self.unhealthy_reason = f"{self._name} says that it is not healthy"
@@ -96,7 +96,7 @@ class HealthWatch:
             answer = thread.result()
             return answer if isinstance(answer, bool) else await maybe_await(_truth_of(answer))
         finally:
-            del thread  # it holds the error whose traceback holds this frame
+            del thread  # it references the error whose traceback references this frame
 
     def _raised(self, error: BaseException) -> None:
         """Log what `health` raised, once for each class until it answers again: it is asked every second."""
@@ -116,7 +116,7 @@ def _is_own(cls: type[Executor]) -> bool:
 
 
 def _in_thread(executor: Executor) -> asyncio.Future[Any]:
-    """What `health` returns in a thread of its own: True, False, or what is to be awaited for that."""
+    """Call `health` in a thread of its own; the future has True, False, or an awaitable of one."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
     thread = threading.Thread(target=_call, args=(executor, loop, future), name="jina-asgi-health", daemon=True)
@@ -133,10 +133,10 @@ def _call(executor: Executor, loop: asyncio.AbstractEventLoop, future: asyncio.F
         raised = future_safe(sanitized(error))
     end_if_forked(process, raised)
     try:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
+        with suppress(RuntimeError):  # the loop is closed: no caller waits
             loop.call_soon_threadsafe(_settle, future, answer, raised)
     finally:
-        del raised, future  # the error's traceback holds this frame
+        del raised, future  # the error's traceback references this frame
 
 
 def _settle(future: asyncio.Future[Any], answer: Any, raised: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""One method of one Executor instance: what it is called with, and what its answers may be."""
+"""One method of one Executor instance: prepares its arguments, calls it and checks its answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jina_asgi.types import Call
 
 
 class BoundMethod:
-    """A method, bound. `docs` below are typed ones; what a method returns is checked before it goes on."""
+    """An Executor's bound method. `docs` below are typed; its return values are checked."""
 
     __slots__ = (
         "_accepts",
@@ -52,14 +52,14 @@ class BoundMethod:
         self._files = field_plans.takes_paths(method.endpoint.input)
 
     def parameters(self, call: Call) -> Any:
-        """The call's parameters as the method takes them: its model, or a dict with whole numbers as ints.
+        """Return the parameters as the method takes them: its model, or a dict with whole numbers as ints.
 
         Raises:
             InvalidDocs: they do not fit the model.
         """
         schema, given = self.method.endpoint.parameters, call.parameters
         own = given.get(self._own) if given else None
-        if type(own) is dict:  # as in Jina: what is for this Executor by its name is over what is for all
+        if type(own) is dict:  # as in Jina: parameters under this Executor's name override those for all
             given = {**given, **own}
         if schema is None:
             return integral(given) if given else {}
@@ -71,7 +71,7 @@ class BoundMethod:
             raise InvalidDocs(f"the parameters do not match {schema.name}", entries) from None
 
     def arguments(self, docs: Any, parameters: Any, call: Call) -> dict[str, Any]:
-        """The keyword arguments of one call; `docs` is one document for a single or stream endpoint."""
+        """Return the keyword arguments of one call; `docs` is one document for a single or stream endpoint."""
         accepts, given = self._accepts, {}
         if self._batch:
             if "docs" in accepts:
@@ -95,9 +95,9 @@ class BoundMethod:
         return given
 
     def run(self, parameters: Any, call: Call) -> Any:
-        """Call a synchronous batch or single method; its checked answer. What it raises is wrapped here, in its own thread.
+        """Call a synchronous batch or single method; return its checked answer. Errors are wrapped here, in its thread.
 
-        The call's docs are looked at as its work begins: those of a batch are settled no sooner.
+        Reads the call's docs only now, as that settles the members of a batch.
         """
         try:
             docs = call.docs.typed
@@ -114,7 +114,7 @@ class BoundMethod:
         return self._each(docs, parameters, call)
 
     def step(self, made: Generator[Any, None, None], end: Any) -> Any:
-        """The next of a synchronous generator, or `end`; raises as `run` does."""
+        """Return the next item of a synchronous generator, or `end`; raises as `run` does."""
         try:
             return next(made, end)
         except BaseException as error:
@@ -143,7 +143,7 @@ class BoundMethod:
         return self.codec.wrap(made)
 
     def checked_answer(self, value: Any, docs: list[Any]) -> Any:
-        """What a batch method returned: documents of its output class, None (changed in place) or a dict.
+        """Check a batch method's return value: documents of its output class, None (changed in place) or a dict.
 
         Raises:
             ExecutorError: anything else.
@@ -164,7 +164,7 @@ class BoundMethod:
         return value
 
     def checked_document(self, value: Any, doc: Any = None) -> Any:
-        """What a single method returned, or a stream's method yielded: a document; None means changed in place.
+        """Check a single method's return value, or a yielded item: a document; None means changed in place.
 
         Raises:
             ExecutorError: anything else.
@@ -177,10 +177,10 @@ class BoundMethod:
         return value
 
     def _fitted(self, value: Any, did: str) -> Any:
-        """A document of the output class as it is; one made of the fields of another document, as Jina reads them.
+        """Return a document of the output class, made from another document's fields if necessary, as Jina does.
 
         Raises:
-            ExecutorError: it is no document, or its fields are not those of the output class.
+            ExecutorError: it is no document, or its fields do not fit the output class.
         """
         if isinstance(value, self.codec.model):  # type: ignore[arg-type]  # typed here
             return value
@@ -201,12 +201,12 @@ class BoundMethod:
         raise self.failed(f"{self._name} {what}")
 
     def failed(self, message: str, raised: str = "") -> ExecutorError:
-        """The error that says this method broke its promise or raised."""
+        """Return the error for a wrong return value of this method, or for what it raised."""
         executor = self._name.partition(".")[0]
         return ExecutorError(message, executor=executor, endpoint=self.method.endpoint.name, raised=raised)
 
     def wrap_error(self, error: BaseException) -> BaseException:
-        """An error of the user's, wrapped once; one of ours as it is, made sound."""
+        """Wrap an error of user code once; our own errors are only sanitized."""
         if is_ours(error):
             return sanitized(error)
         if is_a(error, HTTPException):
@@ -215,13 +215,13 @@ class BoundMethod:
 
 
 def _bound(executor: Executor, attribute: str) -> Any:
-    """A method of its class: the Executor may keep something of its own under the same name, such as `self.encode`."""
+    """Return the method of the class, bound: an instance attribute may have the same name, such as `self.encode`."""
     return inspect.getattr_static(type(executor), attribute).__get__(executor, type(executor))
 
 
 @lru_cache(maxsize=256)
 def _may_be_walked(kind: type[list[Any]]) -> bool:
-    """Whether a list of this class is walked as `list` is: a user's own may have no end, or raise."""
+    """Whether a list class iterates as `list` does: a user's own may be endless, or raise."""
     before = kind.__mro__[: kind.__mro__.index(list)]
     return all(found.__module__.partition(".")[0] == "docarray" or not _WALKS & vars(found).keys() for found in before)
 
@@ -230,7 +230,7 @@ _WALKS = frozenset({"__iter__", "__len__", "__getitem__", "__getattribute__", "_
 
 
 def integral(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with every number that has no fraction as an int, on whatever protocol they came.
+    """Return parameters with every whole number as an int, on all protocols alike.
 
     Raises:
         InvalidDocs: nested too deep.

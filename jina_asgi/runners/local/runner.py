@@ -47,7 +47,7 @@ _END: Any = object()
 
 
 class _RunningCall(msgspec.Struct, eq=False):
-    """One running call or stream: the task now inside it, whether what the user wrote has begun, and whether serving ended."""
+    """A running call or stream: its current task, whether user code has begun, and whether serving ended."""
 
     task: asyncio.Task[Any] | None = None
     begun: bool = False
@@ -59,7 +59,7 @@ class _RunningCall(msgspec.Struct, eq=False):
         self.begun = True
 
     async def close(self) -> None:
-        """Close what the user wrote, in the task of who asks first; whoever comes later waits for that."""
+        """Close the user's generator in the task of the first caller; later callers wait for it."""
         if self.steps is None:
             return
         if self._closed is not None:
@@ -73,10 +73,10 @@ class _RunningCall(msgspec.Struct, eq=False):
 
 
 class LocalRunner:
-    """An Executor class and its options; the instance lives as long as the lifespan.
+    """Runs an Executor in this process; its instance lives as long as the lifespan.
 
-    `replica` is which of several this is; `batching` is what its endpoints say of how they want to be batched.
-    `loaded` is called each time that the Executor has been loaded.
+    `replica` is the replica's number; `batching` has the batching settings of its endpoints. `loaded` is called each
+    time the Executor has loaded.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class LocalRunner:
                 try:
                     executor = await executor_lifecycle.load_executor(lambda: self._load(lock), self._threads)
                 finally:
-                    lock.release()  # also where nobody waits for it any more
+                    lock.release()  # also if the caller has left
                 self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
                 self._health, hurried = HealthWatch(executor, self.name), False
                 try:
@@ -136,7 +136,7 @@ class LocalRunner:
                     self._state = "draining"
                     await self._unload(executor, hurried)
         finally:
-            self._bound, self._executor, self._health = {}, None, None  # what it loaded is given back
+            self._bound, self._executor, self._health = {}, None, None  # frees what it loaded
             self._state = "stopped"
 
     def _load(self, lock: LoadLock) -> Executor:
@@ -153,20 +153,20 @@ class LocalRunner:
         return self._executor
 
     def slots(self, endpoint: str) -> tuple[int, int]:
-        """How many batches of an endpoint run at once, and how many more may wait here: those that want a thread."""
+        """Return how many batches of an endpoint run at once, and how many more may wait here for a thread."""
         return (1, 0) if self._methods[endpoint].is_async else (self._settings.threads, 1)
 
     @property
     def stuck(self) -> float:
-        """For how many seconds every thread has been in a call that was given up; 0 where one is free."""
+        """The seconds for which all threads have been in abandoned calls; 0 if one is free."""
         return self._threads.stuck
 
     def unhealthy_reason(self) -> str:
-        """Why the Executor cannot answer, as its own `health` last said; nothing where it can."""
+        """Return why the Executor cannot answer, by its last `health` check; '' if it can."""
         return "" if self._health is None else self._health.unhealthy_reason
 
     def status(self) -> dict[str, Any]:
-        """The figures of the queue, and those that the Executor itself counts, for `/-/status`."""
+        """Return the metrics of the queue, and those of the Executor itself, for `/-/status`."""
         monitored = timings(self._executor)
         return {"queue": self._admission.status(), **({"monitored": monitored} if monitored else {})}
 
@@ -219,7 +219,7 @@ class LocalRunner:
             if running.stopped:
                 raise interrupted_error(f"{self.name} is draining: it stopped", begun=running.begun)
         except BaseException as error:
-            if is_a(error, GeneratorExit) and running.task is None:  # not one that the user raised
+            if is_a(error, GeneratorExit) and running.task is None:  # not raised by user code
                 call.context.cancelled = True
                 raise
             self._raise_public(error, bound, running, call)
@@ -230,7 +230,7 @@ class LocalRunner:
     def _steps(
         self, bound: BoundMethod, doc: Any, parameters: Any, call: Call, running: _RunningCall
     ) -> AsyncGenerator[Any, None]:
-        """The user's own generator, or one in its place that runs in a thread, or that gives a call's docs."""
+        """Return the user's async generator, or one that runs its sync generator in a thread or yields a call's docs."""
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
@@ -248,7 +248,7 @@ class LocalRunner:
             while (item := await self._threads.run(step, call.context, waits=True, on_left=left)) is not _END:
                 yield item
         finally:
-            with suppress(LeftBehind):  # and so nothing of it ever runs again
+            with suppress(LeftBehind):  # then the generator never runs again
                 await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
@@ -284,15 +284,15 @@ class LocalRunner:
 
     def _call_ended(self, running: _RunningCall) -> None:
         self._active.discard(running)
-        running.task = None  # it holds the error whose traceback holds a frame that names the activity
+        running.task = None  # breaks a cycle: task, error, traceback, frame, this
         if self._idle is not None and not self._active and not self._idle.done():
             self._idle.set_result(None)
 
     async def _unload(self, executor: Executor, hurried: bool) -> None:
-        """Let what runs finish within the grace period, then stop it, then close the Executor.
+        """Wait for running calls within the grace period, then stop them, then close the Executor.
 
-        Being cancelled ends the grace period (`hurried`: there is none): then what cannot be cancelled is left
-        behind after a moment.
+        A cancellation ends the grace period (`hurried`: there is none): then what cannot be cancelled is abandoned
+        after a moment.
         """
         cancelled: asyncio.CancelledError | None = None
         last_look = None if self._health is None else self._health.ending()
@@ -324,7 +324,7 @@ class LocalRunner:
             running.stopped = True
             if running.task is not None:
                 running.task.cancel()
-            elif running.steps is not None:  # between two steps, its reader away: close what the user wrote
+            elif running.steps is not None:  # between two steps, without a reader: close the user's generator
                 unread.append(running)
         await wait_until_done([start_task(running.close(), partial(self._closed, running)) for running in unread])
 
@@ -336,7 +336,7 @@ class LocalRunner:
 async def _wait_bounded(
     work: asyncio.Future[Any], timeout: float | None, patience: float = PATIENCE
 ) -> asyncio.CancelledError | None:
-    """Wait at most `timeout` seconds, and at most `patience` more once cancelled; the cancelling, if there was one."""
+    """Wait at most `timeout` seconds, and at most `patience` more once cancelled; return the cancellation, if any."""
     cancelled: asyncio.CancelledError | None = None
     try:
         while not work.done():

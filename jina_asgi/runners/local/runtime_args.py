@@ -1,4 +1,4 @@
-"""What an Executor is told of where it runs: its `runtime_args`."""
+"""The `runtime_args` of an Executor: its name, replica and shard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jina_asgi.settings.jina_mode import as_jina
 
 
 def runtime_args(settings: DeploymentSettings, replica: int) -> dict[str, Any]:
-    """The facts by Jina's names; in a program written for Jina also with its values of `name` and `shard_id`."""
+    """Return the runtime arguments under Jina's names; in a program for Jina with its values of `name` and `shard_id`, too."""
     facts: dict[str, Any] = {
         "name": settings.name,
         "workspace": settings.workspace,

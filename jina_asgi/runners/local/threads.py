@@ -1,7 +1,7 @@
-"""An Executor's own threads: a turn of the loop hands over all its work at its end, one wake-up brings all that is done.
+"""An Executor's own threads: jobs are submitted once per loop iteration, and results are delivered in batches.
 
-`loop.run_in_executor` costs 110 µs a call on a busy server; this a tenth of it, as threads and loop take turns at the
-interpreter's lock. What was abandoned before it began never starts.
+`loop.run_in_executor` costs 110 µs a call on a busy server; this a tenth of it, with fewer switches of the GIL. A job
+whose caller leaves before it begins never starts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ T = TypeVar("T")
 
 logger = logging.getLogger("jina_asgi")
 
-PATIENCE = 1.0  # seconds that a cancelled ending waits for what cannot be cancelled
+PATIENCE = 1.0  # seconds that a cancelled shutdown waits for what cannot be cancelled
 
 
 class LeftBehind(NotReady):
-    """The threads have ended, or were left behind in a call that does not return, before this could run there."""
+    """The threads have ended, or are stuck in a call that does not return, before this could run."""
 
 
 class _Job:
-    """One function to run, and whoever waits for it."""
+    """One function to run, and the future of its caller."""
 
     __slots__ = (
         "_first",
@@ -64,40 +64,40 @@ class _Job:
         self.error: BaseException | None = None
 
     def settle_first(self) -> bool:
-        """Asked once by the thread that finished and once by a caller that left: True for who came first."""
+        """Called once by the finished thread and once by a caller that left; True for the first."""
         try:
             return self._first.pop()
         except IndexError:
             return False
 
     def undone(self) -> None:
-        """Give back what was made for a caller that has left."""
+        """Undo a result whose caller has left."""
         if self.error is None and self.undo is not None:
             try:
                 self.undo(self.result)
-            except BaseException as error:  # nobody waits for it, and the thread has other work
-                logger.error("what an abandoned call had made could not be given back", exc_info=loggable(error))
+            except BaseException as error:  # no caller waits, and the thread has other work
+                logger.error("the result of an abandoned call could not be freed", exc_info=loggable(error))
 
 
 class ExecutorThreads:
     """`count` threads serving one event loop; used as `async with`.
 
-    Leaving it ends the threads once what they run has returned; being cancelled, before or meanwhile, waits for that only
-    `PATIENCE` seconds. They are daemons: what never returns holds up no exit, and whatever waits for them raises LeftBehind.
+    Leaving it ends the threads once their calls have returned; a cancellation limits that wait to `PATIENCE` seconds. They
+    are daemons, so that a stuck call does not block the exit; its waiters get LeftBehind.
     """
 
     def __init__(self, name: str, count: int = 1) -> None:
         self._name, self._count, self._process = name, count, 0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._submitted: list[_Job] = []  # in this turn of the loop
+        self._submitted: list[_Job] = []  # in this loop iteration
         self._done: deque[_Job] = deque()
         self._running: list[_Job | None] = [None] * count
-        self._waiting: set[asyncio.Future[Any]] = set()  # of what waits for a thread though cancelled
+        self._waiting: set[asyncio.Future[Any]] = set()  # of cancelled callers that still wait for a thread
         self._waking = self._closed = False
 
     @property
     def stuck(self) -> float:
-        """For how many seconds every thread has been in a call that was given up; 0 where one is not."""
+        """The seconds for which all threads have been in abandoned calls; 0 if one is not."""
         jobs = [job for job in self._running if job is not None and job.abandoned]
         return time.monotonic() - max(job.abandoned_at for job in jobs) if len(jobs) == self._count else 0.0
 
@@ -127,7 +127,7 @@ class ExecutorThreads:
             await asyncio.wait([self._ended], timeout=PATIENCE)
         if self._ended.done():
             for thread in self._threads:
-                thread.join()  # each has said its last word
+                thread.join()  # each has finished its loop
         else:
             self._leave_behind()
         try:
@@ -137,7 +137,7 @@ class ExecutorThreads:
             del cancelled  # its traceback holds this frame
 
     def _leave_behind(self) -> None:
-        """End without the threads that are in a call; they are daemons, and end with the process."""
+        """End without the stuck threads; they are daemons, and end with the process."""
         stuck = ", ".join(thread.name for thread in self._threads if thread.is_alive())
         logger.error("a call does not return; the Executor is not closed, and its thread is left behind: %s", stuck)
         for waiting in list(self._waiting):
@@ -155,9 +155,9 @@ class ExecutorThreads:
     ) -> T:
         """Run `function` on one of the threads, in the caller's contextvars.
 
-        A cancelled caller leaves at once: work that had not begun is dropped, work that has is told by
-        `context.cancelled`. With `waits` the caller leaves when what had begun has returned. `undo` is called, on
-        the thread, with what was made for a caller that left; `left`, here, where it leaves work that had begun.
+        A cancelled caller leaves at once: a job that has not begun is dropped, one that has sees `context.cancelled`.
+        With `waits` the caller waits until a job that had begun has returned. `undo` is called, on the thread, with the
+        result for a caller that left; `on_left`, on the loop, when the caller leaves a job that had begun.
         """
         job = _Job(function, self._loop.create_future(), undo)
         self._submit(job)
@@ -176,13 +176,13 @@ class ExecutorThreads:
                 self._submit(_Job(job.undone, self._loop.create_future()))
             raise
         finally:
-            del job  # its future holds the error whose traceback holds this frame
+            del job  # its future references the error whose traceback references this frame
 
     async def finish(self, function: Callable[[], T]) -> T:
-        """Run `function` whatever happens: a cancelled caller waits for it, then is cancelled.
+        """Run `function` to its end: a cancelled caller waits for it, then is cancelled.
 
         Raises:
-            What it raises. LeftBehind: it did not run.
+            Its error. LeftBehind: it did not run.
         """
         job = _Job(function, self._loop.create_future())
         self._submit(job)
@@ -209,14 +209,14 @@ class ExecutorThreads:
         self._submitted.clear()
 
     async def _wait_returned(self, job: _Job) -> None:
-        """Wait until an abandoned job has left its thread, however often the waiting itself is cancelled."""
+        """Wait until an abandoned job has left its thread, even if cancelled again."""
         job.late = self._loop.create_future()
         await self._wait_for(job.late)
         if not job.late.cancelled():
-            job.late.exception()  # that of threads that were left behind
+            job.late.exception()  # LeftBehind, of stuck threads
 
     async def _wait_for(self, future: asyncio.Future[Any]) -> bool:
-        """Wait for what comes of a thread, however often this is cancelled; whether it was."""
+        """Wait for a thread's result, even if cancelled; whether it was."""
         cancelled = False
         self._waiting.add(future)
         try:
@@ -232,11 +232,11 @@ class ExecutorThreads:
     def _work(self, index: int) -> None:
         while (job := self._jobs.get()) is not None:
             self._running[index] = job
-            job.begun = True  # before the look at `abandoned`: one side always sees the other's word
+            job.begun = True  # before reading `abandoned`: one side always sees the other's flag
             if not job.abandoned:  # run here: a frame that ends, and names the job, would be in its error's traceback
                 try:
                     job.result = job.context.run(job.function)
-                except BaseException as error:  # noqa: BLE001  # even SystemExit is one request's failure
+                except BaseException as error:  # noqa: BLE001  # even SystemExit fails one request only
                     job.error = error
                 end_if_forked(self._process, job.error)
                 if job.undo is not None and not job.settle_first():
@@ -253,7 +253,7 @@ class ExecutorThreads:
         try:
             self._loop.call_soon_threadsafe(callback)
         except RuntimeError:
-            pass  # the loop is closed: it left this thread behind
+            pass  # the loop is closed
 
     def _thread_ended(self) -> None:
         self._left -= 1
@@ -264,7 +264,7 @@ class ExecutorThreads:
         self._waking = False
         while self._done:
             job = self._done.popleft()
-            job.delivered = True  # maybe to a caller that was cancelled a moment ago and does not yet run again
+            job.delivered = True  # maybe to a caller that was cancelled but has not run again yet
             if job.late is not None and not job.late.done():
                 job.late.set_result(None)
             if job.future.done():

@@ -1,4 +1,4 @@
-"""Replicas side by side: which one gets a call, and how each is supervised.
+"""A pool of replicas: picks one for each call, and supervises each.
 
-Nothing here knows how a replica's process starts.
+Independent of how a replica's process starts.
 """

@@ -1,4 +1,4 @@
-"""When a replica that failed is started again, and when to stop trying: pure decisions, with time as an argument."""
+"""Decides when a failed replica is restarted, and when to give up. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 
 FIRST_DELAY = 0.5  # seconds
 LONGEST_DELAY = 30.0
-LOOP_FAILURES = 5  # within `LOOP_SECONDS`: the replicas of this pool do not come up
+LOOP_FAILURES = 5  # within `LOOP_SECONDS`: the pool is failing
 LOOP_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Restarts:
-    """The failures of one pool's replicas. A replica that had answered something when it died has not failed."""
+    """The failures of one pool's replicas. A replica that had answered a call before it died has not failed."""
 
-    failing: bool = False  #: they die as fast as they are started, and none has come up since
+    failing: bool = False  #: replicas die as fast as they are started, and none has come up since
     in_a_row: dict[int, int] = field(default_factory=dict)
     recent: deque[float] = field(default_factory=deque)
 
     def failed(self, replica: int, now: float, jitter: float) -> float:
-        """It died before it had answered anything: seconds to wait, doubling, less up to a third by `dice` (0 to 1)."""
+        """Record a death before the first answer; return the backoff in seconds, doubling, less up to a third by `jitter`."""
         self.recent.append(now)
         self._forget(now)
         before = self.in_a_row.get(replica, 0)
@@ -30,25 +30,25 @@ class Restarts:
         return min(delay, LONGEST_DELAY) * (1 - jitter / 3)
 
     def died(self, replica: int, jitter: float) -> float:
-        """It died at work: seconds to wait."""
+        """Record a death after answers; return the seconds to wait."""
         self.in_a_row.pop(replica, None)
         return FIRST_DELAY * (1 - jitter / 3)
 
     def give_up(self) -> float:
-        """Whoever keeps them says that they do not come up: seconds to wait until asking again."""
+        """Record that the replicas cannot start; return the seconds until the next try."""
         self.failing = True
         return LONGEST_DELAY
 
     def reset(self) -> None:
-        """The pool is begun anew. What has failed lately counts on: one more failure, and it fails at once."""
+        """Reset for a new start of the pool. Recent failures still count: one more, and it is failing at once."""
         self.failing = False
 
     def up(self) -> None:
-        """A replica has come up."""
+        """Record that a replica has come up."""
         self.failing = False
 
     def worked(self, replica: int) -> None:
-        """It has answered: its earlier failures are forgotten."""
+        """Record an answer: the replica's earlier failures are forgotten."""
         if self.in_a_row.pop(replica, None):
             self.recent.clear()
 

@@ -1,4 +1,4 @@
-"""The Runner over several replicas: who gets a call, and what becomes of it when they die."""
+"""The Runner over several replicas: picks a replica for each call, and retries calls when replicas die."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 logger = logging.getLogger("jina_asgi")
 
 _HURRY = 1.0  # seconds that replicas have to end when serving is cancelled
-_MOVES = 8  # to other replicas, of a call that had not begun
+_MOVES = 8  # the most moves to other replicas of a call that had not begun
 
 
 class PoolRunner:
-    """Replicas side by side: each call goes to the one that has least to do.
+    """A pool of replicas: each call goes to the least loaded one.
 
     Args:
         name: the pool's, for messages.
-        seats: one a replica.
-        restarts: what the seats share.
-        endpoints: what the replicas serve; None: what the first of them says.
-        room: how many calls that take a thread, and streams, a replica is given at once.
-        again: whether a call may be run again though it had begun when its replica died.
-        admission: bounds what waits and runs.
+        supervisors: one for each replica.
+        restarts: the restart state that the supervisors share.
+        endpoints: the replicas' endpoints; None: those of the first that comes up.
+        max_busy: the most calls that take a thread, and streams, of a replica at once.
+        may_retry: whether a call may run again though it had begun when its replica died.
+        admission: bounds waiting and running calls.
         grace: seconds that calls get when serving ends.
-        called: what the seats hold, for `/-/status`.
-        changed: called when replicas come or go.
-        patient: what is in trouble is asked all the same, as it lets calls wait until it is not.
+        status_key: the key of the replicas in `/-/status`.
+        on_change: called when replicas come or go.
+        queue_when_unhealthy: whether an unhealthy replica still gets calls, which wait there until it is healthy.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class PoolRunner:
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
-        """What the replicas serve.
+        """The replicas' endpoints.
 
         Raises:
-            NotReady: it was not given, and none has come up yet.
+            NotReady: they were not given, and no replica has come up yet.
         """
         if self._endpoints is None:
             raise NotReady(f"the endpoints of {self.name} are known once a replica has loaded")
@@ -145,7 +145,7 @@ class PoolRunner:
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, hurried = "loading", False
         self._restarts.reset()
-        over = log_failure(f"keeping a replica of {self.name}")
+        over = log_failure(f"supervising a replica of {self.name}")
         supervising = [
             start_task(supervisor.supervise(), over, name=f"jina-asgi-{self.name}") for supervisor in self._supervisors
         ]
@@ -165,7 +165,7 @@ class PoolRunner:
             await cancel_and_wait(supervising)
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered just now; nothing where some can."""
+        """Return why no call can be answered now; '' if some can."""
         if open_handles := [handle for handle in self._handles if handle.is_open]:
             return min((handle.replica.client.unhealthy_reason for handle in open_handles), key=len)
         if self._restarts.failing:
@@ -173,7 +173,7 @@ class PoolRunner:
         return f"no replica of {self.name} is up; it is being started"
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`; those of what keeps the replicas elsewhere, as it last told them, before ours."""
+        """Return the metrics for `/-/status`; those last reported by a pool host come before ours."""
         replicas = {f"{self.name}/rep-{supervisor.index}": supervisor.status() for supervisor in self._supervisors}
         ours = {"queue": self._admission.status(), **self._counts}
         reported = next((handle.replica.client.metrics for handle in self._handles), None)
@@ -189,7 +189,7 @@ class PoolRunner:
         """Wait until one replica is up.
 
         Raises:
-            ExecutorError, NotReady: they fail to come up, again and again; as the last of them said.
+            ExecutorError: the replicas repeatedly fail to start; with the last failure.
         """
         while not self._handles:
             if self._restarts.failing:
@@ -202,7 +202,7 @@ class PoolRunner:
             self._endpoints = self._handles[0].replica.client.endpoints
 
     async def _drain(self, hurried: bool) -> None:
-        """Let what was accepted end within the grace period; then end the replicas, and with them what is left."""
+        """Wait for accepted calls within the grace period; then stop the replicas and the remaining calls."""
         cancelled: list[asyncio.CancelledError] = []  # emptied: its traceback holds this frame
         if self._calls:
             self._idle.clear()
@@ -222,7 +222,7 @@ class PoolRunner:
             async with asyncio.timeout(_HURRY if hurried or cancelled else None):
                 await stopping
         except TimeoutError:
-            pass  # being cancelled they were killed
+            pass  # cancelled stops kill the replicas
         except asyncio.CancelledError as error:
             cancelled[:] = [error]
         if cancelled:
@@ -241,19 +241,19 @@ class PoolRunner:
         return endpoint
 
     def _check(self) -> None:
-        """Refuse at once what would wait for replicas that do not come up, or are not healthy."""
+        """Refuse a call at once that would wait for replicas that do not start, or are not healthy."""
         if self._restarts.failing and (reason := self.unhealthy_reason()):
             raise NotReady(reason)
         if not self._queue_when_unhealthy and self._unhealthy():
             raise NotReady(self.unhealthy_reason())
 
     def _unhealthy(self) -> bool:
-        """Whether replicas are up, and none of them can answer."""
+        """Whether replicas are up, but none is healthy."""
         handles = [handle for handle in self._handles if handle.is_open]
         return bool(handles) and all(handle.replica.client.unhealthy_reason for handle in handles)
 
     async def _acquire(self, endpoint: Endpoint) -> ReplicaHandle:
-        """A place at a replica, waited for; given back by `_leave`."""
+        """Wait for a free replica and take a place there; freed by `_release`."""
         self._check()
         waiting = self._waiting[endpoint.concurrent]
         handle = None if waiting else self._least_loaded(endpoint)
@@ -266,7 +266,7 @@ class PoolRunner:
         try:
             return await waiter.future
         except BaseException:
-            if waiter.handle is not None:  # given at the moment of being cancelled
+            if waiter.handle is not None:  # assigned while being cancelled
                 self._release(waiter.handle, endpoint)
             else:
                 self._call_ended()
@@ -285,7 +285,7 @@ class PoolRunner:
             self._idle.set()
 
     def _least_loaded(self, endpoint: Endpoint) -> ReplicaHandle | None:
-        """The replica that has least to do; one whose threads may be stuck gets a call if no other can take it."""
+        """Return the least loaded replica; one whose threads may be stuck only if no other is free."""
         best: ReplicaHandle | None = None
         for supervisor in self._supervisors:
             handle = supervisor.handle
@@ -299,7 +299,7 @@ class PoolRunner:
         return best
 
     def _dispatch(self) -> None:
-        """Give free places to those who have waited longest."""
+        """Assign free places to the calls that have waited longest."""
         for waiting in self._waiting.values():
             while waiting and (handle := self._least_loaded(waiting[0].endpoint)) is not None:
                 waiting.popleft().assign(handle)
@@ -315,7 +315,7 @@ class PoolRunner:
                     waiting.popleft().fail(NotReady(reason))
 
     def _refresh_endpoints(self) -> None:
-        """Where no endpoints were given they are those of the last that came up: after a reload there may be others."""
+        """Update the endpoints, if none were given, to those of the replicas: a reload may have changed them."""
         if self._endpoints is None or self._endpoints_given:
             return
         for handle in self._handles:
@@ -335,7 +335,7 @@ class PoolRunner:
 
 
 class _Waiter:
-    """A call that waits for a place at a replica."""
+    """A call that waits for a free replica."""
 
     __slots__ = ("endpoint", "future", "handle")
 
@@ -356,7 +356,7 @@ class _Waiter:
 
 
 class _Retries:
-    """How often one call has been tried."""
+    """Counts the tries of one call."""
 
     __slots__ = ("_deaths", "_endpoint", "_moves", "_pool")
 
@@ -365,16 +365,16 @@ class _Retries:
         self._deaths = self._moves = 0
 
     def may_retry(self, handle: ReplicaHandle, error: JinaASGIError) -> bool:
-        """Whether the call may be tried again; False where the error is the Executor's own, or ends the call.
+        """Whether the call may be retried; False if the error is the Executor's own, or final.
 
         Raises:
-            ReplicaDied: it had begun, and may not begin again, or has now ended two replicas.
+            ReplicaDied: it had begun and may not run again, or two replicas died while running it.
         """
         pool = self._pool
         if isinstance(error, Overloaded) and error.everybody:
             pool._remote_queue.record_refusal(error)
         if handle.is_open or not isinstance(error, Unavailable):
-            if isinstance(error, DeadlineExceeded):  # which passes whatever the replica does
+            if isinstance(error, DeadlineExceeded):  # a deadline passes whatever the replica does
                 handle.mark_doubtful(self._endpoint)
             else:
                 pool._record_answer(handle, self._endpoint)

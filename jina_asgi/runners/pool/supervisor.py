@@ -1,4 +1,4 @@
-"""One replica's place in a pool: somebody is always in it, or on the way."""
+"""Supervises one replica: start, health check, restart with backoff."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("jina_asgi")
 
 
 class ReplicaClient(Runner, Protocol):
-    """What a replica is asked through."""
+    """The client of a replica."""
 
     @property
     def is_open(self) -> bool:
@@ -38,12 +38,12 @@ class ReplicaClient(Runner, Protocol):
         ...
 
     async def ping(self) -> None:
-        """Return once it has answered, or is gone."""
+        """Return once the replica has answered, or is gone."""
         ...
 
 
 class Replica(Protocol):
-    """What can be started, asked and ended, once each."""
+    """A replica process that is started once and stopped once."""
 
     @property
     def name(self) -> str: ...
@@ -55,15 +55,15 @@ class Replica(Protocol):
     def device(self) -> str: ...
 
     async def start(self) -> None:
-        """Return once it can be asked; raise, with nothing left behind, where it cannot come up."""
+        """Return once it accepts calls; raise if it cannot start, after cleaning up."""
         ...
 
     async def ended(self) -> str:
-        """Wait until it is gone; why."""
+        """Wait until it is gone; return the reason."""
         ...
 
     async def leaves(self) -> None:
-        """Wait until it asks to be replaced; what it has it will finish."""
+        """Wait until it asks to be replaced; its running calls will finish."""
         ...
 
     async def stop(self) -> None: ...
@@ -73,15 +73,15 @@ class Replica(Protocol):
 
 
 class ReplicaHandle:
-    """A replica that has come up, and what it has to do.
+    """A running replica and its load.
 
     Attributes:
-        busy: calls that take a thread, and streams, running or waiting there.
-        calls: all calls there.
-        answered: how many it has answered so far.
-        large: it had more memory than it may have when it had just loaded: another would be no smaller.
-        trouble: what it last said of its health, as far as others were told.
-        doubtful: a call was given up there whose thread may not have returned; none has answered since.
+        busy: its calls that take a thread, and streams, running or waiting.
+        calls: all its calls.
+        answered: how many calls it has answered so far.
+        over_limit_at_load: it exceeded `max_rss` when it had just loaded: a replacement would, too.
+        unhealthy_reason: the reason last published by `on_change`; '' if healthy.
+        doubtful: a call was cancelled there whose thread may be stuck; none has answered since.
     """
 
     __slots__ = (
@@ -108,28 +108,28 @@ class ReplicaHandle:
 
     @property
     def load(self) -> tuple[bool, int, int]:
-        """The smaller, the sooner it will get to another call."""
+        """The sort key of the replica's load; the smallest gets the next call."""
         return self.doubtful, self.busy, self.calls
 
     def begin_call(self, endpoint: Endpoint) -> None:
-        """One more call."""
+        """Count a call."""
         self.calls += 1
         self.busy += not endpoint.concurrent
         self.is_idle.clear()
 
     def record_answer(self, endpoint: Endpoint) -> None:
-        """A call came to an end there."""
+        """Count an answered call."""
         self.answered += 1
         if not endpoint.concurrent:
             self.doubtful = False
 
     def mark_doubtful(self, endpoint: Endpoint) -> None:
-        """A call was given up: the work of one that took a thread goes on, maybe for good."""
+        """Record an abandoned call, whose thread may be stuck."""
         if not endpoint.concurrent:
             self.doubtful = True
 
     def end_call(self, endpoint: Endpoint) -> None:
-        """One call less."""
+        """Count the end of a call."""
         self.calls -= 1
         self.busy -= not endpoint.concurrent
         if not self.calls:
@@ -137,19 +137,19 @@ class ReplicaHandle:
 
 
 class ReplicaSupervisor:
-    """Keeps a replica running: starts it, watches it, replaces it.
+    """Keeps one replica running: starts it, checks its health, restarts or replaces it.
 
     Args:
-        index: which of the pool's replicas.
-        make: makes a replica that has not started.
-        restarts: the pool's.
+        index: the replica's number in the pool.
+        make: creates a replica, not started.
+        restarts: the pool's restart state.
         heartbeat: seconds without an answer after which a replica counts as hung, and is killed.
-        max_requests: calls after which it is replaced (0: never); each replica adds up to a tenth, so that they do
-            not go together.
-        max_rss: bytes of resident memory above which it is replaced (0: never); one that has more as soon as it has
-            loaded is kept, and the log says so.
-        grace: seconds that the calls of one that is replaced get.
-        decisive: whether it is of no use to try again soon after an error of starting.
+        max_requests: calls after which it is replaced (0: never); each replica adds up to a tenth, so that they are not
+            replaced together.
+        max_rss: bytes of resident memory above which it is replaced (0: never); one that exceeds it right after
+            loading is kept, with a log entry.
+        grace: seconds that the calls of a replaced replica get.
+        is_permanent: whether a start error makes a retry soon useless.
     """
 
     def __init__(
@@ -173,18 +173,18 @@ class ReplicaSupervisor:
         self.failure: LoadFailure | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._retiring: dict[asyncio.Task[None], ReplicaHandle] = {}
-        self._not_before = 0.0  # the next try to replace one that is due
+        self._not_before = 0.0  # the earliest time of the next replacement
         self._stopping = False
 
     async def supervise(self) -> None:
-        """Have a replica in this seat until cancelled; whoever is in it then is killed."""
+        """Keep a replica running until cancelled; then kill it."""
         self._stopping = False
         try:
             while True:
                 try:
                     delay = await self._run_one_replica()
                 except Exception:
-                    logger.exception("the place of replica %d failed, and is taken anew", self.index)
+                    logger.exception("supervising replica %d failed; it is started again", self.index)
                     await self._kill_all()
                     delay = self._restarts.failed(self.index, time.monotonic(), _jitter())
                 if self._stopping:
@@ -197,7 +197,7 @@ class ReplicaSupervisor:
             await self._kill_all()
 
     async def _kill_all(self) -> None:
-        """Kill the one that is here, and those that were to finish what they have: theirs is waited for no more."""
+        """Kill the current replica and the retiring ones, with their remaining calls."""
         retiring = dict(self._retiring)
         handles = [*retiring.values(), *([] if self.handle is None else [self.handle])]
         self.handle = None
@@ -207,14 +207,14 @@ class ReplicaSupervisor:
             await cancel_and_wait(retiring)
 
     async def stop(self) -> None:
-        """End the replica in this seat in good order; `keep` must be cancelled next."""
+        """Stop the replica gracefully; `supervise` must be cancelled next."""
         self._stopping = True
         if self.handle is not None:
             self._set_state("draining")
             await self.handle.replica.stop()
 
     def status(self) -> dict[str, Any]:
-        """The figures, for `/-/status`."""
+        """Return the metrics for `/-/status`."""
         handle = self.handle
         ending = self.state == "ready" and handle is not None and not handle.is_open
         return {
@@ -228,12 +228,12 @@ class ReplicaSupervisor:
         }
 
     async def _run_one_replica(self) -> float:
-        """From the start of one replica to its end; seconds to wait until the next is started."""
+        """Run one replica from start to end; return the seconds to wait before the next start."""
         self._set_state("loading")
         try:
             replica = self._make(self.index)
             await replica.start()
-        except Exception as error:  # noqa: BLE001  # whatever loading raises; told to who asks, and logged
+        except Exception as error:  # noqa: BLE001  # loading may raise anything; kept for `status`, and logged
             if self._is_permanent(error):
                 delay = self._restarts.give_up()
             else:
@@ -271,7 +271,7 @@ class ReplicaSupervisor:
         return ReplicaHandle(replica, over_limit_at_load=over_limit)
 
     async def _watch_until_end(self, handle: ReplicaHandle) -> str:
-        """Until this replica ends, and why; or until it was replaced by another."""
+        """Watch a replica until it ends or was replaced; return the reason."""
         replica = handle.replica
         async with concurrent_tasks(replica.ended(), replica.leaves()) as (ending, leaving):
             while True:
@@ -305,11 +305,11 @@ class ReplicaSupervisor:
         )
 
     async def _replace(self, old: ReplicaHandle) -> bool:
-        """Start another first, then let this one finish what it has."""
+        """Start a new replica first, then let the old one finish its calls."""
         try:
             replica = self._make(self.index)
             await replica.start()
-        except Exception as error:  # noqa: BLE001  # whatever loading raises; the old one goes on
+        except Exception as error:  # noqa: BLE001  # loading may raise anything; the old one goes on
             self._not_before = time.monotonic() + 30.0
             logger.error(
                 "%s is due to be replaced, but the new one failed to start: %s", old.replica.name, safe_str(error)
@@ -325,7 +325,7 @@ class ReplicaSupervisor:
         try:
             async with asyncio.timeout(self._grace):
                 await old.is_idle.wait()
-        except TimeoutError:  # its death tells what had begun, and may not begin again, from what can move
+        except TimeoutError:  # killing it decides which calls had begun and which can move
             await old.replica.kill("took too long to finish")
         finally:
             await old.replica.stop()
@@ -340,5 +340,5 @@ class ReplicaSupervisor:
 
 
 def _jitter() -> float:
-    """From 0 to 1, so that what happens to several does not happen at once."""
-    return random.random()  # noqa: S311  # no secret
+    """Return a random number from 0 to 1, so that replicas do not act in lockstep."""
+    return random.random()  # noqa: S311  # not for security
