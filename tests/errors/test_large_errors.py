@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jina_asgi.errors._raised import carried, described, loggable, sound
-from jina_asgi.errors._shown import LONGEST, said
+from jina_asgi.errors._raised import error_text, future_safe, loggable, sanitized
+from jina_asgi.errors._shown import LONGEST, safe_str
 
 LARGE = 10_000_000
 TEXT = "x" * LARGE
@@ -54,7 +54,7 @@ def test_a_large_error_is_told_and_logged_without_a_copy_of_it(what: str, caplog
     error = ERRORS[what]()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()
-    texts = [said(error), described(sound(carried(error)))]
+    texts = [safe_str(error), error_text(sanitized(future_safe(error)))]
     logging.getLogger("jina_asgi").error("failed", exc_info=loggable(error))
     assert tracemalloc.get_traced_memory()[1] - before < LARGE / 10
     assert max(map(len, texts)) <= 2 * LONGEST
@@ -73,5 +73,5 @@ def test_a_large_error_is_told_and_logged_without_a_copy_of_it(what: str, caplog
     ],
 )
 def test_a_small_error_says_what_python_says(error: Exception) -> None:
-    assert str(error) == said(error)
+    assert str(error) == safe_str(error)
     assert error is loggable(error)

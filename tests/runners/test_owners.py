@@ -33,12 +33,12 @@ class Log:
     def admit(self, endpoint: str) -> Any:
         return self.queue.admit(0)
 
-    def answering(self, node: str) -> Any:
+    def endpoint_of(self, node: str) -> Any:
         return self
 
-    def detached(self) -> None: ...
+    def detached_context(self) -> None: ...
 
-    async def visit(self, node: str, context: Any) -> None:
+    async def run_node(self, node: str, context: Any) -> None:
         await asyncio.Event().wait()
 
 
