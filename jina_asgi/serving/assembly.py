@@ -183,7 +183,7 @@ def assemble_pool(
         path=sys.path if path is None else path,
         endpoints=_endpoints(uses, settings),
         again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
-        on_change=changed,
+        changed=changed,
     )
 
     def wanted() -> Mapping[str, BatchingSettings]:

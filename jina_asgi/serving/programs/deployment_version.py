@@ -36,7 +36,7 @@ class DeploymentVersion:
         self.ask, self.settings = request, DeploymentSettings.of(request.options)
         self.name, self.uses = self.settings.name, request.uses
         self.runner: ObserveRunner = assemble_pool(
-            request.uses, self.settings, request.path, on_change=self.report_health, costs=False
+            request.uses, self.settings, request.path, changed=self.report_health, costs=False
         )
         self.users = 0
         self.connections: set[FrameServer] = set()
