@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
-from jina_asgi.concurrency.hooks import settled
+from jina_asgi.concurrency.hooks import maybe_await
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated
 from jina_asgi.protocols.problems import Headers, problem
@@ -67,7 +67,7 @@ class RunnerService(ServiceLifecycle):
         auth = self._auth
         if auth is None:
             return user
-        identity = await settled(auth(headers, name))
+        identity = await maybe_await(auth(headers, name))
         if identity is None:
             raise Unauthenticated(
                 "not authenticated; send the credentials that this service asks for, as headers or metadata"

@@ -19,9 +19,9 @@ from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
 
-from jina_asgi.concurrency.gc_freeze import look_for_dropped
+from jina_asgi.concurrency.gc_freeze import collect_dropped
 from jina_asgi.concurrency.loops import loop_thread
-from jina_asgi.concurrency.tasks import ended
+from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import DeadlineExceeded, NotReady
 from jina_asgi.serving.lifecycle import Life
 from jina_asgi.serving.process_exit import ends_with_process, join_server
@@ -196,7 +196,7 @@ class ServiceLifecycle:
         self.household.ending(hurry=hurried)
         self._notify_draining()
         waiting = asyncio.wrap_future(over)
-        cancelled = await ended([waiting], hurry=partial(life.end, hurry=True))
+        cancelled = await wait_until_done([waiting], hurry=partial(life.end, hurry=True))
         if cancelled is not None:
             raise cancelled
         if not waiting.cancelled():
@@ -210,7 +210,7 @@ class ServiceLifecycle:
         """
         if self._life is None:
             join_server()
-            look_for_dropped()  # which may hold a model, and whose life ends then
+            collect_dropped()  # which may hold a model, and whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
                 awaited = self.household.is_awaited
@@ -270,7 +270,7 @@ class ServiceLifecycle:
             self._ended(life)
 
     def _ended(self, life: Life, over: Future[None] | None = None) -> None:
-        """A life has ended, or its task has before it began; again does nothing."""
+        """A life has wait_until_done, or its task has before it began; again does nothing."""
         life.over()
         with self._lock:
             if self._life is life:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import orjson
 
-from jina_asgi.errors._shown import shown
+from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.grpc import discovery
 from jina_asgi.protocols.grpc.bidi_call import Conversation, draining
@@ -146,7 +146,7 @@ class Services:
     async def _describe(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
             endpoints = await self._service.loaded()
-            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=shown)
+            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=safe_repr)
 
         return await self._describe_server(found, "/-/endpoints", context)
 

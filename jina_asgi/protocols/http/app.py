@@ -153,7 +153,7 @@ class EndpointApp(CallApp):
         declared = headers.get(b"content-type", b"")
         if declared in _WHOLE or scope["method"] != "POST":
             return None
-        return self._uploads.start_task(declared, scope["query_string"], media_type(headers))
+        return self._uploads.begun(declared, scope["query_string"], media_type(headers))
 
     async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
         runner, context = opened.runner, opened.context
