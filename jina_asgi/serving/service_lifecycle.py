@@ -103,7 +103,7 @@ class ServiceLifecycle:
         return "not started" if life is None else "still loading"
 
     def _failed_check(self) -> str:
-        own = getattr(self._runner, "trouble", None)
+        own = getattr(self._runner, "unhealthy_reason", None)
         reason = str(own()) if callable(own) else ""
         return reason or next((why for check in self._health_checks if (why := check())), "")
 
@@ -270,7 +270,7 @@ class ServiceLifecycle:
             self._ended(life)
 
     def _ended(self, life: Life, over: Future[None] | None = None) -> None:
-        """A life has wait_until_done, or its task has before it began; again does nothing."""
+        """A life has ended, or its task has before it began; again does nothing."""
         life.over()
         with self._lock:
             if self._life is life:
