@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel
 
-from jina_asgi.documents.rendered import RawJson, RenderedDoc
+from jina_asgi.documents.rendered import RawJson, Rendered
 
 #: From this size on documents are large.
 LARGE = 2**20
@@ -175,7 +175,7 @@ _BASES: tuple[tuple[type, int], ...] = (
     (bytearray, _LENGTH),
     (memoryview, _LENGTH),
     (RawJson, _RAW_JSON),
-    (RenderedDoc, _RENDERED),
+    (Rendered, _RENDERED),
     (dict, _DICT),
     (list, _LIST),
     (tuple, _OTHER_LIST),

@@ -208,7 +208,7 @@ class Codec:
             return self.encode_parts(docs, in_pieces=in_pieces)
         try:
             json = map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))
-            return list(map(rendered.pack_rendered, self.encode(docs, in_pieces=in_pieces), json))
+            return list(map(rendered.pack, self.encode(docs, in_pieces=in_pieces), json))
         except ExecutorError as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
@@ -219,13 +219,9 @@ class Codec:
             ExecutorError: as `pack`, and `dumps`.
         """
         values = list(map(partial(self.pack, in_pieces=in_pieces), self.to_values(docs)))
-        if not (
-            self._json_differs if self.model is not None else any(type(doc) is rendered.RenderedDoc for doc in docs)
-        ):
+        if not (self._json_differs if self.model is not None else any(type(doc) is rendered.Rendered for doc in docs)):
             return values
-        return list(
-            map(rendered.pack_rendered, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs)))
-        )
+        return list(map(rendered.pack, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Docs from one msgpack buffer each.
@@ -237,7 +233,7 @@ class Codec:
             rows = list(map(_decode_rendered, buffers))
         except _UNREADABLE as error:
             raise InvalidDocs(f"not a msgpack document: {error}") from error
-        if rows and type(rows[0]) is rendered.RenderedDoc:
+        if rows and type(rows[0]) is rendered.Rendered:
             if self.model is None:
                 return rows  # as their class has them
             rows = list(map(dict, rows))
@@ -285,7 +281,7 @@ class Codec:
     def _shown(self, doc: Any) -> Any:
         """A document without its secrets; one with its own JSON has none of them there."""
         assert self.hide is not None
-        return doc if type(doc) is rendered.RenderedDoc and doc.json else self.hide(doc)
+        return doc if type(doc) is rendered.Rendered and doc.json else self.hide(doc)
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """The docs as values that `pack` writes."""

@@ -17,7 +17,7 @@ CODE = 33
 _SIZE = struct.Struct("<I")
 
 
-class RenderedDoc(dict[str, Any]):
+class Rendered(dict[str, Any]):
     """The values by their names. `json` is None once one of them is another."""
 
     __slots__ = ("json",)
@@ -40,7 +40,7 @@ class RawJson:
         self.json = json
 
 
-def pack_rendered(values: bytes, json: bytes) -> bytes:
+def pack(values: bytes, json: bytes) -> bytes:
     """A document of its values, which are msgpack, and its JSON."""
     size = _SIZE.size + len(values) + len(json)
     if size < 1 << 16:
@@ -60,7 +60,7 @@ def unpack(code: int, buffer: memoryview) -> Any:
     if len(buffer) < _SIZE.size:
         raise ValueError("not a document with its JSON")
     end = _SIZE.size + _SIZE.unpack_from(buffer)[0]
-    return RenderedDoc(_values(buffer[_SIZE.size : end]), bytes(buffer[end:]))
+    return Rendered(_values(buffer[_SIZE.size : end]), bytes(buffer[end:]))
 
 
 _values = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=tensors.unpack).decode

@@ -84,13 +84,8 @@ def legacy_schema_of_jina() -> dict[str, Any]:
     own, jinas = "LegacyDocument", "LegacyDocumentJina"
     properties = schema_of(LegacyDocument).json_schema["$defs"][own]["properties"]
     described = (inspect.getdoc(Legacy) or "").replace(f"the {own}.", f"the {jinas}.")
-    described_schema = {
-        "title": jinas,
-        "type": "object",
-        "properties": _as_jina_schema(properties),
-        "description": described,
-    }
-    return {"$defs": {jinas: described_schema}, "$ref": f"#/$defs/{jinas}"}
+    legacy = {"title": jinas, "type": "object", "properties": _as_jina_schema(properties), "description": described}
+    return {"$defs": {jinas: legacy}, "$ref": f"#/$defs/{jinas}"}
 
 
 def _as_jina_schema(schema: Any) -> Any:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from jina_asgi.documents import pydantic_facts, tensors
-from jina_asgi.documents.rendered import RawJson, RenderedDoc
+from jina_asgi.documents.rendered import RawJson, Rendered
 from jina_asgi.types import Parts
 
 _MOST = 10_000  # values of an iterator
@@ -131,8 +131,8 @@ class Writer:
     def json(self, doc: Any) -> Any:
         """A document for JSON, as `for_json` goes on to write it."""
         kind = type(doc)
-        if kind is dict or kind is RenderedDoc:
-            return orjson.Fragment(doc.json) if kind is RenderedDoc and doc.json else doc
+        if kind is dict or kind is Rendered:
+            return orjson.Fragment(doc.json) if kind is Rendered and doc.json else doc
         layout, count = self._layouts.get(kind) or self._layout(kind)
         fields: dict[str, Any] = doc.__dict__
         for name in layout.arrays:
@@ -144,7 +144,7 @@ class Writer:
 
     def json_in_pieces(self, doc: Any) -> Any:
         """As `json`, for what cuts large values."""
-        return RawJson(doc.json) if type(doc) is RenderedDoc and doc.json else self.json(doc)
+        return RawJson(doc.json) if type(doc) is Rendered and doc.json else self.json(doc)
 
     def for_json(self, value: Any) -> Any:
         """What orjson asks for a value that it does not know."""

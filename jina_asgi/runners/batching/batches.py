@@ -27,25 +27,16 @@ from jina_asgi.errors import (
     interrupted_error,
 )
 from jina_asgi.errors._raised import copy_error, error_text, is_a, loggable, sanitized
+from jina_asgi.runners.batching import waiters
 from jina_asgi.runners.batching._items import Batch, Bounds, FailureKind, Item
 from jina_asgi.runners.batching._kernel import BatchKernel
 from jina_asgi.runners.batching.failures import checked_answers, classify_failure, error_for
 from jina_asgi.runners.batching.latency import LatencyController
-from jina_asgi.runners.batching.waiters import (
-    BatchMembers,
-    CopyAnswer,
-    QueuedItem,
-    Submission,
-    can_join,
-    has_waiters,
-    normalized_failure,
-    same_answer,
-)
+from jina_asgi.runners.batching.waiters import BatchMembers, CopyAnswer, QueuedItem, Submission
 
 logger = logging.getLogger("jina_asgi")
 
 _LATE = 0.001  # seconds before a deadline at which leaving counts as having expired
-
 
 Run = Callable[[BatchMembers], Awaitable[Sequence[Any]]]
 
@@ -73,16 +64,11 @@ class Batching:
         ahead: int = 0,
         oversized_alone: bool = True,
         name: str = "a function",
-        copy_answer: CopyAnswer = same_answer,
+        copy_answer: CopyAnswer = waiters.same_answer,
         target: float | None = None,
     ) -> None:
-        self._run, self._bounds, self._oversized_alone, self._shape, self._name = (
-            run,
-            bounds,
-            oversized_alone,
-            (slots, ahead),
-            name,
-        )
+        self._run, self._bounds, self._name = run, bounds, name
+        self._oversized_alone, self._shape = oversized_alone, (slots, ahead)
         self._copy_answer, self._target = copy_answer, target
         self._kernel = BatchKernel(bounds, slots, ahead)
         self._latency = None if target is None else LatencyController(target, bounds, slots)
@@ -126,11 +112,7 @@ class Batching:
             raise NotReady("serving has ended; try again later")
         if not values:
             return []
-        if (
-            costs is not None
-            and not self._oversized_alone
-            and (over := [cost for cost in costs if not self._kernel.fits(cost)])
-        ):
+        if not self._oversized_alone and (over := [cost for cost in costs or () if not self._kernel.fits(cost)]):
             self._counts["over_budget"] += 1
             raise TooLarge(f"expected a cost of at most {self._bounds.max_cost:g}, got {over[0]:g}")
         until = math.inf if deadline is None else deadline
@@ -167,7 +149,7 @@ class Batching:
         new: list[QueuedItem] = []
         for index, (value, given) in enumerate(zip(values, inputs, strict=True)):
             found = self._by_dedup_key.get((key, given))
-            if found is not None and can_join(found, submission.deadline):
+            if found is not None and waiters.can_join(found, submission.deadline):
                 found.add_waiter(submission, index, value)
                 self._counts["joined"] += 1
             else:
@@ -306,7 +288,7 @@ class Batching:
             ran = members.settle()
             answers = checked_answers(answers, len(ran), self._name)
         except BaseException as error:
-            self._failed(batch, members, normalized_failure(error, self._name))
+            self._failed(batch, members, waiters.normalized_failure(error, self._name))
             if is_a(error, asyncio.CancelledError):
                 raise
         else:
@@ -352,7 +334,7 @@ class Batching:
             self._step_soon()
         if waited < len(alone):
             for batch, task in self._tasks.items():
-                if not has_waiters(batch):
+                if not waiters.has_waiters(batch):
                     task.cancel()
 
     def _was_cancelled(self, item: QueuedItem) -> bool:

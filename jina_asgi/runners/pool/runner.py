@@ -145,10 +145,8 @@ class PoolRunner:
     async def lifespan(self) -> AsyncIterator[None]:
         self._state, hurried = "loading", False
         self._restarts.reset()
-        over = log_failure(f"supervising a replica of {self.name}")
-        supervising = [
-            start_task(supervisor.supervise(), over, name=f"jina-asgi-{self.name}") for supervisor in self._supervisors
-        ]
+        over, name = log_failure(f"supervising a replica of {self.name}"), f"jina-asgi-{self.name}"
+        supervising = [start_task(supervisor.supervise(), over, name=name) for supervisor in self._supervisors]
         try:
             await self._first_ready()
             self._state = "ready"
@@ -177,9 +175,8 @@ class PoolRunner:
         replicas = {f"{self.name}/rep-{supervisor.index}": supervisor.status() for supervisor in self._supervisors}
         ours = {"queue": self._admission.status(), **self._counts}
         reported = next((handle.replica.client.metrics for handle in self._handles), None)
-        if reported:
-            return {**reported, "worker": ours, self._status_key: replicas}
-        return {self._status_key: replicas, **ours}
+        own = {self._status_key: replicas}
+        return {**reported, "worker": ours, **own} if reported else {**own, **ours}
 
     @property
     def _handles(self) -> list[ReplicaHandle]:
@@ -287,11 +284,8 @@ class PoolRunner:
     def _least_loaded(self, endpoint: Endpoint) -> ReplicaHandle | None:
         """Return the least loaded replica; one whose threads may be stuck only if no other is free."""
         best: ReplicaHandle | None = None
-        for supervisor in self._supervisors:
-            handle = supervisor.handle
-            if handle is None or not handle.is_open:
-                continue
-            if handle.replica.client.unhealthy_reason and not self._queue_when_unhealthy:
+        for handle in self._handles:
+            if not handle.is_open or (handle.replica.client.unhealthy_reason and not self._queue_when_unhealthy):
                 continue
             if endpoint.concurrent or handle.busy < self._max_busy:
                 if best is None or handle.load < best.load:
