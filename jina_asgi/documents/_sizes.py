@@ -24,6 +24,8 @@ MANY = 256
 JSON = 4
 #: What any value weighs, and one that holds others, in addition.
 _VALUE, _HOLDER = 16, 48
+#: Of so many levels of values within values it is known that they are large.
+_DEEPEST = 1024
 #: From so many values on a list is first looked at as one of numbers.
 _LONG = 32
 _NUMBERS: frozenset[type] = frozenset({int, float, bool, type(None)})
@@ -77,7 +79,11 @@ def is_large(values: Any, room: int = LARGE, factor: int = 1) -> bool:
 def left(values: Iterable[Any], room: int, factor: int = 1) -> int:
     """What is left of `room` beside values; less than nothing where they take more."""
     level = values if isinstance(values, list | tuple) else [*values]
+    depth = 0
     while level and room >= 0:
+        depth += 1
+        if depth > _DEEPEST:  # deeper than encoders write; it may hold itself
+            return -1
         room -= _VALUE * len(level)
         kinds = set(map(type, level))
         below: list[Any] = []

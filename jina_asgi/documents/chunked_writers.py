@@ -26,6 +26,8 @@ _PIECE = 2**19
 _NUMBERS, _CHARACTERS, _BYTES = 2**14, 2**17, 3 * 2**18
 #: Into how many parts a list is cut that is too large for one piece.
 _PARTS = 8
+#: From this level on a value is given to the encoder whole: it has a bound of its own for values within values.
+_DEEPEST = 64
 
 
 class Pieces(ABC):
@@ -41,28 +43,28 @@ class Pieces(ABC):
         if not is_large([value], _PIECE, self.factor):
             return self._encode(value)
         out: list[bytes] = []
-        self._write(value, out)
+        self._write(value, out, 0)
         return b"".join(out)  # lets other threads run, as all of them are bytes
 
-    def _write(self, value: Any, out: list[bytes]) -> None:
-        if not is_large([value], _PIECE, self.factor):
-            out.append(self._encode(value))
+    def _write(self, value: Any, out: list[bytes], depth: int) -> None:
+        if depth >= _DEEPEST or not is_large([value], _PIECE, self.factor):
+            out.append(self._encode(value))  # which refuses a value that holds itself
         elif isinstance(value, RawJson):
             out.append(value.json)
         elif isinstance(value, str):
             self._text(value, out)
         elif isinstance(value, dict):
-            self._mapping(value, out)
+            self._mapping(value, out, depth + 1)
         elif isinstance(value, list | tuple):
-            self._list(value, out)
+            self._list(value, out, depth + 1)
         elif isinstance(value, bytes | bytearray | memoryview):
             self._buffer(memoryview(value), out)
         elif isinstance(value, set | frozenset | deque):
-            self._list(list(value), out)
+            self._list(list(value), out, depth + 1)
         elif (array := tensors.from_tensor(value)) is not None:
             self._tensor(array, out)
         else:
-            self._write(value.root if isinstance(value, RootModel) else self._plain(value), out)
+            self._write(value.root if isinstance(value, RootModel) else self._plain(value), out, depth + 1)
 
     @abstractmethod
     def _text(self, value: str, out: list[bytes]) -> None: ...
@@ -74,10 +76,10 @@ class Pieces(ABC):
     def _tensor(self, array: Any, out: list[bytes]) -> None: ...
 
     @abstractmethod
-    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None: ...
+    def _mapping(self, value: dict[Any, Any], out: list[bytes], depth: int) -> None: ...
 
     @abstractmethod
-    def _list(self, value: Sequence[Any], out: list[bytes]) -> None: ...
+    def _list(self, value: Sequence[Any], out: list[bytes], depth: int) -> None: ...
 
     def _cut(self, items: Any, one: Callable[[Any], None], many: Callable[[Any], None]) -> None:
         """Give items on, of a list or a mapping: as many at once as make a piece, and those that are larger alone."""
@@ -129,11 +131,11 @@ class JsonPieces(Pieces):
                 self._numbers(part[0], out)
         out.append(b"]")
 
-    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None:
+    def _mapping(self, value: dict[Any, Any], out: list[bytes], depth: int) -> None:
         def one(item: dict[Any, Any]) -> None:
             ((key, inner),) = item.items()
             out.append(self._encode({key: None})[1:-5])
-            self._write(inner, out)
+            self._write(inner, out, depth)
             out.append(b",")
 
         def many(items: dict[Any, Any]) -> None:
@@ -144,9 +146,9 @@ class JsonPieces(Pieces):
         self._cut(value, one, many)
         out[-1] = b"}"
 
-    def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
+    def _list(self, value: Sequence[Any], out: list[bytes], depth: int) -> None:
         def one(item: Sequence[Any]) -> None:
-            self._write(item[0], out)
+            self._write(item[0], out, depth)
             out.append(b",")
 
         def many(items: Sequence[Any]) -> None:
@@ -175,11 +177,11 @@ class PackedPieces(Pieces):
         out.append(struct.pack(">BIb", 0xC9, len(shape) + len(data), code) + shape)
         _copy(data, out)
 
-    def _mapping(self, value: dict[Any, Any], out: list[bytes]) -> None:
+    def _mapping(self, value: dict[Any, Any], out: list[bytes], depth: int) -> None:
         def one(item: dict[Any, Any]) -> None:
             ((key, inner),) = item.items()
             out.append(self._encode(key))
-            self._write(inner, out)
+            self._write(inner, out, depth)
 
         def many(items: dict[Any, Any]) -> None:
             out.append(self._encode(items)[len(map_head(len(items))) :])
@@ -187,12 +189,12 @@ class PackedPieces(Pieces):
         out.append(map_head(len(value)))
         self._cut(value, one, many)
 
-    def _list(self, value: Sequence[Any], out: list[bytes]) -> None:
+    def _list(self, value: Sequence[Any], out: list[bytes], depth: int) -> None:
         def many(items: Sequence[Any]) -> None:
             out.append(self._encode(items)[len(_list_head(len(items))) :])
 
         out.append(_list_head(len(value)))
-        self._cut(_listed(value), lambda item: self._write(item[0], out), many)
+        self._cut(_listed(value), lambda item: self._write(item[0], out, depth), many)
 
 
 def _listed(value: Sequence[Any]) -> Sequence[Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 import pytest
 from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
 
 from jina_asgi.documents import _sizes, chunked_writers
+from jina_asgi.documents.chunked_writers import JsonPieces
 from jina_asgi.documents.codec import codec_of, unpack
 from jina_asgi.documents.rendered import RawJson
 from jina_asgi.errors import ExecutorError, InvalidDocs
@@ -108,11 +110,33 @@ def test_what_cannot_be_written_is_named_by_its_place() -> None:
         writer.encode([Whole(any=[*range(99), 2**70])], in_pieces=True)
 
 
-def test_a_list_that_holds_itself_is_refused() -> None:
-    endless: list[Any] = ["a" * 99]
-    endless.append(endless)
+def holding_itself() -> list[Any]:
+    alone: list[Any] = []
+    alone.append(alone)
+    last: list[Any] = ["a" * 99]
+    last.append(last)
+    twice: list[Any] = []
+    twice += [twice, twice]
+    mapping: dict[str, Any] = {}
+    mapping["a"] = [mapping]
+    return [alone, last, twice, mapping]
+
+
+@pytest.mark.parametrize("endless", holding_itself(), ids=["alone", "last", "twice", "mapping"])
+def test_what_holds_itself_is_refused_as_soon_as_the_encoder_refuses_it(endless: Any) -> None:
+    counted = Counter[str]()
+
+    def encode(value: Any) -> bytes:
+        counted["pieces"] += 1
+        return orjson.dumps(value)
+
+    with pytest.raises(orjson.JSONEncodeError):
+        JsonPieces(encode, lambda value: value).write(endless)
+    assert counted["pieces"] < 100
     with pytest.raises(ExecutorError):
         codec_of(Whole).dumps({"data": endless}, in_pieces=True)
+    with pytest.raises(ExecutorError):
+        codec_of(Whole).pack({"data": endless}, in_pieces=True)
 
 
 @pytest.mark.parametrize(
