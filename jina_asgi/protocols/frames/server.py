@@ -2,6 +2,9 @@
 
 The connection owns a task for each request. Losing the connection cancels them all, which closes the users'
 generators; draining lets them finish, refuses new requests and then closes.
+
+It is given a Runner and no `Service`: both ends are processes of one server, so that no caller is authenticated here, and
+the Runner has loaded before it is served.
 """
 
 from __future__ import annotations
