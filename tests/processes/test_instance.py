@@ -246,11 +246,11 @@ except NotReady as error:
     print(f"{full} (No space left on device)" in error.message)
 (full / "filled").unlink()
 made = place.folder("pool-y", [full])
-place.keeps(made, 1)
+place.record_pool_host(made, 1)
 with suppress(OSError):
     (full / "filled").write_bytes(bytes(1 << 13))
-place.keeps(made, os.getpid())
-print(place.keeper(made) == (os.getpid(), place.started(os.getpid())))
+place.record_pool_host(made, os.getpid())
+print(place.pool_host_of(made) == (os.getpid(), place.started(os.getpid())))
 """
 
 
