@@ -20,7 +20,7 @@ FILE = Path(jina_asgi.__file__).parent / "settings" / "options.py"
 
 HEAD = '''"""The options of the public classes, for type checkers: made by `python -m tests.settings.option_types`.
 
-What an option means, and its default, is said by the settings.
+Meanings and defaults are declared in the settings.
 """
 
 from __future__ import annotations
