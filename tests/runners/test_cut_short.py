@@ -116,7 +116,8 @@ async def test_http_says_of_a_call_that_was_cut_short_that_it_may_have_run() -> 
             assert await asyncio.to_thread(stuck.begun.wait, 5)
             await asyncio.sleep(GRACE / 2)
         answers = await asyncio.wait_for(asyncio.gather(*calls), 5)
-    assert [(answer.status_code, answer.headers.get("x-jina-executed")) for answer in answers] == [
-        (503, "maybe"),
-        (503, None),
-    ]
+    told = [(answer.status_code, answer.headers.get("x-jina-executed")) for answer in answers]
+    assert (503, "maybe") == told[0]
+    assert (503, "maybe" if "b" in stuck.ran else None) == told[
+        1
+    ]  # its thread may come to it before the loop gives it up
