@@ -48,6 +48,7 @@ async def load_executor(make: Callable[[], Executor], threads: ExecutorThreads) 
         _close_unserved(executor, loop)
 
     executor, warming = await threads.run(load, undo=undo)
+    threads.has_loaded = True
     try:
         await maybe_await(warming)
     except BaseException:

@@ -94,6 +94,8 @@ class ExecutorThreads:
         self._running: list[_Job | None] = [None] * count
         self._waiting: set[asyncio.Future[Any]] = set()  # of cancelled callers that still wait for a thread
         self._waking = self._closed = False
+        #: Whether an Executor has loaded here; until then a thread that is left behind is loading one.
+        self.has_loaded = False
 
     @property
     def stuck(self) -> float:
@@ -139,7 +141,10 @@ class ExecutorThreads:
     def _leave_behind(self) -> None:
         """End without the stuck threads; they are daemons, and end with the process."""
         stuck = ", ".join(thread.name for thread in self._threads if thread.is_alive())
-        logger.error("a call does not return; the Executor is not closed, and its thread is left behind: %s", stuck)
+        if self.has_loaded:
+            logger.error("a call does not return; the Executor is not closed, and its thread is left behind: %s", stuck)
+        else:
+            logger.debug("an Executor's loading was given up; its thread is left behind: %s", stuck)
         for waiting in list(self._waiting):
             if not waiting.done():
                 waiting.set_exception(LeftBehind(f"{self._name} has ended; a call before this one does not return"))
