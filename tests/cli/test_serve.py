@@ -68,7 +68,10 @@ def test_grpc_is_spoken_unless_another_protocol_is_named(folder: Path, typed: Ty
     [
         (["deployment", "--uses", "nowhere.yml"], "nowhere.yml: No such file"),
         (["deployment", "--uses", "nowhere.Class"], "there is no module 'nowhere'"),
-        (["deployment", "--uses", "model.Nobody"], "there is no class 'Nobody'; the Executors there: Dots, Parrot, Broken, Slow"),
+        (
+            ["deployment", "--uses", "model.Nobody"],
+            "there is no class 'Nobody'; the Executors there: Dots, Parrot, Broken, Slow",
+        ),
         (["deployment", "--uses", "model.Parrot", "--replicas", "-1"], "option 'replicas': Input should be greater"),
         (["deployment", "--uses", "model.Parrot", "--port", "70000"], "option 'port': Input should be less than"),
         (["deployment", "--uses", "model.Parrot", "--option", "replicsa=1"], "did you mean 'replicas'?"),
