@@ -11,21 +11,24 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _serving = 0
-_frozen_by_host: bool | None = None
+_frozen_by_host = False
+_collected = False
 
 
 @contextmanager
 def frozen() -> Iterator[None]:
     """Freeze all live objects until the last concurrent user leaves; the first use in a process collects before.
 
-    Objects that the host froze before stay frozen.
+    Objects that the host froze before the first of these users came stay frozen.
     """
-    global _serving, _frozen_by_host
+    global _serving, _frozen_by_host, _collected
     with _lock:
-        _serving += 1
-        if _frozen_by_host is None:
+        if not _serving:
             _frozen_by_host = bool(gc.get_freeze_count())
+        if not _collected:
             gc.collect()
+            _collected = True
+        _serving += 1
         gc.freeze()
     try:
         yield
