@@ -175,13 +175,13 @@ class ReturnType:
         Raises:
             BadClientInput: another annotation.
         """
-        from jina_asgi.documents import schemas  # docarray is imported by the first call only
+        from jina_asgi.documents import document_types  # docarray is imported by the first call only
 
         if wanted is np.ndarray:
             return ArrayType(None, False, list)
-        if wanted is None or wanted is schemas.DocList:
-            return cls(None, False, schemas.Container.docs(schemas.AnyDoc).make)
-        single, container = schemas.Container.wanted(wanted)
+        if wanted is None or wanted is document_types.DocList:
+            return cls(None, False, document_types.Container.docs(document_types.AnyDoc).make)
+        single, container = document_types.Container.wanted(wanted)
         if container is None:
             raise BadClientInput(
                 f"return_type={wanted!r}: expected a document class, DocList[...] of one, or numpy.ndarray"
@@ -196,9 +196,9 @@ class ReturnType:
         """
         try:
             if self.codec is None:
-                from jina_asgi.documents import schemas  # as above
+                from jina_asgi.documents import document_types  # as above
 
-                return schemas.any_docs(answer.values())
+                return document_types.any_docs(answer.values())
             return self.make(list(answer.docs(self.codec).typed))
         except InvalidDocs as error:
             place = ".".join(map(str, error.errors[0]["loc"])) if error.errors else ""

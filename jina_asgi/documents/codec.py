@@ -86,9 +86,9 @@ class Codec:
         #: Makes the endpoint's own list type (`DocList[T]`) of a list of docs.
         self.wrap: Callable[[list[Any]], list[Any]] = list
         if self.model is not None:
-            from jina_asgi.documents import schemas  # docarray, only where there are classes
+            from jina_asgi.documents import document_types  # docarray, only where there are classes
 
-            self.wrap = schemas.Container.docs(self.model).make
+            self.wrap = document_types.Container.docs(self.model).make
         #: Whether pydantic can read these docs straight from JSON: no tensors, bytes, or defaults of another type in them.
         self.is_plain = self.model is not None and not readers.own
         #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.

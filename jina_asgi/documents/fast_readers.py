@@ -20,7 +20,7 @@ from jina_asgi.documents.mismatch import Mismatch
 from jina_asgi.types import Field
 
 if TYPE_CHECKING:
-    from jina_asgi.documents import schemas
+    from jina_asgi.documents import document_types
 
 Read = Callable[[Any], Any]
 #: As `Read`, of a dict; and what was found wrong in it already.
@@ -53,7 +53,7 @@ class Step:
 
     @classmethod
     def tensor(
-        cls, field: Field, tensor: schemas.TensorType, default: Callable[[], Any] | None, *, nullable: bool
+        cls, field: Field, tensor: document_types.TensorType, default: Callable[[], Any] | None, *, nullable: bool
     ) -> Step:
         """The step of a tensor field."""
         dtype = None if field.dtype is None else np.dtype(field.dtype)
@@ -198,7 +198,7 @@ def _column(step: Step, column: Any) -> list[Any] | None:
 
 def default_of(model: type[BaseModel], name: str) -> Callable[[], Any] | None:
     """What makes a field's default, None where it is required or its default is no plain value."""
-    from jina_asgi.documents import schemas  # docarray, only where there are classes
+    from jina_asgi.documents import document_types  # docarray, only where there are classes
 
     info = model.model_fields[name]
     if info.is_required() or info.validate_default:
@@ -208,6 +208,6 @@ def default_of(model: type[BaseModel], name: str) -> Callable[[], Any] | None:
         return lambda: default
     if info.default_factory is None or info.default_factory_takes_validated_data:
         return None
-    id_class = schemas.string_types(model).get(name)
+    id_class = document_types.string_types(model).get(name)
     factory: Any = info.default_factory
     return factory if id_class is None else lambda: id_class(factory())

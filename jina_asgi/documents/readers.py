@@ -95,12 +95,12 @@ class Readers:
 
     def _is_fast(self, name: str, seen: set[str]) -> bool:
         """Whether documents of this name, and those within, need no pydantic."""
-        from jina_asgi.documents import schemas  # docarray, only where there are classes
+        from jina_asgi.documents import document_types  # docarray, only where there are classes
 
         if name in seen:
             return True
         seen.add(name)
-        if schemas.needs_pydantic(self.schema.models[name]):
+        if document_types.needs_pydantic(self.schema.models[name]):
             return False
         return all(
             field.kind in _FAST_KINDS
@@ -110,10 +110,10 @@ class Readers:
         )
 
     def _steps(self, name: str, model: type[BaseModel]) -> list[Step]:
-        from jina_asgi.documents import schemas  # docarray, only where there are classes
+        from jina_asgi.documents import document_types  # docarray, only where there are classes
 
-        tensor_types, lists = schemas.tensor_types(model), schemas.doc_lists(model)
-        strings, blobs = schemas.string_types(model), schemas.bytes_types(model)
+        tensor_types, lists = document_types.tensor_types(model), document_types.doc_lists(model)
+        strings, blobs = document_types.string_types(model), document_types.bytes_types(model)
         steps, unfit = [], pydantic_facts.unfit_defaults(model)
         for field in self.schema.documents[name]:
             default = default_of(model, field.name)

@@ -37,9 +37,9 @@ class Returns:
         """
         if wanted is None:
             return cls()
-        from jina_asgi.documents import schemas  # docarray, where a class is given
+        from jina_asgi.documents import document_types  # docarray, where a class is given
 
-        single, container = schemas.Container.wanted(wanted)
+        single, container = document_types.Container.wanted(wanted)
         if container is None:
             raise DefinitionError(
                 f"return_type={wanted!r}: expected a document class, or DocList[...] or list[...] of one"

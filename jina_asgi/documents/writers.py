@@ -53,16 +53,16 @@ class Layout:
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Layout:
-        from jina_asgi.documents import schemas  # docarray, only where there are classes
+        from jina_asgi.documents import document_types  # docarray, only where there are classes
 
         attributes = {name: pydantic_facts.wire_name(model, name) for name in model.model_fields}
         dumps = pydantic_facts.dumps_of(model)
         keeps_extra = model.model_config.get("extra") == "allow"
         plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
         own = bool(dumps) or pydantic_facts.has_own_json(model)
-        keeps_all = issubclass(model, schemas.AnyDoc)
-        arrays = tuple(schemas.tensor_types(model))
-        return cls(attributes, dumps, plain, own, schemas.as_they_are(model) if own else {}, keeps_all, arrays)
+        keeps_all = issubclass(model, document_types.AnyDoc)
+        arrays = tuple(document_types.tensor_types(model))
+        return cls(attributes, dumps, plain, own, document_types.as_they_are(model) if own else {}, keeps_all, arrays)
 
     def values(self, doc: BaseModel) -> dict[str, Any]:
         """The fields by their names on the wire."""

@@ -80,14 +80,14 @@ def method_of(
     Raises:
         DefinitionError: it names the method, what was found and what is expected.
     """
-    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
+    from jina_asgi.documents import document_types, schemas  # docarray is imported with the first Executor class
 
     where = f"{cls.__name__}.{attribute}"
     function = getattr(cls, attribute)
     if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
         raise DefinitionError(f"{where} is no ordinary method; expected `def {attribute}(self, docs, ...)`")
     names = {**local_names, cls.__name__: cls}
-    hints = annotations_of(function, where, names, unknown=schemas.LegacyDocument)
+    hints = annotations_of(function, where, names, unknown=document_types.LegacyDocument)
     arguments = _arguments(function, where)
     kind = _kind(function, hints, arguments, where)
     argument = "doc" if kind != "batch" else "docs"
@@ -152,11 +152,11 @@ def _kind(function: Any, hints: Mapping[str, Any], arguments: frozenset[str], wh
 
 
 def _batch(annotation: Any, where: str) -> Any:
-    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
+    from jina_asgi.documents import document_types  # docarray is imported with the first Executor class
 
-    if annotation in (None, dict, typing.Any, schemas.LegacyDocument) or get_origin(annotation) is dict:
-        return schemas.LegacyDocument
-    container = schemas.Container.of(annotation)
+    if annotation in (None, dict, typing.Any, document_types.LegacyDocument) or get_origin(annotation) is dict:
+        return document_types.LegacyDocument
+    container = document_types.Container.of(annotation)
     if container is None:
         return _generic(
             f"{where} is annotated as {_name(annotation)}; expected DocList[SomeDoc] or list[SomeModel]"
@@ -166,11 +166,11 @@ def _batch(annotation: Any, where: str) -> Any:
 
 
 def _single(annotation: Any, where: str) -> Any:
-    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
+    from jina_asgi.documents import document_types  # docarray is imported with the first Executor class
 
     if annotation is None:
-        return schemas.LegacyDocument
-    if not schemas.is_document(annotation):
+        return document_types.LegacyDocument
+    if not document_types.is_document(annotation):
         return _generic(f"{where} is annotated as {_name(annotation)}; expected a BaseDoc or a pydantic model")
     return annotation
 
@@ -181,20 +181,20 @@ def _generic(mistake: str) -> Any:
     Raises:
         DefinitionError: the mistake, in any other program.
     """
-    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
+    from jina_asgi.documents import document_types  # docarray is imported with the first Executor class
 
     if not as_jina():
         raise DefinitionError(mistake)
     logger.warning("%s; as in Jina, documents with its own fields are taken instead", mistake)
-    return schemas.LegacyDocument
+    return document_types.LegacyDocument
 
 
 def _parameters(annotation: Any, where: str) -> ParametersSchema | None:
-    from jina_asgi.documents import schemas  # docarray is imported with the first Executor class
+    from jina_asgi.documents import document_types, schemas  # docarray is imported with the first Executor class
 
     if get_origin(annotation) is Annotated:
         return _parameters(get_args(annotation)[0], where)
-    plain = (None, dict, Mapping, typing.Any, schemas.LegacyDocument)  # the last one stands for unresolved names
+    plain = (None, dict, Mapping, typing.Any, document_types.LegacyDocument)  # the last one stands for unresolved names
     if annotation in plain or get_origin(annotation) in (dict, Mapping):
         return None
     try:

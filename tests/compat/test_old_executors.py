@@ -11,7 +11,7 @@ from docarray import DocList
 
 from jina_asgi.compat.batches import batch_iterator, get_docs_batch_generator
 from jina_asgi.compat.profiling import TimeContext, readable
-from jina_asgi.documents.schemas import LegacyDocument
+from jina_asgi.documents.document_types import LegacyDocument
 from tests.compat.test_compat import printed, run
 
 OLD = """

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from pydantic import AnyHttpUrl, BaseModel, Field, create_model
 
 from jina_asgi.documents.codec import codec
-from jina_asgi.documents.schemas import LegacyDocument, schema_of
+from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from tests.doubles.round_trips import JSON_PATHS, MSGPACK_PATHS, PATHS, assert_round_trips, by_json, json_of
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from jina_asgi.documents import schemas
+from jina_asgi.documents import document_types
 from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs
@@ -277,5 +277,5 @@ def test_a_request_in_json_is_what_its_class_reads_again() -> None:
 
 
 def test_a_document_of_any_fields_is_written_with_all_of_them() -> None:
-    doc = schemas.any_docs([{"id": "a", "text": "t", "v": np.ones(2)}])[0]
-    assert b"text" in codec(schema_of(schemas.AnyDoc)).encode([doc])[0]
+    doc = document_types.any_docs([{"id": "a", "text": "t", "v": np.ones(2)}])[0]
+    assert b"text" in codec(schema_of(document_types.AnyDoc)).encode([doc])[0]

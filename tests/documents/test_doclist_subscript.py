@@ -9,7 +9,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
-from jina_asgi.documents.schemas import BaseDoc, DocList
+from jina_asgi.documents.document_types import BaseDoc, DocList
 
 ORDERS = ["import docarray, jina_asgi", "import jina_asgi, docarray", "import jina_asgi.documents.schemas"]
 DECLARES = """

@@ -12,7 +12,8 @@ from docarray.typing import ImageUrl, NdArray
 from pydantic import BaseModel, create_model
 
 from jina_asgi.documents.codec import codec
-from jina_asgi.documents.schemas import LegacyDocument, schema_of
+from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import DefinitionError, InvalidDocs
 from jina_asgi.types import Field, Schema
 

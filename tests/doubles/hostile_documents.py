@@ -12,7 +12,8 @@ from docarray import BaseDoc
 from docarray.typing import NdArray
 from pydantic import BaseModel
 
-from jina_asgi.documents.schemas import LegacyDocument, schema_of
+from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.http.bodies import JSON, Request
 from jina_asgi.protocols.problems import problem

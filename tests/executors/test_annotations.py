@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jina_asgi import DefinitionError, Deployment
-from jina_asgi.documents.schemas import LegacyDocument
+from jina_asgi.documents.document_types import LegacyDocument
 
 EXECUTOR = """
 from __future__ import annotations

@@ -8,7 +8,7 @@ from docarray import BaseDoc, DocList
 from pydantic import BaseModel
 
 from jina_asgi import Executor, requests
-from jina_asgi.documents.schemas import LegacyDocument
+from jina_asgi.documents.document_types import LegacyDocument
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.executor import bind
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from jina_asgi.documents.codec import codec, pack, unpack
-from jina_asgi.documents.schemas import LegacyDocument, schema_of
+from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from tests.doubles.round_trips import bodies

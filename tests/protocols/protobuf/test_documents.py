@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, create_model
 
 from jina_asgi.documents.codec import codec
-from jina_asgi.documents.schemas import LegacyDocument, schema_of
+from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge
 from jina_asgi.protocols.protobuf import messages
 from jina_asgi.protocols.protobuf.documents import DocsWire, wire
