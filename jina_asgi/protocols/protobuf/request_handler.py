@@ -10,8 +10,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -33,8 +32,9 @@ from jina_asgi.protocols.protobuf.messages import (
 from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
 from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import PROTOBUF, are_large, is_heavy, is_large
-from jina_asgi.types import Call, Context, Endpoint, Result, Ticket
+from jina_asgi.types import Call, Context, Endpoint, Ticket
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -78,12 +78,13 @@ class RequestHandler:
         Raises:
             What `problems.is_refusal` names: nothing ran.
         """
+        heavy, limits = is_heavy(PROTOBUF, raw), self.service.limits
         try:
-            parsed = ParsedRequest(raw, self.service.limits)
+            parsed = await parse_in_thread(None, ParsedRequest, raw, limits) if heavy else ParsedRequest(raw, limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
-            return self._failed(DataRequest(), error)
+            return await self._failed(DataRequest, error)
         asked = parsed.asked
 
         async def work(opened: OpenedCall) -> bytes:
@@ -91,22 +92,25 @@ class RequestHandler:
             if endpoint is None:
                 return raw
             opened.resize(len(raw))
-            call = await self._read(raw, requests.call, asked, endpoint, opened.context)
+            call = await self._read(heavy, requests.call, asked, endpoint, opened.context)
             if endpoint.kind == "stream":
                 raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
             result = await opened.runner.call(call)
-            large = is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)
+            large = heavy or is_large(result, PROTOBUF)
             return await parse_in_thread(None, parsed.answer, result) if large else parsed.answer(result)
 
-        return await self._run(asked, caller, lambda: parsed.message, work)
+        return await self._run(asked, caller, lambda: parsed.message, work, heavy=heavy)
 
-    def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
+    async def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
         """The answer that tells of what `answer` raised, for a protocol that has no other way to tell it."""
-        try:
-            message = requests.read(raw, limits=self.service.limits)
-        except InvalidRequest:  # the answer tells of that error
-            message = DataRequest()
-        return self._failed(message, error)
+
+        def message() -> Any:
+            try:
+                return requests.read(raw, limits=self.service.limits)
+            except InvalidRequest:  # the answer tells of that error
+                return DataRequest()
+
+        return await self._failed(message, error, heavy=is_heavy(PROTOBUF, raw))
 
     def readiness(self) -> bytes:
         """Whether calls are answered now, as a StatusProto; begins to load where nothing has yet."""
@@ -120,52 +124,49 @@ class RequestHandler:
 
     async def join(self, raw: bytes, caller: CallerInfo) -> EncodedAnswer:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
+        heavy = is_heavy(PROTOBUF, raw)
         try:
-            messages = requests.read(raw, DataRequestList, self.service.limits)
+            messages = await _offloaded(heavy, requests.read, raw, DataRequestList, self.service.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
-            return self._failed(DataRequest(), error)
+            return await self._failed(DataRequest, error)
         if len(messages.requests) < 2:
             return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", caller)
         first = messages.requests[0]
-        try:
-            parts = [requests.asked(message) for message in messages.requests]
-        except InvalidRequest as error:
-            if is_refusal(error):
-                raise
-            return self._failed(first, error)
+        parts = await _offloaded(heavy, lambda: [requests.asked(message) for message in messages.requests])
 
         async def work(opened: OpenedCall) -> bytes:
             endpoint = self._endpoint(opened, parts[0])
             if endpoint is None:
                 return bytes(first.SerializeToString())
             opened.resize(len(raw))
-            calls = await self._read(raw, requests.calls, parts, endpoint, opened.context)
+            calls = await self._read(heavy, requests.calls, parts, endpoint, opened.context)
             names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
             result = await opened.runner.call(_joined(calls, names, endpoint))
-            return await self._written(raw, partial(requests.answer, first), result)
+            return await _offloaded(heavy or is_large(result, PROTOBUF), requests.answer, first, result)
 
-        return await self._run(parts[0], caller, lambda: first, work)
+        return await self._run(parts[0], caller, lambda: first, work, heavy=heavy)
 
     async def stream(self, raw: bytes, caller: CallerInfo) -> AsyncGenerator[EncodedAnswer, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
+        heavy = is_heavy(PROTOBUF, raw)
         try:
-            message = requests.read(raw, SingleDocumentRequest, self.service.limits)
+            message = await _offloaded(heavy, requests.read, raw, SingleDocumentRequest, self.service.limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
-            yield self._failed(SingleDocumentRequest(), error)
+            yield await self._failed(SingleDocumentRequest, error)
             return
         begun = False
         try:
-            asked = requests.asked(message)
+            asked = await _offloaded(heavy, requests.asked, message)
             with await self._open(asked, caller) as opened:
                 endpoint = self._endpoint(opened, asked)
                 if endpoint is None or endpoint.kind != "stream":
                     raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
                 opened.resize(len(raw))
-                call = await self._read(raw, requests.call, asked, endpoint, opened.context)
+                call = await self._read(heavy, requests.call, asked, endpoint, opened.context)
                 step = requests.stepped(message)
                 async with aclosing(opened.runner.stream(call)) as steps:
                     async for docs in steps:
@@ -177,7 +178,7 @@ class RequestHandler:
         except BaseException as error:
             if is_cancel(error) or (is_refusal(error) and not begun):
                 raise
-            yield self._failed(message, future_safe(error))
+            yield await self._failed(lambda: message, future_safe(error), heavy=heavy)
 
     async def _run(
         self,
@@ -185,6 +186,8 @@ class RequestHandler:
         caller: CallerInfo,
         message: Callable[[], Any],
         work: Callable[[OpenedCall], Awaitable[bytes]],
+        *,
+        heavy: bool,
     ) -> EncodedAnswer:
         """Open a call and do its `work`; what that raises is answered by `message`, unless it is a refusal.
 
@@ -197,11 +200,12 @@ class RequestHandler:
                 except BaseException as error:
                     if is_cancel(error) or is_refusal(error):
                         raise
-                    return EncodedAnswer(self._failed(message(), future_safe(error)).raw, True, opened.detach())
+                    failed = await self._failed(message, future_safe(error), heavy=heavy)
+                    return EncodedAnswer(failed.raw, True, opened.detach())
         except BaseException as error:
             if is_cancel(error) or is_refusal(error):
                 raise
-            return self._failed(message(), future_safe(error))
+            return await self._failed(message, future_safe(error), heavy=heavy)
 
     def _open(self, asked: requests.Asked, caller: CallerInfo) -> Awaitable[OpenedCall]:
         return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)
@@ -213,21 +217,25 @@ class RequestHandler:
         opened.context.request_id = asked.request_id if is_known else os.urandom(16).hex()
         return None if asked.endpoint == DRY_RUN else opened.endpoint
 
-    async def _read(self, raw: bytes, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
+    async def _read(self, heavy: bool, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
         """The call, or the calls, of what is asked: their docs are read here."""
-        if not is_heavy(PROTOBUF, raw):
+        if not heavy:
             return read(asked, endpoint, context, self.service.limits)
         return await parse_in_thread(context.deadline, read, asked, endpoint, context, self.service.limits)
 
-    async def _written(self, raw: bytes, write: Callable[[Result], bytes], result: Result) -> bytes:
-        """The answer that `write` makes of the result of a request."""
-        if not (is_large(result, PROTOBUF) or is_heavy(PROTOBUF, raw)):
-            return write(result)
-        return await parse_in_thread(None, write, result)
+    async def _failed(self, message: Callable[[], Any], error: BaseException, *, heavy: bool = False) -> EncodedAnswer:
+        """The answer that tells of an error, made of a message that may be `heavy`."""
 
-    def _failed(self, message: Any, error: BaseException) -> EncodedAnswer:
-        answer = requests.failed(message, error, expose=self.service.expose_errors)
-        return EncodedAnswer(answer.SerializeToString(), True)
+        def encode() -> bytes:
+            answer = requests.failed(message(), error, expose=self.service.expose_errors)
+            return bytes(answer.SerializeToString())
+
+        return EncodedAnswer(await _offloaded(heavy, encode), True)
+
+
+async def _offloaded(heavy: bool, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns; it runs in the codec thread where it is `heavy`."""
+    return await parse_in_thread(None, work, *args, **kwargs) if heavy else work(*args, **kwargs)
 
 
 def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:

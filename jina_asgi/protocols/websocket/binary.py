@@ -114,7 +114,7 @@ class BinarySocket:
 
     async def _serve(self, raw: bytes, unwanted: Exception | None) -> None:
         try:
-            answered = await self._answered(raw) if unwanted is None else self._handler.refused(raw, unwanted)
+            answered = await self._answered(raw) if unwanted is None else await self._handler.refused(raw, unwanted)
             try:
                 async with self._writing:
                     await self._life.send({"type": "websocket.send", "bytes": answered.raw})
@@ -148,6 +148,6 @@ class BinarySocket:
         except asyncio.CancelledError:
             if cancel_requests():
                 raise
-            return self._handler.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
+            return await self._handler.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
-            return self._handler.refused(raw, error)
+            return await self._handler.refused(raw, error)
