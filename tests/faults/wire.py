@@ -9,10 +9,12 @@ import resource
 import secrets
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import AsyncGeneratorType
 from typing import Self
 
 import httpx
@@ -123,17 +125,17 @@ JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True)
 class Residue:
-    """What this process holds."""
+    """What this process holds; suspended generators by their qualified names."""
 
     descriptors: int
     tasks: int
-    generators: int
+    generators: Counter[str]
 
     @classmethod
     def now(cls) -> Self:
         gc.collect()
-        generators = sum(type(found).__name__ == "async_generator" for found in gc.get_objects())
-        return cls(len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), generators)
+        names = Counter(found.__qualname__ for found in _generators())
+        return cls(len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), names)
 
     @classmethod
     async def settles(cls, expected: Self, *, within: float = 10.0) -> None:
@@ -143,8 +145,20 @@ class Residue:
                 while not cls.now()._is_within(expected):
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(f"left behind: {cls.now()}, before: {expected}") from None
+            raise AssertionError(f"left behind: {cls.now()}, before: {expected}; {_holders()}") from None
 
     def _is_within(self, other: Residue) -> bool:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return all(mine <= theirs for mine, theirs in pairs)
+        few = self.descriptors <= other.descriptors and self.tasks <= other.tasks
+        return few and self.generators.total() <= other.generators.total()
+
+
+def _generators() -> list[AsyncGeneratorType[object, object]]:
+    return [found for found in gc.get_objects() if type(found) is AsyncGeneratorType]
+
+
+def _holders() -> dict[str, set[str]]:
+    """The types of what refers to each generator, by its name."""
+    holders: dict[str, set[str]] = {}
+    for found in _generators():
+        holders.setdefault(found.__qualname__, set()).update(type(one).__name__ for one in gc.get_referrers(found))
+    return holders
