@@ -31,7 +31,7 @@ from jina_asgi.serving.programs.deployment_version import DeploymentVersion, as_
 logger = logging.getLogger("jina_asgi")
 
 _PREFIX = "[pool] "  # the prefix of its own log lines
-_ALONE = 5.0  # seconds without workers after which the host of an instance that is no process ends
+_ALONE = 5.0  # seconds without workers after which a host ends, unless its server replaces workers
 _ENDING = 10.0  # seconds in which all Executors have to be closed, once there are no workers
 _UNUSED = 60.0  # seconds that an unused Deployment stays loaded while others are used
 _FAILED = 30.0  # seconds for which a load failure is reported before loading is tried again
@@ -42,6 +42,8 @@ class Host:
 
     def __init__(self, listening: socket.socket, instance: server_instance.Instance) -> None:
         self._listening, self._instance = listening, instance
+        # Else this process was started by the instance's own one, whose applications have ended, or by any process.
+        self._workers_are_replaced = instance.pid not in (None, os.getppid())
         self._versions: dict[str, DeploymentVersion] = {}
         self._tasks: dict[DeploymentVersion, asyncio.Task[None]] = {}
         self._connections: set[asyncio.Task[None]] = set()
@@ -190,7 +192,7 @@ class Host:
             if not self._connections:
                 if instance_watch.done():
                     return
-                if self._instance.pid is None:
+                if not self._workers_are_replaced:
                     self._changed.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_ALONE):
@@ -234,8 +236,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ignore_signal)  # it ends with its workers, and they with their server
     instance = server_instance.Instance(key, int(pid) or None, int(start) or None)
+    server_instance.sweep()
     run(_serve(socket.socket(fileno=int(descriptor)), instance))
-    if instance.pid is not None:
+    if instance.pid is not None and not server_instance.alive(instance.pid, instance.started):
         server_instance.remove(key)
 
 

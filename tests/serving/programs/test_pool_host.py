@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from jina_asgi import Deployment
 from jina_asgi.processes import instance
-from tests.doubles.pool_watch import APP, HOST, SETTLED, Hammer, Pooled, command, fresh, place_key, processes
+from tests.doubles.pool_watch import APP, HOST, SETTLED, Hammer, Pooled, children, command, fresh, place_key, processes
 from tests.doubles.rig import ROOT, Journal, Served
 
 pytestmark = pytest.mark.processes
@@ -144,6 +145,33 @@ def test_nothing_is_left_when_the_server_has_ended(number: int, journal: Journal
         pool.until(lambda: not [pid for pid in processes(HOST) if key in command(pid)])
         pool.until(lambda: not [pid for pid in replicas if instance.alive(pid, instance.started(pid))])
         pool.until(lambda: not folder.exists())
+
+
+def test_a_host_ends_with_the_last_application_of_a_process_that_goes_on() -> None:
+    def hosts() -> list[int]:
+        return [pid for pid in processes(HOST) if place_key(os.getpid()) in command(pid)]
+
+    with Deployment("tests.doubles.pooled_model.Model", replicas=1, protocol="http"):
+        [host] = hosts()
+        replicas = children(host)
+        assert len(replicas) == 1
+    deadline = time.monotonic() + SETTLED
+    while hosts() or [pid for pid in replicas if instance.alive(pid, instance.started(pid))]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # processes come and go: there is no event to wait on
+
+
+def test_a_host_outlives_the_only_worker_of_a_server_that_replaces_it(journal: Journal) -> None:
+    env = {**journal.env, "POOLED_REPLICAS": "1"}
+    with Served("gunicorn-uvicorn", "tests.doubles.pooled_after:app", "--workers", "1", env=env) as server:
+        pool = Pooled(server)
+        with fresh(server) as http:
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
+            before, [worker] = (pool.host, pool.replicas), pool.workers
+            os.kill(worker, signal.SIGKILL)
+            pool.until(lambda: pool.workers not in ([], [worker]))
+            pool.until(lambda: http.get("/lm/-/ready").status_code == 200)
+            assert (pool.host, pool.replicas) == before
 
 
 RACER = """
