@@ -161,7 +161,6 @@ LONG = {
     "config/reading.py": 351,
     "documents/codec.py": 358,
     "protocols/protobuf/requests.py": 353,
-    "protocols/remote/server.py": 379,
     "runners/batching/batches.py": 365,
     "runners/pool/runner.py": 390,
     "serving/flow.py": 375,

@@ -22,16 +22,8 @@ from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
 from jina_asgi.protocols.http.asgi_transport import ASGITransport
-from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.runner import Transport
-from jina_asgi.protocols.remote.server import (
-    LIMITS,
-    TIMEOUT,
-    OutgoingRequest,
-    ServerAnswer,
-    ServerClient,
-    ServerDescription,
-)
+from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, ServerClient
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport
 from jina_asgi.settings import ClientSettings
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.types import EMPTY, Endpoint, resolve, untyped_endpoint
@@ -75,7 +67,7 @@ class ClientSession:
                         f"{endpoint.name} streams its answer; ask for a stream: stream_doc, or --stream on the command line"
                     )
                 request = _request(call, endpoint, writer, docs, identity, deadline, files)
-                answer = await self._remote.ask(request, media=MSGPACK if served.ours else JSON)
+                answer = await self._remote.ask(request)
             except JinaASGIError as error:
                 if isinstance(error, UnknownEndpoint):
                     self._served = None  # the server may be another one by now
@@ -104,8 +96,7 @@ class ClientSession:
             if call.parameters and endpoint.name in served.by_get:
                 raise BadClientInput(f"{endpoint.name} of this server streams by GET, which takes no parameters")
             request = _request(call, endpoint, writer, [doc], identity, _deadline(call), files)
-            media = MSGPACK if served.ours else JSON
-            async with aclosing(self._remote.events(request, media=media, get=endpoint.name in served.by_get)) as steps:
+            async with aclosing(self._remote.events(request)) as steps:
                 async for answer in steps:
                     yield call.returns.read(answer)[0]
         except JinaASGIError as error:
@@ -195,13 +186,13 @@ class _Connected(NamedTuple):
         return cls(_websocket_transport(http, address.url, settings), http)
 
 
-def _websocket_transport(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> ServerClient:
-    """What asks over a WebSocket: ours, or where the server turns out to be a real Jina, that."""
+def _websocket_transport(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Transport:
+    """Creates the transport over a WebSocket, for a server of this library or a real Jina."""
     from jina_asgi.protocols.websocket.auto_detect import AutoDetectTransport  # where it is asked for
     from jina_asgi.protocols.websocket.dial import dialler  # with websockets, an extra
     from jina_asgi.protocols.websocket.remote import SocketRemote
 
-    def jinas() -> ServerClient:
+    def jinas() -> Transport:
         try:
             from jina_asgi.protocols.websocket.binary_remote import BinaryRemote  # with protobuf, an extra
         except ModuleNotFoundError as error:

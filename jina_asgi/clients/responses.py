@@ -13,7 +13,7 @@ from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import DeadlineExceeded, InvalidDocs, JinaASGIError, Unavailable, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientInput, BadServer
 from jina_asgi.protocols.http.bodies import JSON
-from jina_asgi.protocols.remote.server import ServerAnswer
+from jina_asgi.protocols.remote.transport import ServerAnswer
 from jina_asgi.types import Schema
 
 #: Jina's status codes.

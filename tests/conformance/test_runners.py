@@ -13,8 +13,6 @@ from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, Replica
 from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.remote.http import HttpRunner
-from jina_asgi.protocols.websocket.asgi_transport import app_dialler
-from jina_asgi.protocols.websocket.runner import WebSocketRunner
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.flow.head import HeadRunner
 from jina_asgi.runners.flow.shards import ShardRunner
@@ -22,6 +20,7 @@ from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.testing import ASGITransport, runner_conformance
 from jina_asgi.types import Endpoint, Runner
 from tests.doubles.uvicorn_server import free_port, serving
+from tests.doubles.websocket_runner import WebSocketRunner, app_dialler
 
 
 def local(uses: type[Executor], /, **options: Any) -> Runner:

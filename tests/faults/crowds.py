@@ -29,13 +29,13 @@ from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.remote.http import HttpRunner
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote.server import OutgoingRequest
-from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, app_dialler
+from jina_asgi.protocols.remote.transport import OutgoingRequest
+from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket
 from jina_asgi.protocols.websocket.binary_remote import BinaryRemote
-from jina_asgi.protocols.websocket.runner import WebSocketRunner
 from jina_asgi.testing import ASGITransport
 from jina_asgi.types import Call, Context, Docs, Endpoint
 from tests.doubles.uvicorn_server import free_port
+from tests.doubles.websocket_runner import WebSocketRunner, app_dialler
 
 CALM = 1.0  # seconds in which a calm caller is answered
 SILENCE = 10.0  # seconds after which a caller that stayed counts as never answered

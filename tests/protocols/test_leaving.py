@@ -12,9 +12,10 @@ from docarray import BaseDoc
 from jina_asgi.documents.codec import codec, unpack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, JinaASGIError
-from jina_asgi.protocols.remote.server import OutgoingRequest
-from jina_asgi.protocols.websocket.asgi_transport import app_dialler
-from jina_asgi.protocols.websocket.client import Link
+from jina_asgi.protocols.remote.transport import OutgoingRequest
+from jina_asgi.protocols.websocket.client import Wire as ClientWire
+from jina_asgi.protocols.websocket.remote import CallLink
+from tests.doubles.websocket_runner import app_dialler
 
 
 class Text(BaseDoc):
@@ -26,7 +27,7 @@ def asked(**parameters: Any) -> OutgoingRequest:
     return OutgoingRequest(endpoint="/go", docs=reader.docs([Text()]), parameters=parameters)
 
 
-class Wire:
+class Wire(ClientWire):
     """A connection whose messages a test sees and gives; `slow` ones wait to be sent."""
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Wire:
 
 async def test_a_stream_that_is_given_up_while_it_is_asked_for_holds_up_no_other_on_its_socket() -> None:
     wire = Wire()
-    link = Link(wire, "server")
+    link = CallLink(wire, "server")
     wire.room.clear()
     leaving = asyncio.ensure_future(link.begin(asked()))
     await asyncio.sleep(0)
@@ -74,7 +75,7 @@ async def test_a_stream_that_is_given_up_while_it_is_asked_for_holds_up_no_other
 
 async def test_an_event_that_cannot_be_understood_ends_every_call_of_its_socket() -> None:
     wire = Wire()
-    link = Link(wire, "server")
+    link = CallLink(wire, "server")
     opened = await link.begin(asked())
     wire.say([1], "end")
     with pytest.raises(JinaASGIError):
@@ -84,7 +85,7 @@ async def test_an_event_that_cannot_be_understood_ends_every_call_of_its_socket(
 
 
 async def test_a_call_that_cannot_be_written_leaves_its_socket_empty() -> None:
-    link = Link(Wire(), "server")
+    link = CallLink(Wire(), "server")
     with pytest.raises(InvalidDocs):
         await link.begin(asked(lone="\ud800"))
     assert len(link) == 0

@@ -1,6 +1,6 @@
-"""A server asked in Jina's protocol: its endpoints, one answer, one stream. Ours, or a real Jina's: a Flow, a Deployment.
+"""The transport over gRPC, in Jina's protocol: to a server of this library, or to a real Jina's Flow or Deployment.
 
-What `remote.server.ServerClient` is over HTTP. A call is sent once: what fails on its way may have run.
+A call is sent once: one that fails on its way may have run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from jina_asgi.protocols.frames._heads import endpoint_of, error_by_name
 from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
 from jina_asgi.protocols.grpc.channels import Channels, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
-from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import (
     SUCCESS,
     DataRequest,
@@ -41,8 +40,8 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
-from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerDescription, until
+from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of, single_request_of
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
 from jina_asgi.types import EMPTY
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
@@ -62,7 +61,7 @@ _BY_CODE: Mapping[Any, type[JinaASGIError]] = {
 }
 
 
-class GrpcRemote:
+class GrpcRemote(Transport):
     """A server, or several that answer alike, each call to the next one.
 
     Args:
@@ -105,31 +104,16 @@ class GrpcRemote:
         """Close the connections."""
         await self._channels.close()
 
-    async def ask(self, asked: OutgoingRequest, *, media: str = "") -> ServerAnswer:
-        """One call; in protobuf whatever `media` says.
-
-        Raises:
-            Whatever the server says, as ours; NotReady where it cannot be reached, ReplicaDied where the connection
-            broke, DeadlineExceeded, ProtocolError.
-        """
-        raw = request_of(asked).SerializeToString()
-        line = await self._line(asked)
-        answer = self._read(DataRequest, await self._unary(line, _POST, raw, asked.headers, asked.deadline))
+    async def ask(self, request: OutgoingRequest) -> ServerAnswer:
+        raw = request_of(request).SerializeToString()
+        line = await self._line(request)
+        answer = self._read(DataRequest, await self._unary(line, _POST, raw, request.headers, request.deadline))
         return ProtobufAnswer.of(answer)
 
-    async def events(
-        self, asked: OutgoingRequest, *, media: str = "", get: bool = False
-    ) -> AsyncGenerator[ServerAnswer, None]:
-        """One stream, an answer of one document after another; closing it early cancels it. Raises as `ask`."""
-        header = asked.header
-        message = requests.single(
-            header.get("exec_endpoint") or asked.endpoint,
-            asked.docs,
-            asked.parameters,
-            request_id=header.get("request_id", ""),
-        )
-        line = await self._line(asked)
-        call = line.stream(_STREAM, message.SerializeToString(), **self._options(asked.headers, asked.deadline))
+    async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
+        message = single_request_of(request)
+        line = await self._line(request)
+        call = line.stream(_STREAM, message.SerializeToString(), **self._options(request.headers, request.deadline))
         try:
             while True:
                 with self._converted_errors():
@@ -147,8 +131,8 @@ class GrpcRemote:
         if code is not grpc.StatusCode.OK:
             raise self._told(code, await call.details(), await call.trailing_metadata())
 
-    async def _line(self, asked: OutgoingRequest) -> Line:
-        async with until(asked):
+    async def _line(self, request: OutgoingRequest) -> Line:
+        async with until(request):
             return await self._channels.line()
 
     async def _unary(

@@ -46,17 +46,8 @@ class HttpRunner(RemoteRunner):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncIterator[ServerClient]:
-        async with self._client() as http, self._through(http) as remote:
-            yield remote
-
-    @asynccontextmanager
-    async def _through(self, http: httpx.AsyncClient) -> AsyncIterator[ServerClient]:
-        yield ServerClient(http, self._url)
-
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
         if self._http is not None:
-            yield self._http
+            yield ServerClient(self._http, self._url)
             return
         async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT, limits=LIMITS) as http:
-            yield http
+            yield ServerClient(http, self._url)

@@ -8,7 +8,7 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.http.bodies import PROTOBUF
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer
 from jina_asgi.types import Docs
 
 
@@ -21,6 +21,17 @@ def request_of(asked: OutgoingRequest) -> Any:
         asked.parameters,
         request_id=header.get("request_id", ""),
         target_executor=header.get("target_executor", ""),
+    )
+
+
+def single_request_of(asked: OutgoingRequest) -> Any:
+    """Builds the SingleDocumentRequest of one stream; raises as `requests.single` does."""
+    header = asked.header
+    return requests.single(
+        header.get("exec_endpoint") or asked.endpoint,
+        asked.docs,
+        asked.parameters,
+        request_id=header.get("request_id", ""),
     )
 
 

@@ -9,16 +9,15 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from jina_asgi.concurrency.grace import remaining_grace
 from jina_asgi.concurrency.tasks import uncancel
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, interrupted_error
 from jina_asgi.protocols.frames._heads import match_endpoints
-from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerDescription
-from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerDescription, Transport
+from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Headers of a caller that concern its own connection or body, or that are secrets between it and this server.
 _KEPT_BACK = frozenset(
@@ -48,25 +47,6 @@ class _OpenCall:
         self.stopped = False
 
 
-class Transport(Protocol):
-    """Sends calls to a server: `server.ServerClient`, and its counterparts for other protocols."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription: ...
-
-    async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool: ...
-
-    async def ask(self, request: OutgoingRequest, *, media: str = JSON) -> ServerAnswer: ...
-
-    def events(
-        self, request: OutgoingRequest, *, media: str = JSON, get: bool = False
-    ) -> AsyncGenerator[ServerAnswer, None]: ...
-
-    async def close(self) -> None: ...
-
-
 class RemoteRunner(ABC):
     """The endpoints of a server, as a Runner.
 
@@ -92,7 +72,6 @@ class RemoteRunner(ABC):
         self._expected, self._endpoints = endpoints, endpoints
         self._grace, self._startup_timeout = grace, startup_timeout
         self._server: Transport | None = None
-        self._description = ServerDescription({}, ours=True)
         self._open: set[_OpenCall] = set()
         self._leaving = False
         self._idle: asyncio.Event | None = None
@@ -126,7 +105,7 @@ class RemoteRunner(ABC):
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         opened = _OpenCall()
         with self._opened(opened), self._waiting(opened, call):
-            answer = await transport.ask(request, media=MSGPACK if self._description.ours else JSON)
+            answer = await transport.ask(request)
         results = answer.parameters.get("__results__")
         return Result(answer.docs(codec(endpoint.output)), results if isinstance(results, dict) else {})
 
@@ -137,8 +116,7 @@ class RemoteRunner(ABC):
             for doc in (await self.call(call)).docs.typed:
                 yield reader.docs([doc])
             return
-        media = MSGPACK if self._description.ours else JSON
-        opened.steps = transport.events(request, media=media, get=endpoint.name in self._description.by_get)
+        opened.steps = transport.events(request)
         with self._opened(opened):
             try:
                 while True:
@@ -162,12 +140,12 @@ class RemoteRunner(ABC):
         async with self._open_transport() as transport:
             try:
                 async with asyncio.timeout(self._startup_timeout):
-                    self._description = await transport.served()
+                    description = await transport.served()
             except TimeoutError as error:
                 raise NotReady(
                     f"{transport.name} did not say within {self._startup_timeout} s what it serves"
                 ) from error
-            self._endpoints = self._match_endpoints()
+            self._endpoints = self._match_endpoints(description)
             self._server, self._leaving = transport, False
             try:
                 yield
@@ -178,10 +156,10 @@ class RemoteRunner(ABC):
                 finally:
                     self._server = None
 
-    def _match_endpoints(self) -> Mapping[str, Endpoint]:
-        if self._description.ours or self._expected is None:
-            return match_endpoints(self._expected, self._description.endpoints)
-        missing = sorted(self._expected.keys() - self._description.endpoints.keys())
+    def _match_endpoints(self, description: ServerDescription) -> Mapping[str, Endpoint]:
+        if description.ours or self._expected is None:
+            return match_endpoints(self._expected, description.endpoints)
+        missing = sorted(self._expected.keys() - description.endpoints.keys())
         if missing:
             raise ProtocolError(f"{self._where} does not serve what was given: {', '.join(missing)}")
         return self._expected

@@ -1,17 +1,15 @@
-"""An HTTP client of one server: its endpoints, single calls, and streams of events.
+"""The transport over HTTP: a server's endpoints, single calls, and streams of events.
 
 Servers of this library are sent msgpack; any other, a real Jina among them, JSON. Errors are raised as this library's
-own. Client and Runner share what is here.
+own.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import httpx
@@ -19,121 +17,20 @@ import msgspec
 import orjson
 
 from jina_asgi.documents import tensors
-from jina_asgi.documents.codec import Codec, pack, unpack
-from jina_asgi.errors import (
-    DeadlineExceeded,
-    ExecutorError,
-    InvalidDocs,
-    InvalidRequest,
-    NotReady,
-    ProtocolError,
-    ReplicaDied,
-    UnknownEndpoint,
-)
+from jina_asgi.documents.codec import Codec
+from jina_asgi.errors import InvalidDocs, InvalidRequest, NotReady, ProtocolError, ReplicaDied, UnknownEndpoint
 from jina_asgi.protocols.frames._heads import endpoint_of
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.protocols.http.openapi_reader import endpoints_of, streams_by_get
 from jina_asgi.protocols.http.sse_reader import Event, events
 from jina_asgi.protocols.problem_reader import told, told_as
-from jina_asgi.types import EMPTY, Docs, Endpoint
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.types import EMPTY
 
 #: httpx itself has no timeouts here, as a call has a deadline or none; only connecting has one.
 TIMEOUT = httpx.Timeout(None, connect=10.0)
 #: Requests beyond this number wait for a free connection.
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerDescription:
-    """A server's endpoints, and how to call them.
-
-    `ours` says that it is a server of this library, which takes msgpack and describes its endpoints exactly. `by_get`
-    are the streams that take a single document by GET, and no parameters. `streams` is False if no endpoint can stream.
-    """
-
-    endpoints: Mapping[str, Endpoint]
-    ours: bool
-    by_get: frozenset[str] = frozenset()
-    streams: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingRequest:
-    """One request. `header` is Jina's, in the body; `headers` are HTTP's. `deadline` is on `time.monotonic`'s clock.
-
-    `columns` requests the answer's docs field by field, `with_json` their JSON values besides; only msgpack has both.
-    `files` makes the request a form: for each file the field's name, and the file's name, bytes and media type.
-    """
-
-    endpoint: str
-    docs: Docs
-    parameters: Mapping[str, Any] = EMPTY
-    header: Mapping[str, Any] = EMPTY
-    headers: Mapping[str, str] = EMPTY
-    deadline: float | None = None
-    columns: bool = False
-    with_json: bool = False
-    files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
-
-    def form(self) -> dict[str, bytes]:
-        """The parts of a form that are not files: the content of a JSON body.
-
-        Raises:
-            InvalidDocs: a value cannot be written as JSON.
-        """
-        held = orjson.loads(self.body(JSON))
-        return {key: orjson.dumps(held[key]) for key in ("data", "parameters", "header") if held.get(key)}
-
-    def body(self, media: str) -> bytes:
-        """Encodes the body in a media type.
-
-        Raises:
-            InvalidDocs: a value cannot be written in it.
-        """
-        body: dict[str, Any] = {}
-        if self.header:
-            body = {**self.header, "header": dict(self.header)}  # Jina's client repeats the header at the top level
-            del body["request_id"]
-        if self.parameters:
-            body["parameters"] = dict(self.parameters)
-        codec: Codec = self.docs.codec
-        try:
-            if media == MSGPACK:
-                return pack({**body, "data": [msgspec.Raw(buffer) for buffer in self.docs.encoded]})
-            return codec.dumps_request({**body, "data": codec.to_values(self.docs.typed)})
-        except (ExecutorError, TypeError, ValueError, OverflowError) as error:
-            raise InvalidDocs(f"a call to {self.endpoint} cannot be written: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAnswer:
-    """One answer, its docs not decoded yet: msgpack buffers, or JSON values; with `columns`, all values of each field."""
-
-    data: list[Any]
-    media: str
-    parameters: Mapping[str, Any]
-    header: Mapping[str, Any]
-    routes: tuple[Any, ...] = ()
-    columns: Mapping[str, Any] | None = None
-
-    def docs(self, codec: Codec) -> Docs:
-        """Decodes the docs by a codec.
-
-        Raises:
-            InvalidDocs: they are JSON and do not fit the codec's schema. With msgpack, `Docs.typed` raises it.
-        """
-        return codec.encoded(self.data) if self.media == MSGPACK else codec.docs(codec.read(self.data))
-
-    def values(self) -> list[Any]:
-        """The docs as dicts, without validation.
-
-        Raises:
-            InvalidDocs: they cannot be decoded.
-        """
-        values = [unpack(buffer) for buffer in self.data] if self.media == MSGPACK else self.data
-        if not all(isinstance(value, dict) for value in values):
-            raise InvalidDocs("expected objects as docs")
-        return values
 
 
 class _Packed(msgspec.Struct):
@@ -154,21 +51,22 @@ _STREAMS = {JSON: "text/event-stream", MSGPACK: "text/event-stream; data=msgpack
 _unpack = msgspec.msgpack.Decoder(_Packed, ext_hook=tensors.unpack).decode
 
 
-class ServerClient:
+class ServerClient(Transport):
     """Sends requests to the server at `url`, the prefix of its endpoints. The caller opens and closes the httpx client."""
 
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
         self._http, self._url = http, url.rstrip("/")
+        self._description = ServerDescription({}, ours=False)
         parsed = httpx.URL(self._url)
         #: The URL without its credentials, if it has any.
         self.name = str(parsed.copy_with(userinfo=b""))
 
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
-        """Fetches the server's description, else builds it from its OpenAPI document.
+        """Fetches the server's description, else builds it from its OpenAPI document."""
+        self._description = await self._describe(headers)
+        return self._description
 
-        Raises:
-            NotReady: the server cannot be reached, or is loading. ProtocolError: it is not a server of endpoints.
-        """
+    async def _describe(self, headers: Mapping[str, str]) -> ServerDescription:
         try:
             described = await self._get("/-/endpoints", headers)
             if isinstance(described, dict) and isinstance(described.get("endpoints"), list):
@@ -184,7 +82,7 @@ class ServerClient:
         return ServerDescription(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
     async def close(self) -> None:
-        """Closes what this object opened itself: nothing, over HTTP."""
+        """Closes nothing: the httpx client is the caller's."""
         return
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
@@ -195,38 +93,26 @@ class ServerClient:
         except UnknownEndpoint:  # a Jina Deployment has no such route, and serves when it answers
             return bool((await self.served(headers)).endpoints)
 
-    async def ask(self, request: OutgoingRequest, *, media: str = JSON, path: str | None = None) -> ServerAnswer:
-        """Sends one call and returns its answer.
-
-        Args:
-            request: the request.
-            media: the media type of the body and of the answer.
-            path: the path to send it to, if not the endpoint's own.
-
-        Raises:
-            The error that the server reports; NotReady if it cannot be reached, ReplicaDied if the connection broke,
-            DeadlineExceeded, ProtocolError.
-        """
+    async def ask(self, request: OutgoingRequest) -> ServerAnswer:
+        media = self._media
         async with until(request):
             with self._converted_errors():
                 arguments = _request_arguments(request, media, {"accept": _accepts(request, media)})
-                response = await self._http.post(self._url + (path or request.endpoint), **arguments)
+                response = await self._http.post(self._url + request.endpoint, **arguments)
         if response.status_code != 200:
             raise told(response.status_code, response.headers, response.content)
         return self._answer(response)
 
-    async def events(
-        self, request: OutgoingRequest, *, media: str = JSON, get: bool = False
-    ) -> AsyncGenerator[ServerAnswer, None]:
-        """Opens one stream, an answer for each document. `get` sends the one document by GET, as Jina's streams need.
+    async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
+        """Opens one stream, by GET if the server's streams need that.
 
-        With `media` msgpack, a server of another version may still answer in JSON.
-        Closing it early closes the response, which tells the server that the client left.
+        A server of another version may answer a request for msgpack in JSON.
+        Closing the stream early closes the response, which tells the server that the client left.
 
         Raises:
             As `ask`; also ReplicaDied if the stream ends without its end event.
         """
-        async with aclosing(self._steps(request, media, get)) as steps:
+        async with aclosing(self._steps(request)) as steps:
             while True:
                 async with until(request):
                     event = await anext(steps, None)
@@ -240,7 +126,8 @@ class ServerClient:
         if event is None:
             raise ReplicaDied(f"the stream of {request.endpoint} from {self.name} broke off")
 
-    async def _steps(self, request: OutgoingRequest, media: str, get: bool) -> AsyncGenerator[Any, None]:
+    async def _steps(self, request: OutgoingRequest) -> AsyncGenerator[Any, None]:
+        media, get = self._media, request.endpoint in self._description.by_get
         if get:
             content_type = {"content-type": JSON, "accept": _STREAMS[JSON]}
             sent: dict[str, Any] = {"content": _single_document(request), "headers": _headers(request) | content_type}
@@ -258,6 +145,10 @@ class ServerClient:
                         yield event._replace(name="packed") if packed and event.name == "update" else event
             finally:
                 await response.aclose()
+
+    @property
+    def _media(self) -> str:
+        return MSGPACK if self._description.ours else JSON
 
     async def _get(self, path: str, headers: Mapping[str, str] = EMPTY) -> Any:
         with self._converted_errors():
@@ -352,24 +243,3 @@ def _single_document(request: OutgoingRequest) -> bytes:
     if len(docs) != 1:
         raise InvalidDocs(f"{request.endpoint} takes one document, got {len(docs)}")
     return codec.dumps_request(docs[0])
-
-
-@asynccontextmanager
-async def until(request: OutgoingRequest) -> AsyncIterator[None]:
-    """Raises DeadlineExceeded from the block when the request's deadline passes."""
-    left = None if request.deadline is None else request.deadline - time.monotonic()
-    if left is not None and left <= 0:
-        raise _deadline_error(request)
-    limit = asyncio.timeout(left)
-    try:
-        async with limit:
-            yield
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise _deadline_error(request) from None
-
-
-def _deadline_error(request: OutgoingRequest) -> DeadlineExceeded:
-    """The error for a passed deadline; call it where it is raised, else its traceback makes a reference cycle."""
-    return DeadlineExceeded(f"the deadline of this call to {request.endpoint} has passed")

@@ -16,8 +16,6 @@ import orjson
 from starlette.types import ASGIApp
 
 from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
-from jina_asgi.protocols.problem_reader import told
-from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed
 from jina_asgi.types import EMPTY
 
 _WINDOW = 16  # messages that an app may be ahead of its reader
@@ -175,7 +173,7 @@ async def connected(
         SocketRefused: the app refused the handshake.
     """
     given = list(headers.items() if isinstance(headers, Mapping) else headers)
-    scope = _scope(url, given, subprotocols, root_path, state or {}, denial=denial)
+    scope = socket_scope(url, given, subprotocols, root_path, state or {}, denial=denial)
     socket = InProcessSocket(app, scope)
     await socket.open()
     try:
@@ -184,7 +182,7 @@ async def connected(
         await socket.close()
 
 
-def _scope(
+def socket_scope(
     url: str,
     headers: list[tuple[str, str]],
     subprotocols: Sequence[str] = (),
@@ -193,6 +191,7 @@ def _scope(
     *,
     denial: bool = True,
 ) -> dict[str, Any]:
+    """The ASGI scope of a handshake; arguments as of `connected`."""
     parts = urlsplit(url)
     if all(name.lower() != "host" for name, _ in headers):
         headers = [("host", parts.netloc or "test"), *headers]
@@ -212,36 +211,3 @@ def _scope(
         "state": dict(state),
         "extensions": {"websocket.http.response": {}} if denial else {},
     }
-
-
-class _Wire:
-    """A socket on an app, for the asking half of a WebSocket."""
-
-    def __init__(self, socket: InProcessSocket) -> None:
-        self._socket = socket
-
-    async def send(self, message: str | bytes) -> None:
-        self._socket.send_raw(message)
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._socket.receive_raw()
-        except SocketClosed as error:
-            raise WireClosed(error.code, error.reason) from error
-
-    async def close(self) -> None:
-        await self._socket.close()
-
-
-def app_dialler(app: ASGIApp, *, subprotocols: Sequence[str] = ()) -> Dial:
-    """What opens sockets on an app, for a Runner or a Client; `subprotocols` are offered."""
-
-    async def dial(url: str, headers: Mapping[str, str]) -> Wire:
-        socket = InProcessSocket(app, _scope(url, list(headers.items()), subprotocols))
-        try:
-            await socket.open()
-        except SocketRefused as error:
-            raise told(error.status, {}, error.body) from error
-        return _Wire(socket)
-
-    return dial

@@ -1,16 +1,16 @@
-"""Sockets kept for the calls that come next: one headers' calls share a few, and a stream has one to itself.
+"""Keeps sockets open for later calls: calls with the same headers share a few, and a stream has one of its own.
 
-Headers are those of a handshake, so calls with other headers have other sockets.
+Headers are sent in the handshake, so calls with other headers have other sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from jina_asgi.concurrency.tasks import log_failure, start_task, wait_until_done
-from jina_asgi.protocols.websocket.client import Dial, Wire
+from jina_asgi.protocols.websocket.client import Dial, Link, Wire
 
 _CALLS = 32  # calls on one socket: half of what a server of ours takes by default
 _KEPT = 8  # sockets on which nothing is open
@@ -19,21 +19,7 @@ _OWN = frozenset(("accept", "accept-encoding", "connection", "content-length", "
 _Key = frozenset[tuple[str, str]]
 
 
-class _Kept(Protocol):
-    """One socket and the calls on it. `streams` says that a stream has it to itself."""
-
-    streams: bool
-
-    @property
-    def alive(self) -> bool: ...
-
-    def __len__(self) -> int:
-        """How many calls are open."""
-
-    async def close(self) -> None: ...
-
-
-L = TypeVar("L", bound=_Kept)
+L = TypeVar("L", bound=Link)
 
 
 class Links(Generic[L]):

@@ -21,8 +21,8 @@ except ImportError as error:
 _OPEN = 10.0  # seconds that connecting may take
 
 
-class SocketWire:
-    """One connection."""
+class SocketWire(Wire):
+    """A connection of the `websockets` library."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection

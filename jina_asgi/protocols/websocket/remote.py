@@ -1,29 +1,125 @@
-"""A server at a URL, asked over its WebSocket in msgpack: what `remote.server.ServerClient` is over HTTP.
-
-Descriptions come by HTTP.
-
-An open stream has a socket to itself, so that a reader that is slow holds up nobody else.
-"""
+"""The transport over this library's WebSocket, in msgpack. The server's description comes by HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+import itertools
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Self
+from typing import Any
 
 import httpx
+import msgspec
+import orjson
 
-from jina_asgi.errors import ProtocolError
-from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.remote.server import OutgoingRequest, ServerAnswer, ServerClient, ServerDescription, until
-from jina_asgi.protocols.websocket._packed import buffers_of
-from jina_asgi.protocols.websocket.client import Dial, Link
+from jina_asgi.concurrency.tasks import log_failure, start_task
+from jina_asgi.errors import JinaASGIError, ProtocolError
+from jina_asgi.protocols.http.bodies import MSGPACK
+from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.remote.server import ServerClient
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, until
+from jina_asgi.protocols.websocket._packed import buffers_of, event_of, merged
+from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Wire
 from jina_asgi.protocols.websocket.client_pool import Links
 from jina_asgi.types import EMPTY
 
 
+class CallLink(Link):
+    """A connection to this library's WebSocket."""
+
+    def __init__(self, wire: Wire, name: str) -> None:
+        super().__init__(wire, name)
+        self._ids = itertools.count(1)
+
+    async def begin(self, asked: OutgoingRequest) -> OpenAsk:
+        """Sends a call.
+
+        Raises:
+            ReplicaDied: the connection is closed. InvalidDocs: the call cannot be written.
+        """
+        identity, inbox = next(self._ids), Inbox()
+        head: dict[str, Any] = {"id": identity, "endpoint": asked.endpoint}
+        if asked.deadline is not None:
+            head["timeout"] = max(0.0, asked.deadline - time.monotonic())
+        message = merged(head, asked.body(MSGPACK))
+        self._open[identity] = inbox
+        try:
+            await self._send(message)
+        except JinaASGIError:
+            self._open.pop(identity, None)
+            raise
+        except BaseException:  # it may have been sent
+            self.cancel(identity)
+            inbox.drop()
+            raise
+        return OpenAsk(self, identity, inbox)
+
+    def cancel(self, identity: int) -> None:
+        """Tells the server to stop a call."""
+        if identity in self._open and self.alive:
+            message = orjson.dumps({"id": identity, "event": "cancel"}).decode()
+            start_task(self._cancel(message), log_failure("ending a call on a WebSocket"), kept=self._sending)
+
+    async def _cancel(self, message: str) -> None:
+        try:
+            await self._send(message)
+        except JinaASGIError:
+            return  # the connection closed, which ended the call
+
+    def _parse(self, message: str | bytes) -> tuple[Any, Any, bool]:
+        """Parses an event: binary if it is a call's, text if it is a ping."""
+        try:
+            event = orjson.loads(message) if isinstance(message, str) else event_of(message)
+            return event.get("id"), event, event.get("event") in ("end", "error")
+        except (msgspec.MsgspecError, ValueError, AttributeError) as error:
+            raise ValueError(f"what came is no event: {error}") from error
+
+
+class OpenAsk:
+    """One open call on a `CallLink`."""
+
+    def __init__(self, link: CallLink, identity: int, inbox: Inbox) -> None:
+        self._link, self._identity, self._inbox = link, identity, inbox
+        self._over = False
+
+    async def next(self) -> dict[str, Any] | None:
+        """Returns the next "data" event; None at the end.
+
+        Raises:
+            The error that the server reports; ReplicaDied if the connection broke.
+        """
+        event: dict[str, Any] = await self._inbox.get()
+        if event["event"] == "data":
+            return event
+        self._over = True
+        if event["event"] == "error":
+            raise told_as(event.get("status", 500), event, retry_after=event.get("retry_after", 1.0))
+        return None
+
+    def drop(self) -> None:
+        """Cancels the call, unless it has ended; its answer is not awaited."""
+        if not self._over:
+            self._over = True
+            self._link.cancel(self._identity)
+            self._inbox.drop()
+
+    async def stop(self) -> None:
+        """Cancels the call, and returns when the server reports that its work has ended."""
+        if not self._over:
+            self._link.cancel(self._identity)
+            try:
+                while await self.next() is not None:
+                    pass
+            except JinaASGIError:
+                self._over = True  # it ended in another way
+            finally:
+                self._inbox.drop()
+
+
 class SocketRemote(ServerClient):
-    """A server at `url`, the prefix of its endpoints; used as `async with`, which closes its sockets.
+    """A server at `url`, the prefix of its endpoints, called over its WebSocket.
+
+    Calls share sockets; an open stream has one of its own, so that a slow reader delays nothing else.
 
     Args:
         http: for the server's description; its headers are sent with each handshake too.
@@ -33,63 +129,45 @@ class SocketRemote(ServerClient):
 
     def __init__(self, http: httpx.AsyncClient, url: str, dial: Dial) -> None:
         super().__init__(http, url)
-        base = url.rstrip("/")
-        address = f"ws{base.removeprefix('http')}/-/ws"
-        self._links = Links(address, http.headers, dial, lambda wire: Link(wire, self.name))
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        address = f"ws{url.rstrip('/').removeprefix('http')}/-/ws"
+        self._links = Links(address, http.headers, dial, lambda wire: CallLink(wire, self.name))
 
     async def close(self) -> None:
-        """Close its sockets; what is open on them ends with ReplicaDied."""
+        """Closes its sockets; open calls end with ReplicaDied."""
         await self._links.close()
 
-    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
-        served = await super().served(headers)
-        if not served.ours:
-            raise ProtocolError(
-                f"{self.name} is no server of this library, and has no JSON WebSocket; ask it over HTTP"
-            )
-        return served
-
-    async def ask(self, asked: OutgoingRequest, *, media: str = JSON, path: str | None = None) -> ServerAnswer:
-        """One call, as over HTTP; in msgpack whatever `media` says."""
-        async with until(asked):
-            link = await self._links.take(asked.headers)
+    async def ask(self, request: OutgoingRequest) -> ServerAnswer:
+        async with until(request):
+            link = await self._links.take(request.headers)
             try:
-                opened = await link.begin(asked)
+                opened = await link.begin(request)
                 try:
                     event = await opened.next()
                     while await opened.next() is not None:
-                        raise ProtocolError(f"{self.name} answered a call of {asked.endpoint} twice")
+                        raise ProtocolError(f"{self.name} answered a call of {request.endpoint} twice")
                 finally:
                     opened.drop()
             finally:
                 await self._links.release(link)
         data = None if event is None else buffers_of(event["data"])
         if event is None or data is None:
-            raise ProtocolError(f"{self.name} ended a call of {asked.endpoint} without an answer")
+            raise ProtocolError(f"{self.name} ended a call of {request.endpoint} without an answer")
         return ServerAnswer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {})
 
-    async def events(
-        self, asked: OutgoingRequest, *, media: str = JSON, get: bool = False
-    ) -> AsyncGenerator[ServerAnswer, None]:
-        """One stream, as over HTTP. Closing it early returns when the server says that its work has ended."""
-        async with aclosing(self._said(asked)) as steps:
+    async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
+        """Opens one stream. Closing it early returns when the server reports that its work has ended."""
+        async with aclosing(self._steps(request)) as steps:
             while True:
-                async with until(asked):
+                async with until(request):
                     event = await anext(steps, None)
                 if event is None:
                     return
                 yield ServerAnswer([bytes(event["data"])], MSGPACK, EMPTY, EMPTY)
 
-    async def _said(self, asked: OutgoingRequest) -> AsyncGenerator[dict[str, Any], None]:
-        link = await self._links.take(asked.headers, streams=True)
+    async def _steps(self, request: OutgoingRequest) -> AsyncGenerator[dict[str, Any], None]:
+        link = await self._links.take(request.headers, streams=True)
         try:
-            opened = await link.begin(asked)
+            opened = await link.begin(request)
             try:
                 while (event := await opened.next()) is not None:
                     yield event

@@ -12,14 +12,14 @@ import pytest
 from jina_asgi import Deployment, JinaASGI
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, Overloaded, ProtocolError, ReplicaDied, TooLarge, Unauthenticated
-from jina_asgi.protocols.remote.server import OutgoingRequest
-from jina_asgi.protocols.websocket.asgi_transport import app_dialler
-from jina_asgi.protocols.websocket.client import Link, WireClosed
+from jina_asgi.protocols.remote.transport import OutgoingRequest
+from jina_asgi.protocols.websocket.client import Wire, WireClosed
 from jina_asgi.protocols.websocket.dial import dialler
-from jina_asgi.protocols.websocket.runner import WebSocketRunner
+from jina_asgi.protocols.websocket.remote import CallLink
 from jina_asgi.testing import ASGITransport
 from jina_asgi.types import Call, Context, Endpoint
 from tests.doubles.uvicorn_server import free_port
+from tests.doubles.websocket_runner import WebSocketRunner, app_dialler
 from tests.doubles.websockets import Spoken, Text
 
 ENDPOINTS: Mapping[str, Endpoint] = Deployment(Spoken).endpoints
@@ -100,7 +100,7 @@ async def test_where_nobody_listens_the_call_is_told_so() -> None:
         await dialler()(f"ws://127.0.0.1:{free_port()}/-/ws", {})
 
 
-class Scripted:
+class Scripted(Wire):
     """A connection whose other side says what a test wrote down."""
 
     def __init__(self, *said: str | WireClosed) -> None:
@@ -139,7 +139,7 @@ class Scripted:
     ],
 )
 async def test_what_the_other_side_says_amiss_ends_the_call(said: Any, error: type[Exception]) -> None:
-    link = Link(Scripted('{"id":null,"event":"ping"}', '{"id":99,"event":"end"}', said), "it")
+    link = CallLink(Scripted('{"id":null,"event":"ping"}', '{"id":99,"event":"end"}', said), "it")
     docs = codec(ENDPOINTS["/echo"].input).docs([Text()])
     opened = await link.begin(OutgoingRequest(endpoint="/echo", docs=docs))
     with pytest.raises(error) as raised:
