@@ -10,7 +10,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from jina_asgi.config.reading import Named, Reading, opened, resolved
+from jina_asgi.config.executor import Named, resolved
+from jina_asgi.config.reading import Reading, opened
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.import_path import is_base
 from jina_asgi.settings import AROUND, DeploymentSettings

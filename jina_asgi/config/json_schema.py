@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from jina_asgi.config.executor import ExecutorYaml
+from jina_asgi.config.flow import FlowYaml, NodeYaml
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, FlowSettings
 from jina_asgi.settings.jina_options import CHANGES_NOTHING
 
-_FILES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
 #: An expression, which substitution may replace by a value of the right type.
 _EXPRESSION = {"type": "string", "pattern": r"\$"}
 #: A key without a value, which means the default.
@@ -51,35 +52,22 @@ def yaml_schema() -> dict[str, Any]:
 
 def _executor() -> dict[str, Any]:
     batching = {"type": "object", "additionalProperties": False, "properties": _properties(BatchingSettings)}
-    return {
-        "jtype": {"type": "string", "description": "the name of the class, or its import path"},
-        "version": {},
-        "runtime_args": {"description": "changes nothing here: a Deployment says where an Executor runs"},
-        "with": {"type": ["object", "null"], "description": "what its `__init__` is given"},
-        "metas": {"type": ["object", "null"], "description": "its name, description and workspace"},
-        "py_modules": {**_FILES, "description": "files that have the class"},
-        "requests": {
-            "type": ["object", "null"],
-            "additionalProperties": {"type": "string"},
-            "description": "endpoint to method",
-        },
-        "dynamic_batching": {"type": ["object", "null"], "additionalProperties": batching},
-    }
+    keys = _properties(ExecutorYaml)
+    keys["dynamic_batching"] |= {"type": ["object", "null"], "additionalProperties": batching}
+    return keys
 
 
 def _flow() -> dict[str, Any]:
     own = {**_properties(FlowSettings), **_jina_options()}
     options = {"type": "object", "additionalProperties": False, "properties": own}
     nodes = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
-    gateway = {**options, "properties": {"jtype": {}, **own}}
     return {
+        **_properties(FlowYaml),
         "jtype": {"const": "Flow"},
-        "version": {},
         "with": options,
-        "gateway": gateway,
+        "gateway": {**options, "properties": {"jtype": {}, **own}},
         "executors": nodes,
         "deployments": nodes,
-        "jcloud": {},
     }
 
 
@@ -90,14 +78,7 @@ def _options() -> dict[str, Any]:
 
 
 def _node() -> dict[str, Any]:
-    return {
-        **_options(),
-        "needs": _FILES,
-        "when": {"type": ["object", "string"], "description": "only documents that match go there"},
-        "floating": {"type": "boolean", "description": "nobody waits for it"},
-        "copy": {"type": "boolean"},
-        "method": {"enum": ["add", "needs", "needs_all"]},
-    }
+    return {**_options(), **_properties(NodeYaml)}
 
 
 def _with_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +105,7 @@ def _properties(settings: type[BaseModel]) -> dict[str, Any]:
     """The options of a settings class; the value of each may also be an expression."""
     properties = settings.model_json_schema(schema_generator=_LenientSchema)["properties"]
     made = {}
-    for name, field in settings.model_fields.items():
+    for name, field in ((field.alias or name, field) for name, field in settings.model_fields.items()):
         value = {key: item for key, item in properties[name].items() if key not in ("title", "default", "description")}
         described = {"description": field.description} if field.description else {}
         made[name] = {**described, **({"anyOf": [value, _EXPRESSION, _NOTHING]} if value else {})}

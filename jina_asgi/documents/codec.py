@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-import msgspec
 import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -24,13 +23,13 @@ from jina_asgi.documents import (
     field_plans,
     pydantic_facts,
     rendered,
-    tensors,
     unencodable,
     untyped_reader,
     yielding_validator,
 )
 from jina_asgi.documents.chunked_writers import JsonPieces, PackedPieces
 from jina_asgi.documents.columns import column_length, stacked
+from jina_asgi.documents.msgpack import Buffer, unpack, unpack_answer
 from jina_asgi.documents.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
 from jina_asgi.documents.writers import Writer
 from jina_asgi.errors import ExecutorError, InvalidDocs
@@ -38,7 +37,6 @@ from jina_asgi.errors._error_lists import MAX_ERRORS, shortened
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.types import Docs, Parts, Schema
 
-Buffer = bytes | bytearray | memoryview
 #: From so many docs on it pays to read them field by field.
 _MIN_ROWS = 4
 _UNWRITABLE = unencodable.ERRORS
@@ -67,7 +65,7 @@ def plain(document: BaseModel) -> dict[str, Any]:
         InvalidDocs: it holds what cannot be written.
     """
     (buffer,) = codec_of(type(document)).encode([document])
-    found: dict[str, Any] = _decode(buffer)
+    found: dict[str, Any] = unpack(buffer)
     return found
 
 
@@ -229,10 +227,7 @@ class Codec:
         Raises:
             InvalidDocs: a buffer is no document, or not of this schema.
         """
-        try:
-            rows = list(map(_decode_rendered, buffers))
-        except _UNREADABLE as error:
-            raise InvalidDocs(f"not a msgpack document: {error}") from error
+        rows = list(map(unpack_answer, buffers))
         if rows and type(rows[0]) is rendered.Rendered:
             if self.model is None:
                 return rows  # as their class has them
@@ -333,26 +328,3 @@ class Codec:
         except _UNWRITABLE as error:
             why = unencodable.explain(value, error, write, self._writer.values)
             raise ExecutorError(f"an answer cannot be written as msgpack: {why}") from error
-
-
-def pack(value: Any) -> bytes:
-    """Any value that may hold docs and tensors as msgpack."""
-    return _encode(value)
-
-
-def unpack(buffer: Buffer) -> Any:
-    """The value in a msgpack buffer.
-
-    Raises:
-        InvalidDocs: the bytes are not msgpack, nest too deep, or hold a tensor that lies about its size.
-    """
-    try:
-        return _decode(buffer)
-    except _UNREADABLE as error:
-        raise InvalidDocs(f"not a msgpack document: {error}") from error
-
-
-_UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError)
-_encode = Writer({}).encode
-_decode = msgspec.msgpack.Decoder(ext_hook=tensors.unpack).decode
-_decode_rendered = msgspec.msgpack.Decoder(ext_hook=rendered.unpack).decode

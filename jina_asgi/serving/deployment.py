@@ -8,22 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from jina_asgi.config.deployment import check_options, check_version, given, made, unwrapped
+from jina_asgi.config.executor import Named, resolved
 from jina_asgi.config.head_executors import head_executors_of
-from jina_asgi.config.reading import (
-    Named,
-    Reading,
-    check_options,
-    check_version,
-    document,
-    given,
-    is_yaml,
-    made,
-    overridden,
-    placed,
-    resolved,
-    unwrapped,
-    written,
-)
+from jina_asgi.config.paths import placed
+from jina_asgi.config.reading import Reading, document, is_yaml, overridden, written
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import Uses, is_base

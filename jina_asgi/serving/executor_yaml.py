@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jina_asgi.config.reading import Reading, resolved, written
+from jina_asgi.config.executor import resolved
+from jina_asgi.config.reading import Reading, written
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind, make

@@ -11,18 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Self, Unpack
 
+from jina_asgi.config.deployment import check_options, check_version, made, unwrapped
 from jina_asgi.config.flow import node_of, parts, stand_in
-from jina_asgi.config.reading import (
-    Reading,
-    check_options,
-    check_version,
-    document,
-    is_yaml,
-    made,
-    overridden,
-    unwrapped,
-    written,
-)
+from jina_asgi.config.reading import Reading, document, is_yaml, overridden, written
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import is_base

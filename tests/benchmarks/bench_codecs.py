@@ -16,7 +16,7 @@ from micro import Pair, parser, plain, table
 from work import DIM
 
 from jina_asgi.documents import codec as documents_codec
-from jina_asgi.documents import schemas
+from jina_asgi.documents import msgpack, schemas
 from jina_asgi.protocols.protobuf.documents import wire
 from jina_asgi.settings import Limits
 
@@ -37,7 +37,7 @@ def pairs() -> list[Pair]:
     codec = documents_codec.codec(schemas.schema_of(Passage))
     json = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     buffers = codec.encode(docs)
-    columns = documents_codec.pack(codec.to_columns(docs))
+    columns = msgpack.pack(codec.to_columns(docs))
     proto = docs.to_protobuf().SerializeToString()
     ours = wire(codec)
     one = docs[:1]
@@ -49,7 +49,7 @@ def pairs() -> list[Pair]:
     for other in (
         read,
         codec.decode(buffers),
-        codec.from_columns(documents_codec.unpack(columns)),
+        codec.from_columns(msgpack.unpack(columns)),
         ours.read(proto, LIMITS),
     ):
         assert [doc.id for doc in other] == [doc.id for doc in docs]
@@ -75,13 +75,13 @@ def pairs() -> list[Pair]:
         Pair("msgpack out", plain(lambda: codec.encode(docs)), "docarray's protobuf", to_protobuf),
         Pair(
             "columns in",
-            plain(lambda: codec.from_columns(documents_codec.unpack(columns))),
+            plain(lambda: codec.from_columns(msgpack.unpack(columns))),
             "docarray's protobuf",
             from_protobuf,
         ),
         Pair(
             "columns out",
-            plain(lambda: documents_codec.pack(codec.to_columns(docs))),
+            plain(lambda: msgpack.pack(codec.to_columns(docs))),
             "docarray's protobuf",
             to_protobuf,
         ),

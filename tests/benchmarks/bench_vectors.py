@@ -11,7 +11,7 @@ import numpy as np
 from harness import Benchmark, Request, System, dumps, main, parser
 from work import DIM, DOCS
 
-from jina_asgi.documents.codec import pack, unpack
+from jina_asgi.documents.msgpack import pack, unpack
 
 VECTORS = np.random.default_rng(0).standard_normal((DOCS, DIM), dtype=np.float32)
 

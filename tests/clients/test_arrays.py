@@ -12,7 +12,7 @@ from docarray.typing import NdArray
 
 from jina_asgi import Client, Executor, JinaASGI, requests
 from jina_asgi.clients.sync import SyncClient
-from jina_asgi.documents.codec import unpack
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.excepts import BadClient, BadServer
 from jina_asgi.testing import client
 from tests.doubles.uvicorn_server import Serving

@@ -15,7 +15,8 @@ from docarray.typing import NdArray
 
 from jina_asgi.documents import _sizes, chunked_writers
 from jina_asgi.documents.chunked_writers import JsonPieces
-from jina_asgi.documents.codec import codec_of, unpack
+from jina_asgi.documents.codec import codec_of
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.documents.rendered import RawJson
 from jina_asgi.errors import ExecutorError, InvalidDocs
 

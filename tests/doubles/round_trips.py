@@ -10,7 +10,8 @@ import numpy as np
 import orjson
 from pydantic import BaseModel
 
-from jina_asgi.documents.codec import Codec, codec, unpack
+from jina_asgi.documents.codec import Codec, codec
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.protobuf.documents import wire

@@ -26,7 +26,7 @@ from docarray import BaseDoc
 from docarray.typing import NdArray
 
 from jina_asgi import Deployment, Flow
-from jina_asgi.documents.codec import pack
+from jina_asgi.documents.msgpack import pack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK

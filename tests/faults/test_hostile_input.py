@@ -14,8 +14,8 @@ import pytest
 from docarray import DocList
 from pydantic import BaseModel
 
-from jina_asgi.documents.codec import pack
 from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.msgpack import pack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, loads_object

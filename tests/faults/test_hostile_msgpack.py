@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from jina_asgi.documents.codec import codec, pack, unpack
+from jina_asgi.documents.codec import codec
 from jina_asgi.documents.document_types import LegacyDocument
+from jina_asgi.documents.msgpack import pack, unpack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK

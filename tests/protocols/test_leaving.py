@@ -9,7 +9,8 @@ import orjson
 import pytest
 from docarray import BaseDoc
 
-from jina_asgi.documents.codec import codec, unpack
+from jina_asgi.documents.codec import codec
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, JinaASGIError
 from jina_asgi.protocols.remote.transport import OutgoingRequest

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jina_asgi.documents import _sizes
-from jina_asgi.documents.codec import codec, pack, unpack
+from jina_asgi.documents.codec import codec
+from jina_asgi.documents.msgpack import pack, unpack
 from jina_asgi.errors import (
     ExecutorError,
     InvalidDocs,

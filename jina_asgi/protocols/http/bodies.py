@@ -16,8 +16,9 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from jina_asgi.documents import field_plans
-from jina_asgi.documents.codec import Codec, codec, unpack
+from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.documents.columns import column_length
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.documents.readers import errors_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.http.json_pieces import loads

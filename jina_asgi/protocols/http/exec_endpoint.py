@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from jina_asgi.documents.codec import unpack
+from jina_asgi.documents.msgpack import unpack
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.http.bodies import loads_any, protobuf, unsupported
 from jina_asgi.protocols.size_guard import JSON, MSGPACK, PROTOBUF

@@ -17,7 +17,7 @@ from docarray.typing import NdArray
 from pydantic import BaseModel
 
 from jina_asgi import Context, Deployment, Executor, JinaASGI, Limits, Overloaded, ReplicaDied, requests
-from jina_asgi.documents.codec import pack, unpack
+from jina_asgi.documents.msgpack import pack, unpack
 from jina_asgi.testing import client
 
 JSON, MSGPACK = "application/json", "application/msgpack"

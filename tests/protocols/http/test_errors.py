@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from jina_asgi import Context, Executor, ExecutorInputError, JinaASGI, errors, requests
-from jina_asgi.documents.codec import pack
+from jina_asgi.documents.msgpack import pack
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.protocols.problems import problem
 from jina_asgi.testing import client

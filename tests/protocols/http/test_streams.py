@@ -15,7 +15,7 @@ from docarray import BaseDoc, DocList
 from pydantic import BaseModel, Field
 
 from jina_asgi import Executor, ExecutorInputError, JinaASGI, Limits, Overloaded, requests
-from jina_asgi.documents.codec import pack
+from jina_asgi.documents.msgpack import pack
 from jina_asgi.testing import Event, client, events
 
 

@@ -1,0 +1,46 @@
+"""A mapping of a YAML as a pydantic model: each key is declared once, for the checks and for the JSON Schema.
+
+Options are not declared here but in `settings`. They are flat in Jina's YAML and in Python, `port` beside `uses_with`,
+so that a Flow's and a Deployment's settings inherit the options of serving: nested models would need a table that sends
+each option to its model, to build them, to name the nearest option and to place an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jina_asgi.errors._shown import safe_repr
+from jina_asgi.settings.document import Document, Key
+
+
+class YamlMapping(BaseModel):
+    """The keys of a mapping, in the words of its YAML (`alias`)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @classmethod
+    def known(cls) -> dict[str, str | None]:
+        """The keys, and what messages call the value of each: the `title` of its field."""
+        return {field.alias or name: field.title for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def wrong(cls, values: Mapping[str, Any]) -> list[str]:
+        """The keys that are unknown, or have a value of the wrong type."""
+        try:
+            cls.model_validate(values)
+        except ValidationError as error:
+            return [*dict.fromkeys(str(entry["loc"][0]) for entry in error.errors())]
+        return []
+
+    @classmethod
+    def check(cls, found: Document, values: Mapping[str, Any], place: Callable[[str], Key]) -> None:
+        """Records every mistake in the values, each at the place of its key."""
+        known = cls.known()
+        for name in cls.wrong(values):
+            if name in known:
+                found.complain(place(name), f"{name!r}: expected {known[name]}, got {safe_repr(values[name])}")
+            else:
+                found.unknown(place(name), known)

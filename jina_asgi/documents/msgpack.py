@@ -1,0 +1,45 @@
+"""Any value that may hold docs and tensors to msgpack and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from jina_asgi.documents import rendered, tensors
+from jina_asgi.documents.writers import Writer
+from jina_asgi.errors import InvalidDocs
+
+Buffer = bytes | bytearray | memoryview
+
+
+def pack(value: Any) -> bytes:
+    """Writes a value as msgpack."""
+    return _encode(value)
+
+
+def unpack(buffer: Buffer) -> Any:
+    """Reads the value in a msgpack buffer.
+
+    Raises:
+        InvalidDocs: the bytes are not msgpack, nest too deep, or hold a tensor that lies about its size.
+    """
+    return _decoded(_decode, buffer)
+
+
+def unpack_answer(buffer: Buffer) -> Any:
+    """As `unpack`; the value may also be a document with its JSON (`rendered`)."""
+    return _decoded(_decode_answer, buffer)
+
+
+def _decoded(decode: Callable[[Buffer], Any], buffer: Buffer) -> Any:
+    try:
+        return decode(buffer)
+    except (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError) as error:
+        raise InvalidDocs(f"not a msgpack document: {error}") from error
+
+
+_encode = Writer({}).encode
+_decode = msgspec.msgpack.Decoder(ext_hook=tensors.unpack).decode
+_decode_answer = msgspec.msgpack.Decoder(ext_hook=rendered.unpack).decode
