@@ -181,7 +181,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = _Server(self.config, self._grace, self._margin / 4)
+        server = _WorkerServer(self.config, self._grace, self._margin / 4)
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.quit)
         for number in (
             signal.SIGTERM,
@@ -211,7 +211,7 @@ def _patient(protocol: Any) -> Any:
     return WebSocket
 
 
-class _Server(Server):
+class _WorkerServer(Server):
     """Uvicorn's server; `grace` is the seconds that calls and streams get, `pause` those for sending their last events."""
 
     def __init__(self, config: Any, grace: float, pause: float) -> None:

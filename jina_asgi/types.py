@@ -288,6 +288,15 @@ class Ticket(Protocol):
     def close(self) -> None: ...
 
 
+class _NoTicket:
+    def close(self) -> None:
+        return
+
+
+#: Holds nothing: the server admits the call when it arrives there.
+NO_TICKET: Ticket = _NoTicket()
+
+
 class Runner(Protocol):
     """Answers calls. The contract each of these keeps is `jina_asgi.testing.runner_conformance`."""
 

@@ -97,8 +97,12 @@ def _problem(address: Address, target: str, timeout: float) -> str:
         with httpx.Client(timeout=timeout, trust_env=False) as http:
             if target == "flow":
                 answer = http.get(f"{url}/dry_run")
-                told = answer.json() if answer.status_code == 200 else {}
-                return "" if told.get("code") == 0 else str(told.get("description") or f"HTTP {answer.status_code}")
+                answered = answer.json() if answer.status_code == 200 else {}
+                return (
+                    ""
+                    if answered.get("code") == 0
+                    else str(answered.get("description") or f"HTTP {answer.status_code}")
+                )
             answer = http.get(f"{url}/-/ready")
             if answer.status_code == 404:  # a real Jina's, which is ready when it answers
                 answer = http.get(url)

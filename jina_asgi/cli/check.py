@@ -93,5 +93,5 @@ async def _count(source: Deployment | Flow, endpoint: Endpoint) -> int:
 
 def _report(tried: _Outcome, width: int) -> None:
     word = click.style("failed", fg="red") if tried.problem else click.style("ok    ", fg="green")
-    told = tried.problem or f"{tried.documents} document{'' if tried.documents == 1 else 's'}"
-    click.echo(f"  {word}  {tried.endpoint:<{width}}  {tried.seconds * 1000:>8.1f} ms  {told}")
+    outcome = tried.problem or f"{tried.documents} document{'' if tried.documents == 1 else 's'}"
+    click.echo(f"  {word}  {tried.endpoint:<{width}}  {tried.seconds * 1000:>8.1f} ms  {outcome}")

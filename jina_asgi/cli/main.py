@@ -65,10 +65,10 @@ def _versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if not asked:
         return
     found = {distribution.name.lower(): distribution.version for distribution in metadata.distributions()}
-    told = {"python": platform.python_version(), "platform": platform.platform()}
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _PACKAGES:
-        told[name] = found.get(name, found.get(name.replace("-", "_"), "-"))
-    for name, version in told.items():
+        versions[name] = found.get(name, found.get(name.replace("-", "_"), "-"))
+    for name, version in versions.items():
         click.echo(f"{name:<15}{version}")
     context.exit()
 

@@ -110,11 +110,11 @@ class Response:
             values = [vars(doc) for doc in self.docs] if self.codec is None else writer.to_json(self.docs)
         status, header = self.status, self.header
         info = status.exception
-        told = {"name": info.name, "args": info.args, "stacks": info.stacks, "executor": info.executor}
+        exception = {"name": info.name, "args": info.args, "stacks": info.stacks, "executor": info.executor}
         return {
             "header": {
                 "request_id": header.request_id,
-                "status": {"code": status.code, "description": status.description, "exception": told},
+                "status": {"code": status.code, "description": status.description, "exception": exception},
                 "exec_endpoint": header.exec_endpoint,
                 "target_executor": header.target_executor,
             },

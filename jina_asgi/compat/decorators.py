@@ -17,8 +17,8 @@ def write(function: F | None = None) -> Any:
     Synchronous methods of an Executor run one at a time anyway, unless it has `allow_concurrent`.
     """
 
-    def told(method: F) -> F:
+    def marked(method: F) -> F:
         logger.warning("@write on %s changes nothing here: state is not replicated", method.__qualname__)
         return method
 
-    return told if function is None else told(function)
+    return marked if function is None else marked(function)

@@ -11,9 +11,9 @@ _EXECUTOR = {
     "BaseExecutor": "jina_asgi.executors.executor:Executor",
     "Executor": "jina_asgi.executors.executor:Executor",
 }
-_FLOW = {"Flow": "jina_asgi.compat.flows:Flow"}
+_FLOW = {"Flow": "jina_asgi.compat.flows:JinaFlow"}
 _ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
-_DEPLOYMENT = {"Deployment": "jina_asgi.compat.words:Deployment"}
+_DEPLOYMENT = {"Deployment": "jina_asgi.compat.words:JinaDeployment"}
 _CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
 _GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
 _DECORATORS = {

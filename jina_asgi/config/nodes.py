@@ -27,7 +27,7 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
-class _Loader(yaml.SafeLoader):
+class _YamlLoader(yaml.SafeLoader):
     """Resolves scalars as YAML 1.2 does."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
@@ -53,7 +53,7 @@ for _tag, _pattern, _first in (
     ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 ):
-    for _kind in (_Loader, Dumper):
+    for _kind in (_YamlLoader, Dumper):
         _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
@@ -66,7 +66,7 @@ def plain(text: str) -> tuple[Any, dict[Key, tuple[int, int]]]:
     Raises:
         yaml.YAMLError: it is not in the supported subset of YAML. RecursionError: it nests too deep.
     """
-    loader = _LoaderOfJina(text) if as_jina() else _Loader(text)
+    loader = _LoaderOfJina(text) if as_jina() else _YamlLoader(text)
     reader = _Reader(loader)
     try:
         node = loader.get_single_node()

@@ -25,8 +25,8 @@ def mend_now_or_on_import() -> None:
         return
     if (module := sys.modules.get(_MODULE)) is not None:
         mend(module)
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    elif not any(isinstance(finder, _DocListFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _DocListFinder())
 
 
 def mend(module: ModuleType) -> None:
@@ -44,7 +44,7 @@ def mend(module: ModuleType) -> None:
     lists.__class_getitem__ = classmethod(class_getitem)
 
 
-class _Finder(MetaPathFinder):
+class _DocListFinder(MetaPathFinder):
     """Waits for docarray's module, hands it to a loader that mends it, and leaves."""
 
     def find_spec(

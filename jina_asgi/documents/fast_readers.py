@@ -33,7 +33,7 @@ _NONE = type(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FieldSetter:
     """How one field is set.
 
     A value of type `exact` is passed through `make` (None: as it is); any other through `other` (None: the slow
@@ -54,7 +54,7 @@ class Step:
     @classmethod
     def tensor(
         cls, field: Field, tensor: document_types.TensorType, default: Callable[[], Any] | None, *, nullable: bool
-    ) -> Step:
+    ) -> FieldSetter:
         """The step of a tensor field."""
         dtype = None if field.dtype is None else np.dtype(field.dtype)
         shape, view, convert = field.shape, tensor.view, tensor.convert
@@ -72,7 +72,7 @@ class Step:
         return cls(field.name, exact, make, other, nullable, default, view, dtype, shape)
 
 
-def row_reader(model: type[BaseModel], steps: list[Step], slow: Slow) -> Read:
+def row_reader(model: type[BaseModel], steps: list[FieldSetter], slow: Slow) -> Read:
     """What makes one document of a dict; `slow` reads what is not just as the plan says.
 
     What was read by then is not read again: of documents within documents each would be, as often as they are deep.
@@ -122,7 +122,7 @@ def row_reader(model: type[BaseModel], steps: list[Step], slow: Slow) -> Read:
     return read
 
 
-def column_reader(model: type[BaseModel], steps: list[Step]) -> ReadColumns:
+def column_reader(model: type[BaseModel], steps: list[FieldSetter]) -> ReadColumns:
     """What makes `count` documents of a dict of columns; None where a column is not just as the plan says.
 
     All loops are C's. The tensors of a stacked column share its memory. `rows`, where given, are dicts of just the
@@ -166,7 +166,7 @@ def _run(calls: Iterator[Any]) -> None:
     deque(calls, maxlen=0)
 
 
-def _column(step: Step, column: Any) -> list[Any] | None:
+def _column(step: FieldSetter, column: Any) -> list[Any] | None:
     if type(column) is np.ndarray:
         if step.view is None or column.ndim < 2:
             return None

@@ -28,7 +28,7 @@ from jina_asgi.documents.conversions import (
     tuple_of,
     unless_document,
 )
-from jina_asgi.documents.fast_readers import EXACT, ReadColumns, Step, column_reader, default_of, row_reader
+from jina_asgi.documents.fast_readers import EXACT, FieldSetter, ReadColumns, column_reader, default_of, row_reader
 from jina_asgi.documents.mismatch import Mismatch, errors_of
 from jina_asgi.documents.pydantic_reader import PydanticReader
 from jina_asgi.types import Field, Schema
@@ -109,7 +109,7 @@ class Readers:
             for field in self.schema.documents[name]
         )
 
-    def _steps(self, name: str, model: type[BaseModel]) -> list[Step]:
+    def _steps(self, name: str, model: type[BaseModel]) -> list[FieldSetter]:
         from jina_asgi.documents import document_types  # docarray, only where there are classes
 
         tensor_types, lists = document_types.tensor_types(model), document_types.doc_lists(model)
@@ -119,7 +119,7 @@ class Readers:
             default = default_of(model, field.name)
             nullable = field.nullable or (field.name in unfit and unfit[field.name][1] is None)
             if field.kind == "tensor":
-                steps.append(Step.tensor(field, tensor_types[field.name], default, nullable=nullable))
+                steps.append(FieldSetter.tensor(field, tensor_types[field.name], default, nullable=nullable))
                 continue
             exact: type | None = EXACT.get(field.kind)
             make: Read | None = strings.get(field.name)
@@ -134,7 +134,7 @@ class Readers:
             elif field.kind == "docs" and field.doc is not None:
                 exact = list
                 make = other = list_maker(self.of(field.doc), lists[field.name].make)
-            steps.append(Step(field.name, exact, make, other, nullable, default))
+            steps.append(FieldSetter(field.name, exact, make, other, nullable, default))
         return steps
 
     def _converter(self, field: Field) -> Read | None:

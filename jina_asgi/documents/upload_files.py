@@ -37,7 +37,7 @@ _LEFT = 0o1700
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
+class _UploadFolder:
     """The folder of one process, and the descriptor by which it is locked (-1: it is not)."""
 
     path: str
@@ -50,7 +50,7 @@ class _ProcessFolder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folder: _Folder | None = None
+        self._folder: _UploadFolder | None = None
         self._left_folders: set[str] = set()
         self._registered = False
 
@@ -82,7 +82,7 @@ class _ProcessFolder:
         for folder in folders:
             abandon(folder)
 
-    def _made(self) -> _Folder:
+    def _made(self) -> _UploadFolder:
         sweep()
         if not self._registered:
             self._registered = True
@@ -96,7 +96,7 @@ class _ProcessFolder:
             except OSError:
                 descriptor = -1 if os.path.isdir(path) else None  # without locks nothing is swept
             if descriptor is not None and os.path.isdir(path):  # else one that swept came between
-                return _Folder(path, os.getpid(), descriptor)
+                return _UploadFolder(path, os.getpid(), descriptor)
 
     def _close(self) -> None:
         if self._folder is not None and self._folder.descriptor >= 0:

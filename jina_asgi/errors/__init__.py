@@ -192,16 +192,16 @@ class Unavailable(JinaASGIError):
 class Overloaded(Unavailable):
     """The queue is full; decided before the body was read.
 
-    `everybody` False: only this caller or this call is refused, others may still be accepted.
+    `server_wide` False: only this caller or this call is refused, others may still be accepted.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 1.0, everybody: bool = True) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0, server_wide: bool = True) -> None:
         super().__init__(message, retry_after=retry_after)
-        self.everybody = everybody
+        self.server_wide = server_wide
 
     def facts(self) -> Mapping[str, Any]:
         facts = super().facts()
-        return facts if self.everybody else {**facts, "everybody": False}
+        return facts if self.server_wide else {**facts, "server_wide": False}
 
 
 class NotReady(Unavailable):

@@ -33,7 +33,7 @@ def import_listed(names: Sequence[str]) -> list[ModuleType]:
     """
     files = [Path(name) for name in names if not is_dotted(name)]
     for file in files:
-        _Folder.of(file.parent).list_with(files)
+        _ModuleFolder.of(file.parent).list_with(files)
     return [importlib.import_module(name) if is_dotted(name) else _import_file(Path(name)) for name in names]
 
 
@@ -57,11 +57,11 @@ def _import_file(file: Path) -> ModuleType:
         try:
             return importlib.import_module(dotted)
         except ModuleNotFoundError as error:
-            if error.name is None or not _Folder.of(file.parent).has(error.name.partition(".")[0]):
+            if error.name is None or not _ModuleFolder.of(file.parent).has(error.name.partition(".")[0]):
                 raise  # else it imports modules of its folder by bare names, which modules of packages do not
     if file.suffix != ".py":
         raise DefinitionError(f"{file}: expected a Python file")
-    folder = _Folder.of(file.parent)
+    folder = _ModuleFolder.of(file.parent)
     return folder.run_init() if file.name == "__init__.py" else folder.module(file.stem)
 
 
@@ -80,7 +80,7 @@ def _dotted(file: Path) -> str | None:
     return name if within and all(part.isidentifier() for part in parts) else None
 
 
-class _Folder:
+class _ModuleFolder:
     """The modules of one folder, in a package with a unique name.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Folder:
     """
 
     @classmethod
-    def of(cls, path: Path) -> _Folder:
+    def of(cls, path: Path) -> _ModuleFolder:
         package = f"{_PREFIX}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
         return _FOLDERS.get(package) or cls(path, package)
 
@@ -155,7 +155,7 @@ class _Folder:
             file = str(self.path / "__init__.py")
             module.__file__ = file
             try:
-                _Loader(self.package, file, self).exec_module(module)
+                _ModuleLoader(self.package, file, self).exec_module(module)
             except BaseException:
                 self._has_run = False
                 del sys.modules[self.package]
@@ -163,10 +163,10 @@ class _Folder:
         return module
 
 
-class _Loader(SourceFileLoader):
+class _ModuleLoader(SourceFileLoader):
     """Gives a module its folder's `__import__`, which functions that run later have too."""
 
-    def __init__(self, name: str, path: str, folder: _Folder) -> None:
+    def __init__(self, name: str, path: str, folder: _ModuleFolder) -> None:
         super().__init__(name, path)
         self._folder = folder
 
@@ -175,7 +175,7 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
 
-class _Finder(MetaPathFinder):
+class _ModuleFinder(MetaPathFinder):
     """Finds the packages that folders are, and what is below them."""
 
     def find_spec(
@@ -191,9 +191,9 @@ class _Finder(MetaPathFinder):
             return found
         spec = PathFinder.find_spec(name, path)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(name, spec.loader.path, folder)
+            spec.loader = _ModuleLoader(name, spec.loader.path, folder)
         return spec
 
 
-_FINDER = _Finder()
-_FOLDERS: dict[str, _Folder] = {}
+_FINDER = _ModuleFinder()
+_FOLDERS: dict[str, _ModuleFolder] = {}

@@ -44,7 +44,7 @@ _BY_STATUS: Mapping[int, type[JinaASGIError]] = {
 _SHOWN = 500
 
 
-def told(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIError:
+def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIError:
     """The error that a response means; names of `headers` in lower case."""
     try:
         body = orjson.loads(raw)
@@ -52,10 +52,10 @@ def told(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIError:
         body = None
     if not isinstance(body, dict):
         body = {"detail": raw[:_SHOWN].decode("utf-8", "replace") or f"HTTP status {status}"}
-    return told_as(status, body, retry_after=_retry_after(headers))
+    return error_in(status, body, retry_after=_retry_after(headers))
 
 
-def told_as(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -> JinaASGIError:
+def error_in(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -> JinaASGIError:
     """The error that a parsed body means, as an answer or as the last event of a stream."""
     error, detail = body.get("error"), body.get("detail", f"HTTP status {status}")
     entries = [_unplaced(entry) for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []

@@ -94,7 +94,7 @@ class Admission:
         return Overloaded(
             f"{why or f'the queue is full ({self._pending} calls, {self._bytes} bytes)'}; try again later",
             retry_after=self.retry_after,
-            everybody=not why,
+            server_wide=not why,
         )
 
 

@@ -122,7 +122,7 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
         from jina_asgi.processes.host_connection import host_runner
 
         pool = host_runner(_named(uses), settings, _endpoints(uses, settings))
-        inner = HintRunner(pool, lambda: _tellers(uses, settings, pool.endpoints))
+        inner = HintRunner(pool, lambda: _hint_readers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses
         local = inner = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name))
@@ -198,7 +198,7 @@ def assemble_pool(
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
-    inner = HintRunner(batcher, lambda: _tellers(uses, settings, pool.endpoints)) if costs else batcher
+    inner = HintRunner(batcher, lambda: _hint_readers(uses, settings, pool.endpoints)) if costs else batcher
     return ObserveRunner(
         DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
     )
@@ -233,7 +233,7 @@ def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, 
     return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
 
 
-def _tellers(
+def _hint_readers(
     uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
 ) -> dict[str, HintReader]:
     """What tells of calls what they are batched by, for the endpoints that need it.
@@ -254,7 +254,7 @@ def _tellers(
                 f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
                 ' class, or name a field, such as cost="len:text"'
             )
-    return {name: HintReader.of(name, chosen) for name, chosen in batching.items() if chosen.tells}
+    return {name: HintReader.of(name, chosen) for name, chosen in batching.items() if chosen.needs_hints}
 
 
 def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:

@@ -101,7 +101,7 @@ class Served(Source):
                     self.start()
                 assert self._server is not None
                 self._server.wait(stop_event)
-        except _Told:
+        except _Terminated:
             pass
         finally:
             if starts:
@@ -178,22 +178,22 @@ class Served(Source):
         return bool(self.client.is_flow_ready(**options))
 
 
-class _Told(BaseException):
+class _Terminated(BaseException):
     """A signal told the main thread to end what it waits for."""
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `_Told`, where this is the thread that is told of them."""
+    """SIGINT and SIGTERM raise `_Terminated`, where this is the thread that is told of them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def told(*_: Any) -> None:
-        raise _Told
+    def terminate(*_: Any) -> None:
+        raise _Terminated
 
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, told) for number in numbers]
+    before = [signal.signal(number, terminate) for number in numbers]
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ class UvicornFront:
     async def serve(self, answers: Callable[[], None]) -> None:
         """Serve until told to end; calls `answers` once it does."""
         assert self._made is not None
-        self._running = _Server(self._made, answers)
+        self._running = _NotifyingServer(self._made, answers)
         await self._running.serve(sockets=self._sockets)
 
     def end(self) -> None:
@@ -81,7 +81,7 @@ class UvicornFront:
         return config
 
 
-class _Server(uvicorn.Server):
+class _NotifyingServer(uvicorn.Server):
     """Says when it answers."""
 
     def __init__(self, config: uvicorn.Config, answers: Callable[[], None]) -> None:

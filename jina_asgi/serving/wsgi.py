@@ -51,7 +51,7 @@ class WsgiApp:
             scope, size = scope_of(environ), body_size(environ)
         except InvalidRequest as error:
             return _refused(error, start_response)
-        return _Exchange(scope, environ["wsgi.input"], size).begin(self._app, start_response)
+        return _WsgiExchange(scope, environ["wsgi.input"], size).begin(self._app, start_response)
 
 
 class _End:
@@ -63,7 +63,7 @@ class _End:
         self.error = error
 
 
-class _Exchange:
+class _WsgiExchange:
     """One request and its answer: `receive` and `send` on the loop, an iterator of the answer's body for the server."""
 
     def __init__(self, scope: Scope, body: Any, size: int | None) -> None:
@@ -104,7 +104,7 @@ class _Exchange:
             self._over = not message.get("more_body", False)
             self._taken += len(body)
             if self._full and self._sent - self._taken <= _WINDOW // 2:
-                self._tell(self._room.set)
+                self._call_soon(self._room.set)
             if body and self._scope["method"] != "HEAD":
                 return body
         raise StopIteration
@@ -113,7 +113,7 @@ class _Exchange:
         """The server wants no more: the application is told that its client left."""
         if not self._over:
             self._over = True
-            self._tell(self._leave)
+            self._call_soon(self._leave)
 
     def _next(self) -> Message:
         """What the application sends next; meanwhile what it wants to read is read.
@@ -122,7 +122,7 @@ class _Exchange:
             Whatever ended the application before it had answered.
         """
         while (said := self._said.get()) is None:
-            self._tell(self._arrive, self._read())
+            self._call_soon(self._arrive, self._read())
         if isinstance(said, _End):
             self._over = True
             raise said.error or RuntimeError("the application returned without a whole response")
@@ -137,7 +137,7 @@ class _Exchange:
         self._size -= len(part)
         return {"type": "http.request", "body": part, "more_body": self._size > 0}
 
-    def _tell(self, what: Any, *about: Any) -> None:
+    def _call_soon(self, what: Any, *about: Any) -> None:
         self._thread.loop.call_soon_threadsafe(what, *about)
 
     # The loop.

@@ -13,7 +13,7 @@ from jina_asgi.settings.base import Settings
 from jina_asgi.settings.fields import field_of, part_of
 
 #: Replaces a function in settings that were sent to another process.
-TOLD = "(told by the caller)"
+PLACEHOLDER = "(computed by the caller)"
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -134,7 +134,7 @@ class BatchingSettings(Settings):
         return lambda call: [function(call)]
 
     @property
-    def tells(self) -> bool:
+    def needs_hints(self) -> bool:
         """Whether hints must be computed where the documents of a call are objects."""
         return self.single_flight or any(
             stated is not None for stated in (self.cost_function(), self.tenant, self.priority)
@@ -143,18 +143,18 @@ class BatchingSettings(Settings):
     def described(self) -> dict[str, Any]:
         """Converts the settings to plain data; functions are replaced by a placeholder, as the caller computes them."""
         functions = {key for key, value in self if callable(value)}
-        return {**self.model_dump(exclude=functions), **dict.fromkeys(functions, TOLD)}
+        return {**self.model_dump(exclude=functions), **dict.fromkeys(functions, PLACEHOLDER)}
 
     @classmethod
     def of_described(cls, options: Mapping[str, Any]) -> Self:
         """Builds the settings from `described`, for a process that receives the results of the functions in them."""
-        return cls.of({key: _told if value == TOLD else value for key, value in options.items()})
+        return cls.of({key: _unavailable if value == PLACEHOLDER else value for key, value in options.items()})
 
     @property
     def needs_class(self) -> bool:
         """Whether something is told by a function that these described settings do not have."""
-        return _told in (self.cost, self.custom_metric, self.tenant, self.priority)
+        return _unavailable in (self.cost, self.custom_metric, self.tenant, self.priority)
 
 
-def _told(doc: Any) -> float:
+def _unavailable(doc: Any) -> float:
     raise DefinitionError("what a call costs, and whose it is, is told by its caller, who has the class")

@@ -168,7 +168,7 @@ async def an_executor_that_fails_to_load_fails_the_lifespan(make: MakeRunner) ->
         async with make(Probe, uses_with={"fail": True}).lifespan():
             pass
     except Exception as error:
-        assert "told to fail" in str(error) or "told to fail" in str(error.__cause__)
+        assert "asked to fail" in str(error) or "asked to fail" in str(error.__cause__)
     else:
         raise AssertionError("the lifespan started")
 
@@ -229,7 +229,7 @@ async def a_deadline_is_kept(make: MakeRunner) -> None:
             late = Context(deadline=time.monotonic() + 0.1)
             await raised(runner.call(endpoint, [Text(text="30")], context=late), DeadlineExceeded)
             assert time.monotonic() - started < 5
-        await runner.saw("cancelled", "told")
+        await runner.saw("cancelled", "notified")
         past = Context(deadline=time.monotonic() - 1)
         await raised(runner.call("/sync", [Text(text="late")], context=past), DeadlineExceeded)
         late = Context(deadline=time.monotonic() + 0.3)
@@ -240,14 +240,14 @@ async def a_deadline_is_kept(make: MakeRunner) -> None:
 
 
 @_check
-async def a_cancelled_call_is_told_to_the_executor(make: MakeRunner) -> None:
+async def the_executor_learns_that_a_call_is_cancelled(make: MakeRunner) -> None:
     async with Running(make(Probe)) as runner:
-        for endpoint, begun, told in (("/wait", "waiting", "cancelled"), ("/block", "blocking", "told")):
+        for endpoint, begun, ended in (("/wait", "waiting", "cancelled"), ("/block", "blocking", "notified")):
             task = asyncio.ensure_future(runner.call(endpoint, [Text(text="30")]))
             await runner.saw(begun)
             task.cancel()
             await raised(task, asyncio.CancelledError)
-            await runner.saw(told)
+            await runner.saw(ended)
 
 
 @_check

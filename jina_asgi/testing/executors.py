@@ -50,7 +50,7 @@ class Probe(Executor):
     def __init__(self, fail: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if fail:
-            raise ValueError("told to fail")
+            raise ValueError("asked to fail")
         self.happened: list[str] = []
 
     @requests
@@ -100,8 +100,8 @@ class Probe(Executor):
     async def parameters(self, docs: DocList[Text], parameters: dict[str, Any], context: Context) -> DocList[Text]:
         own = "x-request-timeout"  # HTTP's own word for the deadline
         headers = {key: value for key, value in context.headers.items() if key.startswith("x-") and key != own}
-        told = dict(sorted(parameters.items()))
-        facts = [repr(told), context.request_id, repr(headers), str(context.deadline is not None)]
+        shown = dict(sorted(parameters.items()))
+        facts = [repr(shown), context.request_id, repr(headers), str(context.deadline is not None)]
         return DocList[Text](Text(text=fact) for fact in facts)
 
     @requests(on="/wait")
@@ -121,7 +121,7 @@ class Probe(Executor):
         end = time.monotonic() + float(docs[0].text)
         while time.monotonic() < end:
             if context.cancelled:
-                self.happened.append("told")
+                self.happened.append("notified")
                 break
             time.sleep(0.005)
         return docs

@@ -61,7 +61,7 @@ class Wait(Executor):
 class Fail(Executor):
     @requests(on="/go")
     async def go(self, docs: DocList[Doc]) -> DocList[Doc]:
-        raise ValueError("told to fail")
+        raise ValueError("asked to fail")
 
 
 class Tokens(Executor):

@@ -49,9 +49,9 @@ def test_one_that_cannot_be_read_is_replaced_by_one_of_the_nearest_class_of_ours
 
 
 def test_facts_of_the_wrong_type_are_those_that_an_error_begins_with() -> None:
-    error = Overloaded("full", retry_after=float("nan"), everybody=None)  # type: ignore[arg-type]  # the mistake
+    error = Overloaded("full", retry_after=float("nan"), server_wide=None)  # type: ignore[arg-type]  # the mistake
     sanitized(error)
-    assert (1.0, True) == (error.retry_after, error.everybody)
+    assert (1.0, True) == (error.retry_after, error.server_wide)
 
 
 def test_a_list_of_errors_is_short_and_can_be_written() -> None:

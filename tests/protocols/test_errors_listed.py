@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from jina_asgi import Executor, JinaASGI, requests
 from jina_asgi.errors import InvalidDocs
 from jina_asgi.errors._error_lists import number_of, shortened
-from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problem_reader import error_in
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.testing import client
 
@@ -86,7 +86,7 @@ async def test_protobuf_says_it_in_its_sentence() -> None:
 def test_a_client_reads_the_number_of_all() -> None:
     entry: dict[str, Any] = {"type": "int_parsing", "loc": ["body", "data", 0, "numbers"], "msg": "wrong"}
     detail = shortened([entry] * 120)
-    error = told_as(422, {"detail": detail, "error": {"type": "InvalidDocs"}})
+    error = error_in(422, {"detail": detail, "error": {"type": "InvalidDocs"}})
     assert isinstance(error, InvalidDocs)
     assert 120 == number_of(error.errors)
     assert error.message.endswith("(and 119 more)")

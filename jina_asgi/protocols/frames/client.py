@@ -22,7 +22,7 @@ from jina_asgi.protocols.frames._rules import Window
 from jina_asgi.protocols.frames.calls import are_large, docs_of, read_result, write_call
 from jina_asgi.protocols.frames.client_connection import CallAnswer, EncodedCall, FrameClientConnection, StreamFrames
 from jina_asgi.protocols.frames.connection import MemorySharing
-from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.types import EMPTY, NO_TICKET, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Opens a connection: takes a protocol factory and returns (transport, protocol), as `loop.create_unix_connection`
 #: does.
@@ -30,16 +30,6 @@ Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Bas
 
 #: How long past its deadline a stream that is being closed waits for the server's confirmation, in seconds.
 CONFIRM_TIMEOUT = 1.0
-
-
-class _EmptyTicket:
-    """A ticket that holds nothing: the server admits a call when it arrives there."""
-
-    def close(self) -> None:
-        return
-
-
-_EMPTY_TICKET = _EmptyTicket()
 
 
 class FrameClient:
@@ -86,7 +76,7 @@ class FrameClient:
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         self._require_connection()
-        return _EMPTY_TICKET
+        return NO_TICKET
 
     async def call(self, call: Call, /) -> Result:
         connection, endpoint = self._route(call)

@@ -22,20 +22,20 @@ def described(endpoints: Mapping[str, Endpoint]) -> Any:
     asks to see whether an Executor is there.
     """
     schemas = {name: _schemas(endpoint) for name, endpoint in endpoints.items()}
-    schemas[DRY_RUN.strip("/")] = _told(_legacy(), _legacy(), "batch", None)
-    told = EndpointsProto(endpoints=list(schemas))
-    told.schemas.update(schemas)
-    return told
+    schemas[DRY_RUN.strip("/")] = _endpoint_schemas(_legacy(), _legacy(), "batch", None)
+    message = EndpointsProto(endpoints=list(schemas))
+    message.schemas.update(schemas)
+    return message
 
 
-def endpoints_of(told: Any) -> dict[str, Endpoint]:
+def endpoints_of(message: Any) -> dict[str, Endpoint]:
     """The endpoints that an EndpointsProto tells: of an Executor, or as a Flow's gateway puts it.
 
     It says how documents look as JSON, and not their types on the wire: every field is any value, and nothing is
     checked here. The server does that.
     """
-    schemas = MessageToDict(told.schemas)
-    names = [name for name in told.endpoints if name.strip("/") != DRY_RUN.strip("/")]
+    schemas = MessageToDict(message.schemas)
+    names = [name for name in message.endpoints if name.strip("/") != DRY_RUN.strip("/")]
     return {name: _endpoint(name, _mapping(schemas.get(name))) for name in names if name.startswith("/")}
 
 
@@ -70,10 +70,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _schemas(endpoint: Endpoint) -> dict[str, Any]:
-    return _told(_document(endpoint.input), _document(endpoint.output), endpoint.kind, endpoint.parameters)
+    return _endpoint_schemas(_document(endpoint.input), _document(endpoint.output), endpoint.kind, endpoint.parameters)
 
 
-def _told(
+def _endpoint_schemas(
     takes: dict[str, Any], gives: dict[str, Any], kind: EndpointKind, parameters: ParametersSchema | None
 ) -> dict[str, Any]:
     model = None if parameters is None else dict(parameters.json_schema)

@@ -35,7 +35,7 @@ class Reflection:
         }
 
     def _of(self, version: str) -> Any:
-        async def tell(_: Any, context: Any) -> None:
+        async def answer(_: Any, context: Any) -> None:
             try:
                 await self._service.authenticate("/-/endpoints", headers_of(context))
             except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
@@ -47,7 +47,7 @@ class Reflection:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a ServerReflectionRequest")
                 await context.write(self._answer(asked, ReflectionResponse[version]()).SerializeToString())
 
-        return tell
+        return answer
 
     def _answer(self, asked: Any, answer: Any) -> Any:
         answer.valid_host = asked.host

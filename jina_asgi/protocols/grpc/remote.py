@@ -86,10 +86,10 @@ class GrpcRemote(Transport):
         except UnknownEndpoint:
             pass  # not one of ours
         try:
-            told = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
+            message = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
         except (UnknownEndpoint, DecodeError) as error:
             raise ProtocolError(f"{self.name} answers gRPC, but is no server of Jina's protocol: {error}") from error
-        return ServerDescription(endpoints_of(told), ours=False)
+        return ServerDescription(endpoints_of(message), ours=False)
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server says that it can answer."""
@@ -129,7 +129,7 @@ class GrpcRemote(Transport):
     async def _ended(self, call: Any) -> None:
         code = await call.code()
         if code is not grpc.StatusCode.OK:
-            raise self._told(code, await call.details(), await call.trailing_metadata())
+            raise self._error_of(code, await call.details(), await call.trailing_metadata())
 
     async def _line(self, request: OutgoingRequest) -> Line:
         async with until(request):
@@ -163,7 +163,7 @@ class GrpcRemote(Transport):
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise self._told(error.code(), error.details(), error.trailing_metadata()) from error
+            raise self._error_of(error.code(), error.details(), error.trailing_metadata()) from error
         except grpc.aio.UsageError as error:
             raise self._closed() from error
         except asyncio.CancelledError as error:
@@ -174,7 +174,7 @@ class GrpcRemote(Transport):
     def _closed(self) -> ReplicaDied:
         return ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect")
 
-    def _told(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
+    def _error_of(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
         said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either
         message = details or code.name
         named = said.get("jina-asgi-error")

@@ -72,20 +72,20 @@ async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
         raise unwritable(call, error) from error
 
 
-class Step(Protocol):
+class WriteDocument(Protocol):
     """Writes one document of a stream; it raises as `answer` does."""
 
     def __call__(self, docs: Docs, /, *, in_pieces: bool = False) -> bytes: ...
 
 
-def step_in(media: str, *, with_json: bool = False) -> Step:
+def step_in(media: str, *, with_json: bool = False) -> WriteDocument:
     """What writes one document of a stream in a media type."""
     if media == JSON:
         return _json_step
     return _step_with_json if with_json else _packed_step
 
 
-async def large_step(step: Step, docs: Docs, frame: Callable[[bytes], T]) -> T:
+async def large_step(step: WriteDocument, docs: Docs, frame: Callable[[bytes], T]) -> T:
     """What `frame` makes of a large document of a stream, all of it beside the event loop; raises as `answer` does."""
     return await parse_in_thread(None, lambda: frame(step(docs, in_pieces=True)))
 

@@ -22,7 +22,7 @@ from jina_asgi.protocols.http import sse
 from jina_asgi.protocols.http.answer_bodies import answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies, Request, unsupported
 from jina_asgi.protocols.http.disconnects import DisconnectMonitor
-from jina_asgi.protocols.http.exchange import ClientGone, Response, read_body, send_json
+from jina_asgi.protocols.http.exchange import ClientGone, ResponseWriter, read_body, send_json
 from jina_asgi.protocols.http.headers import (
     CONTENT_TYPES,
     TIMEOUT,
@@ -60,7 +60,7 @@ class CallApp(ABC):
         self._service, self._monitor, self._limits = service, monitor, service.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = Response(send)
+        response = ResponseWriter(send)
         try:
             await self._serve(scope, receive, response)
         except ClientGone:
@@ -74,7 +74,7 @@ class CallApp(ABC):
             if response.watched is not None:
                 self._monitor.end(response.watched)
 
-    async def _serve(self, scope: Scope, receive: Receive, response: Response) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, response: ResponseWriter) -> None:
         try:
             headers, caller = dict(scope["headers"]), Headers(raw=scope["headers"])
             try:
@@ -109,7 +109,7 @@ class CallApp(ABC):
                 raise
             await self._send_error(future_safe(error), response)
 
-    async def _left(self, response: Response) -> None:
+    async def _left(self, response: ResponseWriter) -> None:
         """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
         logger.debug("499 %s: the client left", self.name)
         if not response.started:
@@ -129,10 +129,12 @@ class CallApp(ABC):
         return None
 
     @abstractmethod
-    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+    async def reply(
+        self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: ResponseWriter
+    ) -> None:
         """Parse the body, make the call, and send its answer."""
 
-    async def _send_error(self, error: BaseException, response: Response) -> None:
+    async def _send_error(self, error: BaseException, response: ResponseWriter) -> None:
         status, body, headers = self._service.problem(error)
         if not response.started:
             await send_json(response.message, status, body, headers)
@@ -155,7 +157,9 @@ class EndpointApp(CallApp):
             return None
         return self._uploads.begun(declared, scope["query_string"], media_type(headers))
 
-    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+    async def reply(
+        self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: ResponseWriter
+    ) -> None:
         runner, context = opened.runner, opened.context
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
@@ -188,7 +192,9 @@ class EndpointApp(CallApp):
         body = await written(call, write, large=heavy or is_large(result, wanted))
         await response.whole(200, body, CONTENT_TYPES[wanted])
 
-    async def _stream(self, runner: Runner, call: Call, request: Request, response: Response, accept: bytes) -> None:
+    async def _stream(
+        self, runner: Runner, call: Call, request: Request, response: ResponseWriter, accept: bytes
+    ) -> None:
         packed = in_packed(accept)
         writer = sse.EventWriter(response.send, self._limits.stream_idle, packed=packed)
         media, step, update = JSON, step_in(JSON), sse.update

@@ -39,7 +39,7 @@ class ASGITransport(httpx.AsyncBaseTransport):
         self._app, self._root_path, self._client, self._state = app, root_path, client, state or {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = _Exchange(request)
+        exchange = _AsgiExchange(request)
         await exchange.start(self._app, self._scope(request))
         return httpx.Response(exchange.status, headers=exchange.headers, stream=exchange, request=request)
 
@@ -61,7 +61,7 @@ class ASGITransport(httpx.AsyncBaseTransport):
         }
 
 
-class _Exchange(httpx.AsyncByteStream):
+class _AsgiExchange(httpx.AsyncByteStream):
     """One request and its response, as the two sides see them."""
 
     def __init__(self, request: httpx.Request) -> None:

@@ -36,7 +36,7 @@ from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint
 
 
-class Header(BaseModel):
+class RequestHeader(BaseModel):
     """The `header` of a request, as Jina's clients send it."""
 
     request_id: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
@@ -85,7 +85,7 @@ class Bodies:
 
     def _model(self, data: Any) -> type[BaseModel]:
         parameters: Any = dict[str, Any] | None
-        header: Any = Header | None
+        header: Any = RequestHeader | None
         return create_model("Body", data=(data, ...), parameters=(parameters, None), header=(header, None))
 
     def is_heavy(self, media: str, raw: bytes) -> bool:
@@ -217,9 +217,9 @@ class Bodies:
         return TooLarge(f"expected at most {self._limits.docs} docs; the option `limits` of JinaASGI raises this")
 
     @staticmethod
-    def _header(value: Any) -> Header:
+    def _header(value: Any) -> RequestHeader:
         try:
-            return Header.model_validate(value)
+            return RequestHeader.model_validate(value)
         except ValidationError as error:
             raise _invalid([{**e, "loc": ["header", *e["loc"]]} for e in errors_of(error)]) from None
 

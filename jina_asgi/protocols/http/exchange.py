@@ -16,7 +16,7 @@ class ClientGone(Exception):  # an event, and no error
     """The client left while its request was being read."""
 
 
-class Response:
+class ResponseWriter:
     """One response: ASGI's `send`, whether it has started, and the monitor's entry for its client."""
 
     __slots__ = ("send", "started", "watched")

@@ -10,14 +10,14 @@ from jina_asgi.protocols.http.bodies import loads_any, protobuf, unsupported
 from jina_asgi.protocols.size_guard import JSON, MSGPACK, PROTOBUF
 
 
-class _Named(msgspec.Struct):
+class _WithEndpoint(msgspec.Struct):
     """A body as far as it is read to find the endpoint: what stands beside that becomes no object."""
 
     exec_endpoint: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_named_in_json = msgspec.json.Decoder(_Named).decode
-_named_in_msgpack = msgspec.msgpack.Decoder(_Named).decode
+_named_in_json = msgspec.json.Decoder(_WithEndpoint).decode
+_named_in_msgpack = msgspec.msgpack.Decoder(_WithEndpoint).decode
 
 
 def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:

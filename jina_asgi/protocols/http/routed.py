@@ -11,7 +11,7 @@ from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.http.app import Body, CallApp, EndpointApp
 from jina_asgi.protocols.http.disconnects import DisconnectMonitor
-from jina_asgi.protocols.http.exchange import Response
+from jina_asgi.protocols.http.exchange import ResponseWriter
 from jina_asgi.protocols.http.exec_endpoint import exec_endpoint
 from jina_asgi.protocols.http.headers import RawHeaders, media_type
 from jina_asgi.protocols.http.upload import Upload
@@ -89,7 +89,9 @@ class PostApp(CallApp):
         is_form = media_type(headers) == FORM
         return form(declared, self._limits) if is_form else None
 
-    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+    async def reply(
+        self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: ResponseWriter
+    ) -> None:
         media, context = media_type(headers), opened.context
         if isinstance(raw, Upload):
             named = raw.take("exec_endpoint")
@@ -131,5 +133,7 @@ class LateApp(CallApp):
             raise MethodNotAllowed(app.methods)
         return app
 
-    async def reply(self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: Response) -> None:
+    async def reply(
+        self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: ResponseWriter
+    ) -> None:
         await self.target(scope["method"]).reply(opened, scope, headers, raw, response)

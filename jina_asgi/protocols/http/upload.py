@@ -311,4 +311,4 @@ def _room() -> Iterator[None]:
         yield
     except OSError as error:
         logger.error("the file of an upload cannot be written: %s", error)
-        raise Overloaded("there is no room for the files of this upload; try again later", everybody=False) from error
+        raise Overloaded("there is no room for the files of this upload; try again later", server_wide=False) from error

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.entries import Odd, varint
 from jina_asgi.protocols.protobuf.messages import HeaderProto
-from jina_asgi.protocols.protobuf.requests import Asked
+from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.settings import Limits
 from jina_asgi.types import Result
 
@@ -57,7 +57,7 @@ class ParsedRequest:
 _headers: dict[bytes, tuple[str, str]] = {}
 
 
-def _split(raw: bytes) -> tuple[Asked, bytes]:
+def _split(raw: bytes) -> tuple[RequestFields, bytes]:
     """What a request asks for, and its bytes before the docs.
 
     It is a header, which begins with an id; maybe empty parameters; and data, which hold docs alone:
@@ -78,7 +78,7 @@ def _split(raw: bytes) -> tuple[Asked, bytes]:
     docs_size, docs_begin = varint(raw, data_begin + 1)
     if raw[data] != 0x22 or raw[data_begin] != 0x0A or not data_begin + data_size == docs_begin + docs_size == len(raw):
         raise Odd
-    return Asked(endpoint, raw[4:id_end].decode(), {}, target, raw[docs_begin:]), raw[:data]
+    return RequestFields(endpoint, raw[4:id_end].decode(), {}, target, raw[docs_begin:]), raw[:data]
 
 
 def _named(rest: bytes) -> tuple[str, str]:

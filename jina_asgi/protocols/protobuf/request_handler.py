@@ -182,7 +182,7 @@ class RequestHandler:
 
     async def _run(
         self,
-        asked: requests.Asked,
+        asked: requests.RequestFields,
         caller: CallerInfo,
         message: Callable[[], Any],
         work: Callable[[OpenedCall], Awaitable[bytes]],
@@ -207,11 +207,11 @@ class RequestHandler:
                 raise
             return await self._failed(message, future_safe(error), heavy=heavy)
 
-    def _open(self, asked: requests.Asked, caller: CallerInfo) -> Awaitable[OpenedCall]:
+    def _open(self, asked: requests.RequestFields, caller: CallerInfo) -> Awaitable[OpenedCall]:
         return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)
 
     @staticmethod
-    def _endpoint(opened: OpenedCall, asked: requests.Asked) -> Endpoint | None:
+    def _endpoint(opened: OpenedCall, asked: requests.RequestFields) -> Endpoint | None:
         """The endpoint that answers, and the call's request id set; None: the request is sent back unchanged."""
         is_known = _REQUEST_ID.fullmatch(asked.request_id)
         opened.context.request_id = asked.request_id if is_known else os.urandom(16).hex()

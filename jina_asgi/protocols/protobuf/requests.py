@@ -23,7 +23,7 @@ from jina_asgi.errors._error_lists import number_of
 from jina_asgi.errors._raised import loggable, sanitized
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problem_reader import error_in
 from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.documents import any_rows, wire
 from jina_asgi.protocols.protobuf.fast_parser import too_many
@@ -45,7 +45,7 @@ from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 M = TypeVar("M")
 #: Up to here a float names every integer.
 _WHOLE = 2.0**53
-_MAX_TOLD = 3
+_MAX_LISTED = 3
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
 _LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
 _DEEPEST = 96  # messages within one another that every protobuf reads, which are 32 of a Struct's levels
@@ -53,7 +53,7 @@ _UNBOUNDED = Limits(docs=2**63, values=2**63)
 USUAL = Limits()
 
 
-class Asked(msgspec.Struct, frozen=True):
+class RequestFields(msgspec.Struct, frozen=True):
     """What a request says. `docs` is a DocListProto's bytes, not yet read; `request_id` is "" where none came."""
 
     endpoint: str
@@ -86,10 +86,10 @@ def read(raw: bytes, kind: Any = DataRequest, limits: Limits = USUAL) -> Any:
         raise InvalidRequest(f"not a {kind.DESCRIPTOR.name}Proto: {error}") from None
 
 
-def asked(message: Any) -> Asked:
+def asked(message: Any) -> RequestFields:
     """What a DataRequest, or a SingleDocumentRequest, asks for."""
     header = message.header
-    return Asked(
+    return RequestFields(
         endpoint_of(header), header.request_id, parameters_of(message), header.target_executor, _docs_of(message)
     )
 
@@ -100,7 +100,7 @@ def endpoint_of(header: Any) -> str:
     return (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
 
 
-def calls(parts: Sequence[Asked], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
+def calls(parts: Sequence[RequestFields], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
     """The call of each of the requests that meet at a join; raises as `call` does, of the docs of all together."""
     check_docs(b"".join([part.docs for part in parts]), limits)  # as one list, which they are then
     made: list[Call] = []
@@ -111,7 +111,7 @@ def calls(parts: Sequence[Asked], endpoint: Endpoint, context: Context, limits: 
     return made
 
 
-def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
+def call(asked: RequestFields, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
     """The call of an endpoint that a request means.
 
     Raises:
@@ -121,7 +121,7 @@ def call(asked: Asked, endpoint: Endpoint, context: Context, limits: Limits) -> 
     return Call(endpoint.name, given, asked.parameters, context, (), asked.target_executor)
 
 
-def docs(asked: Asked, codec: Codec, limits: Limits) -> Docs:
+def docs(asked: RequestFields, codec: Codec, limits: Limits) -> Docs:
     """The docs of a request; raises as `call` does."""
     return Docs(codec, wire(codec).read(asked.docs, limits))
 
@@ -208,10 +208,10 @@ def status_of(error: BaseException, *, expose: bool = False) -> Any:
     status, body, headers = problem(error, expose=expose)
     sentence = _sentence(body["detail"])
     wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
-    told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
+    body = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
-    made.exception.args.extend([sentence, orjson.dumps(told, default=safe_repr).decode()])
+    made.exception.args.extend([sentence, orjson.dumps(body, default=safe_repr).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
         made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))
@@ -270,12 +270,12 @@ def raise_for(message: Any) -> None:
         return
     exception = status.exception
     try:
-        told = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
+        body = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
     except orjson.JSONDecodeError:
-        told = None
-    if isinstance(told, dict) and isinstance(told.get("status"), int) and isinstance(told.get("error"), dict):
-        wait = told.get("retry_after", 1.0)
-        raise told_as(told["status"], told, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
+        body = None
+    if isinstance(body, dict) and isinstance(body.get("status"), int) and isinstance(body.get("error"), dict):
+        wait = body.get("retry_after", 1.0)
+        raise error_in(body["status"], body, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
     raise ExecutorError(status.description, executor=exception.executor, raised=exception.name)
 
 
@@ -348,6 +348,6 @@ def _sentence(detail: Any) -> str:
     """What a client is told of an error, as one sentence: the first of FastAPI's list, where it is one."""
     if not isinstance(detail, list):
         return str(detail)
-    told = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_TOLD]]
-    more = number_of(detail) - _MAX_TOLD
-    return "; ".join(told) + (f" (and {more} more)" if more > 0 else "")
+    listed = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_LISTED]]
+    more = number_of(detail) - _MAX_LISTED
+    return "; ".join(listed) + (f" (and {more} more)" if more > 0 else "")

@@ -37,18 +37,18 @@ class _Message(msgspec.Struct):
     timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
-class _Named(msgspec.Struct):
+class _WithId(msgspec.Struct):
     id: _Id
 
 
 _message = msgspec.json.Decoder(_Message).decode
-_named = msgspec.json.Decoder(_Named).decode
+_named = msgspec.json.Decoder(_WithId).decode
 _packed_message = msgspec.msgpack.Decoder(_Message).decode
-_packed_named = msgspec.msgpack.Decoder(_Named).decode
+_packed_named = msgspec.msgpack.Decoder(_WithId).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CallMessage:
     """A message that asks for a call. `endpoint` is as its client wrote it; `packed`: in binary."""
 
     id: Identity
@@ -73,7 +73,7 @@ class Unread:
     error: JinaASGIError
 
 
-def read(raw: bytes, *, packed: bool = False) -> Asked | Cancelled | Unread:
+def read(raw: bytes, *, packed: bool = False) -> CallMessage | Cancelled | Unread:
     """What a message means; one in binary is `packed`."""
     try:
         message = (_packed_message if packed else _message)(raw)
@@ -92,7 +92,7 @@ def read(raw: bytes, *, packed: bool = False) -> Asked | Cancelled | Unread:
             message.id, InvalidRequest(f"expected a call, or the event 'cancel', got the event {message.event[:32]!r}")
         )
     timeout = None if message.timeout is None else min(message.timeout, MAX_TIMEOUT)
-    return Asked(message.id, message.endpoint, timeout, raw, packed)
+    return CallMessage(message.id, message.endpoint, timeout, raw, packed)
 
 
 def _kind(packed: bool) -> str:

@@ -21,11 +21,11 @@ from jina_asgi.concurrency.tasks import cancel_requests, is_cancel, uncancel
 from jina_asgi.errors import ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
 from jina_asgi.errors._raised import future_safe
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.protocols.http.answer_bodies import Step, answer, large_step, step_in, unwritable, written
+from jina_asgi.protocols.http.answer_bodies import WriteDocument, answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.size_guard import are_large, is_large
-from jina_asgi.protocols.websocket._messages import Asked, Events
+from jina_asgi.protocols.websocket._messages import CallMessage, Events
 from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.settings import Limits
 from jina_asgi.settings.jina_mode import as_jina
@@ -92,9 +92,9 @@ class OpenCall:
     __slots__ = ("_asked", "_begun", "_events", "_socket", "_stopped", "_until", "_write", "sends", "spoke_since")
 
     def __init__(
-        self, asked: Asked, socket: SocketContext, write: Callable[[OpenCall, str | bytes], Awaitable[None]]
+        self, asked: CallMessage, socket: SocketContext, write: Callable[[OpenCall, str | bytes], Awaitable[None]]
     ) -> None:
-        self._asked: Asked | None = asked
+        self._asked: CallMessage | None = asked
         self._socket, self._write = socket, write
         self._events = (PackedEvents if asked.packed else Events)(asked.id)
         self._until = None if asked.timeout is None else time.monotonic() + asked.timeout
@@ -175,7 +175,7 @@ class OpenCall:
     def _answered(self, write: Callable[..., bytes], *, in_pieces: bool = False) -> str | bytes:
         return self._events.answer(write(in_pieces=in_pieces))
 
-    async def _stream(self, runner: Runner, call: Call, step: Step, media: str) -> None:
+    async def _stream(self, runner: Runner, call: Call, step: WriteDocument, media: str) -> None:
         async with aclosing(runner.stream(call)) as steps:
             async for docs in steps:
                 try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jina_asgi.errors import NotReady
-from jina_asgi.protocols.problem_reader import told
+from jina_asgi.protocols.problem_reader import error_of
 from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed
 
 try:
@@ -68,7 +68,7 @@ def dialler(*, verify: Any = True, proxy: bool = False, subprotocol: str | None 
             return SocketWire(await made)
         except InvalidStatus as error:
             response = error.response
-            raise told(
+            raise error_of(
                 response.status_code,
                 {key.lower(): value for key, value in response.headers.raw_items()},
                 bytes(response.body or b""),

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols.service import Service
-from jina_asgi.protocols.websocket._messages import PING, Asked, Cancelled, Events, Identity, Unread, read
+from jina_asgi.protocols.websocket._messages import PING, CallMessage, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
 from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
@@ -81,11 +81,11 @@ class Socket:
                 except Gone:
                     return None
 
-    def _take(self, said: Asked | Cancelled | Unread) -> Unread | None:
+    def _take(self, said: CallMessage | Cancelled | Unread) -> Unread | None:
         """Do what a message says; or what its client is to be told instead."""
         if isinstance(said, Unread):
             return said
-        if isinstance(said, Asked):
+        if isinstance(said, CallMessage):
             refused = self._refused(said)
             if refused is None:
                 self._begin(said)
@@ -95,7 +95,7 @@ class Socket:
             call.stop(task)
         return None
 
-    def _refused(self, asked: Asked) -> Unread | None:
+    def _refused(self, asked: CallMessage) -> Unread | None:
         """Why a call is not begun. An id that is taken is not answered by itself: that would end the call that has it."""
         if asked.id in self._open:
             return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
@@ -108,7 +108,7 @@ class Socket:
             return Unread(asked.id, Overloaded("the calls of this WebSocket that wait for a place are too large"))
         return None
 
-    def _begin(self, asked: Asked) -> None:
+    def _begin(self, asked: CallMessage) -> None:
         call = OpenCall(asked, self._context, self._write)
         self._open[asked.id] = call, self._life.begin(self._serve(asked.id, call))
 

@@ -59,7 +59,7 @@ class LatencyController:
         return Overloaded(
             f"this cannot be answered within the latency target of {self._target.target * 1000:g} ms; try again later",
             retry_after=max(after, 0.001),
-            everybody=False,
+            server_wide=False,
         )
 
     def batch_ended(self, batch: Batch, ran: Sequence[QueuedItem], now: float, kernel: BatchKernel) -> None:

@@ -134,7 +134,7 @@ class _BatchedEndpoint:
     ) -> None:
         self._encoded, self._admission = encoded, admission
         self._inner, self._name = inner, endpoint.name
-        self._reader = HintReader.of(endpoint.name, settings) if settings.tells and not encoded else None
+        self._reader = HintReader.of(endpoint.name, settings) if settings.needs_hints and not encoded else None
         self._weights = None if settings.tenant is None else settings.tenant_weights
         self._mix_tenants, self._deduplicate = settings.mix_tenants, settings.single_flight
         self._output = codec(endpoint.output)

@@ -41,7 +41,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class FlowRoute:
     """The route of one endpoint. `endpoint` is the Flow's own; `answering` has the nodes that run it."""
 
     endpoint: Endpoint
@@ -49,7 +49,9 @@ class Route:
     stage: Stage
 
     @classmethod
-    def of(cls, graph: Graph, name: str, known: Mapping[str, Mapping[str, Endpoint]], only: str = "") -> Route | None:
+    def of(
+        cls, graph: Graph, name: str, known: Mapping[str, Mapping[str, Endpoint]], only: str = ""
+    ) -> FlowRoute | None:
         """Return the route of the endpoint `name`; None if no node answers it.
 
         Args:

@@ -20,7 +20,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs
 from jina_asgi.errors._raised import raise_sanitized
 from jina_asgi.runners.flow._graph import GATEWAY, Graph
-from jina_asgi.runners.flow._route import Chain, Route, Stage, own_parameters, parameters_for
+from jina_asgi.runners.flow._route import Chain, FlowRoute, Stage, own_parameters, parameters_for
 from jina_asgi.runners.flow.merging import concatenated, converted, copy_docs, matching, merged, select
 from jina_asgi.types import Call, Context, Docs, Endpoint, Runner, Step
 
@@ -43,7 +43,7 @@ class ExecutionPlan:
     graph: Graph
     nodes: Mapping[str, FlowNode]
     names: frozenset[str]
-    route: Route
+    route: FlowRoute
     launch: Callable[[FlowExecution, str], None]
 
 

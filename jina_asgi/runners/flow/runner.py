@@ -16,7 +16,7 @@ from jina_asgi.concurrency.task_groups import lifespans
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.runners.admission import Tickets
 from jina_asgi.runners.flow._graph import GATEWAY, Graph
-from jina_asgi.runners.flow._route import Route, check_neighbours
+from jina_asgi.runners.flow._route import FlowRoute, check_neighbours
 from jina_asgi.runners.flow.background import BackgroundNodes
 from jina_asgi.runners.flow.execution import ExecutionPlan, FlowExecution, FlowNode
 from jina_asgi.runners.flow.merging import id_of, identified, rows, select
@@ -178,7 +178,7 @@ class FlowRunner:
     def _make_plan(
         self, name: str, known: Mapping[str, Mapping[str, Endpoint]], only: str = ""
     ) -> ExecutionPlan | None:
-        route = Route.of(self._graph, name, known, only)
+        route = FlowRoute.of(self._graph, name, known, only)
         return (
             None
             if route is None

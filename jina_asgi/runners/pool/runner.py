@@ -365,7 +365,7 @@ class _Retries:
             ReplicaDied: it had begun and may not run again, or two replicas died while running it.
         """
         pool = self._pool
-        if isinstance(error, Overloaded) and error.everybody:
+        if isinstance(error, Overloaded) and error.server_wide:
             pool._remote_queue.record_refusal(error)
         if handle.is_open or not isinstance(error, Unavailable):
             if isinstance(error, DeadlineExceeded):  # a deadline passes whatever the replica does

@@ -234,7 +234,7 @@ async def test_what_cannot_keep_the_target_is_refused_and_told_when_to_return() 
         found = await asyncio.gather(*calls, return_exceptions=True)
         refused = [one for one in found if isinstance(one, Overloaded)]
         assert 50 < len(refused) < 100
-        assert all(one.retry_after > 0 and not one.everybody for one in refused)
+        assert all(one.retry_after > 0 and not one.server_wide for one in refused)
         assert len([one for one in found if not isinstance(one, Exception)]) == 100 - len(refused)
 
 

@@ -10,7 +10,7 @@ import pytest
 from jina_asgi.errors import DefinitionError, InvalidRequest
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node
 from jina_asgi.runners.flow._route import (
-    Route,
+    FlowRoute,
     check_neighbours,
     difference,
     own_parameters,
@@ -94,7 +94,7 @@ def test_two_nodes_of_one_name_are_refused() -> None:
 
 def test_nodes_that_only_follow_one_another_run_in_one_chain() -> None:
     made = graph(a=GATEWAY, b="a", c="a", c2="c", d="b c2", e="d")
-    route = Route.of(made, "/go", {node: endpoint() for node in made.nodes})
+    route = FlowRoute.of(made, "/go", {node: endpoint() for node in made.nodes})
     assert route is not None
     assert route.stage.before == (("a",), ("b",), ("c", "c2"), ("d", "e"))
 
@@ -102,7 +102,7 @@ def test_nodes_that_only_follow_one_another_run_in_one_chain() -> None:
 def test_below_a_generator_the_rest_runs_for_each_of_its_documents() -> None:
     made = graph(a=GATEWAY, g="a", side=GATEWAY, b="g", c="b side")
     known = {node: endpoint(kind="stream" if node == "g" else "batch") for node in made.nodes}
-    route = Route.of(made, "/go", known)
+    route = FlowRoute.of(made, "/go", known)
     assert route is not None
     stage = route.stage
     assert (stage.before, stage.generator, stage.concurrent) == ((("a",),), "g", (("side",),))
@@ -115,22 +115,22 @@ def test_below_a_generator_the_rest_runs_for_each_of_its_documents() -> None:
 def test_two_generators_side_by_side_are_refused_and_one_after_another_are_not() -> None:
     stream = {name: endpoint(kind="stream") for name in "abc"}
     with pytest.raises(DefinitionError, match="'a' and 'b' both stream, and 'c' joins them"):
-        Route.of(graph(a=GATEWAY, b=GATEWAY, c="a b"), "/go", {**stream, "c": endpoint()})
-    assert Route.of(graph(a=GATEWAY, b="a", c="b"), "/go", stream) is not None
+        FlowRoute.of(graph(a=GATEWAY, b=GATEWAY, c="a b"), "/go", {**stream, "c": endpoint()})
+    assert FlowRoute.of(graph(a=GATEWAY, b="a", c="b"), "/go", stream) is not None
 
 
 def test_what_floats_may_not_join_a_stream_with_what_is_none() -> None:
     made = graph(g=GATEWAY, f_="g gateway", b="g")
     known = {"g": endpoint(kind="stream"), "f_": endpoint(), "b": endpoint()}
     with pytest.raises(DefinitionError, match="'f_' floats, and joins a stream"):
-        Route.of(made, "/go", known)
+        FlowRoute.of(made, "/go", known)
 
 
 def test_a_flow_takes_what_its_first_node_takes_and_gives_what_its_last_gives() -> None:
     made = graph(a=GATEWAY, b="a", c="b")
     one, two, three = (schema(f"S{n}", **{f"f{n}": "string"}) for n in range(3))
     known = {"a": endpoint(takes=one, gives=two), "b": endpoint("/other"), "c": endpoint(takes=two, gives=three)}
-    route = Route.of(made, "/go", known)
+    route = FlowRoute.of(made, "/go", known)
     assert route is not None
     assert (route.endpoint.input, route.endpoint.output) == (one, three)
     assert list(route.answering) == ["a", "c"]

@@ -77,7 +77,7 @@ class Best(Executor):
 class Failing(Executor):
     @requests(on="/go")
     def go(self, docs: DocList[Doc]) -> DocList[Doc]:
-        raise ValueError("told to fail")
+        raise ValueError("asked to fail")
 
 
 class Other(BaseDoc):
@@ -140,7 +140,7 @@ async def test_each_document_of_a_stream_goes_to_the_one_after() -> None:
 async def test_an_error_names_the_one_that_failed(part: str) -> None:
     options: Any = {part: Failing}
     async with Flow().add(uses=Index, name="index", shards=2, **options) as flow:
-        with pytest.raises(ExecutorError, match="told to fail") as raised:
+        with pytest.raises(ExecutorError, match="asked to fail") as raised:
             await flow.call("/go", [Doc(text="q")])
     assert (raised.value.executor, raised.value.node) == ("Failing", f"index/{part}")
 

@@ -136,7 +136,7 @@ class Node_:
         for _ in range(self._plan.turns):
             await asyncio.sleep(0)
         if self._plan.does == "fail":
-            raise ExecutorError("told to fail")
+            raise ExecutorError("asked to fail")
         reader = codec(SCHEMA)
         return Result(reader.docs(reader.wrap(done(self._plan, [*call.docs.typed]))))
 

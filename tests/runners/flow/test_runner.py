@@ -183,7 +183,7 @@ async def test_the_first_error_cancels_the_other_branches_and_leaves_as_itself()
         @requests(on="/go")
         async def go(self, docs: DocList[Doc]) -> DocList[Doc]:
             await executor(flow, "slow").begun.wait()
-            raise ValueError("told to fail")
+            raise ValueError("asked to fail")
 
     flow = Flow().add(uses=Wait, name="slow", needs="gateway").add(uses=FailLater, name="bad", needs="gateway")
     async with flow.needs(["slow", "bad"]).add(uses=Mark, name="last") as flow:

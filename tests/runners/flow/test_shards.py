@@ -36,7 +36,7 @@ class Index(Executor):
     @requests(on="/fail")
     async def fail(self, docs: DocList[Doc]) -> DocList[Doc]:
         if self.runtime_args.shard_id == 1:
-            raise ValueError("told to fail")
+            raise ValueError("asked to fail")
         await asyncio.Event().wait()
         return docs
 
@@ -76,7 +76,7 @@ async def test_answers_that_are_not_reduced_come_one_after_another() -> None:
 
 async def test_the_first_shard_that_fails_ends_the_others() -> None:
     async with Deployment(Index, shards=3, polling="ALL") as dep:
-        with pytest.raises(ExecutorError, match="told to fail"):
+        with pytest.raises(ExecutorError, match="asked to fail"):
             await asyncio.wait_for(dep.call("/fail", [Doc(text="q")]), 10)
 
 
