@@ -119,7 +119,7 @@ def post_fork(arbiter: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Gives WSGI workers the shutdown of `Worker`: readiness becomes 503, and calls that would outlast
-    `graceful_timeout` get NotReady shortly before it. No hook is called when such a worker is told to end.
+    `graceful_timeout` get NotReady shortly before it. gunicorn calls no hook when it ends such a worker.
     """
     if not isinstance(worker, SyncWorker | ThreadWorker):
         return
@@ -174,7 +174,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
             self.config.ws = _patient(AutoWebSocketsProtocol)
 
     async def callback_notify(self) -> None:
-        """Called every second or two: tells gunicorn that the worker lives, and ends it if gunicorn no longer does."""
+        """Called every second or two: reports to gunicorn that the worker is alive, and ends the worker if gunicorn is gone."""
         await super().callback_notify()
         if os.getppid() != self.ppid:
             os.kill(os.getpid(), signal.SIGTERM)

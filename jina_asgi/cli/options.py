@@ -36,7 +36,7 @@ class SettingsCommand(click.Command):
                 formatter.write_dl(parts[part], col_max=34)
 
 
-_SERVING, _ANSWERS = "Where it is served", "What answers, and how"
+_SERVING, _ANSWERS = "Where it is served", "The server and its protocol"
 
 
 class _SettingOption(click.Option):

@@ -89,7 +89,7 @@ def made(found: Document, key: Key, make: Callable[[], T]) -> T | None:
             if line.startswith(f"{found.name}:"):
                 found.problems.append(line)
             else:
-                option = line.partition("=")[0]  # as in "uses='Nobody': expected ..."
+                option = line.partition("=")[0]  # as in "uses='Unknown': expected ..."
                 found.complain(place_of(found, key, option if option in ("uses", *AROUND) else ""), line)
     return None
 

@@ -32,7 +32,7 @@ Names = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "a
 Mapping_ = Annotated[dict[str, Any] | None, Field(title="a mapping")]
 
 
-class ExecutorYaml(YamlMapping):
+class ExecutorKeys(YamlMapping):
     """The YAML of an Executor."""
 
     jtype: Annotated[str, Field(title="the name of an Executor class")] = Field(
@@ -94,7 +94,7 @@ def _of_document(
     jtype = data.get("jtype")
     if jtype == "Flow":
         raise DefinitionError(f"{document.where(('jtype',))}: expected an Executor or a Deployment, got a Flow")
-    ExecutorYaml.check(document, data, lambda key: (key,))
+    ExecutorKeys.check(document, data, lambda key: (key,))
     for key in ("with", "metas", "requests", "dynamic_batching"):
         if isinstance(given := data.get(key), dict):
             upper = merged.get(f"uses_{key}") or {}

@@ -17,7 +17,7 @@ Nodes = Annotated[list[Any] | None, Field(title="a list of nodes")]
 Flag = Annotated[bool | None, Field(title="true or false")]
 
 
-class FlowYaml(YamlMapping):
+class FlowKeys(YamlMapping):
     """The YAML of a Flow."""
 
     jtype: Any = None
@@ -29,7 +29,7 @@ class FlowYaml(YamlMapping):
     jcloud: Any = None  # for a cloud that has closed: the settings log that it has no effect
 
 
-class NodeYaml(YamlMapping):
+class NodeKeys(YamlMapping):
     """The keys of a node besides the options of its Deployment."""
 
     name: Annotated[str | None, Field(title="a name")] = None
@@ -49,7 +49,7 @@ def parts(found: Document) -> tuple[dict[str, Any], list[Key]]:
     if data.get("jtype", "Flow") != "Flow":
         found.complain(("jtype",), f"expected 'jtype: Flow', got {data['jtype']!r}")
     options: dict[str, Any] = {"jcloud": data["jcloud"]} if "jcloud" in data else {}
-    FlowYaml.check(found, data, lambda key: (key,))
+    FlowKeys.check(found, data, lambda key: (key,))
     for key in ("with", "gateway"):
         if isinstance(below := data.get(key), dict):
             options |= {name: value for name, value in below.items() if name != "jtype"}
@@ -80,8 +80,8 @@ def node_of(found: Document, key: Key) -> tuple[str, dict[str, Any]] | None:
     uses, options = given(found, key)
     if "disable_reduce" in options:
         options.setdefault("no_reduce", options.pop("disable_reduce"))
-    of_node = {name: options.pop(name) for name in NodeYaml.known() if name in options}
-    NodeYaml.check(found, of_node, lambda name: place_of(found, key, name))
+    of_node = {name: options.pop(name) for name in NodeKeys.known() if name in options}
+    NodeKeys.check(found, of_node, lambda name: place_of(found, key, name))
     of_node = {name: value for name, value in of_node.items() if value is not None}
     method = of_node.pop("method", "add")
     if method == "needs" and "needs" not in of_node:
@@ -99,5 +99,5 @@ def stand_in(found: Document, key: Key) -> dict[str, Any]:
         {**node, **(node.get("with") or {})} if isinstance(node, dict) and isinstance(node.get("with"), dict) else node
     )
     kept = {name: said[name] for name in ("name", "needs") if name in said} if isinstance(said, dict) else {}
-    right = {name: value for name, value in kept.items() if name not in NodeYaml.wrong(kept)}
+    right = {name: value for name, value in kept.items() if name not in NodeKeys.wrong(kept)}
     return {**right, "external": True, "host": "http://unknown.invalid"}

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from jina_asgi.config.executor import ExecutorYaml
-from jina_asgi.config.flow import FlowYaml, NodeYaml
+from jina_asgi.config.executor import ExecutorKeys
+from jina_asgi.config.flow import FlowKeys, NodeKeys
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, FlowSettings
 from jina_asgi.settings.jina_options import CHANGES_NOTHING
 
@@ -52,7 +52,7 @@ def yaml_schema() -> dict[str, Any]:
 
 def _executor() -> dict[str, Any]:
     batching = {"type": "object", "additionalProperties": False, "properties": _properties(BatchingSettings)}
-    keys = _properties(ExecutorYaml)
+    keys = _properties(ExecutorKeys)
     keys["dynamic_batching"] |= {"type": ["object", "null"], "additionalProperties": batching}
     return keys
 
@@ -62,7 +62,7 @@ def _flow() -> dict[str, Any]:
     options = {"type": "object", "additionalProperties": False, "properties": own}
     nodes = {"type": "array", "items": {"$ref": "#/$defs/Node"}}
     return {
-        **_properties(FlowYaml),
+        **_properties(FlowKeys),
         "jtype": {"const": "Flow"},
         "with": options,
         "gateway": {**options, "properties": {"jtype": {}, **own}},
@@ -78,7 +78,7 @@ def _options() -> dict[str, Any]:
 
 
 def _node() -> dict[str, Any]:
-    return {**_options(), **_properties(NodeYaml)}
+    return {**_options(), **_properties(NodeKeys)}
 
 
 def _with_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _MAX_KINDS = 4096
 #: From so many documents on it pays to look at the values of all of them together.
 _MANY_AT_ONCE = 4
 _fields = attrgetter("__dict__")
-#: The fields of what is no document: whoever writes it refuses it.
+#: The fields of a value that is no document; writing it raises the error.
 _NO_DOCUMENT: dict[str, Any] = {}
 
 

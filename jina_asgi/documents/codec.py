@@ -123,7 +123,7 @@ class Codec:
             items: a dict a document.
             depth: how deep values without a type, and documents of their own kind, may nest.
             owned: the dicts are the caller's own, just parsed, and may become the documents'; quicker by a tenth.
-            yielding: other threads get their turn meanwhile, and of a list or mapping only the first error is told.
+            yielding: let other threads run meanwhile; of a list or mapping only the first error is listed.
 
         Raises:
             InvalidDocs: with every document's own errors, at most 100 and how many more; `loc` begins with the document's index.
@@ -150,7 +150,7 @@ class Codec:
                     break
         if errors:
             listed = shortened(errors, unread=len(items) - 1 - index, only_first=yielding)
-            more = "; of each list or mapping only the first error is told, as the request is large" * yielding
+            more = "; of each list or mapping only the first error is listed, as the request is large" * yielding
             raise InvalidDocs(f"the docs do not match the schema {self.schema.name}{more}", listed)
         return self.wrap(docs)
 

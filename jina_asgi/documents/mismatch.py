@@ -13,7 +13,7 @@ from jina_asgi.errors._shown import safe_str
 
 #: Of so many errors that are listed the value that came is shown, too.
 MAX_INPUTS = 20
-#: Listing pydantic's errors costs 2 µs each; over so many only their number is told.
+#: Listing pydantic's errors costs 2 µs each; above this many only their number is reported.
 _MAX_LISTED = 10_000
 _TEXT, _PART, _ITEMS = 200, 40, 8
 

@@ -1,6 +1,6 @@
-"""What a document class asks of whoever reads and writes it: rules that only pydantic can run, names, serializers.
+"""Reads from a document class what readers and writers need: rules that only pydantic can run, wire names, serializers.
 
-Facts read from the class once; `schemas` has those that are docarray's.
+Each class is read once. `document_types` reads what is docarray's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""One document read by pydantic, with what it cannot do done before: bytes and tensors of JSON, integers that no wire
-carries, defaults that do not fit their own type. Everything that is wrong is told at once.
+"""Reads one document with pydantic, after preparing what pydantic cannot read: bytes and tensors of JSON, integers over 64
+bits, defaults that do not fit their own type. All errors are listed together.
 """
 
 from __future__ import annotations

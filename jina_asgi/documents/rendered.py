@@ -1,6 +1,7 @@
 """A document as the process with its class answers it: its values, and what the class itself makes of them for JSON.
 
-Whoever has the field plan alone can write it as it is written there: with its serializers, computed fields and aliases.
+A process that has only the field plan can thus write the JSON that the class would: with its serializers, computed
+fields and aliases.
 """
 
 from __future__ import annotations

@@ -268,7 +268,7 @@ def of_named(name: str, shape: Sequence[int], size: int) -> Callable[[bytes, int
 
 
 def _own(buffer: memoryview, offset: int) -> bytearray | memoryview:
-    """A buffer that nobody else writes to: this one, if it is large and lies well, else a copy."""
+    """A buffer of our own: this one if it is large, writable and aligned, else a copy."""
     if len(buffer) < LARGE or buffer.readonly:
         return bytearray(buffer)
     address = np.frombuffer(buffer, np.uint8, 1, offset).ctypes.data if len(buffer) > offset else 0

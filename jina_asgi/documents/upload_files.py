@@ -32,7 +32,7 @@ logger = logging.getLogger("jina_asgi")
 PREFIX = "jina-asgi-uploads-"
 #: Folders that one batch locks at most: each takes a descriptor while it runs.
 _MOST_LOCKED = 256
-#: The mode of an upload's folder that nobody needs any more, but that was in use as its call ended.
+#: The mode of an upload's folder that was still in use when its call ended, and can be removed after that.
 _LEFT = 0o1700
 
 
@@ -65,7 +65,7 @@ class _ProcessFolder:
                 self._folder = self._made()
             try:
                 return tempfile.mkdtemp(prefix="", dir=self._folder.path)
-            except FileNotFoundError:  # somebody tidied the temporary folder
+            except FileNotFoundError:  # another program cleaned the temporary folder
                 self._close()
                 self._folder = self._made()
                 return tempfile.mkdtemp(prefix="", dir=self._folder.path)
@@ -138,7 +138,7 @@ def remove(folder: str) -> None:
 def abandon(folder: str) -> None:
     """Remove the folder of an upload whose call was given up; where an Executor still uses it, that removes it."""
     with suppress(FileNotFoundError):
-        os.chmod(folder, _LEFT)  # before the attempt: whoever unlocks it later sees this
+        os.chmod(folder, _LEFT)  # before the attempt, so that the process that unlocks it later sees this
         if not _removed_if_free(folder):
             _process_folder.mark_left(folder)
 
@@ -238,7 +238,7 @@ def _removed_if_free(folder: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        descriptor = -1  # without locks nobody says that it is in use
+        descriptor = -1  # without locks no process can show that it uses the folder
     if descriptor is None:
         return False
     shutil.rmtree(folder, ignore_errors=True)

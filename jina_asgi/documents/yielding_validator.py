@@ -1,4 +1,4 @@
-"""pydantic's reading of one large document: other threads get their turn meanwhile, and of a list one error is told.
+"""Validates one large document with pydantic while other threads can run; of a list only the first error is listed.
 
 pydantic reads a whole document without letting another thread run, and lists each wrong item at the price of a hundred
 right ones. So its schema is changed here: between two items a function of Python's is called, which does nothing.

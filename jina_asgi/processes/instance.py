@@ -183,7 +183,7 @@ def _arbiter() -> int | None:
     """Finds the pid of gunicorn's arbiter, if this process is one or was forked by one.
 
     A worker runs inside the call that forked it, so the arbiter is on its main thread's stack, for every worker class
-    and even after the arbiter has ended. `getppid` could not tell an arbiter from a worker.
+    and even after the arbiter has ended. `getppid` does not distinguish an arbiter from a worker.
     """
     module = sys.modules.get("gunicorn.arbiter")
     frame = sys._current_frames().get(threading.main_thread().ident or 0)

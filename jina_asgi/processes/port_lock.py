@@ -56,7 +56,7 @@ def claimed(where: Bind, *, waits: bool = True) -> Iterator[Callable[[], None]]:
             except PortAlreadyUsed as error:
                 if instance.pid != os.getpid() and os.fstat(held).st_size:
                     raise AddressInUse(
-                        f"{_described(where)} was this server's, and somebody else has taken it"
+                        f"{_described(where)} was this server's, and another process has taken it"
                     ) from error
                 raise
         fcntl.flock(held, fcntl.LOCK_SH)

@@ -1,4 +1,4 @@
-"""An error as a server told it over HTTP, turned back into ours: the other half of `problems`.
+"""Turns a server's error response back into our error: the client half of `problems`.
 
 A server of ours names the error's class; of any other the status alone says which it is.
 """

@@ -47,7 +47,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[str, Any], Headers]:
-    """The status, JSON body and headers that tell a client of an error; what is not the client's fault is logged.
+    """The status, JSON body and headers for an error; an error that is not the client's fault is logged.
 
     Args:
         error: ours; Starlette's HTTPException (an `auth` hook may raise it); or a defect of this library or of a hook,

@@ -143,5 +143,5 @@ class Service(Protocol):
         ...
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
-        """The status, JSON body and headers that tell a client of an error; logs what is not the client's fault."""
+        """The status, JSON body and headers for an error; logs it if it is not the client's fault."""
         ...

@@ -213,7 +213,7 @@ def _alike(raw: bytes, at: int, count: int) -> tuple[int, int]:
 
 
 def _lengths() -> tuple[list[int], list[int]]:
-    """By the first byte of a value: how many bytes follow, or minus the width of what tells so; what it weighs."""
+    """Two tables by a value's first byte: how many bytes follow, or minus the width of that number; and the value's weight."""
     lengths, weights = [0] * 256, [0] * 256
     for head in (*range(0x80, 0xC0), *range(0xC4, 0xCA), *range(0xD9, 0xE0)):  # mappings, lists, texts, buffers
         weights[head], lengths[head] = 1, head - 0xA0 if 0xA0 <= head < 0xC0 else 0

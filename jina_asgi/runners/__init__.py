@@ -1,1 +1,1 @@
-"""What answers calls: Runners, and wrappers of Runners. No protocol is imported here."""
+"""Runners, which answer calls, and wrappers of Runners. No protocol is imported here."""

@@ -65,7 +65,7 @@ class SharedRunner(Wrapper):
                     await self._end(life)
 
     async def _end(self, life: AbstractAsyncContextManager[None]) -> None:
-        """End a life, which is told what this lifespan ends with. No frame of that error's traceback may name it."""
+        """End the inner lifespan with the error that this one ends with. No frame of that error's traceback may name it."""
         limit = asyncio.timeout(self._grace + periods.CLOSING)
         try:
             with periods.grace_period(time.monotonic() + self._grace):

@@ -44,7 +44,7 @@ class Application:
         """The life of what is mounted here, for a host that composes lifespans itself.
 
         Raises:
-            PortAlreadyUsed: somebody else listens where gRPC was to be answered.
+            PortAlreadyUsed: gRPC's port is in use.
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
         return self._entrance.lifespan()

@@ -46,7 +46,7 @@ class JinaASGI(Application):
             WebSocket; it loads when it is first asked.
 
     Args:
-        source: what answers.
+        source: the Deployment, Flow or Executor class that is served.
         options: those of `AppSettings`: `auth`, `limits`, `cors`, `startup_wait`, `wait_ready`, `expose_errors`,
             `title`, `description`, `version`, `grpc`.
 
@@ -79,7 +79,7 @@ class GRPCSidecar:
     Beside HTTP use `JinaASGI(source, grpc="127.0.0.1:50051")`. Both listen in the process that enters their lifespan.
 
     Args:
-        source: what answers.
+        source: the Deployment, Flow or Executor class that is served.
         bind: "host:port" (0: a free one), or "unix:/path".
         options: those of `JinaASGI`, and those of gRPC: `reflection`, `ssl_certfile`, `ssl_keyfile`, `ssl_clients`,
             `insecure_bind`, `compression`, `shared`, `options`.
@@ -110,7 +110,7 @@ class GRPCSidecar:
         """Loads and answers on entering; finishes what runs on leaving. For a host that composes lifespans itself.
 
         Raises:
-            PortAlreadyUsed: somebody else listens there. ExecutorError: the Executor failed to load.
+            PortAlreadyUsed: the port is in use. ExecutorError: the Executor failed to load.
         """
         return self._application.lifespan()
 
@@ -133,7 +133,7 @@ def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions])
     Args:
         app: the host.
         path: the prefix, such as "/lm".
-        source: what answers.
+        source: the Deployment, Flow or Executor class that is served.
         options: those of `JinaASGI`.
 
     Raises:

@@ -40,7 +40,7 @@ logger = logging.getLogger("jina_asgi")
 def assemble(
     uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, HeadExecutor] = EMPTY
 ) -> ObserveRunner:
-    """observe → deadline → shared → what answers: one Executor, or every shard of it, or a server elsewhere.
+    """observe → deadline → shared → the Runner itself: one Executor, or all its shards, or a server elsewhere.
 
     `around` has the Executors before and after the shards.
     """
@@ -169,7 +169,7 @@ def assemble_pool(
     """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
 
     `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
-    come or go. Without `costs` whoever calls tells them.
+    come or go. Without `costs` the callers send the batching hints.
     """
     _linux_only(settings)
     if settings.shards > 1 and settings.shard_id < 0:
@@ -229,14 +229,14 @@ def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Map
 
 
 def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, dict[str, Any]]:
-    """How a pool is told to batch."""
+    """The batching options for a pool, as plain data."""
     return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
 
 
 def _hint_readers(
     uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
 ) -> dict[str, HintReader]:
-    """What tells of calls what they are batched by, for the endpoints that need it.
+    """The readers of batching hints, for the endpoints that need them.
 
     Raises:
         DefinitionError: a function of a class that is not at hand.

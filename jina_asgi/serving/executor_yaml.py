@@ -14,7 +14,7 @@ from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.serving.deployment import Deployment
 
-#: What an Executor's `metas` say where nobody did.
+#: The values of an Executor's `metas` that were not set.
 _NOTHING = (None, "")
 
 

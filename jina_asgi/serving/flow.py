@@ -89,7 +89,7 @@ class Flow(Served):
 
     @property
     def parts(self) -> list[Source]:
-        """What answers at the nodes."""
+        """The sources of the nodes."""
         return [added.source for added in self._added.values() if added.source is not None]
 
     @property
@@ -122,7 +122,7 @@ class Flow(Served):
         return True  # without nodes too
 
     def __getitem__(self, name: str) -> Source:
-        """What answers at a node: its Deployment, or the Flow that it is.
+        """The source of a node: a Deployment, or a Flow.
 
         Raises:
             KeyError: no such node, or one that only joins.
@@ -338,7 +338,7 @@ _HINT = "options belong to add(uses=<an Executor>) or to the Deployment itself"
 
 
 def _is_named(source: Source) -> bool:
-    """Whether somebody gave a name to this, which the node then has too."""
+    """Whether a source was given a name, which is then the node's too."""
     return isinstance(source, Deployment | Flow) and "name" in source.settings.model_fields_set
 
 

@@ -33,7 +33,7 @@ class Sidecar:
     """The gRPC server of one application, and its lifecycle.
 
     Raises:
-        DefinitionError: grpcio is missing; it would be open to everybody.
+        DefinitionError: grpcio is missing; or any machine could connect.
     """
 
     def __init__(self, settings: GrpcSettings, service: RunnerService) -> None:
@@ -74,7 +74,7 @@ class Sidecar:
         """Listen; within a lifespan of the same application (it is mounted twice) this one does nothing.
 
         Raises:
-            PortAlreadyUsed: somebody else listens there. DefinitionError: the address or a certificate is none.
+            PortAlreadyUsed: the port is in use. DefinitionError: the address or a certificate is invalid.
         """
         self._users += 1
         try:
@@ -148,7 +148,7 @@ class Sidecar:
         try:
             await self._close(_FINISH)
             await self._open(waits=False)
-        except Exception as error:  # noqa: BLE001  # told, and tried again
+        except Exception as error:  # noqa: BLE001  # logged, and tried again
             return error
         self._restarts += 1
         logger.warning("gRPC at %s answers again", self._settings.bind)

@@ -44,10 +44,10 @@ class Life:
         self._waiters: set[asyncio.Future[None]] = set()
 
     async def live(self) -> None:
-        """Load, live until told to stop, unload. A failure is kept: the process stays up, says why, and tries again."""
+        """Load, wait for `end`, unload. A failure is kept: the process stays up, says why, and tries again."""
         self._task = asyncio.current_task()
         try:
-            if not self._asked:  # told to end before this began
+            if not self._asked:  # else `end` was called before this began
                 await self._between()
         except asyncio.CancelledError:
             pass  # `_end` did this, or the loop is closing: what is open has been closed on the way here
@@ -55,7 +55,7 @@ class Life:
             self.over()
 
     def over(self) -> None:
-        """It has ended, or its task has before it began: whoever waits is told; again does nothing."""
+        """Wakes all who wait, when the life or its task has ended; a second call does nothing."""
         self._become("stopped")
         self.bridge.close()
 
@@ -70,7 +70,7 @@ class Life:
                 gc.collect()  # what the last try left, which may be a model, is not to be there twice
 
     async def _tried(self, pauses: Restarts) -> bool:
-        """Load, and live until told to stop; True where loading failed, and is to be tried again."""
+        """Load, and wait for `end`; True if loading failed and is to be tried again."""
         try:
             async with self._runner.lifespan():
                 self.failure = None
@@ -152,7 +152,7 @@ class Life:
             try:
                 waiter.get_loop().call_soon_threadsafe(_release, waiter)
             except RuntimeError:
-                pass  # its loop is closed: nobody waits any more
+                pass  # its loop is closed: no task waits on it
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

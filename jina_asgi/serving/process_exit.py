@@ -1,6 +1,6 @@
-"""The end of this process, as servers tell of it: what every application in it does then.
+"""How servers announce the end of this process, and what every application in it does then.
 
-uvicorn tells by the lifespan alone, once all connections have closed, and dies by its signal at once where it sends none:
+uvicorn announces it by the lifespan alone, once all connections have closed, and dies by its signal at once where it sends none:
 so its own shutdown is joined.
 """
 

@@ -51,7 +51,7 @@ class Served(Source):
         Raises:
             DefinitionError: an extra is missing that a protocol needs; or this is a replica, in which the program is run
                 again to find its classes.
-            PortAlreadyUsed: somebody else listens there. Whatever loading raises; in a program written for Jina that is
+            PortAlreadyUsed: the port is in use. Whatever loading raises; in a program written for Jina that is
                 the cause of a RuntimeFailToStart.
         """
         if self._server is not None:
@@ -179,12 +179,12 @@ class Served(Source):
 
 
 class _Terminated(BaseException):
-    """A signal told the main thread to end what it waits for."""
+    """A signal ends the main thread's wait."""
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `_Terminated`, where this is the thread that is told of them."""
+    """SIGINT and SIGTERM raise `_Terminated` if this is the main thread, which receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

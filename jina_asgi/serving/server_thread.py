@@ -1,4 +1,4 @@
-"""A thread of this process that serves one source, with its life around it, until it is told to stop."""
+"""A thread of this process that loads and serves one source until it is stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ServingThread:
     """One thread, with a source's life in it; started and stopped once each.
 
     Raises:
-        PortAlreadyUsed: somebody else listens there.
+        PortAlreadyUsed: the port is in use.
     """
 
     def __init__(self, source: Source, settings: ServingSettings, grace: float) -> None:

@@ -163,7 +163,7 @@ class ServiceCall:
 
 
 class _TrackedRunner(Wrapper):
-    """Tells a service when its Runner has loaded, and when it is unloaded."""
+    """Notifies a service when its Runner has loaded, and when it is unloaded."""
 
     def __init__(self, inner: Runner, service: RunnerService) -> None:
         super().__init__(inner)

@@ -243,7 +243,7 @@ class ServiceLifecycle:
             self._notify_draining()
 
     def hurry(self) -> None:
-        """End this life now: what still runs is told NotReady, and the rest is left behind after a moment."""
+        """End this life now: running calls get NotReady; what has not ended after a moment is abandoned."""
         self.announce()
         life = self._life
         if life is not None:

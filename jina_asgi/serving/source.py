@@ -1,4 +1,4 @@
-"""What answers calls and may be mounted: the words that a Deployment and a Flow share."""
+"""The base of Deployment and Flow: a name and a Runner that can be called and mounted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 class Source(ABC):
     """A name, a Runner, and how to call it with no server at all."""
 
-    #: What answers.
+    #: Answers the calls.
     runner: ObserveRunner
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ class UvicornFront:
     """One uvicorn on some ports; used once.
 
     Raises:
-        PortAlreadyUsed: somebody else listens there. DefinitionError: it cannot be served with these settings.
+        PortAlreadyUsed: the port is in use. DefinitionError: it cannot be served with these settings.
     """
 
     def __init__(self, app: Any, settings: ServingSettings, ports: Sequence[int], grace: float) -> None:
@@ -43,7 +43,7 @@ class UvicornFront:
         return self._made.get_loop_factory()
 
     async def serve(self, answers: Callable[[], None]) -> None:
-        """Serve until told to end; calls `answers` once it does."""
+        """Serve until `end`; calls `answers` once it listens."""
         assert self._made is not None
         self._running = _NotifyingServer(self._made, answers)
         await self._running.serve(sockets=self._sockets)

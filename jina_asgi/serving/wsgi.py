@@ -2,7 +2,7 @@
 
 The application runs as it is, on the loop of this process's own thread; here is the handover between the two threads.
 What it sends waits in a window for the server, whose thread reads the request's body when the application asks for it.
-A client that leaves is seen where a write fails: the server closes what it iterates, and the application is told.
+A write fails when the client has left: the server then closes the iterator, and the application gets a disconnect.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _WsgiExchange:
         raise StopIteration
 
     def close(self) -> None:
-        """The server wants no more: the application is told that its client left."""
+        """The server stops reading: the application gets a disconnect."""
         if not self._over:
             self._over = True
             self._call_soon(self._leave)
@@ -176,7 +176,7 @@ class _WsgiExchange:
             if self._sent - self._taken > _WINDOW:
                 self._room.clear()
                 self._full = True
-                if self._sent - self._taken > _WINDOW:  # again: from here the other side sees that somebody waits
+                if self._sent - self._taken > _WINDOW:  # again: from here the other thread sees that this one waits
                     await self._room.wait()
                 self._full = False
         if self._gone.is_set():

@@ -152,9 +152,9 @@ class BatchingSettings(Settings):
 
     @property
     def needs_class(self) -> bool:
-        """Whether something is told by a function that these described settings do not have."""
+        """Whether a value is computed by a function that these described settings lack."""
         return _unavailable in (self.cost, self.custom_metric, self.tenant, self.priority)
 
 
 def _unavailable(doc: Any) -> float:
-    raise DefinitionError("what a call costs, and whose it is, is told by its caller, who has the class")
+    raise DefinitionError("the batching hints of a call are computed by its caller, which has the class")

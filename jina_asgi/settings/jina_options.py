@@ -15,7 +15,7 @@ from jina_asgi.settings.jina_mode import as_jina
 
 logger = logging.getLogger("jina_asgi")
 
-_IMAGES = "containers are started by whoever runs the application, not by it"
+_IMAGES = "containers are started outside of the application, not by it"
 _HUB = "a hub is not part of this version"
 _TRACES = "tracing is set up by the application, with OpenTelemetry's own environment variables"
 _FIGURES = "figures are at /-/status"

@@ -40,7 +40,7 @@ async def client(
 async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncIterator[InProcessSocket]:
     """A WebSocket to an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
 
-    The app's lifespan is run around it. Leaving tells the app that its client left, and waits for the app to end.
+    The app's lifespan is run around it. Leaving shows the app that its client left, and waits for the app to end.
 
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.

@@ -225,7 +225,7 @@ def test_a_worker_that_replaces_another_serves_http_while_its_port_is_somebody_e
         [worker] = Watched(server).workers
         end(worker)
         with closing(socket.create_server((LOCAL, port))):
-            server.logged("somebody else has taken it")
+            server.logged("another process has taken it")
             with server.client() as http:
                 assert (
                     200 == http.post("/post", json={"data": [{"text": "a"}]}).status_code

@@ -183,7 +183,7 @@ class FrameClientConnection(FrameConnection):
         await waiter
 
     def cancel(self, request: PendingRequest[FrameHolder]) -> bool:
-        """Tells the server to cancel a request; False if it was over or cancelled already."""
+        """Sends the server a request's cancellation; False if it was over or cancelled already."""
         if not self.state.cancel(request):
             return False
         self.send(_layout.CANCEL, request.number)

@@ -329,7 +329,7 @@ class FrameServer(FrameConnection):
         elif request.stopped:
             self._fail(request, interrupted_error("the executor was stopped", begun=request.begun))
         else:
-            self._fail(request, ExecutorError("gave the call up, though nobody had cancelled it"))
+            self._fail(request, ExecutorError("gave the call up, though the caller had not cancelled it"))
 
 
 class Refusal(FrameServer):

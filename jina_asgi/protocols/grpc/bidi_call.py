@@ -104,7 +104,7 @@ class Conversation:
             if cancel_requests():
                 raise
             self._gap = self._in_order
-            self.end(ExecutorError("the call was cancelled by nobody who asked it"))
+            self.end(ExecutorError("the call was cancelled, and not by its client"))
 
     async def _answered(self, raw: bytes) -> EncodedAnswer:
         while True:
@@ -120,7 +120,7 @@ class Conversation:
                     self._refused -= 1
 
     def _leave(self, answered: EncodedAnswer) -> None:
-        """Give a request's place to whoever waits for one."""
+        """Free a request's place for the next request that waits."""
         if answered.ticket is not None:
             answered.ticket.close()
         self._free(asyncio.current_task())

@@ -191,7 +191,7 @@ class Channels:
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _reason(self, target: str) -> str:
-        """What gRPC has against a server; a channel tells that to a call alone."""
+        """Why gRPC cannot connect to a server, which only the error of a call says."""
         try:
             await self._lines[target].channel.unary_unary(_NONE)(b"", timeout=_REASON)
         except grpc.aio.AioRpcError as error:

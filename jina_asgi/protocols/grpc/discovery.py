@@ -1,4 +1,4 @@
-"""Endpoints as Jina tells them of an Executor, and as it is told them: names, JSON Schemas of documents and parameters, and what kind each is."""
+"""Endpoints to Jina's EndpointsProto and back: names, kinds, and the JSON Schemas of documents and parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from jina_asgi.protocols.protobuf.messages import DRY_RUN, EndpointsProto
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 
-#: The endpoints as our own clients are told them: JSON, exact where Jina's discovery is not.
+#: The method that describes endpoints to our own clients: JSON, and exact where Jina's discovery is not.
 ENDPOINTS = "/jina_asgi.Endpoints/describe"
 
 
@@ -29,7 +29,7 @@ def described(endpoints: Mapping[str, Endpoint]) -> Any:
 
 
 def endpoints_of(message: Any) -> dict[str, Endpoint]:
-    """The endpoints that an EndpointsProto tells: of an Executor, or as a Flow's gateway puts it.
+    """The endpoints in an EndpointsProto of an Executor, or of a Flow's gateway.
 
     It says how documents look as JSON, and not their types on the wire: every field is any value, and nothing is
     checked here. The server does that.
@@ -93,6 +93,6 @@ def _document(schema: Schema) -> dict[str, Any]:
 @functools.cache
 def _legacy() -> dict[str, Any]:
     """Documents without a type, as Jina's gateways know them."""
-    from jina_asgi.documents.schemas import legacy_schema_of_jina  # docarray, with the first who asks
+    from jina_asgi.documents.schemas import legacy_schema_of_jina  # docarray is imported by the first request
 
     return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}

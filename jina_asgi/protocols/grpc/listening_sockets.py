@@ -1,6 +1,6 @@
-"""The sockets that this process listens on: gRPC tells nobody which are its own, nor that one of them is gone.
+"""Lists the sockets that this process listens on, as gRPC reports neither which are its own nor that one is closed.
 
-Empty where the system does not show a process what it has open.
+The list is empty where the system does not show a process its open files.
 """
 
 from __future__ import annotations

@@ -74,10 +74,10 @@ class GrpcRemote(Transport):
         self.name = channels.name
 
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
-        """What the server answers: its own description, else what it tells Jina's gateways.
+        """Describes the server: by its own description, else by the one for Jina's gateways.
 
         Raises:
-            NotReady: nobody is there, or the server is loading. ProtocolError: it is no server of endpoints.
+            NotReady: there is no server, or it is loading. ProtocolError: it is no server of endpoints.
         """
         line = await self._channels.line()
         try:

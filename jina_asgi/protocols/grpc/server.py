@@ -1,7 +1,7 @@
 """A grpc.aio server at one address: opened before anything loads, drained and closed when its application ends.
 
-It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork. Whoever opened it may
-wait for its loss, close what is left, and open it again.
+It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork. The code that
+opened it can wait until it is lost, close it, and open it again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class GrpcServer:
             port: where it listened before; None: where the settings say.
 
         Raises:
-            PortAlreadyUsed: somebody else listens there.
+            PortAlreadyUsed: the port is in use.
             DefinitionError: the address, a certificate or an option is none; gRPC cannot be used in this process.
         """
         if why := cut_off():
@@ -97,7 +97,7 @@ class GrpcServer:
         self._stop_following = self._service.on_drain(self._begin_drain)
 
     async def lost(self) -> str | None:
-        """Wait until it has ended, or nobody can connect any more, though it was not told to end; why. None: it was told."""
+        """Wait until it ends or stops listening without `stop`; return the reason. None: it was stopped."""
         over = self._over
         while over is not None and self._stopping is None:
             await asyncio.wait([over], timeout=_LOOK)
@@ -162,12 +162,12 @@ class GrpcServer:
             self._path.remove()
         if self._over is not None:
             await asyncio.wait([self._over])
-            self._over.exception()  # which `lost` told of
+            self._over.exception()  # `lost` has returned it
         self._server = self._loop = self._over = None
 
 
 _LONG = 3600.0  # seconds: `close` ends it earlier
-_LOOK = 1.0  # seconds: that a listening socket is gone tells nobody, and that is looked at; it takes 3 microseconds
+_LOOK = 1.0  # seconds between looks: no event reports that a listening socket is closed; a look takes 3 microseconds
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types

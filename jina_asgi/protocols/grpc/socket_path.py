@@ -1,4 +1,4 @@
-"""A Unix socket's path that passes from one server to the next without a moment in which nobody is there.
+"""Passes a Unix socket's path from one server to the next without a moment in which no server listens.
 
 gRPC removes whatever stands at a path before it listens there, and the path itself when it stops, also where another
 listens by then: the worker that takes over in a reload. So it listens under a name of its own, which is moved to the path.
@@ -36,7 +36,7 @@ class SocketPath:
         return f"unix:{self._own}"
 
     def publish(self) -> None:
-        """Move what listens to the path, in place of whoever listened there.
+        """Move the listening socket to the path, in place of the server that listened there.
 
         Raises:
             DefinitionError: that is not allowed.

@@ -110,7 +110,7 @@ class CallApp(ABC):
             await self._send_error(future_safe(error), response)
 
     async def _left(self, response: ResponseWriter) -> None:
-        """The client left. An answer goes to nobody, but a middleware that waits for one logs its absence."""
+        """The client left. The answer is not read, but a middleware that waits for one would log its absence."""
         logger.debug("499 %s: the client left", self.name)
         if not response.started:
             with suppress(Exception):

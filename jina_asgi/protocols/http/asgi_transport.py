@@ -1,6 +1,6 @@
 """An httpx transport on an ASGI app that streams for real: what the app sends arrives while it still runs.
 
-httpx's own buffers the whole response. Closing a response early tells the app that its client left, and waits
+httpx's own buffers the whole response. Closing a response early shows the app that its client left, and waits
 for the app to end.
 """
 
@@ -132,7 +132,7 @@ class _AsgiExchange(httpx.AsyncByteStream):
         await self._task
 
     async def aclose(self) -> None:
-        """The client leaves (or has all it wanted): the app is told, and ends."""
+        """Shows the app that the client left (or has all it wanted), and waits for the app to end."""
         self._left.set()
         self._over.set()
         await self._task

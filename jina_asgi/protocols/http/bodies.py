@@ -3,7 +3,7 @@
     {"data": doc or [docs], "parameters": {...}, "header": {"request_id": ...}}
 
 In msgpack `data` may also be {"columns": {field: tensor or list}}, and the answer is then in columns too, as it is
-for whoever accepts `application/msgpack; columns=true`. In protobuf both are a DataRequestProto.
+for a client that accepts `application/msgpack; columns=true`. In protobuf both are a DataRequestProto.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Request(NamedTuple):
     listed: bool = True
 
     def placed(self, error: InvalidDocs) -> InvalidDocs:
-        """An error of the docs that was found where their class is, as it is told where that is here."""
+        """Places an error that another process found in the docs, as this process would place it."""
         if not any(_of_a_doc(entry) for entry in error.errors):
             return error
         skip = 0 if self.listed else 1

@@ -134,7 +134,7 @@ class EventWriter:
                 await self._start()
             await self._send({"type": "http.response.body", "body": comment("ping"), "more_body": True})
             self._sent = self._loop.time()
-        except Exception:  # the next event meets it too, where somebody is told
+        except Exception:  # the next event meets the same error, and reports it
             logger.debug("a heartbeat could not be sent", exc_info=True)
 
     def _pinged(self, task: asyncio.Task[None]) -> None:

@@ -1,7 +1,7 @@
 """An upload: the parts of a form, or one file alone, as they arrive. Above a bound they are in temporary files.
 
 A block is taken apart and written in a thread of its own, since a disk may be slow. The files are removed when the call
-has ended; by then the thread, or the one that reads the parts, may still be at work: whoever is last removes them.
+has ended; the thread, or the one that reads the parts, may still be at work then: the last one removes them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLOCK = 2**18
 _SMALL = 2**14
 #: Seconds for which the files of a call that was given up stay: a batch that has just begun locks them in that time.
 _BEGINS_WITHIN = 2.0
-#: Bytes of a part that tell what it is; those of an endpoint's name.
+#: Most bytes of a part's headers, and of an endpoint's name.
 _HEAD = 1024
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 

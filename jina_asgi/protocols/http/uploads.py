@@ -99,7 +99,7 @@ class Uploads:
         return self._checked({**body, "data": docs if listed else docs[0]}, errors, patiently=patiently)
 
     def _checked(self, body: Mapping[str, Any], errors: list[dict[str, Any]], *, patiently: bool) -> Request:
-        """The request, once the documents are read; what is wrong with parts is told with what is wrong with these."""
+        """Reads the documents of the request; the errors of parts and those of documents are raised together."""
         try:
             request = self._bodies.read_values(body, patiently=patiently, place=("body",))
         except InvalidDocs as error:
@@ -140,7 +140,7 @@ class Uploads:
     def _column(
         self, field: Field | None, name: str, parts: list[Part], reader: PartReader, errors: list[dict[str, Any]]
     ) -> list[Any]:
-        """The values of one field, one a document; those that are wrong are left out, and told of in `errors`."""
+        """The values of one field, one a document; wrong ones are left out, and added to `errors`."""
         if field is None:
             return [part.data if part.filename is not None else part.data.decode(errors="replace") for part in parts]
         if field.kind in LISTS:

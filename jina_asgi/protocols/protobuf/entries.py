@@ -20,7 +20,7 @@ _float = struct.Struct("<d").unpack_from
 Make = Callable[[bytes, int, int], Any]
 
 
-class Odd(Exception):  # a finding, and nobody's error
+class Odd(Exception):  # an outcome, and no error
     """Not written as protobuf's own writers do."""
 
 

@@ -1,7 +1,7 @@
 """Jina's requests and answers as calls and results, both ways; pure, and the same over gRPC, HTTP and WebSocket.
 
-An error is told within an answer: `status` has a safe sentence, and in `exception.args`, after that sentence, the JSON
-that HTTP would answer, by which our own clients know it again.
+An error is part of an answer: `status` has a safe sentence; `exception.args` has that sentence and the JSON that HTTP
+would answer, from which our own clients make the same error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ M = TypeVar("M")
 _WHOLE = 2.0**53
 _MAX_LISTED = 3
 _name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
-_LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
+_LONG_NAME = 256  # a longer one is hardly asked again, and would fill the cache
 _DEEPEST = 96  # messages within one another that every protobuf reads, which are 32 of a Struct's levels
 _UNBOUNDED = Limits(docs=2**63, values=2**63)
 USUAL = Limits()
@@ -190,11 +190,11 @@ def stepped(message: Any) -> Callable[[Docs], bytes]:
 
 
 def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
-    """The answer that tells of an error: the request itself, its docs among it, with a status.
+    """The answer for an error: the request with its docs, and a status.
 
     Args:
         message: the DataRequest or SingleDocumentRequest.
-        expose: also tell an Executor's own message, its exception's name and the stack.
+        expose: also send an Executor's own message, its exception's name and the stack.
     """
     made: Any = type(message)()
     made.CopyFrom(message)
@@ -345,7 +345,7 @@ def _step(route: Any) -> Step:
 
 
 def _sentence(detail: Any) -> str:
-    """What a client is told of an error, as one sentence: the first of FastAPI's list, where it is one."""
+    """An error's detail as one sentence for the client; of FastAPI's list, the first entries."""
     if not isinstance(detail, list):
         return str(detail)
     listed = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_LISTED]]

@@ -203,7 +203,7 @@ class RemoteRunner(ABC):
 
     @contextmanager
     def _waiting(self, opened: _OpenCall, call: Call) -> Iterator[None]:
-        """Records the task that waits for the server, and tells apart who cancelled it: the caller, or `_finish`."""
+        """Records the task that waits for the server, and finds out whether the caller or `_finish` cancelled it."""
         opened.task = asyncio.current_task()
         try:
             yield

@@ -118,5 +118,5 @@ async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> N
 
 
 def close_code(status: int, body: Mapping[str, Any]) -> tuple[int, str]:
-    """The code and the reason, as much as a close frame holds (123 bytes), that tell of an error."""
+    """The close code and reason for an error, cut to what a close frame holds (123 bytes)."""
     return 4000 + status, str(body["detail"]).encode()[:123].decode("utf-8", "ignore")

@@ -1,6 +1,6 @@
 """A WebSocket on an ASGI app without sockets: what the app sends arrives while it still runs.
 
-Leaving tells the app that its client left, and waits for the app to end. A reader that does not read holds the app up,
+Leaving shows the app that its client left, and waits for the app to end. A reader that does not read blocks the app,
 as over a network.
 """
 
@@ -56,7 +56,7 @@ class InProcessSocket:
         self._to_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._from_app: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_WINDOW)
         self._left = asyncio.Event()
-        self._last: dict[str, Any] | None = None  # for whoever asks again
+        self._last: dict[str, Any] | None = None  # for later calls of `receive`
 
     async def send(self, value: Any) -> None:
         """Send a value as JSON."""
@@ -119,14 +119,14 @@ class InProcessSocket:
         finally:
             while not self._from_app.empty():
                 self._from_app.get_nowait()
-            self._from_app.put_nowait({"type": "ended", "code": code})  # for whoever still waits here
+            self._from_app.put_nowait({"type": "ended", "code": code})  # for a `receive` that still waits
 
     async def _run(self) -> None:
         await self._app(self._scope, self._to_app.get, self._send)
         await self._put({"type": "ended", "code": 1006})
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        """Whoever waits here learns that the app has ended, once what it sent before has been read."""
+        """Wakes the reader when the app has failed, after what the app sent before has been read."""
         if task.cancelled() or task.exception() is not None:
             start_task(self._put({"type": "ended", "code": 1006}), mark_retrieved)
 

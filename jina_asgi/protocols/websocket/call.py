@@ -67,7 +67,7 @@ class SocketContext:
     bodies: BodiesByEndpoint
 
     def error_event(self, events: Events, error: BaseException) -> str | bytes:
-        """The event that tells of an error."""
+        """The event for an error."""
         status, body, _ = self.service.problem(error)
         return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
 
@@ -85,7 +85,7 @@ class OpenCall:
 
     Attributes:
         sends: its event is being sent, which is not to be interrupted: on some servers that would cut the frame.
-        spoke_since: since when nobody else has spoken.
+        spoke_since: since when no other call has sent an event.
         unread: bytes of documents that have not been read yet.
     """
 
@@ -116,7 +116,7 @@ class OpenCall:
         """Make the call; its last event, behind the answer where that is one.
 
         Raises:
-            Gone: nobody is there to read it. CancelledError: the socket ends.
+            Gone: the client has left. CancelledError: the socket ends.
         """
         self._begun = True
         try:
@@ -129,7 +129,7 @@ class OpenCall:
             if cancel_requests() > self._stopped:
                 raise
             if not self._stopped:
-                unasked = ExecutorError("the call was cancelled by nobody who asked it")
+                unasked = ExecutorError("the call was cancelled, and not by its client")
                 return (self._socket.error_event(self._events, unasked),)
             uncancel()
             return (self._events.cancelled(),)

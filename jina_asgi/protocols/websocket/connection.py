@@ -92,14 +92,14 @@ class SocketLife:
                 logger.debug("a WebSocket's client left before it was closed")
 
     def begin(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a call, which tells its client itself how it ends."""
+        """Run a call, which sends its own last event."""
         return start_task(call, self._done, kept=self.tasks)
 
     async def send(self, message: Message) -> None:
         """Send a message; one at a time.
 
         Raises:
-            Gone: nobody is there to read it.
+            Gone: the client has left.
         """
         if self.over:
             raise Gone

@@ -82,7 +82,7 @@ class Socket:
                     return None
 
     def _take(self, said: CallMessage | Cancelled | Unread) -> Unread | None:
-        """Do what a message says; or what its client is to be told instead."""
+        """Do what a message says; return the error if it is refused."""
         if isinstance(said, Unread):
             return said
         if isinstance(said, CallMessage):
@@ -127,7 +127,7 @@ class Socket:
         """Send an event (two where they are a call's last), when it is this call's turn.
 
         Raises:
-            Gone: nobody is there to read it.
+            Gone: the client has left.
         """
         async with self._writing:
             if self._life.over:
@@ -142,7 +142,7 @@ class Socket:
                 if call is not None:
                     call.sends = False
         self._sent = now = self._loop.time()
-        if call is None or Socket._speaking is not call:  # somebody else spoke since: the loop does turn
+        if call is None or Socket._speaking is not call:  # another call has sent an event since: the loop does turn
             Socket._speaking = call
             if call is not None:
                 call.spoke_since = now

@@ -250,7 +250,7 @@ def _context(context: Context, hints: BatchHints) -> Context:
 
 def _hint_error(what: str, endpoint: str, error: BaseException) -> ExecutorError:
     return ExecutorError(
-        f"{what} {endpoint} could not be told: {error_text(error)}",
+        f"{what} {endpoint} could not be computed: {error_text(error)}",
         endpoint=endpoint,
         raised=class_name(error),
     )

@@ -40,7 +40,7 @@ class HealthWatch:
     def __init__(self, executor: Executor, name: str) -> None:
         self._executor, self._name = executor, name
         self.unhealthy_reason = ""
-        self._logged = ("", "")  # the class of the error that `health` raises, and what clients are told of it
+        self._logged = ("", "")  # the class of the error that `health` raises, and its message for clients
         self._thread: asyncio.Future[Any] | None = None  # of a call whose answer has not been read
         self._watching: asyncio.Task[None] | None = None
 

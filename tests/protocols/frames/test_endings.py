@@ -281,7 +281,7 @@ async def test_an_executor_that_gives_up_by_itself_is_not_silent() -> None:
         raise asyncio.CancelledError
 
     async with served(Double(give_up)) as (client, _):
-        with pytest.raises(ExecutorError, match="nobody had cancelled"):
+        with pytest.raises(ExecutorError, match="the caller had not cancelled"):
             await client.call(a_call("x"))
 
 

@@ -216,7 +216,7 @@ async def test_a_function_that_fails_fails_its_caller_alone() -> None:
         )
         assert not isinstance(good, BaseException)
         assert good[0].text == "good"
-        assert "the tenant of a call to /run could not be told: KeyError" in str(bad)
+        assert "the tenant of a call to /run could not be computed: KeyError" in str(bad)
 
 
 async def test_what_cannot_keep_the_target_is_refused_and_told_when_to_return() -> None:
