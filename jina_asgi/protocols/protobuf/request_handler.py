@@ -57,7 +57,7 @@ class EncodedAnswer(msgspec.Struct, frozen=True):
     """An answer as bytes.
 
     Attributes:
-        failed: it tells of an error.
+        failed: it holds an error.
         ticket: the call's place in the queue, to be closed when the answer has been sent.
     """
 
@@ -102,12 +102,12 @@ class RequestHandler:
         return await self._run(asked, caller, lambda: parsed.message, work, heavy=heavy)
 
     async def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
-        """The answer that tells of what `answer` raised, for a protocol that has no other way to tell it."""
+        """The answer that holds an error which `answer` raised, for protocols that send errors in answers only."""
 
         def message() -> Any:
             try:
                 return requests.read(raw, limits=self.service.limits)
-            except InvalidRequest:  # the answer tells of that error
+            except InvalidRequest:  # the answer holds that error
                 return DataRequest()
 
         return await self._failed(message, error, heavy=is_heavy(PROTOBUF, raw))
@@ -224,7 +224,7 @@ class RequestHandler:
         return await parse_in_thread(context.deadline, read, asked, endpoint, context, self.service.limits)
 
     async def _failed(self, message: Callable[[], Any], error: BaseException, *, heavy: bool = False) -> EncodedAnswer:
-        """The answer that tells of an error, made of a message that may be `heavy`."""
+        """The answer for an error, made of a message that may be `heavy`."""
 
         def encode() -> bytes:
             answer = requests.failed(message(), error, expose=self.service.expose_errors)

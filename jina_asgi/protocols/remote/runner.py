@@ -17,23 +17,13 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, interrupted_error
 from jina_asgi.protocols.frames._heads import match_endpoints
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerDescription, Transport
-from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.types import NO_TICKET, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Headers of a caller that concern its own connection or body, or that are secrets between it and this server.
 _KEPT_BACK = frozenset(
     "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect host"
     " keep-alive proxy-authorization proxy-connection te trailer transfer-encoding upgrade x-request-timeout".split()
 )
-
-
-class _EmptyTicket:
-    """A ticket that holds nothing: the server admits a call when it arrives there."""
-
-    def close(self) -> None:
-        return
-
-
-_EMPTY_TICKET = _EmptyTicket()
 
 
 class _OpenCall:
@@ -97,7 +87,7 @@ class RemoteRunner(ABC):
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         self._require_open()
-        return _EMPTY_TICKET
+        return NO_TICKET
 
     async def call(self, call: Call, /) -> Result:
         transport, endpoint, request = self._route(call)

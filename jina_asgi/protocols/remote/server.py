@@ -23,7 +23,7 @@ from jina_asgi.protocols.frames._heads import endpoint_of
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.protocols.http.openapi_reader import endpoints_of, streams_by_get
 from jina_asgi.protocols.http.sse_reader import Event, events
-from jina_asgi.protocols.problem_reader import told, told_as
+from jina_asgi.protocols.problem_reader import error_in, error_of
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
 from jina_asgi.types import EMPTY
 
@@ -100,14 +100,14 @@ class ServerClient(Transport):
                 arguments = _request_arguments(request, media, {"accept": _accepts(request, media)})
                 response = await self._http.post(self._url + request.endpoint, **arguments)
         if response.status_code != 200:
-            raise told(response.status_code, response.headers, response.content)
+            raise error_of(response.status_code, response.headers, response.content)
         return self._answer(response)
 
     async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens one stream, by GET if the server's streams need that.
 
         A server of another version may answer a request for msgpack in JSON.
-        Closing the stream early closes the response, which tells the server that the client left.
+        Closing the stream early closes the response, from which the server sees that the client left.
 
         Raises:
             As `ask`; also ReplicaDied if the stream ends without its end event.
@@ -120,7 +120,7 @@ class ServerClient(Transport):
                     break
                 if event.name == "error":
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
-                    raise told_as(500, body)
+                    raise error_in(500, body)
                 if event.name in ("update", "packed"):
                     yield _stream_answer(event)
         if event is None:
@@ -138,7 +138,7 @@ class ServerClient(Transport):
             response = await self._http.send(built, stream=True)
             try:
                 if response.status_code != 200:
-                    raise told(response.status_code, response.headers, await response.aread())
+                    raise error_of(response.status_code, response.headers, await response.aread())
                 packed = "data=msgpack" in response.headers.get("content-type", "")
                 async with aclosing(events(response)) as steps:
                     async for event in steps:
@@ -154,7 +154,7 @@ class ServerClient(Transport):
         with self._converted_errors():
             response = await self._http.get(self._url + path, headers={"accept": JSON, **headers})
         if response.status_code != 200:
-            raise told(response.status_code, response.headers, response.content)
+            raise error_of(response.status_code, response.headers, response.content)
         try:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:

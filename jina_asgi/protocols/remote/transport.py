@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from jina_asgi.documents.codec import Codec, pack, unpack
+from jina_asgi.documents.codec import Codec
+from jina_asgi.documents.msgpack import pack, unpack
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.types import EMPTY, Docs, Endpoint

@@ -1,7 +1,7 @@
 """Jina's binary WebSocket: a DataRequestProto a message, each answered by one, in any order, until the client says "no more".
 
-An answer tells of its own error. A few requests are open at once. One more is read, so that a client that leaves is
-noticed, and then no other: who asks too fast is slowed down by the connection.
+An error is part of an answer. A few requests are open at once; one more is read, so that a client that leaves is
+noticed, and no further one: the connection slows down a client that sends too fast.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def send_readiness(receive: Receive, send: Send, service: Service) -> None
     except Exception as error:
         if not is_gone(error):
             raise
-        logger.debug("a client left before it was told whether this is ready")
+        logger.debug("a client left before it was answered whether this is ready")
 
 
 class BinarySocket:
@@ -148,6 +148,6 @@ class BinarySocket:
         except asyncio.CancelledError:
             if cancel_requests():
                 raise
-            return await self._handler.refused(raw, ExecutorError("the call was cancelled by nobody who asked it"))
+            return await self._handler.refused(raw, ExecutorError("the call was cancelled, and not by its client"))
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             return await self._handler.refused(raw, error)

@@ -15,7 +15,7 @@ import orjson
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import MSGPACK
-from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problem_reader import error_in
 from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, until
 from jina_asgi.protocols.websocket._packed import buffers_of, event_of, merged
@@ -55,7 +55,7 @@ class CallLink(Link):
         return OpenAsk(self, identity, inbox)
 
     def cancel(self, identity: int) -> None:
-        """Tells the server to stop a call."""
+        """Sends the server the cancellation of a call."""
         if identity in self._open and self.alive:
             message = orjson.dumps({"id": identity, "event": "cancel"}).decode()
             start_task(self._cancel(message), log_failure("ending a call on a WebSocket"), kept=self._sending)
@@ -93,7 +93,7 @@ class OpenAsk:
             return event
         self._over = True
         if event["event"] == "error":
-            raise told_as(event.get("status", 500), event, retry_after=event.get("retry_after", 1.0))
+            raise error_in(event.get("status", 500), event, retry_after=event.get("retry_after", 1.0))
         return None
 
     def drop(self) -> None:
