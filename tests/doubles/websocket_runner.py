@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from jina_asgi.protocols.problem_reader import told
+from jina_asgi.protocols.problem_reader import error_of
 from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import Transport
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, SocketClosed, SocketRefused, socket_scope
@@ -69,7 +69,7 @@ def app_dialler(app: ASGIApp, *, subprotocols: Sequence[str] = ()) -> Dial:
         try:
             await socket.open()
         except SocketRefused as error:
-            raise told(error.status, {}, error.body) from error
+            raise error_of(error.status, {}, error.body) from error
         return InProcessWire(socket)
 
     return dial

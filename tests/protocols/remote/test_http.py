@@ -38,7 +38,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.http.openapi_reader import endpoints_of
-from jina_asgi.protocols.problem_reader import told
+from jina_asgi.protocols.problem_reader import error_of
 from jina_asgi.protocols.remote.http import HttpRunner
 from jina_asgi.testing import ASGITransport, client
 from jina_asgi.types import Call, Runner
@@ -233,13 +233,13 @@ async def test_another_servers_errors_are_ours_by_their_status(status: int, body
 
 def test_an_error_of_ours_is_itself_again_with_when_to_come_back() -> None:
     body = b'{"detail": "full", "error": {"type": "Overloaded", "id": "x", "retriable": true}}'
-    error = told(503, {"retry-after": "2", "retry-after-ms": "1250"}, body)
+    error = error_of(503, {"retry-after": "2", "retry-after-ms": "1250"}, body)
     assert (Overloaded, "full", 1.25) == (type(error), str(error), getattr(error, "retry_after", None))
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b'{"detail": {"a": 1}}', b'{"error": {"type": 3}}'])
 def test_an_error_that_nobody_wrote_for_us_is_still_one(text: bytes) -> None:
-    error = told(500, {"retry-after": "Mon, 01 Jan 2030 00:00:00 GMT"}, text)
+    error = error_of(500, {"retry-after": "Mon, 01 Jan 2030 00:00:00 GMT"}, text)
     assert isinstance(error, JinaASGIError)
     assert type(error) is ExecutorError
 
