@@ -1,6 +1,6 @@
-"""A document, or parameters, made from a schema alone: what an endpoint is tried with. Pure.
+"""Makes an example of a document, or of parameters, from its schema, to try an endpoint. Pure.
 
-What the schema's author gives as an example is taken; else the least that is required.
+Examples in the schema are used first; else the example has the required fields only.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PLAIN: Mapping[str, Any] = {"bool": True, "bytes": "", "dict": {}, "float": 1.0
 
 
 def document_example(schema: Schema) -> Any:
-    """A document of a schema, as JSON has it."""
+    """Makes a document as JSON values."""
     return _document(schema.name, schema.fields, schema, schema.json_schema)
 
 
 def value_example(json_schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
-    """A value that fits a JSON Schema, whose `$defs` are in `root`."""
+    """Makes a value for a JSON Schema, whose `$defs` are in `root`."""
     root = json_schema if root is None else root
     found = _followed(json_schema, root)
     given = _given(found)
@@ -76,7 +76,7 @@ def _document(name: str, fields: tuple[Field, ...], schema: Schema, json_schema:
 
 def _value(field: Field, schema: Schema, json_schema: Mapping[str, Any]) -> Any:
     found = _followed(json_schema, schema.json_schema)
-    if field.kind == "tensor":  # docarray's own example of one is text
+    if field.kind == "tensor":  # docarray's own example of a tensor is text
         return _tensor([1 if length is None else length for length in field.shape or (1,)])
     given = _given(found)
     if given is not None:
@@ -103,7 +103,7 @@ def _tensor(shape: list[int]) -> Any:
 
 
 def _given(found: Mapping[str, Any]) -> Any:
-    """What the schema itself says that a value may be."""
+    """The values that the schema itself offers: examples, default, constant, choices."""
     for key in ("examples", "enum"):
         if isinstance(found.get(key), list) and found[key]:
             return found[key][0]
@@ -111,8 +111,8 @@ def _given(found: Mapping[str, Any]) -> Any:
 
 
 def _followed(json_schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a reference refers to."""
-    for _ in range(10):  # a reference to itself is none
+    """Resolves a reference."""
+    for _ in range(10):  # a reference to itself has no example
         name = str(json_schema.get("$ref", "")).rpartition("/")[2]
         if not name or name not in root.get("$defs", {}):
             break

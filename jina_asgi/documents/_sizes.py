@@ -1,7 +1,7 @@
-"""How large what is written of documents will be, estimated before: whether it is done beside the event loop.
+"""Estimates the encoded size of documents, to decide whether they are encoded in a thread beside the event loop.
 
-Sizes are bytes, or the time that as many bytes of text take: a nanosecond a byte. Values within lists and mappings are
-looked at until the room is used up, those of a level together; of a long list of numbers only three are.
+Sizes are in bytes, or in the time that encoding a byte of text takes (a nanosecond). Nested values are visited level by
+level until the limit is exceeded; of a long list of numbers only three items are visited.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from pydantic import BaseModel, RootModel
 
 from jina_asgi.documents.rendered import RawJson, Rendered
 
-#: From this size on documents are large.
+#: Documents of this size or more are large.
 LARGE = 2**20
-#: How many documents are always large.
+#: More documents than this are always large.
 MANY = 256
-#: What numbers of a tensor weigh as JSON: so many bytes for each in memory.
+#: Bytes of JSON for each byte of a tensor.
 JSON = 4
-#: What any value weighs, and one that holds others, in addition.
+#: The size of any value, and the additional size of one that holds others.
 _VALUE, _HOLDER = 16, 48
-#: Of so many levels of values within values it is known that they are large.
+#: Values nested this deep count as large.
 _DEEPEST = 1024
-#: From so many values on a list is first looked at as one of numbers.
+#: A list of this length or more is first tried as a list of numbers.
 _LONG = 32
 _NUMBERS: frozenset[type] = frozenset({int, float, bool, type(None)})
 _NOTHING, _LENGTH, _LIST, _OTHER_LIST, _DICT, _MODEL, _MODEL_WITH_EXTRA, _ROOT, _ARRAY, _RENDERED, _RAW_JSON = range(11)
 _MAX_KINDS = 4096
-#: From so many documents on it pays to look at the values of all of them together.
+#: For this many documents it is faster to measure all values together.
 _MANY_AT_ONCE = 4
 _fields = attrgetter("__dict__")
 #: The fields of a value that is no document; writing it raises the error.
@@ -39,11 +39,11 @@ _NO_DOCUMENT: dict[str, Any] = {}
 
 
 def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
-    """Whether writing these documents takes so long that others are to get their turn meanwhile.
+    """Whether encoding these documents takes so long that other work must run meanwhile.
 
     Args:
-        factor: what a byte of a tensor's numbers weighs, as `JSON`.
-        copied: tensors that are a document's own fields are copied, too.
+        factor: encoded bytes for each byte of a tensor, such as `JSON`.
+        copied: tensors in the documents' own fields are copied, and count too.
     """
     if len(docs) > MANY:
         return True
@@ -72,12 +72,12 @@ def are_large(docs: list[Any], factor: int = 1, *, copied: bool = True) -> bool:
 
 
 def is_large(values: Any, room: int = LARGE, factor: int = 1) -> bool:
-    """Whether values, or those of a mapping with its keys, take more than `room`."""
+    """Whether a value, with all its nested values and keys, takes more than `room`."""
     return left([values] if isinstance(values, dict) else values, room, factor) < 0
 
 
 def left(values: Iterable[Any], room: int, factor: int = 1) -> int:
-    """What is left of `room` beside values; less than nothing where they take more."""
+    """Subtracts the size of values from `room`; negative if they exceed it."""
     level = values if isinstance(values, list | tuple) else [*values]
     depth = 0
     while level and room >= 0:
@@ -108,7 +108,7 @@ def left(values: Iterable[Any], room: int, factor: int = 1) -> int:
 
 
 def _within(how: int, group: Iterable[Any], below: list[Any], room: int) -> int:
-    """Add what values of one kind hold; what is left of `room` beside what is not added."""
+    """Appends the values within values of one kind; returns `room` without the size of the others."""
     if how == _LIST:
         for value in group:
             count = len(value)
@@ -143,7 +143,7 @@ def _within(how: int, group: Iterable[Any], below: list[Any], room: int) -> int:
 
 
 def _are_numbers(values: list[Any], count: int) -> bool:
-    """Whether a list holds numbers, by its first, its last and the one in between."""
+    """Whether a list holds numbers, judged by its first, middle and last item."""
     item = list.__getitem__
     return type(item(values, 0)) in _NUMBERS and {type(item(values, count // 2)), type(item(values, -1))} <= _NUMBERS
 
@@ -161,7 +161,7 @@ def _bytes(value: Any) -> int:
 
 
 def _classify(kind: type) -> int:
-    """How values of a class are looked at; an object of which nothing is known is small."""
+    """How values of a class are measured; unknown objects count as small."""
     found = next((how for base, how in _BASES if issubclass(kind, base)), _NOTHING)
     if found == _NOTHING and hasattr(kind, "nbytes") and hasattr(kind, "dtype"):
         found = _ARRAY

@@ -1,7 +1,7 @@
-"""Large values written as JSON or msgpack in pieces, so that other threads run in between: an encoder lets none in until
-it has written all that it is given.
+"""Writes large values as JSON or msgpack in pieces, so that other threads run in between: an encoder holds the GIL until
+it has written the whole value.
 
-What is not large is written by the encoder itself; lists, mappings, texts, buffers and tensors that are large are cut.
+Small values go to the encoder as they are; large lists, mappings, texts, buffers and tensors are cut.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from jina_asgi.documents._sizes import JSON, is_large
 from jina_asgi.documents.rendered import RawJson
 from jina_asgi.documents.writers import map_head
 
-#: The size of a piece, as `_sizes` has it; how many numbers, characters and bytes are written at one go.
+#: The size of a piece, as in `_sizes`; the numbers, characters and bytes that are written in one call.
 _PIECE = 2**19
 _NUMBERS, _CHARACTERS, _BYTES = 2**14, 2**17, 3 * 2**18
-#: Into how many parts a list is cut that is too large for one piece.
+#: The number of parts of a list that is too large for one piece.
 _PARTS = 8
-#: From this level on a value is given to the encoder whole: it has a bound of its own for values within values.
+#: Below this level values go to the encoder whole: it has a limit of its own for nesting.
 _DEEPEST = 64
 
 
 class Pieces(ABC):
-    """Writes values by `encode`, which takes whole ones; `plain` gives what stands for a value that it does not know."""
+    """Writes values in pieces with `encode`; `plain` converts a value of a type that `encode` does not know."""
 
     factor = 1
 
@@ -39,7 +39,7 @@ class Pieces(ABC):
         self._encode, self._plain = encode, plain
 
     def write(self, value: Any) -> bytes:
-        """A value, as `encode` would write it; raises what that raises."""
+        """Writes a value as `encode` would; raises its errors."""
         if not is_large([value], _PIECE, self.factor):
             return self._encode(value)
         out: list[bytes] = []
@@ -48,7 +48,7 @@ class Pieces(ABC):
 
     def _write(self, value: Any, out: list[bytes], depth: int) -> None:
         if depth >= _DEEPEST or not is_large([value], _PIECE, self.factor):
-            out.append(self._encode(value))  # which refuses a value that holds itself
+            out.append(self._encode(value))  # which refuses a value that contains itself
         elif isinstance(value, RawJson):
             out.append(value.json)
         elif isinstance(value, str):
@@ -82,14 +82,14 @@ class Pieces(ABC):
     def _list(self, value: Sequence[Any], out: list[bytes], depth: int) -> None: ...
 
     def _cut(self, items: Any, one: Callable[[Any], None], many: Callable[[Any], None]) -> None:
-        """Give items on, of a list or a mapping: as many at once as make a piece, and those that are larger alone."""
+        """Groups items of a list or a mapping into pieces; an item larger than a piece is alone."""
         if len(items) == 1:
             one(items)
             return
         step = max(1, min(_NUMBERS, len(items) // _PARTS))
         entries = iter(dict.items(items)) if isinstance(items, dict) else None
         for start in range(0, len(items), step):
-            # a mapping's entries are taken as they come: millions of them as tuples keep the garbage collector busy
+            # iterated, not listed: millions of tuples keep the garbage collector busy
             part = items[start : start + step] if entries is None else dict(islice(entries, step))
             if not is_large(part, _PIECE, self.factor):
                 many(part)
@@ -98,7 +98,7 @@ class Pieces(ABC):
 
 
 class JsonPieces(Pieces):
-    """As orjson writes; a piece of a list or a mapping is what stands within its brackets."""
+    """Writes JSON as orjson does; a piece of a list or a mapping is the text within its brackets."""
 
     factor = JSON
 
@@ -161,7 +161,7 @@ class JsonPieces(Pieces):
 
 
 class PackedPieces(Pieces):
-    """As msgspec writes msgpack; a piece of a list or a mapping is what stands behind its head."""
+    """Writes msgpack as msgspec does; a piece of a list or a mapping is the bytes after its head."""
 
     def _text(self, value: str, out: list[bytes]) -> None:
         parts = [value[start : start + _CHARACTERS].encode() for start in range(0, len(value), _CHARACTERS)]
@@ -198,20 +198,20 @@ class PackedPieces(Pieces):
 
 
 def _listed(value: Sequence[Any]) -> Sequence[Any]:
-    """A list or a tuple whose slices are plain ones."""
+    """A list or a tuple whose slices are lists or tuples, not of a subclass."""
     if type(value) is list or type(value) is tuple:
         return value
     return [*list.__iter__(value)] if isinstance(value, list) else [*value]
 
 
 def _list_head(count: int) -> bytes:
-    """How msgpack begins a list of so many values."""
+    """The head of a msgpack list of this length."""
     if count < 1 << 4:
         return bytes([0x90 | count])
     return struct.pack(">BH", 0xDC, count) if count < 1 << 16 else struct.pack(">BI", 0xDD, count)
 
 
 def _copy(data: memoryview, out: list[bytes]) -> None:
-    """Add bytes in pieces: joining anything else lets no other thread run."""
+    """Appends bytes in pieces: joining objects of other types holds the GIL."""
     data = data.cast("B")
     out += [bytes(data[start : start + _BYTES]) for start in range(0, len(data), _BYTES)]

@@ -1,11 +1,10 @@
-"""Docs to bytes and back, from a field plan: JSON values, and one msgpack buffer a doc.
+"""Encodes docs to bytes and decodes them, by a field plan: JSON values, and one msgpack buffer for each doc.
 
-A document is checked by exact types and set without pydantic; where a value is not just what the plan says,
-or the class has rules of its own, pydantic reads that document instead and says what is wrong. Where only the
-plan is at hand documents are dicts.
+A document whose values have exactly the plan's types is made without pydantic. If a value has another type, or the class
+has rules of its own, pydantic reads the document and reports the errors. Without the class, documents are dicts.
 
-In JSON tensors are nested lists and bytes base64; NaN and infinities are written null, as JSON has none, and not
-read. Integers are written up to 64 bits. Text names the same thing twice: the last one counts.
+In JSON, tensors are nested lists and bytes are base64; NaN and infinities are written as null, and refused when read.
+Integers have at most 64 bits. Of a repeated key the last one counts.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from jina_asgi.errors._error_lists import MAX_ERRORS, shortened
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.types import Docs, Parts, Schema
 
-#: From so many docs on it pays to read them field by field.
+#: This many docs are faster to read field by field.
 _MIN_ROWS = 4
 _UNWRITABLE = unencodable.ERRORS
 
@@ -59,10 +58,10 @@ def codec_of(model: type[BaseModel]) -> Codec:
 
 
 def plain(document: BaseModel) -> dict[str, Any]:
-    """A document, or a model of parameters, as plain values that its class, or another one like it, reads again.
+    """Converts a document, or a model of parameters, to plain values, from which its class or a similar one can be read.
 
     Raises:
-        InvalidDocs: it holds what cannot be written.
+        InvalidDocs: a value cannot be written.
     """
     (buffer,) = codec_of(type(document)).encode([document])
     found: dict[str, Any] = unpack(buffer)
@@ -70,7 +69,7 @@ def plain(document: BaseModel) -> dict[str, Any]:
 
 
 class Codec:
-    """Typed docs to bytes and back."""
+    """Encodes and decodes the docs of one schema."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
@@ -89,12 +88,12 @@ class Codec:
             self.wrap = document_types.Container.docs(self.model).make
         #: Whether pydantic can read these docs straight from JSON: no tensors, bytes, or defaults of another type in them.
         self.is_plain = self.model is not None and not readers.own
-        #: Whether what these docs hold may nest to any depth: untyped values, or documents of their own kind.
+        #: Whether values can nest to any depth: untyped values, or documents within documents of their class.
         self.nests = field_plans.nests(schema)
-        #: What reads and writes these docs as protobuf, set by `protocols.protobuf.documents.wire` on first use.
+        #: Reads and writes these docs as protobuf; set by `protocols.protobuf.documents.wire` on first use.
         self.cached_wire: Any = None
         self._json_differs = any(map(pydantic_facts.json_differs, schema.models.values()))
-        #: What hides the secrets of a document that is answered, where its class is not at hand to do so.
+        #: Hides the secrets of an answered document, if its class is not available to do so.
         self.hide = untyped_reader.secret_hider(schema) if self.model is None else None
         self._names = [field.name for field in schema.fields]
         self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
@@ -103,11 +102,11 @@ class Codec:
         )
 
     def docs(self, typed: list[Any]) -> Docs:
-        """Docs of typed documents that this codec encodes when asked."""
+        """Docs of typed documents; this codec encodes them when needed."""
         return Docs(self, typed)
 
     def encoded(self, buffers: Sequence[bytes | memoryview]) -> Docs:
-        """Docs of buffers that this codec decodes when asked."""
+        """Docs of buffers; this codec decodes them when needed."""
         return Docs(self, None, buffers)
 
     @functools.cached_property
@@ -117,16 +116,17 @@ class Codec:
     def read(
         self, items: Iterable[Any], depth: int = MAX_DEPTH, *, owned: bool = False, yielding: bool = False
     ) -> list[Any]:
-        """Docs from plain values, as JSON or msgpack gives them.
+        """Makes docs from plain values, as parsed from JSON or msgpack.
 
         Args:
-            items: a dict a document.
-            depth: how deep values without a type, and documents of their own kind, may nest.
-            owned: the dicts are the caller's own, just parsed, and may become the documents'; quicker by a tenth.
+            items: a dict for each document.
+            depth: the nesting limit of untyped values, and of documents within documents of their class.
+            owned: the dicts are not used by others, and may become the documents' own; faster by a tenth.
             yielding: let other threads run meanwhile; of a list or mapping only the first error is listed.
 
         Raises:
-            InvalidDocs: with every document's own errors, at most 100 and how many more; `loc` begins with the document's index.
+            InvalidDocs: with the errors of all documents, at most 100 and the number of others; `loc` begins with the
+                document's index.
         """
         items = items if isinstance(items, list) else list(items)
         if (
@@ -155,7 +155,7 @@ class Codec:
         return self.wrap(docs)
 
     def _read_as_columns(self, items: list[Any], owned: bool) -> list[Any] | None:
-        """Docs of dicts that all have the same fields, field by field; None where that is not so."""
+        """Makes docs field by field from dicts that all have the same fields; None if they do not."""
         if self.nests or set(map(type, items)) != {dict}:
             return None
         columns: dict[str, list[Any]] = {}
@@ -171,9 +171,9 @@ class Codec:
         return self._read_columns(columns, len(items), items if owned else None)
 
     def encode(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
-        """One msgpack buffer a doc, for the other half of this library: secrets are in it as they are.
+        """Encodes each doc to a msgpack buffer, for another process of this library: secrets are not hidden.
 
-        `in_pieces`: other threads get their turn meanwhile.
+        `in_pieces`: let other threads run meanwhile.
 
         Raises:
             InvalidDocs: a value cannot be written (an integer over 64 bits, a tensor of objects).
@@ -186,7 +186,7 @@ class Codec:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.explain(docs, error)}") from error
 
     def encode_parts(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
-        """As `encode`, but the large tensors of a document stay where they are; raises as `encode` does."""
+        """As `encode`, but without copying the large tensors of a document."""
         if not self._tensors:
             return self.encode(docs, in_pieces=in_pieces)
         encode = self._encode_in_pieces if in_pieces else self._writer.encode_secrets
@@ -197,7 +197,7 @@ class Codec:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {self.explain(docs, error)}") from error
 
     def encode_answers(self, docs: Sequence[Any], *, in_pieces: bool = False) -> Sequence[bytes | Parts]:
-        """As `encode_parts`, with what their classes make of them for JSON, where that is another thing than their values.
+        """As `encode_parts`, and with the JSON that the class makes of each doc, if it differs from the field values.
 
         Raises:
             InvalidDocs: as `encode`.
@@ -211,7 +211,7 @@ class Codec:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
     def encode_for_clients(self, docs: Sequence[Any], *, in_pieces: bool = False) -> list[bytes]:
-        """As `encode_answers`, for a server that hands documents on to its own clients: secrets are hidden.
+        """As `encode_answers`, for a server that passes documents on to its own clients: secrets are hidden.
 
         Raises:
             ExecutorError: as `pack`, and `dumps`.
@@ -222,23 +222,23 @@ class Codec:
         return list(map(rendered.pack, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
-        """Docs from one msgpack buffer each.
+        """Decodes docs from one msgpack buffer each.
 
         Raises:
-            InvalidDocs: a buffer is no document, or not of this schema.
+            InvalidDocs: a buffer is not a document of this schema.
         """
         rows = list(map(unpack_answer, buffers))
         if rows and type(rows[0]) is rendered.Rendered:
             if self.model is None:
-                return rows  # as their class has them
+                return rows  # with the JSON of their class
             rows = list(map(dict, rows))
         return self.read(rows, owned=True)
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
-        """The docs field by field: tensors of one dtype and shape stacked into one array, all else in lists."""
+        """Converts docs to columns, one for each field: an array for tensors of one dtype and shape, else a list."""
         rows = self.to_values(docs)
         names: Iterable[str] = self._names
-        if rows and len(rows[0]) != len(self._names):  # extras, or dicts that lack what may be left out
+        if rows and len(rows[0]) != len(self._names):  # extra fields, or dicts without optional fields
             names = dict.fromkeys(name for row in rows for name in row)
         return {name: stacked([row.get(name) for row in rows]) for name in names} if rows else {}
 
@@ -258,38 +258,38 @@ class Codec:
         return self.read(rows, depth, yielding=yielding)
 
     def to_json(self, docs: Iterable[Any], *, in_pieces: bool = False) -> list[Any]:
-        """The docs as values that `dumps` writes; `in_pieces` as there.
+        """Converts docs to values for `dumps`; `in_pieces` as there.
 
         Raises:
-            ExecutorError: a serializer of the class's own failed.
+            ExecutorError: a serializer of the class failed.
         """
         json = self._writer.json_in_pieces if in_pieces else self._writer.json
         try:
             return [json(doc) for doc in docs] if self.hide is None else [json(self._shown(doc)) for doc in docs]
-        except Exception as error:  # its own code, which may raise anything
+        except Exception as error:  # the class's own code, which may raise anything
             raise ExecutorError(f"a {self.schema.name} has no JSON form: {self.explain(docs, error)}") from error
 
     def explain(self, docs: Iterable[Any], error: BaseException, *, own: bool = True) -> str:
-        """Which field of docs that cannot be written it is, and why."""
+        """Says which field of the docs cannot be written, and why."""
         return unencodable.explain(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
 
     def _shown(self, doc: Any) -> Any:
-        """A document without its secrets; one with its own JSON has none of them there."""
+        """Hides the secrets of a document; the JSON of a `Rendered` one has them hidden already."""
         assert self.hide is not None
         return doc if type(doc) is rendered.Rendered and doc.json else self.hide(doc)
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
-        """The docs as values that `pack` writes."""
+        """Converts docs to values for `pack`."""
         values = self._writer.values
         return [values(doc) for doc in docs] if self.hide is None else [self.hide(doc) for doc in docs]
 
     def dumps(self, value: Any, *, in_pieces: bool = False) -> bytes:
-        """JSON bytes of an answer that holds docs from `to_json`: tensors as lists, bytes as base64.
+        """Writes an answer with docs from `to_json` as JSON: tensors as lists, bytes as base64.
 
-        `in_pieces`: other threads get their turn meanwhile.
+        `in_pieces`: let other threads run meanwhile.
 
         Raises:
-            ExecutorError: something in it has no JSON form.
+            ExecutorError: a value has no JSON form.
         """
         write = self._dumps_in_pieces if in_pieces else self._dumps
         try:
@@ -307,20 +307,18 @@ class Codec:
             return orjson.dumps(value, self._writer.for_json, self._json_options | orjson.OPT_NON_STR_KEYS)
 
     def dumps_request(self, value: Any) -> bytes:
-        """JSON bytes of a request that holds docs from `to_values`, such that the same documents are read of it.
-
-        Secrets are in it as they are.
+        """Writes a request with docs from `to_values` as JSON from which the same documents can be read; secrets are not hidden.
 
         Raises:
-            TypeError: something in it has no JSON form.
+            TypeError: a value has no JSON form.
         """
         return orjson.dumps(value, self._writer.for_request, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
     def pack(self, value: Any, *, in_pieces: bool = False) -> bytes:
-        """An answer that holds docs from `to_values` as msgpack; `in_pieces` as of `dumps`.
+        """Writes an answer with docs from `to_values` as msgpack; `in_pieces` as in `dumps`.
 
         Raises:
-            ExecutorError: something in it cannot be written.
+            ExecutorError: a value cannot be written.
         """
         write = self._pack_in_pieces if in_pieces else self._writer.encode
         try:

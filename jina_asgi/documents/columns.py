@@ -1,4 +1,4 @@
-"""Documents field by field: the values of each field in a row, tensors of one kind in one array."""
+"""Columns: the values of each field of several documents, tensors of one dtype and shape in one array."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jina_asgi.errors import InvalidDocs
 
 
 def column_length(columns: dict[str, Any]) -> int:
-    """How many docs some columns hold.
+    """The number of docs in columns.
 
     Raises:
-        InvalidDocs: a column is no list or tensor, or they differ in length.
+        InvalidDocs: a column is neither a list nor a tensor, or they differ in length.
     """
     lengths = {len(c) if type(c) is list or (isinstance(c, np.ndarray) and c.ndim) else -1 for c in columns.values()}
     if -1 in lengths:
@@ -25,7 +25,7 @@ def column_length(columns: dict[str, Any]) -> int:
 
 
 def stacked(values: list[Any]) -> Any:
-    """Tensors of one dtype and shape in one array; anything else as it is."""
+    """Stacks tensors of one dtype and shape into one array; returns other values unchanged."""
     first = values[0]
     if not isinstance(first, np.ndarray) or first.ndim in (0, tensors.MAX_AXES):
         return values

@@ -1,4 +1,4 @@
-"""Readers of one value, put together from others: lists, mappings, base64, arrays, integers that a wire carries."""
+"""Readers of one value, composed of others: lists, mappings, base64, arrays, integers of at most 64 bits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jina_asgi.documents.mismatch import Mismatch
 from jina_asgi.types import Field
 
 Read = Callable[[Any], Any]
-#: The integers that every wire carries, from the first to before the second; texts of fewer digits hold no others.
+#: The range of integers in every encoding; a text of fewer digits is always within it.
 MIN_INT, MAX_INT, _SHORT = -(2**63), 2**64, 19
 
 
 def read_at(name: str | int, read: Read, item: Any) -> Any:
-    """A value read, an error of it said of its place in the whole."""
+    """Reads a value; an error gets the value's place in the whole."""
     try:
         return read(item)
     except (ValueError, TypeError) as error:
@@ -28,7 +28,7 @@ def read_at(name: str | int, read: Read, item: Any) -> Any:
 
 
 def list_maker(read: Read, wrap: Callable[[list[Any]], list[Any]]) -> Read:
-    """Reads a list, and puts what was read into a list of another class."""
+    """Reads a list into a list of another class."""
     inner = list_of(read)
     return lambda value: wrap(inner(value))
 
@@ -42,7 +42,7 @@ def list_of(read: Read) -> Read:
         made: list[Any] = []
         try:
             for item in value:
-                made.append(read(item))  # its length says where it went wrong
+                made.append(read(item))  # its length is the place of the error
         except (ValueError, TypeError) as error:
             raise Mismatch.within(error, len(made)) from None
         return made
@@ -51,7 +51,7 @@ def list_of(read: Read) -> Read:
 
 
 def tuple_of(reads: list[Read | None]) -> Read:
-    """Reads each item of a tuple with a reader of its own; None leaves it as it is."""
+    """Reads each item of a tuple with its own reader; None keeps the item."""
 
     def convert(value: Any) -> list[Any]:
         if not isinstance(value, list | tuple) or len(value) != len(reads):
@@ -74,39 +74,39 @@ def dict_of(read: Read) -> Read:
 
 
 def or_none(field: Field, read: Read) -> Read:
-    """Leaves None as it is where the field may be that."""
+    """Keeps None."""
     return (lambda value: None if value is None else read(value)) if field.nullable else read
 
 
 def unless_document(read: Read) -> Read:
-    """Leaves what is a document already."""
+    """Keeps values that are documents already."""
     return lambda value: value if isinstance(value, BaseModel) else read(value)
 
 
 def of_class(made: Callable[[bytes], Any]) -> Read:
-    """Reads bytes of a class of their own."""
+    """Reads bytes into a subclass of bytes."""
     return lambda value: made(to_bytes(value))
 
 
 def fields_given(value: Any) -> int:
-    """How many fields a document was given."""
+    """The number of fields that were set in a document."""
     return len(value.model_fields_set) if isinstance(value, BaseModel) else 0
 
 
 def array(value: Any, field: Field) -> np.ndarray:
-    """A tensor field's array, in the dtype and shape that the plan declares.
+    """Reads an array in the field's dtype and shape.
 
     Raises:
-        ValueError: it is none, or of another dtype or shape.
+        ValueError: the value is not an array, or has another dtype or shape.
     """
     return tensors.shaped(tensors.from_json(value, field.dtype), field.shape)
 
 
 def to_bytes(value: Any) -> bytes:
-    """Bytes from base64 text, or as they are.
+    """Reads bytes from base64 text; keeps bytes.
 
     Raises:
-        ValueError: neither.
+        ValueError: the value is neither.
     """
     if isinstance(value, bytes):
         return value
@@ -119,10 +119,10 @@ def to_bytes(value: Any) -> bytes:
 
 
 def integer(value: Any) -> Any:
-    """An integer, or a text that may be one, unless it has more than 64 bits; whatever else it is, pydantic says.
+    """Keeps a value, but refuses integers, also as text, of more than 64 bits; other errors are left to pydantic.
 
     Raises:
-        Mismatch: it has more.
+        Mismatch: the integer has more than 64 bits.
     """
     if type(value) is str:
         if len(value) < _SHORT:
@@ -141,7 +141,7 @@ def integer(value: Any) -> Any:
 
 
 def integers(value: Any) -> Any:
-    """As `integer`, of each item of a list, or each value of a mapping; those that are numbers came by a wire."""
+    """As `integer`, for each text in a list or a mapping; numbers were already limited by the parser."""
     items: Iterable[Any] = value.values() if isinstance(value, dict) else value
     if not isinstance(value, list | tuple | set | frozenset | dict) or str not in set(map(type, items)):
         return value

@@ -1,9 +1,9 @@
-"""docarray's `DocList[...]` on Python 3.12 and newer.
+"""Repairs docarray's `DocList[...]` on Python 3.12 and newer.
 
-docarray 0.41 gives a `types.GenericAlias` there, and `typing.get_type_hints`, which reads every annotation (pydantic's
-reading of a class included), subscripts its origin once more: the list of `Text` is asked for a list of `Text` and
-raises. Mended in docarray's own class as soon as it is imported, since documents are declared before anything of this
-package sees them. This module imports no docarray.
+There docarray 0.41 returns a `types.GenericAlias`. `typing.get_type_hints`, which pydantic uses too, subscripts its
+origin once more: the list class of `Text` is subscripted with `Text` again, and raises. The repair is made in docarray's
+class as soon as docarray is imported, as documents are declared before this package sees them. This module does not
+import docarray.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MODULE = "docarray.array.doc_list.doc_list"
 
 
 def mend_now_or_on_import() -> None:
-    """Let a list of documents be subscripted with its own class again; before 3.12 nothing is amiss."""
+    """Repair docarray's class, now or when it is imported; nothing to do before Python 3.12."""
     if sys.version_info < (3, 12):
         return
     if (module := sys.modules.get(_MODULE)) is not None:
@@ -30,7 +30,7 @@ def mend_now_or_on_import() -> None:
 
 
 def mend(module: ModuleType) -> None:
-    """Mend the `DocList` of docarray's module, once."""
+    """Let a list class be subscripted with its own document class again."""
     lists: Any = module.DocList
     original = lists.__class_getitem__.__func__
     if getattr(original, "__module__", None) == __name__:
@@ -45,7 +45,7 @@ def mend(module: ModuleType) -> None:
 
 
 class _DocListFinder(MetaPathFinder):
-    """Waits for docarray's module, hands it to a loader that mends it, and leaves."""
+    """Waits for the import of docarray's module, gives it a loader that repairs it, and removes itself."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /

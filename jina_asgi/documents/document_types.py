@@ -1,7 +1,7 @@
 """Reads the types in a document class's annotations: documents, lists of documents, tensors, ids, bytes.
 
-The one module that imports docarray. Annotations are read once, when an Executor class is made; requests are served
-from what is collected here (`Container`, `TensorType`) and from the field plan (`schemas`).
+The one module that imports docarray. It reads annotations once, when an Executor class is defined; requests use the
+results (`Container`, `TensorType`) and the field plan (`schemas`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, RootModel
 from jina_asgi.documents import doclist_subscript, pydantic_facts, tensors
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # docarray declares its classes in pydantic's first dialect
+    warnings.simplefilter("ignore")  # docarray declares its classes in the style of pydantic 1
     from docarray import BaseDoc, DocList
     from docarray.base_doc import AnyDoc
     from docarray.typing import ID, AnyTensor
@@ -40,7 +40,7 @@ __all__ = [
     "is_document",
 ]
 
-#: The example of an id in the JSON Schema of a document: docarray draws it anew in every process.
+#: The example of an id in the JSON Schema of a document, which docarray draws at random in every process.
 DRAWN_ID = (BaseDoc.model_fields["id"].json_schema_extra or {}).get("example", "")  # type: ignore[union-attr]  # a dict
 
 
@@ -62,20 +62,20 @@ with warnings.catch_warnings():
 
 
 def is_document(annotation: Any) -> bool:
-    """Whether an annotation is a document class: any pydantic model with fields, docarray's among them."""
+    """Whether an annotation is a document class: any pydantic model with fields, also docarray's."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, RootModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a batch endpoint takes or gives: `DocList[T]` or `list[T]`."""
+    """The list type of a batch endpoint's input or output: `DocList[T]` or `list[T]`."""
 
     model: type[BaseModel]
     make: Callable[[list[Any]], list[Any]]
 
     @classmethod
     def of(cls, annotation: Any) -> Container | None:
-        """The container that an annotation names, or None when it names none."""
+        """The container of an annotation; None if it is not a list of documents."""
         origin, arguments = get_origin(annotation), get_args(annotation)
         if annotation is DocList:
             return cls.docs(LegacyDocument)
@@ -90,13 +90,13 @@ class Container:
 
     @classmethod
     def wanted(cls, annotation: Any) -> tuple[bool, Container | None]:
-        """What a `return_type` asks for: whether one document by itself, and the container; None where it is neither."""
+        """Reads a `return_type`: whether it is a single document, and the container; None if it is neither."""
         single = is_document(annotation)
         return single, cls.docs(annotation) if single else cls.of(annotation)
 
     @classmethod
     def docs(cls, model: type[BaseModel]) -> Container:
-        """The container for `model`: docarray's `DocList` where it takes the class, else a plain list."""
+        """The container for `model`: docarray's `DocList` if it accepts the class, else a plain list."""
         if not issubclass(model, BaseDoc):
             return cls(model, list)
         # The concrete class, once: `DocList[T](docs)` costs 8 µs a call, this 0.7.
@@ -106,9 +106,9 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """How a numpy array becomes a field's own tensor type.
+    """Converts a numpy array to a field's tensor type.
 
-    `convert` checks the declared shape; `view` is the numpy class that an array already of that shape is seen as.
+    `convert` checks the declared shape; `view` is the numpy class for arrays that have this shape already.
     """
 
     convert: Callable[[Any], Any]
@@ -130,7 +130,7 @@ class TensorType:
         sizes = tuple(axis if isinstance(axis, int) else None for axis in declared) if ... not in declared else None
 
         def convert(value: Any) -> Any:
-            if isinstance(value, np.ndarray):  # docarray would reshape too, and warn of it
+            if isinstance(value, np.ndarray):  # docarray would reshape too, with a warning
                 value = tensors.shaped(value, sizes)
             return tensor.__docarray_validate_shape__(plain._docarray_validate(value), declared)
 
@@ -138,7 +138,7 @@ class TensorType:
 
 
 def any_docs(values: list[dict[str, Any]]) -> list[Any]:
-    """Documents of any fields, as docarray makes them where no class is given; an id that none was given is not set."""
+    """Makes documents of any fields, as docarray does without a class; a missing id does not count as set."""
     make: Callable[..., Any] = AnyDoc
     docs = [make(**value) for value in values]
     for doc, value in zip(docs, values, strict=True):
@@ -147,24 +147,24 @@ def any_docs(values: list[dict[str, Any]]) -> list[Any]:
 
 
 def tensor_types(model: type[BaseModel]) -> dict[str, TensorType]:
-    """The tensor fields of a document class, with how each is made."""
+    """The tensor fields of a document class, and their types."""
     found = {name: TensorType.of(info.annotation) for name, info in model.model_fields.items()}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def doc_lists(model: type[BaseModel]) -> dict[str, Container]:
-    """The fields of a document class that hold lists of documents in docarray's or a plain list."""
+    """The fields of a document class that hold lists of documents, docarray's or plain ones."""
     found = {name: Container.of(_bare(info.annotation)) for name, info in model.model_fields.items()}
     return {name: container for name, container in found.items() if container is not None}
 
 
 def string_types(model: type[BaseModel]) -> dict[str, type[str]]:
-    """The `id` fields of a document class: strings of docarray's own class that need no check."""
+    """The `id` fields of a document class: docarray's string class, which needs no check."""
     return {name: ID for name, info in model.model_fields.items() if _bare(info.annotation) is ID}
 
 
 def bytes_types(model: type[BaseModel]) -> dict[str, type[bytes]]:
-    """The fields of a document class that hold bytes of a class of docarray's."""
+    """The fields of a document class that hold a bytes class of docarray's."""
     bare = {name: _bare(info.annotation) for name, info in model.model_fields.items()}
     return {name: kind for name, kind in bare.items() if is_bytes(kind)}
 
@@ -175,9 +175,9 @@ def needs_pydantic(model: type[BaseModel]) -> bool:
 
 
 def as_they_are(model: type[BaseModel]) -> dict[str, str]:
-    """The fields that may hold bytes, tensors or documents and have no serializer of their own, with their JSON names.
+    """The fields that may hold bytes, tensors or documents and have no serializer, with their JSON names.
 
-    Where a class has serializers pydantic makes JSON of all other fields.
+    In a class with serializers pydantic writes all other fields.
     """
     own = pydantic_facts.own_fields(model)
     return {

@@ -1,6 +1,6 @@
-"""Documents set without pydantic, a row or a column at a time: exact types or not at all.
+"""Makes documents without pydantic, by rows or by columns, from values of exactly the plan's types.
 
-For classes without rules of their own; whatever is not just what the plan says is left to the caller's slow way.
+For classes without rules of their own; all other values are left to the caller's slow reader.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from jina_asgi.documents import document_types
 
 Read = Callable[[Any], Any]
-#: As `Read`, of a dict; and what was found wrong in it already.
+#: As `Read`, for a dict and the errors that were found in it already.
 Slow = Callable[..., Any]
-#: Columns and how many documents they hold, and rows to use, to documents; None: read them another way.
+#: Makes documents of columns, their number, and rows to use; None: read them by rows.
 ReadColumns = Callable[..., list[Any] | None]
 EXACT: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _MISSING = object()
@@ -34,10 +34,10 @@ _NONE = type(None)
 
 @dataclass(frozen=True, slots=True)
 class FieldSetter:
-    """How one field is set.
+    """Sets one field.
 
-    A value of type `exact` is passed through `make` (None: as it is); any other through `other` (None: the slow
-    way). `default` makes what a missing field holds; None where pydantic has to.
+    A value of type `exact` is converted by `make` (None: kept); any other by `other` (None: the slow reader).
+    `default` makes the value of a missing field; None if pydantic must.
     """
 
     name: str
@@ -46,7 +46,7 @@ class FieldSetter:
     other: Read | None
     nullable: bool
     default: Callable[[], Any] | None
-    #: What a whole column of tensors is seen as, its dtype and the shape of a row; for tensor fields alone.
+    #: For tensor fields: the class of a whole column, its dtype and the shape of a row.
     view: type[np.ndarray] | None = None
     dtype: np.dtype[Any] | None = None
     shape: tuple[int | None, ...] | None = None
@@ -55,7 +55,7 @@ class FieldSetter:
     def tensor(
         cls, field: Field, tensor: document_types.TensorType, default: Callable[[], Any] | None, *, nullable: bool
     ) -> FieldSetter:
-        """The step of a tensor field."""
+        """The setter of a tensor field."""
         dtype = None if field.dtype is None else np.dtype(field.dtype)
         shape, view, convert = field.shape, tensor.view, tensor.convert
 
@@ -73,9 +73,9 @@ class FieldSetter:
 
 
 def row_reader(model: type[BaseModel], steps: list[FieldSetter], slow: Slow) -> Read:
-    """What makes one document of a dict; `slow` reads what is not just as the plan says.
+    """Builds a reader of one document from a dict; `slow` reads documents with other types.
 
-    What was read by then is not read again: of documents within documents each would be, as often as they are deep.
+    Values that were read already are not read again: nested documents would be, once for each level.
     """
     plan = [(s.name, s.exact, s.make, s.other, s.nullable, s.default) for s in steps]
     count, names = len(plan), {s.name for s in steps}
@@ -123,10 +123,10 @@ def row_reader(model: type[BaseModel], steps: list[FieldSetter], slow: Slow) -> 
 
 
 def column_reader(model: type[BaseModel], steps: list[FieldSetter]) -> ReadColumns:
-    """What makes `count` documents of a dict of columns; None where a column is not just as the plan says.
+    """Builds a reader of `count` documents from a dict of columns; it returns None if a column has other types.
 
-    All loops are C's. The tensors of a stacked column share its memory. `rows`, where given, are dicts of just the
-    columns' values that the caller has no further use for: they become the documents' own.
+    All loops are in C. The tensors of a stacked column share its memory. `rows`, if given, are dicts of the same
+    values that the caller no longer uses: they become the documents' own.
     """
     names = [s.name for s in steps]
     slots = BaseModel.__dict__
@@ -162,7 +162,7 @@ def column_reader(model: type[BaseModel], steps: list[FieldSetter]) -> ReadColum
 
 
 def _run(calls: Iterator[Any]) -> None:
-    """Make every call that a `map` stands for."""
+    """Runs a `map` to its end."""
     deque(calls, maxlen=0)
 
 
@@ -193,11 +193,11 @@ def _column(step: FieldSetter, column: Any) -> list[Any] | None:
             return [None if item is None else make(item) for item in column]
         return list(map(make, column))
     except (ValueError, TypeError, OverflowError):
-        return None  # read again row by row, which says where
+        return None  # read again row by row, to find the place
 
 
 def default_of(model: type[BaseModel], name: str) -> Callable[[], Any] | None:
-    """What makes a field's default, None where it is required or its default is no plain value."""
+    """Builds a function that makes a field's default; None if the field is required or its default is not a plain value."""
     from jina_asgi.documents import document_types  # docarray, only where there are classes
 
     info = model.model_fields[name]

@@ -1,4 +1,4 @@
-"""Questions about a field plan that look through all its documents."""
+"""Answers questions about a field plan and all its documents."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from jina_asgi.types import Field, Schema
 
 
 def documents_with(schema: Schema, holds: Callable[[Field], bool]) -> set[str]:
-    """The names of the documents that hold such a field, themselves or in a document within."""
+    """The names of the documents that have such a field, themselves or in a nested document."""
     return holding(
         schema, {n for n, plan in schema.documents.items() if any(holds(p) for f in plan for p in _parts(f))}
     )
 
 
 def holding(schema: Schema, names: set[str]) -> set[str]:
-    """These documents, and all that hold one of them."""
+    """These documents, and all in which they are nested."""
     fields = {name: [part for field in plan for part in _parts(field)] for name, plan in schema.documents.items()}
     found = {*names}
     while more := {n for n, parts in fields.items() if n not in found and any(part.doc in found for part in parts)}:
@@ -31,24 +31,24 @@ def _parts(field: Field) -> Iterator[Field]:
 
 
 def takes_path(field: Field) -> bool:
-    """Whether a field, or each item of it, may be given the path of a form's file."""
+    """Whether a field, or its items, can hold the path of an uploaded file."""
     return field.file or any(map(takes_path, field.items))
 
 
 def takes_paths(schema: Schema) -> bool:
-    """Whether a document has a field, of its own, that may be given the path of a form's file."""
+    """Whether a document has a field of its own that can hold the path of an uploaded file."""
     return any(map(takes_path, schema.fields))
 
 
 def keeps_extra(schema: Schema, name: str) -> bool | None:
-    """Whether a class keeps fields that it does not know (True), refuses them (False) or drops them (None)."""
+    """Whether a class keeps unknown fields (True), refuses them (False) or drops them (None)."""
     described: Any = schema.json_schema if name == schema.name else schema.json_schema.get("$defs", {}).get(name, {})
     allowed = described.get("additionalProperties")
     return allowed if isinstance(allowed, bool) else None
 
 
 def nests(schema: Schema) -> bool:
-    """Whether what the documents hold may nest to any depth: untyped values, or documents of their own kind."""
+    """Whether values can nest to any depth: untyped values, or documents within documents of their class."""
     names = schema.documents
     return bool(documents_with(schema, _is_untyped)) or any(
         name in documents_with(schema, _holds(name)) for name in names
@@ -56,7 +56,7 @@ def nests(schema: Schema) -> bool:
 
 
 def is_binary(field: Field) -> bool:
-    """Whether a field holds what JSON has no form for."""
+    """Whether a field holds bytes or a tensor, for which JSON has no type."""
     return field.kind in ("bytes", "tensor")
 
 

@@ -1,4 +1,4 @@
-"""Pictures as arrays, by pillow, of the extra `uploads`."""
+"""Decodes pictures to arrays with pillow, of the extra `uploads`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from PIL import Image, UnidentifiedImageError
 from jina_asgi.errors import TooLarge
 
 Image.init()
-#: Formats that pillow reads by itself: none that starts another program.
+#: Formats that pillow reads itself, without starting another program.
 _FORMATS = tuple(name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN)
 
 
 def array_of(data: bytes, mode: str, limit: int) -> np.ndarray:
-    """The picture in a file, of one of pillow's modes; of several in one, the first.
+    """Decodes the picture in a file, the first of several, to one of pillow's modes.
 
     Raises:
-        ValueError: there is none. TooLarge: it has more than `limit` elements, which is known before it is decoded.
+        ValueError: there is no picture. TooLarge: it has more than `limit` elements, which is checked before decoding.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:

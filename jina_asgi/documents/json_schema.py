@@ -1,4 +1,4 @@
-"""The JSON Schema of a field plan, for classes whose own cannot be written (a tensor of symbolic shape)."""
+"""Makes the JSON Schema of a field plan, for classes whose own cannot be written (a tensor of symbolic shape)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jina_asgi.types import Field
 
 
 def object_schema(title: str, fields: tuple[Field, ...]) -> dict[str, Any]:
-    """The JSON Schema of a document whose fields are these; documents within are under `$defs`."""
+    """The JSON Schema of a document with these fields; nested documents are under `$defs`."""
     properties = {field.name: _value_schema(field) for field in fields}
     required = [field.name for field in fields if field.required]
     return {"type": "object", "title": title, "properties": properties, "required": required}

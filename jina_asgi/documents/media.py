@@ -1,6 +1,6 @@
-"""Pictures and sounds as arrays. What decodes them is optional: pillow for pictures; for sounds that are no WAV of integers, soundfile.
+"""Decodes pictures and sounds to arrays. Optional: pillow for pictures, soundfile for sounds other than WAV of integers.
 
-Integers are what the file holds; in a field of floats a picture's are 0 to 1, and a sound's -1 to 1.
+Integers are those of the file; in a field of floats a picture's are 0 to 1, and a sound's -1 to 1.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def is_decodable(media: str) -> bool:
-    """Whether there may be an array in such a file."""
+    """Whether a file of this type can hold an array."""
     return media.startswith(("image/", "audio/"))
 
 
 def decoded(media: str, data: bytes, field: Field) -> np.ndarray:
-    """The array in a picture (height, width, channels) or a sound (samples, or samples and channels).
+    """Decodes a picture (height, width, channels) or a sound (samples, or samples and channels).
 
-    Where a field declares channels first, (3, height, width), a picture's are.
+    If the field declares channels first, (3, height, width), so are a picture's.
 
     Raises:
-        ValueError: the file is none. TooLarge: it has too many elements. UnsupportedMedia: what reads it is not there.
+        ValueError: the file is neither. TooLarge: it has too many elements. UnsupportedMedia: its decoder is missing.
     """
     as_float = field.dtype is not None and np.dtype(field.dtype).kind == "f"
     if media.startswith("image/"):
@@ -59,7 +59,7 @@ def _picture(data: bytes, shape: tuple[int | None, ...] | None, as_float: bool) 
 
 
 def _wave(data: bytes, as_float: bool) -> np.ndarray | None:
-    """The samples of a WAV file; None where it holds others than the standard library reads, such as floats."""
+    """The samples of a WAV file; None if the standard library cannot read them, such as floats."""
     try:
         with wave.open(io.BytesIO(data)) as sound:
             width, channels = sound.getsampwidth(), sound.getnchannels()
@@ -71,7 +71,7 @@ def _wave(data: bytes, as_float: bool) -> np.ndarray | None:
         if str(error).startswith("unknown format") or "unknown extended format" in str(error):
             return None
         raise ValueError(f"expected a WAV file of PCM samples: {str(error) or 'it ends too early'}") from None
-    if width == 3:  # no dtype: the upper three bytes of four
+    if width == 3:  # 24 bits, for which numpy has no dtype: the upper three bytes of four
         padded = np.zeros((len(raw) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(raw, np.uint8, len(raw) // 3 * 3).reshape(-1, 3)
         samples: np.ndarray = padded.view("<i4").reshape(-1)
@@ -93,7 +93,7 @@ def _check_size(samples: int) -> None:
 
 def _sound(data: bytes, media: str, as_float: bool) -> np.ndarray:
     try:
-        import soundfile  # an extra that no part of this library brings
+        import soundfile  # not part of any extra of this library
     except (ModuleNotFoundError, OSError) as error:
         raise UnsupportedMedia(
             f"{media} as a tensor needs soundfile: pip install soundfile; or send WAV of PCM samples"

@@ -1,4 +1,4 @@
-"""What is wrong with a value, as FastAPI lists it, and never more of the value than a line or two."""
+"""Validation errors in FastAPI's form, with at most a line or two of the wrong value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from jina_asgi.errors._error_lists import MAX_ERRORS, MORE, shortened
 from jina_asgi.errors._shown import safe_str
 
-#: Of so many errors that are listed the value that came is shown, too.
+#: The first errors that are listed with their input.
 MAX_INPUTS = 20
 #: Listing pydantic's errors costs 2 µs each; above this many only their number is reported.
 _MAX_LISTED = 10_000
@@ -19,7 +19,7 @@ _TEXT, _PART, _ITEMS = 200, 40, 8
 
 
 class Mismatch(ValueError):
-    """A value is not what the plan says; `errors` lists how, each `loc` leading into the value."""
+    """A value does not fit the plan; `errors` lists the reasons, each with its place in the value."""
 
     def __init__(self, message: str, kind: str = "value_error", errors: list[dict[str, Any]] | None = None) -> None:
         super().__init__(message)
@@ -27,15 +27,16 @@ class Mismatch(ValueError):
 
     @classmethod
     def within(cls, error: Exception, *path: str | int) -> Mismatch:
-        """The error of a part, said of the whole."""
+        """Makes the error of a part an error of the whole."""
         entries = [{**entry, "loc": [*map(_key, path), *entry["loc"]]} for entry in errors_of(error)]
         return cls("wrong within", errors=entries)
 
 
 def errors_of(error: Exception) -> list[dict[str, Any]]:
-    """What pydantic, or a reader, has to say of a value: at most 100 entries of `type`, `loc`, `msg`, `input`, `ctx`.
+    """Lists the errors of pydantic, or of a reader: at most 100 entries with `type`, `loc`, `msg`, `input`, `ctx`.
 
-    Where there are more, one behind them says how many (`shortened`). Texts, and inputs of any size, are cut short: an answer is not to grow with the request.
+    If there are more, a last entry counts them (`shortened`). Texts and inputs are cut, so that an answer does not grow with
+    the request.
     """
     if isinstance(error, Mismatch):
         return shortened(error.errors)
@@ -61,7 +62,7 @@ def errors_of(error: Exception) -> list[dict[str, Any]]:
 
 
 def brief(value: Any, depth: int = 2) -> Any:
-    """A value of any size as a small one that JSON can say."""
+    """Shortens a value of any size to a small JSON value."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**64:

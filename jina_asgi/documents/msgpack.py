@@ -1,4 +1,4 @@
-"""Any value that may hold docs and tensors to msgpack and back."""
+"""Writes and reads any value, with docs and tensors in it, as msgpack."""
 
 from __future__ import annotations
 

@@ -15,16 +15,16 @@ from pydantic import AliasChoices, BaseModel, Json, Secret, SecretBytes, SecretS
 from pydantic.fields import FieldInfo
 from pydantic.types import EncodedBytes, EncodedStr, PathType
 
-#: Modules whose types pydantic writes by looking at the value alone.
+#: Modules whose types pydantic writes by the value's class alone.
 _KNOWN = {"builtins", "collections", "datetime", "decimal", "docarray", "numpy", "pydantic", "pydantic_core", "torch"}
 _KNOWN |= {"types", "typing", "uuid"}
-#: The classes of what a document keeps to itself.
+#: The classes of secrets.
 SECRETS = (SecretStr, SecretBytes, Secret)
 _SERIALIZERS = ("PlainSerializer", "WrapSerializer")
 
 
 def leaves(annotation: Any) -> Iterator[tuple[Any, bool]]:
-    """Everything an annotation is made of: types (False) and what `Annotated` adds to them (True)."""
+    """The parts of an annotation: types (False), and the metadata in `Annotated` (True)."""
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         yield from leaves(inner)
@@ -38,7 +38,7 @@ def leaves(annotation: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def metadata_of(info: FieldInfo) -> Iterator[Any]:
-    """What is added to a field's type, or to a type within it; for a `Field(...)` within, its constraints."""
+    """The metadata of a field's type and of the types within it; for a `Field(...)`, its constraints."""
     yield from info.metadata
     for item, added in leaves(info.annotation):
         if isinstance(item, FieldInfo):
@@ -48,10 +48,10 @@ def metadata_of(info: FieldInfo) -> Iterator[Any]:
 
 
 def has_rules(model: type[BaseModel], means_nothing: Callable[[Any], bool]) -> bool:
-    """Whether reading a class runs code or checks of its own: validators, constraints, aliases, strictness.
+    """Whether a class has rules of its own: validators, constraints, aliases, strictness.
 
     Args:
-        means_nothing: of metadata, whether it is no rule (a dtype).
+        means_nothing: whether an item of metadata is not a rule (a dtype).
     """
     decorators = model.__pydantic_decorators__
     return bool(
@@ -78,14 +78,14 @@ def _transforms(model: type[BaseModel]) -> bool:
 
 
 def is_strict(model: type[BaseModel]) -> bool:
-    """Whether a class, or a field of it, refuses to convert."""
+    """Whether a class, or one of its fields, refuses conversions."""
     return bool(model.model_config.get("strict")) or any(
         getattr(item, "strict", False) for info in model.model_fields.values() for item in metadata_of(info)
     )
 
 
 def accepted_names(model: type[BaseModel], name: str) -> list[str]:
-    """The names under which a field may come, by the first of them or its name in Python; the one we write first."""
+    """The names by which a field can be given; the one that is written first."""
     for attribute, info in model.model_fields.items():
         alias = info.validation_alias or info.alias
         choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
@@ -96,13 +96,13 @@ def accepted_names(model: type[BaseModel], name: str) -> list[str]:
 
 
 def wire_name(model: type[BaseModel], attribute: str) -> str:
-    """The name that a field has on the wire: the alias it is read by, or its own."""
+    """A field's name in encoded documents: its validation alias, or its own name."""
     return accepted_names(model, attribute)[0]
 
 
 def unfit_defaults(model: type[BaseModel]) -> Mapping[str, tuple[str, Any]]:
-    """The defaults that a class itself would refuse, such as None for a `str`: by each name that the field may come
-    under, its name in Python and the default.
+    """The defaults that a class itself would refuse, such as None for a `str`: by each name of the field, its name in
+    Python and the default.
     """
     found: dict[str, tuple[str, Any]] = {}
     for name, info in model.model_fields.items():
@@ -116,7 +116,7 @@ def _is_plain(default: Any) -> bool:
 
 
 def _fits(info: FieldInfo) -> bool:
-    """Whether a field's type takes its own default."""
+    """Whether a field's default is valid for its type."""
     if type(info.default) is info.annotation and not info.metadata:
         return True
     try:
@@ -127,7 +127,7 @@ def _fits(info: FieldInfo) -> bool:
 
 
 def has_own_json(model: type[BaseModel]) -> bool:
-    """Whether a class decides itself what its JSON looks like: serializers, computed fields, aliases."""
+    """Whether a class defines its own JSON: serializers, computed fields, aliases."""
     decorators = model.__pydantic_decorators__
     return bool(
         decorators.field_serializers
@@ -145,7 +145,7 @@ def has_own_json(model: type[BaseModel]) -> bool:
 
 
 def json_differs(model: type[BaseModel]) -> bool:
-    """Whether the JSON of a class is another thing than the values of its fields by the names that they are read by."""
+    """Whether the JSON of a class differs from its field values by their wire names."""
     decorators = model.__pydantic_decorators__
     return bool(
         decorators.field_serializers
@@ -161,7 +161,7 @@ def json_differs(model: type[BaseModel]) -> bool:
 
 
 def own_fields(model: type[BaseModel]) -> set[str]:
-    """The fields whose JSON a serializer of the class's own makes, and those left out of it."""
+    """The fields that have a serializer, and those that JSON excludes."""
     decorators, fields = model.__pydantic_decorators__, model.model_fields
     named = {name for d in decorators.field_serializers.values() for name in d.info.fields}
     if "*" in named or decorators.model_serializers:
@@ -175,12 +175,12 @@ def own_fields(model: type[BaseModel]) -> set[str]:
 
 
 def dumps_of(model: type[BaseModel]) -> Mapping[str, Callable[[Any], Any]]:
-    """What makes plain values of the fields whose types only pydantic knows, such that they can be read again."""
+    """Builds functions that convert fields of types that only pydantic knows to plain values, which can be read again."""
     return {name: _dump_of(info) for name, info in model.model_fields.items() if _is_pydantics(info)}
 
 
 def _adapter(info: FieldInfo) -> TypeAdapter[Any]:
-    """What reads and writes the type of a field, with what is added to it."""
+    """The TypeAdapter of a field's type and metadata."""
     annotation: Any = info.annotation
     for item in info.metadata:
         annotation = Annotated[annotation, item]
@@ -201,7 +201,7 @@ def _is_pydantics(info: FieldInfo) -> bool:
 
 
 def is_encoded(metadata: Iterable[Any]) -> bool:
-    """Whether a type's text on the wire is another than its value: pydantic's Base64Bytes, Json and the like."""
+    """Whether a type's encoded text differs from its value: pydantic's Base64Bytes, Json and the like."""
     return any(isinstance(item, EncodedBytes | EncodedStr | Json) or item is Json for item in metadata)
 
 
@@ -215,21 +215,21 @@ def _is_known(leaf: Any) -> bool:
 
 
 def is_secret(annotation: Any) -> bool:
-    """Whether an annotation is a class whose values are in no answer."""
+    """Whether an annotation is a secret's class, whose values are hidden in answers."""
     return isinstance(annotation, type) and issubclass(annotation, SECRETS)
 
 
 def is_file_path(annotation: Any, metadata: Iterable[Any]) -> bool:
-    """Whether an annotation is `Path`, or a kind of it that may be a file: not pydantic's DirectoryPath or NewPath."""
+    """Whether an annotation is a `Path` that may be a file: not pydantic's DirectoryPath or NewPath."""
     kinds = {item.path_type for item in metadata if isinstance(item, PathType)}
     return isinstance(annotation, type) and issubclass(annotation, Path) and kinds <= {"file"}
 
 
 def is_torch_type(annotation: Any) -> bool:
-    """Whether an annotation is a class of torch's; torch need not be there to ask."""
+    """Whether an annotation is a torch class; works without torch."""
     return isinstance(annotation, type) and annotation.__module__.partition(".")[0] == "torch"
 
 
 def is_torch(value: Any) -> bool:
-    """Whether a value is a tensor of torch's, docarray's own included."""
+    """Whether a value is a torch tensor, also docarray's subclass."""
     return any(is_torch_type(base) for base in type(value).__mro__)

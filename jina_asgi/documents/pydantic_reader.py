@@ -22,9 +22,9 @@ class PydanticReader:
 
     Args:
         model: the class.
-        converters: what makes the value of a field that pydantic is given, by each name that it may come under.
-        validator: the class's own, or one of the same documents.
-        from_json: the class is strict, and takes a datetime's text in JSON alone.
+        converters: prepare the value of a field for pydantic, by each name of the field.
+        validator: the class's own, or an equivalent one.
+        from_json: the class is strict, and accepts a datetime's text from JSON only.
     """
 
     __slots__ = ("_converters", "_from_json", "_integers", "_is_plain", "_model", "_unfit", "_validator")
@@ -36,18 +36,18 @@ class PydanticReader:
         self._unfit = pydantic_facts.unfit_defaults(model)
         self._validator = validator
         self._integers = tuple(key for key, convert in converters.items() if convert is integer)
-        #: Whether pydantic takes values as they come, but for integers that are texts.
+        #: Whether values go to pydantic unchanged, except for integers as text.
         self._is_plain = len(self._integers) == len(converters) and not self._unfit and not from_json
 
     def __call__(self, value: Any, known: Sequence[tuple[str, Mismatch]] = ()) -> Any:
-        """A document.
+        """Reads a document.
 
         Args:
-            value: a dict of its fields; anything else is pydantic's to refuse.
-            known: what was found wrong already, by the names of the fields, which are not in `value` any more.
+            value: a dict of its fields; pydantic refuses anything else.
+            known: errors that were found already, by field; these fields are no longer in `value`.
 
         Raises:
-            ValidationError, Mismatch: with all that is wrong.
+            ValidationError, Mismatch: with all errors.
         """
         if type(value) is not dict:
             return self._validator.validate_python(value, by_alias=True, by_name=True)
@@ -59,7 +59,7 @@ class PydanticReader:
                 try:
                     return self._validator.validate_python(value, by_alias=True, by_name=True)
                 except ArithmeticError:
-                    pass  # which field's, is said below
+                    pass  # the field is found below
         value, wrong = self._converted(value, dict(known))
         held: set[str] = set()
         if self._unfit:
@@ -70,7 +70,7 @@ class PydanticReader:
             if not wrong:
                 raise
             raise self._all(wrong, error) from None
-        except ArithmeticError as error:  # of one value's, which ends the reading of the others
+        except ArithmeticError as error:  # of one value, which ended the reading of the others
             raise self._all({**wrong, **self._overflowing(value, error)}, None) from None
         if wrong:
             raise self._all(wrong, None)
@@ -81,7 +81,7 @@ class PydanticReader:
     def _converted(
         self, value: dict[str, Any], wrong: dict[str, Mismatch]
     ) -> tuple[dict[str, Any], dict[str, Mismatch]]:
-        """The values as pydantic is given them, without those that are wrong."""
+        """Prepares the values for pydantic, without the wrong ones."""
         changed: dict[str, Any] = {}
         for key, convert in self._converters.items():
             if key in value:
@@ -100,7 +100,7 @@ class PydanticReader:
         return value, wrong
 
     def _without_defaults(self, value: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-        """The values without those defaults that the class itself would refuse, and the names of their fields."""
+        """Removes the defaults that the class itself would refuse; also returns the names of their fields."""
         held = {
             key: name
             for key, (name, default) in self._unfit.items()
@@ -119,7 +119,7 @@ class PydanticReader:
         return self._validator.validate_python(value, by_alias=True, by_name=True)
 
     def _overflowing(self, value: dict[str, Any], error: ArithmeticError) -> dict[str, Mismatch]:
-        """The fields whose values have no room in their types, found by reading each alone."""
+        """The fields whose values overflow their types, found by reading each alone."""
         found = {}
         for key, item in value.items():
             try:
@@ -131,7 +131,7 @@ class PydanticReader:
         return found or {"": Mismatch(f"out of range: {error}")}
 
     def _all(self, wrong: Mapping[str, Mismatch], error: ValidationError | None) -> Mismatch:
-        """All that is wrong, in the order of the fields; what was taken from pydantic is not missing."""
+        """Merges all errors in the order of the fields; removed fields do not count as missing."""
         taken = {name for key in wrong for name in pydantic_facts.accepted_names(self._model, key)} | {*wrong}
         entries: Entries = [entry for mismatch in wrong.values() for entry in mismatch.errors]
         if error is not None:

@@ -1,8 +1,7 @@
-"""From plain values (what JSON or msgpack hold) to one document: the checks of a field plan, compiled once.
+"""Builds the readers of documents from plain values (as JSON or msgpack holds them), once for each field plan.
 
-A reader takes the fast way (`fast_readers`), exact types and no pydantic, where the class allows it; anything
-unexpected is left to pydantic, which converts what it may and names what is wrong. Without a class documents are dicts,
-and left to the process that has it.
+If the class allows it, a reader makes documents of exact types without pydantic (`fast_readers`); pydantic converts
+other values, and reports errors. Without the class, documents are dicts, and the process with the class checks them.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = ["MAX_DEPTH", "Mismatch", "Readers", "check_depth", "errors_of", "to_b
 
 MAX_DEPTH = 64
 _FAST_KINDS = ("int", "float", "bool", "bytes", "tensor")
-#: Which members of a union a JSON value may be for, where it is not for pydantic to say.
+#: The union members for which a JSON value is converted before pydantic chooses.
 _MEMBERS: Mapping[type, tuple[str, ...]] = {
     dict: ("doc", "dict", "tensor"),
     list: ("docs", "list", "tuple", "set", "tensor"),
@@ -46,24 +45,21 @@ _MEMBERS: Mapping[type, tuple[str, ...]] = {
 
 
 class Readers:
-    """The readers of one schema's documents; a document may hold its own kind, so they are found by name.
+    """The readers of one schema's documents, by name, as a document may contain its own class.
 
-    A reader raises ValidationError or Mismatch.
-
-    Args:
-        patient: documents are large, and are read beside an event loop (`yielding_validator`).
+    A reader raises ValidationError or Mismatch. `yielding`: other threads can run while it reads (`yielding_validator`).
     """
 
     def __init__(self, schema: Schema, *, yielding: bool = False) -> None:
         self.schema, self._yielding = schema, yielding
         self._made: dict[str, Read] = {}
         self._with_binary = field_plans.documents_with(schema, field_plans.is_binary)
-        #: Documents that are read here wherever they stand, as pydantic alone would not read all that they may hold.
+        #: Documents that are read here at every level, as pydantic alone could not read their values.
         self.own = self._with_binary | field_plans.holding(schema, _unfit_documents(schema))
         self._plan = untyped_reader.readers(schema)
 
     def of(self, name: str) -> Read:
-        """What reads one document of the class `name`."""
+        """The reader of one document of the class `name`."""
         if name not in self._made:
             model = self.schema.models.get(name)
             if model is None:
@@ -73,7 +69,7 @@ class Readers:
         return self._made[name]
 
     def of_columns(self, name: str) -> ReadColumns:
-        """What reads documents given field by field; it answers None for what `of(name)` has to read."""
+        """The reader of documents from columns; it returns None for values that `of(name)` must read."""
         model = self.schema.models.get(name)
         if model is None or not self._is_fast(name, set()):
             return lambda *_: None
@@ -84,7 +80,7 @@ class Readers:
         return row_reader(model, self._steps(name, model), slow) if self._is_fast(name, set()) else slow
 
     def _by_pydantic(self, name: str, model: type[BaseModel]) -> PydanticReader:
-        """Bytes and tensors are made from the plan; all else is pydantic's."""
+        """A reader that makes bytes and tensors by the plan, and leaves the rest to pydantic."""
         converters: dict[str, Read] = {}
         for field in self.schema.documents[name]:
             if (convert := self._converter(field)) is not None:
@@ -94,7 +90,7 @@ class Readers:
         return PydanticReader(model, converters, validator, from_json=from_json)
 
     def _is_fast(self, name: str, seen: set[str]) -> bool:
-        """Whether documents of this name, and those within, need no pydantic."""
+        """Whether documents of this name, and nested ones, need no pydantic."""
         from jina_asgi.documents import document_types  # docarray, only where there are classes
 
         if name in seen:
@@ -138,7 +134,7 @@ class Readers:
         return steps
 
     def _converter(self, field: Field) -> Read | None:
-        """What makes of a field's value what pydantic is given; None: it is given as it is."""
+        """Builds the converter that prepares a field's value for pydantic; None: no conversion."""
         if field.kind == "int":
             return integer
         if field.kind in ("list", "set", "dict") and field.items and field.items[-1].kind == "int":
@@ -146,7 +142,7 @@ class Readers:
         return self._binary(field)
 
     def _binary(self, field: Field) -> Read | None:
-        """What turns base64 into bytes and lists into arrays anywhere within a field; None: nothing to do."""
+        """Builds the converter of base64 to bytes and lists to arrays anywhere in a field; None: no conversion."""
         make = self._binary_value(field)
         return make if make is None else or_none(field, make)
 
@@ -198,12 +194,12 @@ class Readers:
 
 
 def _unfit_documents(schema: Schema) -> set[str]:
-    """The documents whose classes have defaults that they would themselves refuse."""
+    """The documents whose classes have defaults that they would refuse themselves."""
     return {name for name, model in schema.models.items() if pydantic_facts.unfit_defaults(model)}
 
 
 def check_depth(value: Any, limit: int = MAX_DEPTH) -> Any:
-    """`value` itself, when it nests no deeper than `limit`.
+    """Returns `value` if it nests no deeper than `limit`.
 
     Raises:
         Mismatch: it nests deeper.

@@ -1,4 +1,4 @@
-"""Documents of one class as those of another that has some of their fields, as Jina reads every answer anew."""
+"""Converts documents to another class by their shared fields, as Jina does with every answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jina_asgi.errors import InvalidDocs
 
 
 def refitted(document: BaseModel, wanted: Codec) -> Any:
-    """A document of a codec's class with the fields of one of another; fields that it does not have are left out.
+    """Converts a document to the codec's class; fields that this class lacks are left out.
 
     Raises:
-        InvalidDocs: a field is missing, or does not fit; or none but `id` is a field of both. DefinitionError: its class
-            is none that can be written.
+        InvalidDocs: a field is missing or does not fit, or only `id` is shared. DefinitionError: the document's class
+            cannot be written.
     """
     values, names = plain(document), {field.name for field in wanted.schema.fields}
     shared = {name: value for name, value in values.items() if name in names}

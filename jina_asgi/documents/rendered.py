@@ -1,4 +1,4 @@
-"""A document as the process with its class answers it: its values, and what the class itself makes of them for JSON.
+"""An answered document with the JSON that its class made of it.
 
 A process that has only the field plan can thus write the JSON that the class would: with its serializers, computed
 fields and aliases.
@@ -13,13 +13,13 @@ import msgspec
 
 from jina_asgi.documents import tensors
 
-#: The code of such a document in msgpack: how long its values are, these, and the JSON.
+#: The msgpack extension of such a document: the length of its values, the values, and the JSON.
 CODE = 33
 _SIZE = struct.Struct("<I")
 
 
 class Rendered(dict[str, Any]):
-    """The values by their names. `json` is None once one of them is another."""
+    """A document's values by field. `json` becomes None when a value is changed."""
 
     __slots__ = ("json",)
 
@@ -33,7 +33,7 @@ class Rendered(dict[str, Any]):
 
 
 class RawJson:
-    """JSON that stands for a value: as orjson's Fragment, and its length is known."""
+    """Encoded JSON within a value, as orjson's Fragment, but with a known length."""
 
     __slots__ = ("json",)
 
@@ -42,19 +42,19 @@ class RawJson:
 
 
 def pack(values: bytes, json: bytes) -> bytes:
-    """A document of its values, which are msgpack, and its JSON."""
+    """Packs a document's values, already msgpack, and its JSON."""
     size = _SIZE.size + len(values) + len(json)
     if size < 1 << 16:
         return msgspec.msgpack.encode(msgspec.msgpack.Ext(CODE, _SIZE.pack(len(values)) + values + json))
     head = struct.pack(">BIb", 0xC9, size, CODE) + _SIZE.pack(len(values))
-    return b"".join([head, values, json])  # lets other threads run, where it is large
+    return b"".join([head, values, json])  # lets other threads run if it is large
 
 
 def unpack(code: int, buffer: memoryview) -> Any:
-    """What msgpack's extensions are in an answer: such a document, or a tensor.
+    """Reads a msgpack extension of an answer: such a document, or a tensor.
 
     Raises:
-        ValueError: neither.
+        ValueError: it is neither.
     """
     if code != CODE:
         return tensors.unpack(code, buffer)

@@ -1,4 +1,4 @@
-"""What `return_type` makes of the documents that a Deployment or a Flow in this process answers."""
+"""Converts the documents answered by a Deployment or a Flow in this process to its caller's `return_type`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jina_asgi.types import Docs
 
 
 class Fields(dict[str, Any]):
-    """A document whose class is not at hand: a dict, whose keys are attributes too, as those of a document are."""
+    """A document without its class: a dict whose keys are attributes too."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -23,17 +23,17 @@ class Fields(dict[str, Any]):
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """What a `return_type` asks for; `container` None: nothing in particular."""
+    """A caller's `return_type`; `container` None: none was given."""
 
     container: Any = None
     is_single: bool = False
 
     @classmethod
     def of(cls, wanted: Any) -> Returns:
-        """What an annotation asks for.
+        """Reads an annotation.
 
         Raises:
-            DefinitionError: it is no document class, and no list of one.
+            DefinitionError: it is neither a document class nor a list of one.
         """
         if wanted is None:
             return cls()
@@ -47,10 +47,10 @@ class Returns:
         return cls(container, single)
 
     def read(self, docs: Docs) -> Any:
-        """The documents of an answer, of the class asked for.
+        """Converts the documents of an answer.
 
         Raises:
-            ExecutorError: they are not what that takes.
+            ExecutorError: they do not fit.
         """
         if self.container is None:
             return docs.typed if docs.codec.model is not None else list(map(Fields, docs.typed))
@@ -63,6 +63,6 @@ class Returns:
             raise ExecutorError(f"the answer does not fit return_type ({name}): {error.errors or error}") from error
 
     def given(self, docs: Docs) -> Any:
-        """What the caller gets: the document itself where one was asked for and there is one."""
+        """The caller's result: the document itself if `return_type` is a single document and there is one."""
         found = self.read(docs)
         return found[0] if self.is_single and len(found) == 1 else found

@@ -40,10 +40,10 @@ _CONTAINERS: Mapping[Any, FieldKind] = {
 
 
 def schema_of(model: type[BaseModel]) -> Schema:
-    """The field plan of a document class.
+    """Makes the field plan of a document class.
 
     Raises:
-        DefinitionError: a field's type can cross no wire, or its annotation cannot be resolved.
+        DefinitionError: a field's type cannot be encoded, or its annotation cannot be resolved.
     """
     documents: dict[str, tuple[Field, ...]] = {}
     models: dict[str, type[BaseModel]] = {}
@@ -52,7 +52,7 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def parameters_schema(annotation: Any) -> ParametersSchema | None:
-    """The schema of a typed `parameters` argument: a pydantic model, optional or not; None for a plain dict."""
+    """Makes the schema of a typed `parameters` argument: a pydantic model, optional or not; None for a plain dict."""
     members = [m for m in (members_of(annotation) or [annotation]) if m is not type(None)]
     models = [m for m in members if is_document(m)]
     if not models:
@@ -64,9 +64,9 @@ def parameters_schema(annotation: Any) -> ParametersSchema | None:
 
 
 def legacy_schema_of_jina() -> dict[str, Any]:
-    """The JSON Schema of Jina's own class of such documents, to the letter: its gateways know them by that alone.
+    """The JSON Schema of Jina's own legacy document, to the letter, by which its gateways recognise it.
 
-    As pydantic 2.9 writes it there.
+    It is the schema that pydantic 2.9 writes in Jina.
     """
     own, jinas = "LegacyDocument", "LegacyDocumentJina"
     properties = schema_of(LegacyDocument).json_schema["$defs"][own]["properties"]
@@ -89,8 +89,8 @@ def _add_document(
     for known, other in models.items():
         if other is model:
             return known
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", model.__name__)  # a generic's brackets are no name in OpenAPI
-    while name in models:  # two classes of one name
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", model.__name__)  # OpenAPI allows no brackets of a generic class
+    while name in models:  # two classes have the same name
         name += "_"
     models[name] = model
     try:
@@ -99,7 +99,7 @@ def _add_document(
             model.model_rebuild()
     except (NameError, PydanticUserError) as error:
         raise DefinitionError(f"{model.__name__} has an annotation that cannot be resolved: {error}") from error
-    documents[name] = ()  # reserve the place: a document may hold its own kind
+    documents[name] = ()  # reserve the name: a document may contain its own class
     documents[name] = tuple(
         _field(
             pydantic_facts.wire_name(model, field_name),
@@ -123,7 +123,7 @@ def _field(
     *,
     required: bool = True,
 ) -> Field:
-    """The plan of one annotation; recursive over containers, unions and nested documents."""
+    """Makes the plan of one annotation, recursively over containers, unions and nested documents."""
 
     def inner(item: Any) -> Field:
         return _field("", item, (), documents, models)
@@ -177,7 +177,7 @@ def _shape_of(annotation: Any) -> tuple[int | None, ...] | None:
 
 
 def _json_schema(model: type[BaseModel], documents: Mapping[str, tuple[Field, ...]], name: str) -> Mapping[str, Any]:
-    """The class's JSON Schema; from the plan where docarray cannot say it (a tensor of symbolic shape)."""
+    """The class's JSON Schema; made from the plan if docarray cannot write it (a tensor of symbolic shape)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -188,7 +188,7 @@ def _json_schema(model: type[BaseModel], documents: Mapping[str, tuple[Field, ..
 
 
 def _repeatable(schema: Any) -> Any:
-    """A schema without the example of an id that docarray draws anew in every process."""
+    """Removes the example of an id, which docarray draws at random in every process."""
     if isinstance(schema, dict):
         drawn = schema.get("example") == DRAWN_ID
         return {key: _repeatable(value) for key, value in schema.items() if not (drawn and key == "example")}

@@ -1,6 +1,6 @@
-"""Numbers on the wire: JSON lists and packed buffers to numpy arrays, and back. Dense numeric dtypes only.
+"""Encodes numpy arrays as JSON lists or packed buffers, and decodes them. Dense numeric dtypes only.
 
-Every array made here is writable and owns its memory, as those that docarray makes do.
+Every decoded array is writable and owns its memory, as docarray's arrays do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 from jina_asgi.documents import pydantic_facts
 
-#: The dtypes that cross a wire; a packed tensor names one by its place here, so the order is part of the format.
+#: The dtypes that can be encoded; a packed tensor has the index of one, so the order is part of the format.
 DTYPES = tuple(np.dtype(name) for name in "? i1 u1 <i2 <u2 <i4 <u4 <i8 <u8 <f2 <f4 <f8".split())
 _CODES = {dtype: code for code, dtype in enumerate(DTYPES)}
 _NAMES = {dtype: dtype.str for dtype in DTYPES}
 _SIZED = tuple((dtype, dtype.itemsize) for dtype in DTYPES)
 _COUNT, _ndarray = len(DTYPES), np.ndarray
-#: What a client may call a dtype: its name, or numpy's short form with a byte order or without.
+#: Names of dtypes: numpy's name, or its short form with or without a byte order.
 _NAMED = {name: d for d in DTYPES for name in (d.name, d.str, d.str[1:], f"<{d.str[1:]}", f"={d.str[1:]}")} | {
     f">{d.str[1:]}": d.newbyteorder(">") for d in DTYPES
 }
@@ -32,21 +32,21 @@ SHAPED = 32
 _STRUCT = {"<f4": "f", "<f8": "d"}
 MAX_ELEMENTS = 2**26
 MAX_AXES = 32
-#: From so many bytes on a tensor is not copied where it can be helped.
+#: Tensors of this many bytes or more are not copied if possible.
 LARGE = 64 << 10
-#: Numbers of a list that are taken at one go, between which other threads run.
+#: Numbers of a list that are read in one call; other threads run between calls.
 _PIECE = 1 << 16
 
 
 def from_json(value: Any, dtype: str | None) -> np.ndarray:
-    """An array from nested lists of numbers, or from `{"data": ..., "dtype": ..., "shape": [...]}`.
+    """Reads an array from nested lists of numbers, or from `{"data": ..., "dtype": ..., "shape": [...]}`.
 
     In the second form `data` is nested lists, or the base64 of the buffer in the byte order that the dtype names
     (">f4": big-endian; little-endian else). `dtype` is the one the field declares; without it floats become float64
     and integers int64, as in docarray.
 
     Raises:
-        ValueError: what came is no dense array of numbers, or does not fit the dtype.
+        ValueError: the value is not a dense array of numbers, or does not fit the dtype.
     """
     if type(value) is list:
         return _from_list(value, dtype)
@@ -91,7 +91,7 @@ def _numbers(part: list[Any]) -> np.ndarray:
 
 
 def _flattened(value: list[Any]) -> tuple[list[Any], list[int]]:
-    """The numbers of nested lists in a row, and their shape; numpy, looking for it, takes 20 times as long."""
+    """Flattens nested lists of numbers, and returns their shape; numpy takes 20 times as long to find it."""
     shape = [len(value)]
     while value and type(value[0]) is list:
         if set(map(type, value)) != {list} or len(set(map(len, value))) > 1:
@@ -127,7 +127,7 @@ def _from_object(value: Mapping[str, Any], declared: str | None) -> np.ndarray:
 
 
 def shaped(array: np.ndarray, shape: tuple[int | None, ...] | None) -> np.ndarray:
-    """`array` in a declared shape (None: any length of an axis); reshaped where the sizes agree, as docarray does.
+    """Returns `array` in a declared shape (None: any length of an axis); reshaped if the sizes agree, as in docarray.
 
     Raises:
         ValueError: it has another shape.
@@ -144,7 +144,7 @@ def shaped(array: np.ndarray, shape: tuple[int | None, ...] | None) -> np.ndarra
 
 
 def cast(array: np.ndarray, dtype: str | None) -> np.ndarray:
-    """`array` in the declared dtype; refuses what loses more than precision (text, objects, floats as integers)."""
+    """Converts `array` to the declared dtype; refuses conversions that lose more than precision (text, objects, floats to integers)."""
     if array.dtype.kind not in "biuf":
         raise ValueError("expected numbers only, nothing else among them")
     if array.ndim > MAX_AXES:
@@ -162,7 +162,7 @@ def cast(array: np.ndarray, dtype: str | None) -> np.ndarray:
 
 
 def _fits(array: np.ndarray, target: np.dtype[Any]) -> bool:
-    """Whether integers all lie in a narrower integer type, as JSON's do when a field declares uint8."""
+    """Whether all integers fit a narrower integer type, such as JSON's integers in a field of uint8."""
     if array.dtype.kind not in "iu" or target.kind not in "iu":
         return False
     bounds = np.iinfo(target)
@@ -170,13 +170,13 @@ def _fits(array: np.ndarray, target: np.dtype[Any]) -> bool:
 
 
 def pack(array: np.ndarray) -> tuple[int, bytes]:
-    """An array as a code and a buffer.
+    """Packs an array into a code and a buffer.
 
-    A vector is its dtype's place in `DTYPES` and its data; anything of another number of axes is `SHAPED`, with
-    a head in the buffer: dtype code, number of axes, padding to 8 bytes, the axes.
+    For a vector these are its dtype's index in `DTYPES` and its data. For other numbers of axes the code is `SHAPED`, and
+    the buffer has a head: dtype code, number of axes, padding to 8 bytes, the axes.
 
     Raises:
-        ValueError: a dtype that crosses no wire, or more axes than `MAX_AXES`.
+        ValueError: the dtype cannot be encoded, or there are more axes than `MAX_AXES`.
     """
     code, array = _writable(array)
     if array.ndim == 1:
@@ -185,7 +185,7 @@ def pack(array: np.ndarray) -> tuple[int, bytes]:
 
 
 def pack_parts(array: np.ndarray) -> tuple[int, bytes, memoryview]:
-    """As `pack`, but what stands before the data, and the data as the array has it, where its order allows.
+    """As `pack`, but returns the head and the data separately, without copying the data if its order allows.
 
     Raises:
         ValueError: as `pack`.
@@ -196,7 +196,7 @@ def pack_parts(array: np.ndarray) -> tuple[int, bytes, memoryview]:
 
 
 def _writable(array: np.ndarray) -> tuple[int, np.ndarray]:
-    """The code of a dtype that crosses a wire, and the array in it."""
+    """The code of an array's encoded dtype, and the array in it."""
     code = _CODES.get(array.dtype)
     if code is None:
         dtype = array.dtype.newbyteorder("<")
@@ -214,10 +214,10 @@ def _shape_of(code: int, array: np.ndarray) -> bytes:
 
 
 def unpack(code: int, buffer: memoryview) -> np.ndarray:
-    """The array that `pack` made a code and a buffer of; a large one that may be written to stays where it is.
+    """Unpacks an array from a code and a buffer; a large writable buffer is not copied.
 
     Raises:
-        ValueError: the buffer lies about its dtype, axes or length; nothing is allocated then.
+        ValueError: dtype, axes or length do not match the buffer; nothing is allocated then.
     """
     if 0 <= code < _COUNT:
         dtype, size = _SIZED[code]
@@ -235,7 +235,7 @@ def unpack(code: int, buffer: memoryview) -> np.ndarray:
 
 
 def named(array: np.ndarray) -> tuple[str, np.ndarray]:
-    """The name of an array's dtype where a wire names it ("<f4"), and the array in that, in C order.
+    """The name of an array's encoded dtype ("<f4"), and the array in it, in C order.
 
     Raises:
         ValueError: as `pack`.
@@ -248,10 +248,10 @@ def named(array: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def of_named(name: str, shape: Sequence[int], size: int) -> Callable[[bytes, int, int], np.ndarray]:
-    """What makes an array of the `size` bytes between two places, which a wire says have this dtype and shape.
+    """Builds a function that makes an array of a named dtype and shape from `size` bytes at a place in a buffer.
 
     Raises:
-        ValueError: they lie about the size, or the dtype is none that crosses a wire; nothing is allocated then.
+        ValueError: dtype and shape do not match the size, or the dtype cannot be encoded; nothing is allocated then.
     """
     dtype = _NAMED.get(name)
     if dtype is None:
@@ -282,7 +282,7 @@ def _view(buffer: memoryview | bytearray, dtype: np.dtype[Any], shape: tuple[int
 
 
 def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
-    """How many elements a shape has that a buffer of `size` bytes holds."""
+    """Checks that a buffer of `size` bytes holds a shape; returns its number of elements."""
     elements = math.prod(shape)
     if min(shape, default=0) < 0 or elements > MAX_ELEMENTS or len(shape) > MAX_AXES:
         raise ValueError(f"expected at most {MAX_ELEMENTS} elements in at most {MAX_AXES} axes")
@@ -292,12 +292,12 @@ def _check(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> int:
 
 
 def _booleans(array: np.ndarray) -> np.ndarray:
-    """Booleans of bytes that another has sent: numpy counts on 0 and 1, and does not look."""
-    return np.asarray(array.view(np.uint8) != 0)  # of no axes the comparison is no array
+    """Makes booleans of received bytes: numpy relies on 0 and 1 without checking."""
+    return np.asarray(array.view(np.uint8) != 0)  # without axes the comparison is not an array
 
 
 def from_tensor(value: Any) -> np.ndarray | None:
-    """A docarray or torch tensor as a numpy array on the host; None for anything else. Imports neither."""
+    """Converts a docarray or torch tensor to a numpy array on the host; None for other values. Imports neither library."""
     if isinstance(value, np.ndarray):
         return value.view(np.ndarray)
     kind = type(value)
@@ -309,16 +309,16 @@ def from_tensor(value: Any) -> np.ndarray | None:
 
 
 def numeric(array: np.ndarray) -> np.ndarray:
-    """An array of numbers in this machine's order, row by row, as JSON is written of.
+    """Converts an array of numbers to this machine's byte order and C order, to write JSON.
 
     Raises:
-        ValueError: a dtype that crosses no wire.
+        ValueError: the dtype cannot be encoded.
     """
-    return np.asarray(_writable(array)[1], order="C")  # `ascontiguousarray` would give a number an axis
+    return np.asarray(_writable(array)[1], order="C")  # `ascontiguousarray` would add an axis to a number
 
 
 def _of_torch(value: Any) -> np.ndarray:
-    """A tensor of torch's; of numbers that numpy has no type for, float32, which has each of them."""
+    """Converts a torch tensor; dtypes that numpy lacks become float32, which holds all their values."""
     held = value.detach().cpu()
     if str(held.dtype).startswith(("torch.bfloat16", "torch.float8")):
         held = held.float()

@@ -1,4 +1,4 @@
-"""Which part of a value it is that cannot be written; looked for where writing has failed."""
+"""Finds the part of a value that cannot be written, after writing has failed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DEEPEST = 64
 def explain(
     value: Any, error: BaseException, write: Callable[[Any], Any], fields: Callable[[Any], Any], *, own: bool = True
 ) -> str:
-    """What is wrong with a value, and where within it: "data.0.vector: a tensor of dtype ...".
+    """Says which part of a value cannot be written, and why: "data.0.vector: a tensor of dtype ...".
 
     Args:
-        value: what could not be written.
-        error: what writing it raised.
-        write: what writes a part of it.
-        fields: the fields of a document.
-        own: say what is wrong with the part, as `write` says it; else what `error` says.
+        value: the value.
+        error: the error of writing it.
+        write: writes a part of it.
+        fields: returns the fields of a document.
+        own: use the error of writing the part; else use `error`.
     """
     place: list[str] = []
     found = True

@@ -1,7 +1,7 @@
-"""Documents where their class is not at hand: dicts, in the form that the process with the class reads best.
+"""Reads documents without their class, as dicts, for the process that has the class.
 
-Nothing is refused here: what a class takes, and what it says of the rest, only the class knows. What JSON says in
-longer ways, bytes and tensors, is made what it stands for, where it can be; in answers secrets are hidden.
+Nothing is refused here, as only the class knows what it accepts. Bytes and tensors in JSON are decoded if possible; in
+answers secrets are hidden.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from jina_asgi.documents import field_plans
 from jina_asgi.documents.conversions import Read, array, to_bytes
 from jina_asgi.types import Field, Schema
 
-#: What stands for a secret, as pydantic writes it.
+#: Replaces a secret, as in pydantic.
 STARS = "*" * 10
 
 
 class PlanReaders:
-    """What reads one document of each class of a schema; a document may hold its own kind, so they are found by name.
+    """The readers of a schema's documents, by name, as a document may contain its own class.
 
     Args:
         schema: the schema.
-        leaf: what reads a field by itself; None for those that are left as they are, but for what they hold.
+        leaf: returns the reader of a field; None for fields that are kept, except for their nested values.
     """
 
     def __init__(self, schema: Schema, leaf: Callable[[Field], Read | None]) -> None:
@@ -31,7 +31,7 @@ class PlanReaders:
         self._made: dict[str, Read] = {}
 
     def of(self, name: str) -> Read:
-        """What reads one document of the class `name`."""
+        """The reader of one document of the class `name`."""
         if name not in self._changed:
             return _as_it_is
         if name not in self._made:
@@ -66,12 +66,12 @@ class PlanReaders:
 
 
 def readers(schema: Schema) -> PlanReaders:
-    """What reads documents of JSON or msgpack."""
+    """The readers of documents from JSON or msgpack."""
     return PlanReaders(schema, _binary)
 
 
 def secret_hider(schema: Schema) -> Read | None:
-    """What makes of a document one without its secrets; None where it has none."""
+    """Builds a function that hides a document's secrets; None if it has none."""
     found = PlanReaders(schema, _secret_mask).of(schema.name)
     return None if found is _as_it_is else found
 
@@ -99,7 +99,7 @@ def _or_unchanged(read: Read, kind: type) -> Read:
         try:
             return read(value)
         except (ValueError, TypeError, OverflowError):
-            return value  # the class says what is wrong with it
+            return value  # the class reports the error
 
     return convert
 

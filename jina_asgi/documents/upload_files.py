@@ -1,8 +1,8 @@
-"""Temporary files of uploads: a folder for each upload, within one folder of this process, within the system's own.
+"""Temporary files of uploads: a folder for each upload, in a folder of this process, in the system's temporary folder.
 
-The folder of a process is locked while the process lives: what a killed one has left is removed by the next that starts.
-The folder of an upload is locked by an Executor that reads its files: a batch in which a caller's files are used goes on,
-and may use them, after this caller has left. Files are this user's alone, and their names are drawn at random.
+The folder of a process is locked while the process runs; the next process that starts removes the folders of killed ones.
+The folder of an upload is locked by an Executor that reads its files, as a batch may use a caller's files after the caller
+has left. Only this user can read the files, and their names are random.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic import AfterValidator
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and what a killed process has left stays
+except ImportError:  # Windows: without locks, the files of a killed process stay
     fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger("jina_asgi")
@@ -38,7 +38,7 @@ _LEFT = 0o1700
 
 @dataclass(frozen=True, slots=True)
 class _UploadFolder:
-    """The folder of one process, and the descriptor by which it is locked (-1: it is not)."""
+    """The folder of one process, and the descriptor that locks it (-1: not locked)."""
 
     path: str
     pid: int
@@ -71,12 +71,12 @@ class _ProcessFolder:
                 return tempfile.mkdtemp(prefix="", dir=self._folder.path)
 
     def mark_left(self, folder: str) -> None:
-        """An upload's folder is in use by a call that was given up; removed by its last user, or at the latest at the end."""
+        """Record a folder that is in use though its call was abandoned: its last user removes it, or `end` does."""
         with self._lock:
             self._left_folders.add(folder)
 
     def retry(self) -> None:
-        """Remove the folders that were in use by an Executor whose process has died since."""
+        """Remove the recorded folders whose users have ended."""
         with self._lock:
             folders, self._left_folders = self._left_folders, set()
         for folder in folders:
@@ -95,7 +95,7 @@ class _ProcessFolder:
                 descriptor = _locked(path, exclusive=True)
             except OSError:
                 descriptor = -1 if os.path.isdir(path) else None  # without locks nothing is swept
-            if descriptor is not None and os.path.isdir(path):  # else one that swept came between
+            if descriptor is not None and os.path.isdir(path):  # else another process has swept it
                 return _UploadFolder(path, os.getpid(), descriptor)
 
     def _close(self) -> None:
@@ -104,13 +104,13 @@ class _ProcessFolder:
         self._folder = None
 
     def _forked(self) -> None:
-        """A child has a folder of its own, and no hold of its parent's."""
+        """After a fork, the child gets a folder of its own, and no lock on its parent's."""
         self._lock = threading.Lock()
         self._left_folders = set()
         self._close()
 
     def end(self) -> None:
-        """This process ends: its folder is removed, but for what an Executor elsewhere still uses."""
+        """Remove this process's folder at its end, except for files that an Executor elsewhere still uses."""
         if self._folder is not None and self._folder.pid == os.getpid():
             path = self._folder.path
             self._close()
@@ -130,13 +130,13 @@ def new_folder() -> str:
 
 
 def remove(folder: str) -> None:
-    """Remove the folder of an upload whose call has ended, and those that were still in use when theirs ended."""
+    """Remove the folder of an upload whose call has ended, and folders that could not be removed before."""
     shutil.rmtree(folder, ignore_errors=True)
     _process_folder.retry()
 
 
 def abandon(folder: str) -> None:
-    """Remove the folder of an upload whose call was given up; where an Executor still uses it, that removes it."""
+    """Remove the folder of an upload whose call was abandoned; if an Executor still uses it, the Executor removes it."""
     with suppress(FileNotFoundError):
         os.chmod(folder, _LEFT)  # before the attempt, so that the process that unlocks it later sees this
         if not _removed_if_free(folder):
@@ -144,7 +144,7 @@ def abandon(folder: str) -> None:
 
 
 def sweep() -> None:
-    """Remove what processes that were killed have left."""
+    """Remove the folders of processes that were killed."""
     if fcntl is None:
         return
     try:
@@ -163,18 +163,18 @@ def sweep() -> None:
 
 
 def forget() -> None:
-    """Remove this process's folder; the next upload makes another, where the system's temporary folder is by then."""
+    """Remove this process's folder; the next upload makes a new one, in the temporary folder of that time."""
     _process_folder.end()
 
 
 def is_upload(path: Path) -> bool:
-    """Whether a path is that of an upload's file, as far as its name says."""
+    """Whether a path has the name of an upload's file."""
     parts = path.parts
     return len(parts) > 3 and parts[-3].startswith(PREFIX)
 
 
 def _checked(path: Path) -> Path:
-    """A path, where it is that of an upload's file: in folders that only this user enters, by a name that was drawn.
+    """Checks that a path is an upload's file: in folders of this user only, with a random name.
 
     Raises:
         ValueError: it is not.
@@ -195,13 +195,13 @@ UploadedPath = Annotated[Path, AfterValidator(_checked)]
 
 @contextmanager
 def in_use(docs: Iterable[Any]) -> Iterator[None]:
-    """Keep the files of uploads that documents name in fields of their own, while an Executor has these documents."""
+    """Keep the uploaded files in the documents' own fields while an Executor uses the documents."""
     held: dict[str, int] = {}
     try:
         for path in _paths(docs):
             folder = str(path.parent)
             if folder not in held and len(held) < _MOST_LOCKED and is_upload(path):
-                with suppress(OSError):  # its caller has left before; or descriptors are scarce
+                with suppress(OSError):  # its caller had left before; or no descriptor is free
                     descriptor = _locked(folder, exclusive=False)
                     if descriptor is not None:
                         held[folder] = descriptor
@@ -221,7 +221,7 @@ def _paths(docs: Iterable[Any]) -> Iterator[Path]:
 
 
 def _release(folder: str, descriptor: int) -> None:
-    """Unlock a folder; if its call was given up meanwhile, remove it."""
+    """Unlock a folder; remove it if its call was abandoned meanwhile."""
     if descriptor < 0:
         return
     fcntl.flock(descriptor, fcntl.LOCK_UN)
@@ -232,7 +232,7 @@ def _release(folder: str, descriptor: int) -> None:
 
 
 def _removed_if_free(folder: str) -> bool:
-    """Remove a folder unless it is locked; whether it is gone."""
+    """Remove a folder unless it is locked; return whether it is gone."""
     try:
         descriptor = _locked(folder, exclusive=True)
     except FileNotFoundError:
@@ -248,7 +248,7 @@ def _removed_if_free(folder: str) -> bool:
 
 
 def _locked(folder: str, *, exclusive: bool) -> int | None:
-    """A descriptor that holds a folder's lock; None: another has it; -1: there are no locks here.
+    """Lock a folder, and return the descriptor; None: another process has the lock; -1: there are no locks here.
 
     Raises:
         OSError: the folder is gone, there is no descriptor left, or its file system has no locks.
@@ -267,7 +267,7 @@ def _locked(folder: str, *, exclusive: bool) -> int | None:
 
 
 def _emptied(path: str) -> None:
-    """Remove the folder of a process, but for folders of uploads that are in use."""
+    """Remove the folder of a process, except for uploads that are in use."""
     with suppress(OSError):
         for name in os.listdir(path):
             upload = os.path.join(path, name)

@@ -1,7 +1,7 @@
-"""A document's values as they go on a wire, for JSON and for msgpack: its class's fields, and nothing else it holds.
+"""Prepares documents for JSON and msgpack: the fields of their class only.
 
-JSON is what pydantic would write (aliases, serializers, computed fields), but for bytes, in base64, and tensors.
-msgpack carries the values themselves, as they are read back into documents.
+JSON is as pydantic writes it (aliases, serializers, computed fields), except for bytes, in base64, and tensors. msgpack
+has the field values, from which documents can be read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jina_asgi.documents.rendered import RawJson, Rendered
 from jina_asgi.types import Parts
 
 _MOST = 10_000  # values of an iterator
-#: How msgpack begins what `parts` writes.
+#: The msgpack head of an extension that `parts` writes.
 _FIXMAP, _MAP16, _MAP32, _EXT32 = 0x80, 0xDE, 0xDF, 0xC9
 
 
@@ -34,13 +34,13 @@ class Layout:
     """How documents of one class are written.
 
     Attributes:
-        attributes: the name on the wire of each field, by its name in Python.
-        dumps: what turns the values of types that only pydantic knows into plain ones.
-        is_plain: the fields are `__dict__`, when that holds as many entries.
-        own_json: the class decides itself what its JSON looks like.
-        keeps_all: whatever a document holds is a field of it (docarray's AnyDoc).
-        arrays: the fields that hold tensors; those of numpy's own class JSON's writer takes whatever is in them.
-        as_they_are: the fields that pydantic must not turn into JSON, by name in Python: bytes, tensors, documents.
+        attributes: the wire name of each field, by its name in Python.
+        dumps: functions that convert fields of types that only pydantic knows.
+        is_plain: `__dict__` has exactly the fields, if their number agrees.
+        own_json: the class defines its own JSON.
+        keeps_all: all attributes of a document are fields (docarray's AnyDoc).
+        arrays: the tensor fields; orjson would write numpy's arrays of any dtype.
+        as_they_are: the fields that pydantic must not convert for JSON, by name in Python: bytes, tensors, documents.
     """
 
     attributes: Mapping[str, str]
@@ -76,7 +76,7 @@ class Layout:
         return made
 
     def json(self, doc: BaseModel) -> Any:
-        """What pydantic makes of a document for JSON, its bytes, tensors and inner documents left as they are."""
+        """Converts a document for JSON with pydantic, except for its bytes, tensors and nested documents."""
         left = self.as_they_are
         made = doc.__pydantic_serializer__.to_python(
             doc, mode="json", by_alias=True, exclude=set(left) or None, warnings=False
@@ -87,7 +87,7 @@ class Layout:
 
 
 class Writer:
-    """Writes the documents of some classes; one of a subclass is written as the class that the schema names."""
+    """Writes documents of some classes; a document of a subclass is written as the schema's class."""
 
     def __init__(self, models: Mapping[str, type[BaseModel]]) -> None:
         self._models = frozenset(models.values())
@@ -96,7 +96,7 @@ class Writer:
         self.encode_secrets: Callable[[Any], bytes] = msgspec.msgpack.Encoder(enc_hook=self._hook(revealed)).encode
 
     def values(self, doc: Any) -> dict[str, Any]:
-        """A document's fields, for msgpack; what is no document stands for itself."""
+        """A document's fields, for msgpack; other values unchanged."""
         kind = type(doc)
         if kind is dict or not issubclass(kind, BaseModel):
             return doc  # type: ignore[no-any-return]  # a dict, or what its class will refuse
@@ -107,9 +107,9 @@ class Writer:
     def parts(
         self, values: Mapping[str, Any], tensor_names: Sequence[str], encode: Callable[[Any], bytes]
     ) -> bytes | Parts:
-        """A document's fields as msgpack for the other half of this library; large ones of these tensors not copied.
+        """Writes a document's fields as msgpack for another process of this library, without copying large tensors.
 
-        `encode` writes all else: `encode_secrets`, or what does so in pieces.
+        `encode` writes the other fields: `encode_secrets`, or its form that writes in pieces.
         """
         large = {}
         for name in tensor_names if isinstance(values, dict) else ():
@@ -129,7 +129,7 @@ class Writer:
         return Parts(buffers, len(buffers[0]))
 
     def json(self, doc: Any) -> Any:
-        """A document for JSON, as `for_json` goes on to write it."""
+        """Converts a document for JSON; `for_json` converts its nested values."""
         kind = type(doc)
         if kind is dict or kind is Rendered:
             return orjson.Fragment(doc.json) if kind is Rendered and doc.json else doc
@@ -143,11 +143,11 @@ class Writer:
         return fields if len(fields) == count else layout.values(doc)
 
     def json_in_pieces(self, doc: Any) -> Any:
-        """As `json`, for what cuts large values."""
+        """As `json`, for the writer that cuts large values."""
         return RawJson(doc.json) if type(doc) is Rendered and doc.json else self.json(doc)
 
     def for_json(self, value: Any) -> Any:
-        """What orjson asks for a value that it does not know."""
+        """Converts a value that orjson does not know."""
         array = tensors.from_tensor(value)
         if array is not None:
             array = tensors.numeric(array)
@@ -163,13 +163,13 @@ class Writer:
         return orjson.Fragment(value.json) if type(value) is RawJson else plain(value)
 
     def for_request(self, value: Any) -> Any:
-        """As `for_json`, for those who read documents of it again: no serializers, nothing left out, no secret hidden."""
+        """As `for_json`, such that documents can be read again: no serializers, no exclusions, no hidden secrets."""
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
             return self.values(value)
         return value.get_secret_value() if isinstance(value, pydantic_facts.SECRETS) else self.for_json(value)
 
     def _hook(self, other: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """What msgspec asks for a value that it does not know; `other` has the last word."""
+        """Converts a value that msgspec does not know; `other` converts the remaining types."""
 
         def hook(value: Any) -> Any:
             if isinstance(value, np.ndarray):
@@ -192,7 +192,7 @@ class Writer:
         return hook
 
     def _layout(self, kind: type[BaseModel]) -> tuple[Layout, int]:
-        """The layout of the class that the schema names, for itself and for its subclasses."""
+        """The layout of the schema's class, for the class itself and its subclasses."""
         known = next((base for base in kind.__mro__ if base in self._models), kind)
         layout = Layout.of(known)
         self._layouts[kind] = layout, len(layout.attributes)
@@ -200,7 +200,7 @@ class Writer:
 
 
 def plain(value: Any) -> Any:
-    """What pydantic makes of a value for JSON. An iterator, which may have no end, has so many values at most.
+    """Converts a value for JSON with pydantic; an iterator may have a limited number of values, as it may be endless.
 
     Raises:
         ValueError: it has more. Whatever pydantic raises.
@@ -209,7 +209,7 @@ def plain(value: Any) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Plain data in which lists stand for iterators, at whatever depth; raises as `plain` does."""
+    """Replaces iterators in plain data by lists, at any depth; raises as `plain` does."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in dict.items(value)}
     if type(value) in (list, tuple):
@@ -225,12 +225,12 @@ def _listed(values: Iterator[Any]) -> list[Any]:
 
 
 def map_head(count: int) -> bytes:
-    """How msgpack begins a map of so many fields."""
+    """The head of a msgpack map of this many fields."""
     if count < 1 << 4:
         return bytes([_FIXMAP | count])
     return struct.pack(">BH", _MAP16, count) if count < 1 << 16 else struct.pack(">BI", _MAP32, count)
 
 
 def revealed(value: Any) -> Any:
-    """What a secret hides; of anything else its plain form."""
+    """The value of a secret; of other values their plain form."""
     return value.get_secret_value() if isinstance(value, pydantic_facts.SECRETS) else plain(value)

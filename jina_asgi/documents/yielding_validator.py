@@ -1,7 +1,7 @@
 """Validates one large document with pydantic while other threads can run; of a list only the first error is listed.
 
-pydantic reads a whole document without letting another thread run, and lists each wrong item at the price of a hundred
-right ones. So its schema is changed here: between two items a function of Python's is called, which does nothing.
+pydantic holds the GIL while it reads a document, and listing a wrong item costs as much as reading a hundred right ones.
+So its schema is changed here: between two items it calls a Python function, which does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema
 
 _CALLED = "function-before[breathe(), "
-#: Where a schema holds others: one, or many by name or in a row.
+#: The keys under which a schema has other schemas: one, or several by name or in a list.
 _INNER = {"schema", "items_schema", "keys_schema", "values_schema", "extras_schema", "choices", "fields", "definitions"}
 _INNER |= {"lax_schema", "strict_schema", "json_schema", "python_schema", "steps", "arguments_schema"}
 _ITEMS = {"list": "items_schema", "set": "items_schema", "frozenset": "items_schema", "dict": "values_schema"}
@@ -25,28 +25,28 @@ _KINDS: dict[str, Any] = {
     "tuple": core_schema.TupleSchema,
     "dict": core_schema.DictSchema,
 }
-#: Which kinds of this pydantic can end at their first error.
+#: The kinds of schemas that can stop at the first error, in this version of pydantic.
 _FAILS_FAST = {kind for kind, of in _KINDS.items() if "fail_fast" in typing.get_type_hints(of)}
 
 
 def breathe(value: Any) -> Any:
-    """Nothing; that it is Python's function lets other threads run."""
+    """Does nothing; calling a Python function lets other threads run."""
     return value
 
 
 def validator(model: type[BaseModel]) -> Any:
-    """A validator of the same documents as the model's own."""
+    """Builds a validator that is equivalent to the model's own."""
     schema = model.__pydantic_core_schema__
     if not isinstance(schema, dict):  # it is not complete yet
         return model.__pydantic_validator__
     try:  # without those that its classes have made already, which are used again else
         return SchemaValidator(_changed(schema), None, _use_prebuilt=False)
-    except TypeError:  # a pydantic_core that cannot be asked so
+    except TypeError:  # this pydantic_core does not support it
         return SchemaValidator(_changed(schema))
 
 
 def plain(place: str | int) -> str | int:
-    """A step of an error's place, which may name a schema, as the model's own validator says it."""
+    """A step of an error's place as the model's own validator names it."""
     while isinstance(place, str) and _CALLED in place:
         before, _, after = place.partition(_CALLED)
         depth = 0
@@ -61,7 +61,7 @@ def plain(place: str | int) -> str | int:
 
 
 def _changed(schema: Any) -> Any:
-    """A schema with all that it holds changed."""
+    """A copy of a schema, changed at all levels."""
     if isinstance(schema, list | tuple):
         return type(schema)(map(_changed, schema))
     if not isinstance(schema, Mapping):
