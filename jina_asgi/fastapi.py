@@ -82,7 +82,7 @@ def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> 
         raise DefinitionError(f"include(..., prefix={prefix!r}): expected a prefix such as '/lm'")
     routes = _Routes(source, **options)
     app.include_router(routes.router, prefix=prefix)
-    app.router.lifespan_context = awaiting(routes.household, app.router.lifespan_context)
+    app.router.lifespan_context = awaiting(routes.group, app.router.lifespan_context)
     refer(app, routes.endpoints)
 
 
@@ -105,7 +105,7 @@ class _Routes:
         self._asgi = JinaASGI(source, **options)
         self._dependencies = list(dependencies)
         self._user = identity if isinstance(identity, params.Depends) else Depends(identity or _user_of_the_host)
-        self.household = self._asgi.source.household
+        self.group = self._asgi.source.group
         self.router = APIRouter(tags=tags, lifespan=self._lifespan)
         self.endpoints = {f"{next(_marks)}{name}": app.endpoint for name, app in self._apps().items()}
         for mark, (name, app) in zip(self.endpoints, self._apps().items(), strict=True):

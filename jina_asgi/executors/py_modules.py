@@ -148,7 +148,7 @@ class _ModuleFolder:
         return importlib.import_module(f"{self.package}.{name}")
 
     def run_init(self) -> ModuleType:
-        """The package itself, with what its `__init__.py` says."""
+        """Runs the package's `__init__.py`, and returns the package."""
         module = importlib.import_module(self.package)
         if not self._has_run:
             self._has_run = True
@@ -176,7 +176,7 @@ class _ModuleLoader(SourceFileLoader):
 
 
 class _ModuleFinder(MetaPathFinder):
-    """Finds the packages that folders are, and what is below them."""
+    """Finds the packages of folders, and their modules."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

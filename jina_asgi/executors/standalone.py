@@ -1,4 +1,4 @@
-"""What an Executor's class does without a Deployment around it: read and written as YAML, served until it is ended."""
+"""The methods of an Executor class without a Deployment: reading and writing its YAML, and serving it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jina_asgi.excepts import NotSupportedError
 
 
 class ExecutorYaml(Protocol):
-    """What reads, writes and serves Executors.
+    """Reads, writes and serves Executors.
 
-    It knows of options, files and import paths, all of which know Executors, so it cannot be imported here: it is
-    handed to `ByItself.yaml` when the package is imported, which comes before whatever imports this module.
+    Its implementation needs options, files and import paths, which import Executors, so this module cannot import it: the
+    package sets `ByItself.yaml` when it is imported.
     """
 
     def load(self, base: Any, source: Any, options: Mapping[str, Any], **reading: Any) -> Any: ...
@@ -24,7 +24,7 @@ class ExecutorYaml(Protocol):
 class ByItself:
     """The part of an Executor that needs no Deployment."""
 
-    #: What the methods below ask.
+    #: Implements the methods below.
     yaml: ClassVar[ExecutorYaml]
 
     @classmethod
@@ -41,18 +41,18 @@ class ByItself:
         context: Mapping[str, Any] | None = None,
         allow_py_modules: bool = True,
     ) -> Self:
-        """An Executor of its YAML: made here, with no server and no thread around it.
+        """Makes an Executor of its YAML, without a server or a thread.
 
         Args:
             source: a path, a string of YAML, a mapping or a stream; also an import path, or the name of a class.
-            uses_with, uses_metas, uses_requests, uses_dynamic_batching: over what the YAML says, entry by entry.
+            uses_with, uses_metas, uses_requests, uses_dynamic_batching: override the YAML, entry by entry.
             py_modules: files that have the class.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
-            context: what `${{ CONTEXT.x }}` finds.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
+            context: the values of `${{ CONTEXT.x }}`.
             allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
 
         Raises:
-            DefinitionError: what is wrong with it, with its place. Whatever `__init__` raises.
+            DefinitionError: its mistakes, with their places. Whatever `__init__` raises.
         """
         options = {
             "uses_with": uses_with,
@@ -69,10 +69,10 @@ class ByItself:
         return loaded
 
     def save_config(self, path: str | Path | None = None) -> str:
-        """This as YAML that `load_config` reads: the class and what it was made with; written to `path` where given.
+        """Writes this as YAML for `load_config`, with its class and arguments, to `path` if given.
 
         Raises:
-            DefinitionError: the class cannot be imported again, or it was made with something that is no plain data.
+            DefinitionError: the class cannot be imported again, or an argument is not plain data.
         """
         return ByItself.yaml.save(self, path)
 
@@ -84,7 +84,7 @@ class ByItself:
             options: those of a Deployment; also `stop_event`, which ends it too.
 
         Raises:
-            What a Deployment raises that does not start.
+            The errors of a Deployment's start.
         """
         ByItself.yaml.serve(cls, options)
 

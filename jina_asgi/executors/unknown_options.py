@@ -1,4 +1,4 @@
-"""Options that an Executor's `**kwargs` swallow: each is named in the log, with the nearest one that is known."""
+"""Logs the options that end up in an Executor's `**kwargs`, with the nearest known one."""
 
 from __future__ import annotations
 

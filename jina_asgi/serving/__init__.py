@@ -1,4 +1,4 @@
-"""From options to an application that answers: Runners assembled, mounted, served and ended.
+"""Makes a served application of options: assembles Runners, mounts, serves and ends them.
 
-No folder below imports it.
+No lower folder imports it.
 """

@@ -23,14 +23,14 @@ from jina_asgi.settings import AppSettings
 
 
 class Application:
-    """The routes of one source below one prefix. Without a lifespan it loads with the first call, and unloads when dropped."""
+    """The routes of one source below one prefix. Without a lifespan it loads with the first call, and unloads when freed."""
 
     def __init__(self, source: Source, options: AppSettings) -> None:
         self.source, self.options = source, options
         self.service = RunnerService(source, options, lambda path: is_managed(path) or path == POST)
         self.management = Management(self.service, options)
         self.websocket = WebSocketApp(self.service, options.cors)
-        #: The gRPC server, where the option `grpc` is set.
+        #: The gRPC server, if the option `grpc` is set.
         self.sidecar = None if options.grpc is None else Sidecar(options.grpc, self.service)
         if self.sidecar is not None:
             self.management.sections["grpc"] = self.sidecar.status
@@ -41,7 +41,7 @@ class Application:
         await self._entrance(scope, receive, send)  # async itself: uvicorn takes any other callable for one of ASGI 2
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
-        """The life of what is mounted here, for a host that composes lifespans itself.
+        """The application's lifespan, for a host that composes lifespans itself.
 
         Raises:
             PortAlreadyUsed: gRPC's port is in use.
@@ -54,13 +54,13 @@ class Application:
         """The application of each endpoint.
 
         Raises:
-            NotReady: the endpoints are known once the source has started.
+            NotReady: the source must start before its endpoints are known.
         """
         return self._http.apps
 
     @property
     def routes(self) -> Mapping[str, tuple[str, ...]]:
-        """Every path that is known to be answered here, with its methods."""
+        """All known paths of the application, with their methods."""
         calls: Mapping[str, CallApp] = {}
         with suppress(NotReady):
             calls = self._http.calls
@@ -70,7 +70,7 @@ class Application:
         """The OpenAPI document, as seen below the prefix `root`.
 
         Raises:
-            NotReady: the endpoints are known once the source has started.
+            NotReady: the source must start before its endpoints are known.
         """
         return self.management.openapi(root)
 
@@ -78,8 +78,8 @@ class Application:
 class _Entrance:
     """Receives requests, WebSockets and lifespans.
 
-    The service never refers to it, so that it is freed with its last user, without the garbage collector; what was loaded
-    without a lifespan is unloaded then.
+    The service has no reference to it, so that it is freed with its last user, without the garbage collector; a model that
+    was loaded without a lifespan is unloaded then.
     """
 
     def __init__(self, app: Application, options: AppSettings) -> None:
@@ -107,7 +107,7 @@ class _Entrance:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """As that of the application."""
+        """As `Application.lifespan`."""
         async with AsyncExitStack() as stack:
             if self._sidecar is not None:
                 await stack.enter_async_context(self._sidecar.lifespan())
@@ -148,10 +148,10 @@ class _HttpApp:
 
 
 def route_path(scope: Scope) -> str:
-    """The path below the prefix that this application is mounted at.
+    """The path below the application's prefix.
 
-    Servers leave the root path in front of `path`; proxies may have stripped it, and then only what the host's
-    own mounts added to it is there.
+    Servers keep the root path in front of `path`; if a proxy has stripped it, only the prefixes of the host's own mounts
+    are there.
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")

@@ -1,6 +1,6 @@
-"""What users make of a source: JinaASGI, the ASGI application; GRPCSidecar, gRPC alone; `mount`, into an app.
+"""Serves a source: as an ASGI application (JinaASGI), over gRPC alone (GRPCSidecar), or mounted into an app (`mount`).
 
-A source is a Deployment or a Flow, or what names one: a class, an import path, or YAML.
+A source is a Deployment or a Flow, or names one: a class, an import path, or YAML.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import AppOptions, SidecarOptions
 
-#: What a source may be given as.
+#: Anything that names a source.
 AnySource = Source | type[Executor] | str | PathLike[str]
 
 
 class JinaASGI(Application):
     """A Deployment or a Flow (or an Executor class) as an ASGI application of its own.
 
-    Serve it at the root (`gunicorn app:asgi`), or let `mount` put it into a Starlette or FastAPI app. Where the
-    source knows its endpoints only once it has started, requests wait for that, for `startup_wait` at most.
+    Serve it at the root (`gunicorn app:asgi`), or let `mount` put it into a Starlette or FastAPI app. If the
+    endpoints are known only after the source has started, requests wait for that, `startup_wait` at most.
 
-    Called with two arguments it is its own `wsgi`: what gunicorn's sync worker does, which plain `gunicorn app:asgi`
+    Called with two arguments it is its own `wsgi`, as gunicorn's sync worker calls it, which plain `gunicorn app:asgi`
     starts.
 
     Attributes:
-        wsgi: the same as a WSGI application, for Flask, Django and servers that speak WSGI. It streams, and has no
-            WebSocket; it loads when it is first asked.
+        wsgi: the same as a WSGI application, for Flask, Django and WSGI servers. It streams, and has no WebSocket; it
+            loads with the first request.
 
     Args:
         source: the Deployment, Flow or Executor class that is served.
@@ -51,14 +51,14 @@ class JinaASGI(Application):
             `title`, `description`, `version`, `grpc`.
 
     Raises:
-        DefinitionError: a source that is none; an option that does not exist (it names the nearest) or does not fit.
+        DefinitionError: an invalid source; an unknown option (the message names the nearest), or an invalid value.
     """
 
     def __init__(self, source: AnySource, **options: Unpack[AppOptions]) -> None:
         super().__init__(as_source(source), AppSettings.of(options))
         self.wsgi = WsgiApp(self._entrance)
-        # Servers look at the attribute to learn which interface this is, and must find a coroutine function there.
-        # A call goes to the class's own, below.
+        # Servers detect the interface by this attribute, and must find a coroutine function there. Calls use the
+        # class's own method, below.
         vars(self)["__call__"] = self._entrance.__call__
 
     @overload
@@ -71,7 +71,7 @@ class JinaASGI(Application):
 
 
 class GRPCSidecar:
-    """A Deployment or a Flow (or an Executor class) answered over gRPC alone, in Jina's protocol, while `async with` lasts.
+    """A Deployment or a Flow (or an Executor class) served over gRPC alone, in Jina's protocol, during `async with`.
 
         async with GRPCSidecar(Deployment(uses=Model), "127.0.0.1:50051") as sidecar:
             ...
@@ -85,7 +85,7 @@ class GRPCSidecar:
             `insecure_bind`, `compression`, `shared`, `options`.
 
     Raises:
-        DefinitionError: a source, an address or an option that is none; the extra `grpc` is missing.
+        DefinitionError: an invalid source, address or option; the extra `grpc` is missing.
     """
 
     def __init__(self, source: AnySource, bind: str = "127.0.0.1:0", **options: Unpack[SidecarOptions]) -> None:
@@ -97,7 +97,7 @@ class GRPCSidecar:
 
     @property
     def port(self) -> int | None:
-        """Where it listens; None for a Unix socket, and before it does."""
+        """The port that it listens on; None for a Unix socket, and before it listens."""
         sidecar = self._application.sidecar
         return None if sidecar is None else sidecar.port
 
@@ -107,7 +107,7 @@ class GRPCSidecar:
         return self._application.service.ready
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
-        """Loads and answers on entering; finishes what runs on leaving. For a host that composes lifespans itself.
+        """Loads and listens on entering; finishes open calls on leaving. For a host that composes lifespans itself.
 
         Raises:
             PortAlreadyUsed: the port is in use. ExecutorError: the Executor failed to load.
@@ -125,10 +125,10 @@ class GRPCSidecar:
 
 
 def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions]) -> JinaASGI:
-    """Mount a Deployment or a Flow (or an Executor class) into a Starlette or FastAPI app, and live within its lifespan.
+    """Mount a Deployment or a Flow (or an Executor class) into a Starlette or FastAPI app; it is loaded and closed in the
+    app's lifespan.
 
-    Routes that the host has already keep precedence. One source may be mounted more than once: its model is
-    loaded once.
+    Routes that the host already has take precedence. A source may be mounted more than once: its model is loaded once.
 
     Args:
         app: the host.
@@ -137,8 +137,7 @@ def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions])
         options: those of `JinaASGI`.
 
     Raises:
-        DefinitionError: a path that is no prefix, or that an earlier mount takes; an app that has no router; an
-            option that does not exist.
+        DefinitionError: an invalid prefix, or one of an earlier mount; an app without a router; an unknown option.
     """
     prefix = normalised(path)
     if prefix is None or not path.startswith("/") or not path.strip("/"):
@@ -157,12 +156,12 @@ def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions])
     asgi = JinaASGI(source, **options)
     router.routes.append(Route(prefix, _BarePrefix(asgi, prefix), name=prefix, include_in_schema=False))
     router.routes.append(Mount(prefix, app=asgi))
-    router.lifespan_context = awaiting(asgi.source.household, _composed(router.lifespan_context, asgi))
+    router.lifespan_context = awaiting(asgi.source.group, _composed(router.lifespan_context, asgi))
     return asgi
 
 
 def _composed(host: Callable[[Any], Any], asgi: JinaASGI) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """The host's lifespan around ours: ours starts after it and ends before it."""
+    """The host's lifespan with ours inside: ours starts later and ends earlier."""
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
@@ -173,7 +172,7 @@ def _composed(host: Callable[[Any], Any], asgi: JinaASGI) -> Callable[[Any], Abs
 
 
 class _BarePrefix:
-    """`/lm`, answered as `/lm/` is: a Mount takes only what follows the slash."""
+    """Answers `/lm` like `/lm/`, as a Mount answers only paths with the slash."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app, self._prefix = app, prefix
@@ -185,10 +184,10 @@ class _BarePrefix:
 
 
 def as_source(source: Any) -> Source:
-    """What a source means.
+    """Makes a Deployment or a Flow of any source.
 
     Raises:
-        DefinitionError: it is none.
+        DefinitionError: it is not a source.
     """
     if isinstance(source, Source):
         return source
@@ -198,15 +197,15 @@ def as_source(source: Any) -> Source:
 
 
 def source_of(uses: Any, *, expected: tuple[str, ...] = (), **options: Any) -> Deployment | Flow:
-    """The Flow of a Flow's YAML; else a Deployment.
+    """Makes a Flow of a Flow's YAML, else a Deployment.
 
     Args:
         uses: an Executor class, its import path, or YAML.
-        expected: what the YAML may be of ("Executor", "Deployment", "Flow"); nothing: of any.
-        options: those of the Deployment or the Flow, over what the YAML says.
+        expected: the kinds of YAML that are accepted ("Executor", "Deployment", "Flow"); empty: all.
+        options: those of the Deployment or the Flow; they override the YAML.
 
     Raises:
-        DefinitionError: it is none, or has mistakes, each with its file, line and column.
+        DefinitionError: it is invalid, or the YAML has mistakes, each with its file, line and column.
     """
     if not is_yaml(uses):
         return Deployment(uses, **options)

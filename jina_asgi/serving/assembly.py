@@ -1,6 +1,6 @@
-"""Puts Runners together: what a Deployment's options say, one wrapper after another, in one place.
+"""Assembles the Runners of a Deployment or a Flow from its options, one wrapper after another.
 
-The modules of `processes` are imported where a pool is asked for: they are for Linux.
+The modules of `processes` are imported only if a pool is requested, as they need Linux.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def assemble(
 
 
 def _around(part: str, one: HeadExecutor, name: str) -> Runner:
-    """The Executor before the shards of a Deployment, or the one after them."""
-    if part == AFTER and not one.settings.pooled:  # a pool's replicas say what they batch
+    """The Runner of the Executor before the shards of a Deployment, or of the one after them."""
+    if part == AFTER and not one.settings.pooled:  # a pool's replicas report what they batch
         cls = one.uses.load() if isinstance(one.uses, Uses) else one.uses
         if batched := next(iter(_batching(cls, one.settings)), None):
             raise DefinitionError(cannot_batch(name, batched))
@@ -133,7 +133,7 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
 
 
 def _say_how_many(name: str) -> None:
-    """Once a server: that every web worker has a copy of its own."""
+    """Log once for each server that every web worker has a copy of its own."""
     from jina_asgi.processes.devices import SLOT, WORKERS
 
     workers = os.environ.get(WORKERS, "1")
@@ -148,7 +148,7 @@ def _say_how_many(name: str) -> None:
 def assemble_flow(name: str, graph: Graph, places: Mapping[str, FlowNode], *, grace: float) -> ObserveRunner:
     """observe → deadline → shared → the nodes of a Flow, each with its own stack.
 
-    Where no node has an Executor the first one answers with the documents that it is given, so that all do.
+    If no node has an Executor, the first one returns its documents unchanged, and so do all.
     """
     if places and not any(place.runner for place in places.values()):
         first = next(iter(places))
@@ -168,15 +168,15 @@ def assemble_pool(
 ) -> ObserveRunner:
     """observe → deadline → shared → batcher → replicas, for the process that keeps them: it reads no document.
 
-    `path` is where the replicas look for modules; None: where this process does. `changed` is called when replicas
-    come or go. Without `costs` the callers send the batching hints.
+    `path` is the replicas' module search path; None: this process's. `changed` is called when replicas start or
+    end. Without `costs` the callers send the batching hints.
     """
     _linux_only(settings)
     if settings.shards > 1 and settings.shard_id < 0:
         raise DefinitionError(f"{settings.name}: a ReplicaPool has no shards; Deployment(replicas=..., shards=...) has")
     from jina_asgi.processes.replica_pool import process_pool
 
-    batching: dict[str, BatchingSettings] = {}  # known once a replica has said what it serves
+    batching: dict[str, BatchingSettings] = {}  # known when a replica has reported its endpoints
     pool = process_pool(
         _named(uses),
         settings,
@@ -205,7 +205,7 @@ def assemble_pool(
 
 
 def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:
-    """What a replica answers with: nothing but the Executor; its endpoints say how they want to be batched."""
+    """The Runner of a replica: the Executor without wrappers; its endpoints carry their batching options."""
     cls = uses.load()
     return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))
 
@@ -222,7 +222,7 @@ def _named(uses: Uses | type[Executor]) -> Uses:
 
 
 def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Mapping[str, Endpoint] | None:
-    """What the replicas of a class serve; None where the class is not at hand: they will say it."""
+    """The endpoints of a class; None without the class: the replicas will report them."""
     if isinstance(uses, Uses):
         return None
     return LocalRunner(uses, settings, batching=_described(uses, settings)).endpoints
@@ -239,7 +239,7 @@ def _hint_readers(
     """The readers of batching hints, for the endpoints that need them.
 
     Raises:
-        DefinitionError: a function of a class that is not at hand.
+        DefinitionError: a function needs the class, which is not available.
     """
     if isinstance(uses, Uses):
         said = {name: endpoint.batching for name, endpoint in endpoints.items() if endpoint.batching is not None}
@@ -258,7 +258,7 @@ def _hint_readers(
 
 
 def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:
-    """The endpoints that are batched, as far as it is known here."""
+    """The batched endpoints, as far as they are known here."""
     return [] if isinstance(uses, Uses) else list(_batching(uses, settings))
 
 

@@ -27,19 +27,19 @@ from jina_asgi.settings.options import DeploymentOptions
 class Deployment(Served):
     """One Executor, its options, and the Runner made of them.
 
-    Mount it (`mount(app, "/lm", Deployment(uses=Model))`), or use it with no server at all:
+    Mount it (`mount(app, "/lm", Deployment(uses=Model))`), or use it without a server:
 
         async with Deployment(uses=Model) as model:
             docs = await model.call("/encode", [Text(text="hi")])
 
     Args:
-        uses: the Executor class, its import path ("package.module.Class"), its name where `py_modules` has it, the path
-            of its YAML ("config.yml"), or what such a YAML holds; also the YAML of a Deployment, whose options are then
-            below these. In a pool of replicas a class that is named is imported by them alone, and the endpoints are
-            known once one of them has loaded. None: it is `external`; in a program written for Jina, else, it hands on what
-            it is given.
-        reading: how YAML is read, and what relative paths start from; `load_config` says it.
-        options: as in `DeploymentSettings`: `name`, `uses_with` (what `__init__` is given), `uses_requests`,
+        uses: the Executor class, its import path ("package.module.Class"), its name if `py_modules` has it, the path of
+            its YAML ("config.yml"), or the content of such a YAML; also the YAML of a Deployment, whose options these
+            options override. In a pool only the replicas import a class that is given by name, and the endpoints are known
+            when one of them has loaded. None: it is `external`; in a program written for Jina it otherwise returns its
+            documents unchanged.
+        reading: how YAML is read, and where relative paths start; set by `load_config`.
+        options: as in `DeploymentSettings`: `name`, `uses_with` (arguments of `__init__`), `uses_requests`,
             `uses_metas`, `workspace`, `allow_concurrent`, `idempotent`, `max_queue`, `max_queue_bytes`, `grace`;
             `shards`, and for these `polling` ("ANY", "ALL", or one of them by endpoint), `no_reduce`, `uses_before` and
             `uses_after` (Executors that run before and after them, each named as in `uses`);
@@ -47,7 +47,7 @@ class Deployment(Served):
             `max_rss`.
 
     Raises:
-        DefinitionError: an option that does not exist or does not fit; it names the nearest one.
+        DefinitionError: an unknown option (the message names the nearest), or an invalid value.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Deployment(Served):
         allow_py_modules: bool = True,
         **overrides: Unpack[DeploymentOptions],
     ) -> Self:
-        """The Deployment of a YAML: `jtype: Deployment`, its options below `with` or beside it.
+        """Makes the Deployment of a YAML: `jtype: Deployment`, with the options below `with` or beside it.
 
         Args:
             source: a path, a string of YAML, a mapping or a stream.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
-            context: what `${{ CONTEXT.x }}` finds.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
+            context: the values of `${{ CONTEXT.x }}`.
             allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
-            overrides: options over those of the YAML; `uses_with` and other mappings entry by entry.
+            overrides: options that override the YAML; `uses_with` and other mappings entry by entry.
 
         Raises:
-            DefinitionError: all that is wrong with it, each with its file, line and column.
+            DefinitionError: all mistakes, each with its file, line and column.
         """
         reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
         found = document(source, reading)
@@ -113,14 +113,14 @@ class Deployment(Served):
 
     @property
     def uses(self) -> Any:
-        """What was given as `uses`."""
+        """The argument `uses`."""
         return self._uses.data if isinstance(self._uses, Document) else self._uses
 
     def save_config(self, path: str | Path | None = None) -> str:
-        """This as YAML that `load_config` reads; written to `path` where one is given.
+        """Writes this as YAML for `load_config`, to `path` if given.
 
         Raises:
-            DefinitionError: the class cannot be imported again, or an option is no plain data.
+            DefinitionError: the class cannot be imported again, or an option is not plain data.
         """
         to = None if path is None else Path(path).resolve().parent
         return written({"jtype": "Deployment", "with": self.described(to)}, path)
@@ -168,23 +168,23 @@ class Deployment(Served):
 
     @property
     def batched(self) -> list[str]:
-        """The endpoints that are batched, where the class is at hand."""
+        """The batched endpoints, if the class is available."""
         named = [] if self._named is None else [(self._named, self.settings)]
         around = [(one.uses, one.settings) for one in self._around.values()]
         return [name for uses, settings in (*named, *around) for name in batches(uses, settings)]
 
 
 def _with_placed_modules(said: Mapping[str, Any], folder: Path, to: Path | None) -> dict[str, Any]:
-    """A part of an Executor's YAML, the files of its `py_modules` as a YAML elsewhere names them."""
+    """A part of an Executor's YAML, with the paths of its `py_modules` as a YAML in another folder needs them."""
     modules = said.get("py_modules") or []
     listed = [modules] if isinstance(modules, str) else modules
     return {**said, "py_modules": [placed(file, folder, to) for file in listed]} if listed else dict(said)
 
 
 class ReplicaPool(Deployment):
-    """A Deployment whose replicas are kept by this process itself, for a program that is one process.
+    """A Deployment whose replicas this process supervises itself, for a program of one process.
 
-    A server with several workers wants `Deployment(replicas=...)`: one pool for all of them.
+    For a server with several workers use `Deployment(replicas=...)`: one pool for all of them.
     """
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:

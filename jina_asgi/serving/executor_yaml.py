@@ -1,4 +1,4 @@
-"""An Executor by itself, made of its YAML and written as YAML."""
+"""Makes an Executor of its YAML, and writes it as YAML, without a Deployment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOTHING = (None, "")
 
 
 class Yaml:
-    """What `Executor.load_config`, `Executor.save_config` and `Executor.serve` ask."""
+    """Implements `Executor.load_config`, `Executor.save_config` and `Executor.serve`."""
 
     def load(self, base: type[Executor], source: Any, options: Mapping[str, Any], **reading: Any) -> Executor:
         named, chosen = resolved(source, options, Reading(**reading))
@@ -27,7 +27,7 @@ class Yaml:
         if not issubclass(cls, base):
             raise DefinitionError(f"{base.__name__}.load_config: expected a class derived from it, got {cls.__name__}")
         requests = chosen.get("uses_requests")
-        batching_of(cls, bind(cls, requests), chosen.get("uses_dynamic_batching") or {})  # which says what is wrong
+        batching_of(cls, bind(cls, requests), chosen.get("uses_dynamic_batching") or {})  # raises for invalid options
         return make(cls, chosen.get("uses_with") or {}, metas=chosen.get("uses_metas"), requests=requests)
 
     def serve(self, cls: type[Executor], options: Mapping[str, Any]) -> None:

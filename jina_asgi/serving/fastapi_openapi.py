@@ -1,7 +1,7 @@
-"""Endpoints in a FastAPI host's OpenAPI document: their schemas are components there, as the host's own are.
+"""Adds endpoints to a FastAPI host's OpenAPI document, with their schemas as components, like the host's own.
 
-A route is made before it is known which app it will be in, and says what it takes and gives all in one. An app that is
-known replaces that by references when its document is made.
+A route is made before its app is known, and has its schemas inline. A known app replaces them by references when it makes
+its document.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from jina_asgi.protocols.http.openapi import SHARED, operations
 from jina_asgi.types import Endpoint
 
-#: In an operation: which endpoint it is, until an app's document is made.
+#: Marks an operation with its endpoint until an app's document is made.
 _MARK = "x-jina-asgi"
 _DEPTH = 12
 _REFERENCE = "#/components/schemas/"
@@ -24,14 +24,14 @@ _KEPT = ("requestBody", "responses", "parameters", "summary", "description")
 
 
 def operation(endpoint: Endpoint, method: str, mark: str) -> dict[str, Any]:
-    """The operation for any document, every reference of ours replaced by what it refers to."""
+    """The operation with all schemas inline, valid in any document."""
     schemas = dict(SHARED)
     made = operations(endpoint, schemas)[method]
     return {**{key: _inlined(made[key], schemas, ()) for key in _KEPT if key in made}, _MARK: mark}
 
 
 def refer(app: FastAPI, endpoints: Mapping[str, Endpoint]) -> None:
-    """Have an app's document refer to the schemas of these endpoints, by their marks."""
+    """Make an app's document refer to the schemas of these endpoints, by their marks."""
     made: Any = app.openapi
     if not isinstance(made, _Document):
         made = _Document(made)
@@ -74,7 +74,7 @@ class _Document:
 
 
 def _replace(operation: dict[str, Any], made: Mapping[str, Any]) -> None:
-    """What stands in an operation all in one, by what refers; what the host's dependencies add stays."""
+    """Replaces inline schemas in an operation by references; additions of the host's dependencies stay."""
     if "requestBody" in made:
         operation["requestBody"] = made["requestBody"]
     operation["responses"] = {**operation.get("responses", {}), **made["responses"]}
@@ -85,7 +85,7 @@ def _replace(operation: dict[str, Any], made: Mapping[str, Any]) -> None:
 
 
 def _free(ours: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, str]:
-    """Names for our schemas that are free in the host's document, or stand for the very same there."""
+    """Names for our schemas that the host's document does not use, or uses for the same schema."""
     names: dict[str, str] = {}
     for name, schema in ours.items():
         free = _OTHERS.get(name, name)
@@ -96,7 +96,7 @@ def _free(ours: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A schema whose references have those names."""
+    """A schema with its references renamed."""
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     if not isinstance(value, dict):
@@ -109,7 +109,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _inlined(value: Any, schemas: Mapping[str, Any], within: tuple[str, ...]) -> Any:
-    """A value with every reference to our schemas replaced; one within itself becomes any object of that title."""
+    """A value with every reference to our schemas inlined; a recursive one becomes an object of that title."""
     if isinstance(value, list):
         return [_inlined(item, schemas, within) for item in value]
     if not isinstance(value, dict):
@@ -124,5 +124,5 @@ def _inlined(value: Any, schemas: Mapping[str, Any], within: tuple[str, ...]) ->
 
 
 def _beside(reference: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside a reference, such as a description or a default."""
+    """The keys beside a reference, such as a description or a default."""
     return {key: value for key, value in reference.items() if key != "$ref"}

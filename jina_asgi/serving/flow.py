@@ -1,4 +1,4 @@
-"""Flow: Executors that need each other's documents, as one thing to mount or to call."""
+"""Flow: a graph of Executors that can be mounted and called like a Deployment."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 
-#: What `add` takes; None joins, and hands on what it is given.
+#: The argument `uses` of `add`; None: the node passes its documents on.
 Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
 Needs = str | Sequence[str] | AbstractSet[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """What one `add` said."""
+    """The arguments of one `add`."""
 
     node: Node
     source: Source | None
@@ -58,19 +58,19 @@ class _Added:
 
 
 class Flow(Served):
-    """A graph of Executors: each takes the documents of those it needs, and the last one's are the answer.
+    """A graph of Executors: each node receives the documents of the nodes that it needs; the last node's are the answer.
 
-    Mount it (`mount(app, "/search", flow)`), or use it with no server at all:
+    Mount it (`mount(app, "/search", flow)`), or use it without a server:
 
         flow = Flow().add(uses=Encoder, name="encoder").add(uses=Indexer, name="indexer")
         async with flow:
             docs = await flow.call("/search", [Text(text="hi")])
 
     Args:
-        options: `name`, and defaults for every node: those of a Deployment but `uses_with`.
+        options: `name`, and defaults for every node: those of a Deployment except `uses_with`.
 
     Raises:
-        DefinitionError: an option that does not exist or does not fit; it names the nearest one.
+        DefinitionError: an unknown option (the message names the nearest), or an invalid value.
     """
 
     def __init__(self, **options: Unpack[DeploymentOptions]) -> None:
@@ -94,12 +94,12 @@ class Flow(Served):
 
     @property
     def graph(self) -> Graph:
-        """The nodes, what each needs, and whose documents are the answer."""
+        """The nodes, their needs, and the node whose documents are the answer."""
         return self._graph
 
     @property
     def grace(self) -> float:
-        """Seconds that running calls get when serving ends: what was set, else the longest of the nodes'."""
+        """Seconds that running calls have when serving ends: the Flow's option, else the longest of its nodes."""
         if "grace" in self.settings.model_fields_set:
             return self.settings.grace
         sources = [added.source for added in self._added.values()]
@@ -125,7 +125,7 @@ class Flow(Served):
         """The source of a node: a Deployment, or a Flow.
 
         Raises:
-            KeyError: no such node, or one that only joins.
+            KeyError: there is no such node, or it only joins.
         """
         added = self._added.get(name)
         if added is None or added.source is None:
@@ -146,25 +146,25 @@ class Flow(Served):
         reading: Reading | None = None,
         **options: Unpack[NodeOptions],
     ) -> Self:
-        """A Flow with one more node.
+        """Adds a node.
 
         Args:
             uses: an Executor class, its import path or the path of its YAML; a Deployment, or the path of its YAML;
-                another Flow. None: the node hands on what it is given, merged where it needs several.
-            name: a name as a variable has; 'executor0' and so on, where none is given.
-            needs: whose documents it takes: names of nodes, or 'gateway' for the request's own; None: those of the node
-                before it that does not float.
+                another Flow. None: the node passes its documents on, merged if it needs several nodes.
+            name: a valid identifier; 'executor0' and so on by default.
+            needs: the nodes whose documents it receives, or 'gateway' for the request's; None: the last node that is not
+                floating.
             when: a query; only documents that match go to this node.
-            floating: the Flow does not end with it, nor wait for it.
-            no_reduce: the documents of several needs come as `docs_matrix` and `docs_map`, and are not merged.
-            copy: where others take the same documents, this one gets a copy; False: it does not change them.
-            reading: how YAML is read, and what relative paths start from; `load_config` says it.
-            copy_flow: as in Jina, this Flow stays as it is; False: it is changed, and returned.
-            options: those of a Deployment; what is not given is the Flow's.
+            floating: the Flow neither ends with it nor waits for it.
+            no_reduce: the documents of several needs are not merged, but come as `docs_matrix` and `docs_map`.
+            copy: it gets a copy if other nodes receive the same documents; False: it does not change them.
+            reading: how YAML is read, and where relative paths start; set by `load_config`.
+            copy_flow: return a changed copy, as in Jina; False: change this Flow, and return it.
+            options: those of a Deployment; the Flow's are the defaults.
 
         Raises:
-            DefinitionError: a name that is taken, a need that is none, a circle, neighbours whose documents differ, a
-                query or an option that is wrong.
+            DefinitionError: a duplicate name, an unknown need, a cycle, connected nodes whose documents differ, an invalid
+                query or option.
         """
         if is_base(uses):
             uses = None
@@ -186,12 +186,12 @@ class Flow(Served):
                 f"{node.name!r}: {batched[0]} is batched, which needs merged documents; leave no_reduce out"
             )
         graph = Graph.of([*(added.node for added in self._added.values()), node])
-        node = graph.nodes[node.name]  # with its needs: those do not change with what is added later
+        node = graph.nodes[node.name]  # with its needs, which later nodes do not change
         flow = self._copy() if copy_flow else self
         before = flow._added, flow._graph
         flow._added, flow._graph = {**flow._added, node.name: _Added(node, source, query, when)}, graph
         try:
-            flow.runner = flow._assembled()  # which compares neighbours
+            flow.runner = flow._assembled()  # compares connected nodes
         except BaseException:
             flow._added, flow._graph = before
             raise
@@ -207,17 +207,17 @@ class Flow(Served):
         allow_py_modules: bool = True,
         **overrides: Unpack[DeploymentOptions],
     ) -> Self:
-        """The Flow of a YAML: `jtype: Flow`, its options below `with`, its nodes below `executors` or `deployments`.
+        """Makes the Flow of a YAML: `jtype: Flow`, options below `with`, nodes below `executors` or `deployments`.
 
         Args:
             source: a path, a string of YAML, a mapping or a stream.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` stand for something else.
-            context: what `${{ CONTEXT.x }}` finds.
+            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
+            context: the values of `${{ CONTEXT.x }}`.
             allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
-            overrides: options of the Flow over those of the YAML.
+            overrides: options of the Flow that override the YAML.
 
         Raises:
-            DefinitionError: all that is wrong with it, each with its file, line and column.
+            DefinitionError: all mistakes, each with its file, line and column.
         """
         reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
         found = document(source, reading)
@@ -236,7 +236,7 @@ class Flow(Served):
                 method, chosen = added
                 grown = made(found, key, partial(getattr(flow, method), reading=reading, **chosen))
             if grown is None:
-                with suppress(DefinitionError):  # it may be its name, or its needs, that are wrong
+                with suppress(DefinitionError):  # its name or its needs may be invalid
                     grown = flow.add(**stand_in(found, key))
             flow = grown or flow
         found.check()
@@ -244,10 +244,10 @@ class Flow(Served):
         return flow
 
     def save_config(self, path: str | Path | None = None) -> str:
-        """This as YAML that `load_config` reads; written to `path` where one is given.
+        """Writes this as YAML for `load_config`, to `path` if given.
 
         Raises:
-            DefinitionError: a class cannot be imported again, a node is another Flow, or an option is no plain data.
+            DefinitionError: a class cannot be imported again, a node is another Flow, or an option is not plain data.
         """
         nodes, to = [], None if path is None else Path(path).resolve().parent
         for name, added in self._added.items():
@@ -270,21 +270,21 @@ class Flow(Served):
         return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
 
     def needs(self, needs: Sequence[str], name: str = "joiner", **options: Any) -> Self:
-        """A Flow with a node that joins several.
+        """Adds a node that joins several.
 
         Args:
             needs: their names.
-            name, options: as `add` takes them; without `uses` the node hands on what it has merged.
+            name, options: as in `add`; without `uses` the node passes the merged documents on.
 
         Raises:
-            DefinitionError: fewer than two, or as `add`.
+            DefinitionError: there are fewer than two; or as `add`.
         """
         if isinstance(needs, str) or len(needs) < 2:
             raise DefinitionError(f"needs({needs!r}): expected two names or more; add(needs=...) takes one")
         return self.add(name=name, needs=needs, **options)
 
     def needs_all(self, name: str = "joiner", **options: Any) -> Self:
-        """A Flow with a node that joins every node that none needs yet, but those that float.
+        """Adds a node that joins all leaves, except floating ones.
 
         Raises:
             DefinitionError: as `add`.
@@ -292,7 +292,7 @@ class Flow(Served):
         return self.add(name=name, needs=self._graph.leaves() or (GATEWAY,), **options)
 
     def plot(self) -> str:
-        """The graph as Mermaid's text: what floats, and what is chosen by `when`, has a dotted arrow."""
+        """The graph as Mermaid text; floating nodes, and those with `when`, have dotted arrows."""
         chosen = {name for name, added in self._added.items() if added.when is not None}
         return mermaid(self._graph, {name: _what(added.source) for name, added in self._added.items()}, chosen)
 
@@ -300,7 +300,7 @@ class Flow(Served):
         self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
     ) -> Source | None:
         if isinstance(uses, Source) or (uses is None and not options.get("external")):
-            if uses is None and as_jina():  # any Executor's options, of one that has nothing to do
+            if uses is None and as_jina():  # checks the options, though no Executor uses them
                 DeploymentSettings.of(options)
             elif options:
                 what = "a node that joins" if uses is None else f"a {type(uses).__name__}"
@@ -308,7 +308,7 @@ class Flow(Served):
             return uses
         below: Mapping[str, Any] = {}
         named: Any = uses
-        if is_yaml(uses):  # that of a Deployment has options, which are over the Flow's
+        if is_yaml(uses):  # a Deployment's YAML has options, which override the Flow's
             named, below, reading = unwrapped(uses, {}, reading or Reading())
         chosen = overridden({**self.settings.defaults, "name": self._free_name(), **below}, options)
         if name:
@@ -343,7 +343,7 @@ def _is_named(source: Source) -> bool:
 
 
 def _what(source: Source | None) -> str:
-    """A node's work in a word: the name of its class, of its file or of its host."""
+    """A node's label: the name of its class, its file or its host."""
     if source is None:
         return "joins"
     if not isinstance(source, Deployment):

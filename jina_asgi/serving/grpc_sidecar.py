@@ -1,7 +1,7 @@
-"""gRPC for an application: the same service, in the process that serves HTTP, for as long as that serves.
+"""Serves an application's service over gRPC too, in the process that serves HTTP, during its lifespan.
 
-An address that cannot be listened on ends the start of a server. A loss later ends nothing: HTTP goes on, and gRPC is
-started again, with pauses that grow, until it is back.
+If it cannot listen on its address, the start of the server fails. If it is lost later, HTTP goes on, and gRPC is started
+again, with growing pauses, until it listens.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from jina_asgi.settings import GrpcSettings
 
 logger = logging.getLogger("jina_asgi")
 
-_LAST = 1.0  # seconds that answers get to go out once everything has been answered
-_FINISH = 5.0  # seconds that calls get whose server can be reached no more, before it is started again
+_LAST = 1.0  # seconds to send answers after all calls have ended
+_FINISH = 5.0  # seconds for open calls of a server that no longer listens, before it is started again
 
 
 class Sidecar:
@@ -59,7 +59,7 @@ class Sidecar:
         return self._server.port
 
     def unhealthy_reason(self) -> str:
-        """Why gRPC is not served now; "" where it is."""
+        """Why gRPC is not served now; "" if it is."""
         if self._state == "serving":
             return ""
         return "gRPC is not served" if self._state == "stopped" else "gRPC is down, and is started again"
@@ -71,7 +71,7 @@ class Sidecar:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Listen; within a lifespan of the same application (it is mounted twice) this one does nothing.
+        """Listens; a lifespan within another one of the same application (it is mounted twice) does nothing.
 
         Raises:
             PortAlreadyUsed: the port is in use. DefinitionError: the address or a certificate is invalid.
@@ -91,7 +91,7 @@ class Sidecar:
             self._users -= 1
 
     async def _begun(self) -> Exception | None:
-        """Listen, at the start of a server or of one of its workers; what keeps it from that and may pass."""
+        """Listens at the start of a server, or of one of its workers; returns a failure that may be temporary."""
         if self._open_to_others:
             logger.warning("%s", self._open_to_others)
         try:
@@ -111,7 +111,7 @@ class Sidecar:
         self._state, self._why = "serving", ""
 
     def _claimed(self, held: ExitStack, *, waits: bool) -> Callable[[], None] | None:
-        """Claims the address; returns the callback to run once it is bound, or None where addresses are not claimed."""
+        """Claims the address; returns the callback to run when it is bound, or None if addresses are not claimed."""
         where = self._settings.where
         if sys.platform != "linux" or not (where.path or (where.port and self._settings.shared)):
             return None
@@ -126,7 +126,7 @@ class Sidecar:
             self._held.close()
 
     async def _keep(self, missing: Exception | None) -> None:
-        """Have it listen, whatever ends it, until serving ends; `missing`: what kept it from that at first."""
+        """Restarts it whenever it ends, until serving ends; `missing`: why it could not listen at first."""
         restarts = Restarts()
         while True:
             if missing is None:
@@ -144,7 +144,7 @@ class Sidecar:
             missing = await self._tried()
 
     async def _tried(self) -> Exception | None:
-        """Listen again; what keeps it from that."""
+        """Listens again; returns the failure."""
         try:
             await self._close(_FINISH)
             await self._open(waits=False)
@@ -155,7 +155,7 @@ class Sidecar:
         return None
 
     def _log_loss(self, missing: Exception) -> None:
-        """Log why it is down, once while that stays the same."""
+        """Logs why it is down, once for each reason."""
         before, self._why, self._state = self._why, str(missing), "down"
         if self._why != before:
             logger.error(
@@ -163,7 +163,7 @@ class Sidecar:
             )
 
     def _missed(self) -> None:
-        """A call came though no lifespan has, so that it is not known when to listen."""
+        """Logs that a call came without a lifespan, so that gRPC is not served."""
         if self._users or self._why:
             return
         self._why = "this server sends no lifespan events, or the host does not pass them on"

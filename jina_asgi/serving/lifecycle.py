@@ -1,7 +1,7 @@
 """One life of a Runner, on one event loop: loading, then ready or failed, then draining, then stopped.
 
-What failed to load is tried again, with growing pauses, until it has loaded or the life ends: whatever was missing may be
-there by then. A mistake in the code or in an option is not: it fails once.
+If loading fails, it is tried again with growing pauses until the life ends, as the cause may be temporary. A mistake in
+the code or in an option is not tried again.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Life:
 
     Attributes:
         state: one of loading, ready, failed, draining, stopped.
-        failure: why the last try to load failed, while the state is "failed".
+        failure: why the last attempt to load failed, while the state is "failed".
         is_final: loading is not tried again.
-        loop: where it runs. bridge: the Runner as other event loops may call it. process: the pid.
+        loop: its event loop. bridge: the Runner for callers on other event loops. process: the pid.
     """
 
     def __init__(self, runner: Runner, loop: asyncio.AbstractEventLoop) -> None:
@@ -67,7 +67,7 @@ class Life:
                     await self._stop.wait()
                 return
             except TimeoutError:
-                gc.collect()  # what the last try left, which may be a model, is not to be there twice
+                gc.collect()  # frees the remains of the last attempt, which may be a model
 
     async def _tried(self, pauses: Restarts) -> bool:
         """Load, and wait for `end`; True if loading failed and is to be tried again."""
@@ -101,7 +101,7 @@ class Life:
 
     @property
     def reason(self) -> str:
-        """Why it failed to load, for a client, and whether it is tried again; nothing where it did not fail."""
+        """Why it failed to load, for clients, and whether it is tried again; "" if it did not fail."""
         if self.failure is None:
             return ""
         then = "it is not tried again before a restart" if self.is_final else "it is tried again"
@@ -113,14 +113,14 @@ class Life:
         return max(1.0, self._next_try - time.monotonic()) if self.state == "failed" else 1.0
 
     def stays_behind(self) -> None:
-        """This process was forked from the one where it began, and has none of its threads."""
+        """Called after a fork: this process has none of the life's threads, so it counts as failed."""
         if self.state != "failed":
             error = RuntimeError("an application was called before its process was forked")
             what = "have nothing call it until the server has forked its workers"
             self.failure, self.state, self.is_final = LoadFailure.logged(error, what), "failed", True
 
     def end(self, *, hurry: bool) -> None:
-        """Finish what runs, or with `hurry` stop it, and unload; from any thread."""
+        """Finish open calls, or with `hurry` cancel them, and unload; from any thread."""
         try:
             self.loop.call_soon_threadsafe(self._end, hurry)
         except RuntimeError:
@@ -137,9 +137,9 @@ class Life:
             self._task.cancel()
 
     async def settled(self, timeout: float | None) -> None:
-        """Wait until loading has ended, one way or the other, at most `timeout` seconds; on any loop."""
+        """Wait until loading has succeeded or failed, at most `timeout` seconds; on any loop."""
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)  # before the look at `state`: one side always sees the other's word
+        self._waiters.add(waiter)  # before reading `state`: so one side always sees the other's change
         try:
             if self.state == "loading":
                 await asyncio.wait([waiter], timeout=timeout)

@@ -29,23 +29,23 @@ _ONLY_FROM_HERE = b"default-src 'none'; connect-src 'self'; script-src 'unsafe-i
 _PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
 
 
-#: The paths that are answered here, whatever the endpoints are.
+#: Its paths, whatever the endpoints are.
 _PATHS = frozenset(
     {"/", "/-/live", "/-/ready", "/-/status", "/-/endpoints", "/status", "/dry_run", "/openapi.json", "/docs"}
 )
 
 
 def is_managed(path: str) -> bool:
-    """Whether a path is answered by `Management` whatever the endpoints are."""
+    """Whether `Management` answers a path, whatever the endpoints are."""
     return path in _PATHS or path.startswith("/-/")
 
 
 class Management:
-    """Answers every path that is no endpoint.
+    """Answers all paths that are not endpoints.
 
     Args:
-        service: what the routes describe.
-        options: the title, the description and the version of the OpenAPI document.
+        service: the service that the routes describe.
+        options: those of the application, such as the title of the OpenAPI document.
     """
 
     def __init__(self, service: RunnerService, options: AppSettings) -> None:
@@ -68,7 +68,7 @@ class Management:
 
     @property
     def routes(self) -> Mapping[str, tuple[str, ...]]:
-        """The paths that are answered here, with their methods."""
+        """Its paths, with their methods."""
         return dict.fromkeys(self._routes, _METHODS)
 
     async def __call__(self, path: str, scope: Scope, send: Send) -> None:
@@ -114,7 +114,7 @@ class Management:
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
         source = self._service.source
-        metrics = Wrapper(source.runner).status()  # none, where the Runner has none
+        metrics = Wrapper(source.runner).status()  # absent if the Runner has none
         deployment = {"state": self._service.state, **metrics}
         with suppress(NotReady):
             deployment["endpoints"] = {name: endpoint.kind for name, endpoint in self._service.endpoints.items()}
@@ -151,7 +151,7 @@ class Management:
 
 
 def without_body(send: Send) -> Send:
-    """`send` for the answer to a HEAD."""
+    """Wraps `send` for the answer to a HEAD request, without the body."""
 
     async def send_head(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
@@ -161,7 +161,7 @@ def without_body(send: Send) -> Send:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of this library, and of what it stands on."""
+    """The versions of this library and its main dependencies."""
     return {name: _version(name) for name in _PACKAGES} | {
         "python": platform.python_version(),
         "platform": platform.system(),

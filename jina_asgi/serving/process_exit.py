@@ -1,7 +1,7 @@
 """How servers announce the end of this process, and what every application in it does then.
 
-uvicorn announces it by the lifespan alone, once all connections have closed, and dies by its signal at once where it sends none:
-so its own shutdown is joined.
+uvicorn announces it by the lifespan only, after all connections have closed, and without a lifespan ends by its signal at
+once: so this module extends uvicorn's shutdown.
 """
 
 from __future__ import annotations
@@ -15,58 +15,58 @@ from typing import Any, Protocol
 
 logger = logging.getLogger("jina_asgi")
 
-#: Seconds that what runs gets where a server ends because code has changed.
+#: Seconds for open calls if a server ends because code has changed.
 _RELOADS = 0.5
 
 
 class Ends(Protocol):
-    """What lives in this process, and ends with it."""
+    """A service of this process, which ends with it."""
 
     def announce(self) -> None:
-        """This process is about to end."""
+        """Announce that this process is about to end."""
         ...
 
     def hurry(self) -> None:
-        """End now, also what still runs."""
+        """End now, with all open calls."""
         ...
 
     def close(self) -> None:
-        """End a life that no lifespan brought, once what runs there has finished, and wait for that."""
+        """Close a model that was loaded without a lifespan, after its open calls, and wait for that."""
         ...
 
 
-_HOMES: weakref.WeakSet[Ends] = weakref.WeakSet()
+_SERVICES: weakref.WeakSet[Ends] = weakref.WeakSet()
 _joined: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def ends_with_process(home: Ends) -> None:
-    """Have this end with the process."""
-    _HOMES.add(home)
+def ends_with_process(service: Ends) -> None:
+    """Register a service that ends with the process."""
+    _SERVICES.add(service)
 
 
 def announce_end() -> None:
-    """This process is about to end: every application says so when asked whether it is ready, and none starts anew."""
-    for home in list(_HOMES):
-        home.announce()
+    """Announce that this process is about to end: its applications report that they are not ready, and load nothing more."""
+    for service in list(_SERVICES):
+        service.announce()
 
 
 def end_now() -> None:
-    """What still runs in any application of this process ends now, with an error that its caller gets."""
-    for home in list(_HOMES):
-        home.hurry()
+    """End all open calls of this process now, with an error for their callers."""
+    for service in list(_SERVICES):
+        service.hurry()
 
 
 def close_alone() -> None:
-    """Every life that no lifespan brought ends, once what runs there has finished."""
-    for home in list(_HOMES):
-        home.close()
+    """End all models that were loaded without a lifespan, after their open calls."""
+    for service in list(_SERVICES):
+        service.close()
 
 
 def join_server() -> None:
-    """Join the end of the uvicorn that serves in this process's main thread, if one does: it listens for SIGTERM.
+    """Extend the shutdown of the uvicorn in this process's main thread, if there is one: it handles SIGTERM.
 
-    With `--reload` what is open would hold up the new code: it ends. What no lifespan brought to life is closed after
-    the last connection.
+    With `--reload` open streams end, as they would delay the new code. Models that were loaded without a lifespan are closed
+    after the last connection.
     """
     server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     uvicorn = sys.modules.get("uvicorn.server")

@@ -29,7 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Served(Source):
-    """What can also be served by itself, with Jina's words: `with`, `start`, `close`, `block`, `post`, `client`."""
+    """A source that can also be served by itself, with Jina's methods: `with`, `start`, `close`, `block`, `post`, `client`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,15 +38,15 @@ class Served(Source):
     @property
     @abstractmethod
     def serving(self) -> ServingSettings:
-        """How it is served."""
+        """The options of serving."""
 
     @property
     @abstractmethod
     def grace(self) -> float:
-        """Seconds that running calls get when serving ends."""
+        """Seconds that running calls have when serving ends."""
 
     def start(self) -> Self:
-        """Load, and answer on a port from now on, in a thread; returns when it does.
+        """Loads, and serves in a thread; returns when it answers.
 
         Raises:
             DefinitionError: an extra is missing that a protocol needs; or this is a replica, in which the program is run
@@ -70,14 +70,14 @@ class Served(Source):
             raise RuntimeFailToStart(f"{self.name} failed to start: {error_text(error)}") from error
         self._server = server
         if not self.serving.quiet:
-            where = ", ".join(self._server.urls)  # which may have been chosen just now
+            where = ", ".join(self._server.urls)  # which may have been chosen at the start
             page = self._server.documentation
             shown = "" if page is None else f" (its documentation: {page})"
             print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
         return self
 
     def close(self) -> None:
-        """Let what runs end, and stop; again does nothing."""
+        """Finishes open calls, and stops; a second call does nothing."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
@@ -89,10 +89,10 @@ class Served(Source):
         self.close()
 
     def block(self, stop_event: Waitable | None = None) -> None:
-        """Wait until SIGINT, SIGTERM or `stop_event`, or until it has ended by itself; starts it where it is not.
+        """Waits for SIGINT, SIGTERM or `stop_event`, or until the server fails; starts it if necessary.
 
         Raises:
-            Whatever ended it by itself; as `start`.
+            The server's failure; as `start`.
         """
         starts = self._server is None
         try:
@@ -109,12 +109,12 @@ class Served(Source):
 
     @property
     def port(self) -> int:
-        """Where it is, or will be, served; 0: a port is chosen when it starts."""
+        """Its port; 0: a port is chosen when it starts."""
         return self._server.port if self._server is not None else self.serving.ports[0]
 
     @property
     def ports(self) -> list[int]:
-        """One for each protocol, as `port`."""
+        """The port of each protocol, as `port`."""
         return self._server.ports if self._server is not None else self.serving.ports
 
     @property
@@ -124,7 +124,7 @@ class Served(Source):
 
     @property
     def protocol(self) -> str:
-        """What it speaks there."""
+        """Its first protocol."""
         return self.serving.protocols[0]
 
     @property
@@ -134,10 +134,10 @@ class Served(Source):
 
     @property
     def client(self) -> SyncClient:
-        """A Client of the server that runs.
+        """A Client of the running server.
 
         Raises:
-            RuntimeError: none does.
+            RuntimeError: it is not served.
         """
         if self._server is None:
             raise RuntimeError(f"{self.name} is not served; use it as `with ...:`, or call start() first")
@@ -154,7 +154,7 @@ class Served(Source):
     @overload
     def post(self, on: str, inputs: Any = None, **options: Unpack[PostOptions]) -> Any: ...
     def post(self, on: str, inputs: Any = None, **options: Any) -> Any:
-        """Ask the server that runs, as `Client.post` does."""
+        """Calls the running server, as `Client.post` does."""
         return self.client.post(on, inputs, **options)
 
     def index(self, inputs: Any = None, **options: Unpack[PostOptions]) -> Any:
@@ -174,7 +174,7 @@ class Served(Source):
         return self.post("/delete", inputs, **options)
 
     def is_flow_ready(self, **options: Any) -> bool:
-        """Whether the server that runs says that it is ready."""
+        """Whether the running server reports that it is ready."""
         return bool(self.client.is_flow_ready(**options))
 
 

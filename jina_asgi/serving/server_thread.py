@@ -19,13 +19,13 @@ from jina_asgi.settings import ServingSettings
 
 
 class Waitable(Protocol):
-    """What may be waited for beside the server's own end: an Event of threading or of multiprocessing."""
+    """An event that can be waited for: an Event of threading or of multiprocessing."""
 
     def wait(self) -> Any: ...
 
 
 class ServingThread:
-    """One thread, with a source's life in it; started and stopped once each.
+    """One thread that loads and serves a source; started and stopped once each.
 
     Raises:
         PortAlreadyUsed: the port is in use.
@@ -47,26 +47,26 @@ class ServingThread:
 
     @property
     def ports(self) -> list[int]:
-        """One for each protocol."""
+        """The port of each protocol."""
         left = iter(() if self._web is None else self._web.ports)
         grpc = 0 if self._app.sidecar is None else self._app.sidecar.port or 0
         return [grpc if protocol == "grpc" else next(left) for protocol in self._settings.protocols]
 
     @property
     def port(self) -> int:
-        """The first."""
+        """The first port."""
         return self.ports[0]
 
     @property
     def documentation(self) -> str | None:
-        """Where the OpenAPI document is shown: HTTP is answered at every port but gRPC's, and expected at its own."""
+        """The URL of the OpenAPI page: HTTP is served at every port except gRPC's, preferably at its own."""
         at = dict(zip(self._settings.protocols, self.ports, strict=True))
         port = at.get("http", at.get("websocket"))
         return None if port is None else self._url("http", port) + "/docs"
 
     @property
     def urls(self) -> list[str]:
-        """Where each protocol is spoken."""
+        """The URL of each protocol."""
         schemes = ["ws" if protocol == "websocket" else protocol for protocol in self._settings.protocols]
         return [self._url(scheme, port) for scheme, port in zip(schemes, self.ports, strict=True)]
 
@@ -80,11 +80,11 @@ class ServingThread:
         return self._answers.is_set() and not self.ended.is_set() and self._app.service.ready
 
     def start(self) -> None:
-        """Return once it answers; raise what kept it from that."""
+        """Return when it answers; raise the failure."""
         self._thread.start()
         try:
             self._answers.wait()
-        except BaseException:  # a signal: what loads is given up
+        except BaseException:  # a signal: loading is cancelled
             self.stop()
             raise
         if self.ended.is_set():
@@ -94,7 +94,7 @@ class ServingThread:
         atexit.register(self.stop)
 
     def wait(self, event: Waitable | None = None) -> None:
-        """Return once it has ended, or `event` is set; raise what ended it."""
+        """Return when it has ended, or `event` is set; raise its failure."""
         over = threading.Event() if event is not None else self.ended
         if event is not None:
             for waitable in (event, self.ended):
@@ -104,7 +104,7 @@ class ServingThread:
             raise self._error
 
     def stop(self) -> None:
-        """End it, and wait until nothing of it is left."""
+        """End it, and wait until its thread has ended."""
         atexit.unregister(self.stop)
         if self._client is not None:
             self._client.close()
@@ -115,7 +115,7 @@ class ServingThread:
         self._thread.join()
 
     def _end(self) -> None:
-        """On the server's own loop: let it finish, or give up what is still loading."""
+        """On the server's own loop: finish, or cancel loading."""
         if self._answers.is_set():
             self._over.set()
             if self._web is not None:
@@ -125,13 +125,13 @@ class ServingThread:
 
     @property
     def client(self) -> SyncClient:
-        """A Client of it; one for all who ask."""
+        """A Client of the server, shared by all callers."""
         if self._client is None:
             self._client = Client(self.urls[0], asyncio=False, **self._trust())
         return self._client
 
     def _listening(self) -> Any:
-        """What serves HTTP and WebSockets, listening already; None where neither is spoken.
+        """Uvicorn for HTTP and WebSockets, already listening; None if neither is served.
 
         Raises:
             DefinitionError: uvicorn is missing, or cannot be served with these settings.
@@ -147,7 +147,7 @@ class ServingThread:
         return UvicornFront(self._app, self._settings, ports, self._grace)
 
     def _trust(self) -> dict[str, Any]:
-        """What a Client of this server needs to trust it: the certificate that it has, whatever that calls it."""
+        """The options with which a Client trusts this server's certificate, under any name."""
         certificate = self._settings.ssl_certfile
         if certificate is None:
             return {}
@@ -167,7 +167,7 @@ class ServingThread:
                 runner.run(self._serve())
         except asyncio.CancelledError:
             pass  # `stop` did this
-        except SystemExit:  # uvicorn's own way to say it, which would end a program that is not its own
+        except SystemExit:  # uvicorn exits so, which would end the user's program
             self._error = RuntimeError(f"{self._source.name}: uvicorn ended before it answered; its log says why")
         except BaseException as error:  # noqa: BLE001  # raised where it was started
             self._error = error
@@ -202,7 +202,7 @@ def _then(event: Waitable, over: threading.Event) -> None:
 
 
 def _trusting(certificate: str) -> ssl.SSLContext:
-    """Trusts the one server that has this certificate, whatever the certificate calls it."""
+    """Makes an SSL context that trusts the server with this certificate, under any name."""
     context = ssl.create_default_context(cafile=certificate)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -210,7 +210,7 @@ def _trusting(certificate: str) -> ssl.SSLContext:
 
 
 def _name(context: ssl.SSLContext) -> str | None:
-    """What a certificate that signs itself says that its server is called; None: another has signed it."""
+    """The server name in a self-signed certificate; None: it is not self-signed."""
     for certificate in context.get_ca_certs():
         names: Any = certificate.get("subjectAltName", ())
         subject: Any = certificate.get("subject", ())

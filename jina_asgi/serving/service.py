@@ -1,4 +1,4 @@
-"""The `Service` that protocols are given: the Runner of a source, its endpoints, and how one call of it is opened."""
+"""Implements the `Service` for protocols: a source's Runner and endpoints, and the opening of calls."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ class RunnerService(ServiceLifecycle):
     """Implements `protocols.service.Service` for one source. Without a lifespan it loads with the first call.
 
     Args:
-        source: whose Runner it is.
-        options: the application's.
-        is_reserved: whether a path belongs to the application itself, so that no endpoint of that name is served.
+        source: the served source.
+        options: those of the application.
+        is_reserved: whether a path belongs to the application itself, and cannot be an endpoint.
     """
 
     def __init__(self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> None:
-        super().__init__(_TrackedRunner(source.runner, self), options.startup_wait, source.household)
+        super().__init__(_TrackedRunner(source.runner, self), options.startup_wait, source.group)
         self.source, self.limits, self.expose_errors = source, options.limits, options.expose_errors
         self._auth, self._is_reserved = options.auth, is_reserved
         self.has_auth = options.auth is not None
-        self._all: Mapping[str, Endpoint] | None = None  # of the source; `_served` has those on free paths
+        self._all: Mapping[str, Endpoint] | None = (
+            None  # of the source; `_served` has those that are not on reserved paths
+        )
         self._served: Mapping[str, Endpoint] = {}
         self._current_endpoints: Mapping[str, Endpoint] | None = None
         self.endpoints_begin()
@@ -80,7 +82,7 @@ class RunnerService(ServiceLifecycle):
         identity = user if self._auth is None else await self.authenticate(name, headers)
         life = self._life
         if life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop():
-            runner = self._runner  # as `self.runner` finds it, without another coroutine
+            runner = self._runner  # as `self.runner` does, without another coroutine
         else:
             runner = await self.runner(deadline)
         return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity))
@@ -89,23 +91,24 @@ class RunnerService(ServiceLifecycle):
         return problem(error, expose=self.expose_errors)
 
     def endpoints_begin(self) -> None:
-        """The Runner has loaded: its endpoints are known now, or soon."""
+        """Called when the Runner has loaded: its endpoints are known now, or soon."""
         with suppress(NotReady):
             self._current_endpoints = self._unreserved()
 
     def endpoints_end(self) -> None:
-        """The Runner is unloaded, and may come back with other endpoints."""
+        """Called when the Runner is unloaded; it may load again with other endpoints."""
         if self._is_late:
             self._current_endpoints = None
 
     def remove_stale_uploads(self) -> None:
-        """Remove files of uploads that a killed process has left, where an endpoint takes uploads as files."""
+        """Remove uploaded files of killed processes, if an endpoint takes uploads as files."""
         with suppress(NotReady):
             if any(field_plans.takes_paths(endpoint.input) for endpoint in self.endpoints.values()):
                 upload_files.sweep()
 
     def _unreserved(self) -> Mapping[str, Endpoint]:
-        """The endpoints on free paths. An Executor's class is refused for others; this may be another's code.
+        """The endpoints that are not on reserved paths. An Executor class here is refused for such endpoints, but an external
+        server may have them.
 
         Raises:
             NotReady: the source's endpoints are not known yet.
@@ -124,7 +127,7 @@ class RunnerService(ServiceLifecycle):
 
 
 class ServiceCall:
-    """Implements `protocols.service.OpenedCall`: admission and the deadline's check."""
+    """Implements `protocols.service.OpenedCall`: admission and the check of the deadline."""
 
     __slots__ = ("_name", "_size", "_ticket", "context", "runner")
 

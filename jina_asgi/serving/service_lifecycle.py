@@ -1,8 +1,8 @@
 """The lifecycle of one application's Runner: on the host's event loop within a lifespan, else on this process's own.
 
-`start` begins to load and returns; a call waits for the Runner for `startup_wait` seconds at most. A lifespan takes over
-what an earlier call has begun to load. Ending finishes open calls within the Runner's grace period; `hurry` ends that
-period.
+`start` begins to load and returns; a call waits for the Runner, `startup_wait` seconds at most. A lifespan takes over
+what an earlier call has begun to load. At the end open calls finish within the Runner's grace period, which `hurry` cuts
+short.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import DeadlineExceeded, NotReady
 from jina_asgi.serving.lifecycle import Life
 from jina_asgi.serving.process_exit import ends_with_process, join_server
-from jina_asgi.serving.service_group import Household
+from jina_asgi.serving.service_group import ServiceGroup
 from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
 
-_AT_EXIT = 2.0  # seconds that a life of its own gets at interpreter exit
+_AT_EXIT = 2.0  # seconds for a life without a lifespan at interpreter exit
 
 
 class ServiceLifecycle:
     """Loads one Runner and unloads it: within `lifespan`, or by `start` on the event loop of this process's thread."""
 
-    def __init__(self, runner: Runner, startup_wait: float, household: Household) -> None:
-        self._runner, self._wait, self.household = runner, startup_wait, household
+    def __init__(self, runner: Runner, startup_wait: float, group: ServiceGroup) -> None:
+        self._runner, self._wait, self.group = runner, startup_wait, group
         self._life: Life | None = None
         self._over: Future[None] | None = None  # of that life
-        self._is_alone = False  # no lifespan has brought it, or taken it over
+        self._is_alone = False  # it has no lifespan
         self._lifespans = 0
         self._lock = threading.Lock()
         self._drain_callbacks: set[Callable[[], None]] = set()
@@ -49,11 +49,11 @@ class ServiceLifecycle:
         #: Called, from any thread, when loading begins without a lifespan.
         self.on_lazy_start: Callable[[], None] = lambda: None
         ends_with_process(self)
-        household.join(self)
+        group.join(self)
 
     @property
     def alone_on(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of the life that `start` began and no lifespan has taken over; None where there is no such life."""
+        """The loop of a life that `start` began and no lifespan has taken over; None if there is none."""
         life = self._life
         return life.loop if self._is_alone and life is not None and life.process == os.getpid() else None
 
@@ -70,20 +70,20 @@ class ServiceLifecycle:
 
     @property
     def is_draining(self) -> bool:
-        """Whether open calls are finished, and no new one should begin."""
+        """Whether open calls are being finished, and no new call should begin."""
         return self.ending or self.state == "draining"
 
     def add_health_check(self, check: Callable[[], str]) -> None:
-        """Be ready only while `check` returns "": it says why something that belongs to the service does not work."""
+        """Report as ready only while `check` returns ""; else it returns why a part of the service does not work."""
         self._health_checks.append(check)
 
     def on_drain(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called, from any thread, when draining begins. Returns what undoes this."""
+        """Call `callback`, from any thread, when draining begins. Returns a function that undoes this."""
         self._drain_callbacks.add(callback)
         return partial(self._drain_callbacks.discard, callback)
 
     def announce(self) -> None:
-        """This process is about to end."""
+        """Called when this process is about to end."""
         self.ending = True
         self._notify_draining()
 
@@ -92,7 +92,7 @@ class ServiceLifecycle:
             callback()
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered now, for a client: nothing of the cause but its type. "" where calls are answered."""
+        """Why no call can be answered now, for clients, with the type of the cause only; "" if calls are answered."""
         life = self._current()
         if life is not None and life.state == "failed":
             return life.reason
@@ -108,14 +108,14 @@ class ServiceLifecycle:
         return reason or next((why for check in self._health_checks if (why := check())), "")
 
     async def runner(self, deadline: float | None = None) -> Runner:
-        """The Runner as the running event loop may call it, once it has loaded.
+        """Wait for the Runner, and return it for use on the running event loop.
 
         Args:
-            deadline: of the call that waits for it, on `time.monotonic`'s clock.
+            deadline: the deadline of the call, a time of `time.monotonic`.
 
         Raises:
-            NotReady: it has not loaded within `startup_wait` seconds, failed to, or is stopping.
-            DeadlineExceeded: the deadline passed before.
+            NotReady: it has not loaded within `startup_wait` seconds, has failed, or is stopping.
+            DeadlineExceeded: the deadline has passed.
         """
         life, here = self._life, asyncio.get_running_loop()
         if life is None or life.state != "ready" or life.loop is not here:
@@ -129,7 +129,7 @@ class ServiceLifecycle:
         return self._runner if life.loop is here else life.bridge
 
     def _current(self) -> Life | None:
-        """The life there is. One that began before this process was forked stayed behind, and counts as failed."""
+        """The current life. One of before a fork counts as failed."""
         life = self._life
         if life is not None and life.process != os.getpid():
             life.stays_behind()
@@ -146,16 +146,15 @@ class ServiceLifecycle:
 
     @asynccontextmanager
     async def lifespan(self, *, wait_ready: bool = False) -> AsyncIterator[None]:
-        """Live on this loop: begin to load, and, once the last lifespan of this application leaves, finish what runs.
+        """Begin to load on this loop; when the application's last lifespan ends, finish open calls and unload.
 
-        What `start` began goes on as this lifespan's, on the loop where it is. Loading that has not ended by the end is
-        abandoned.
+        A life that `start` began becomes this lifespan's, on its own loop. Loading that has not ended by then is abandoned.
 
         Raises:
             ExecutorError: with `wait_ready`, the Executor failed to load.
         """
         join_server()
-        async with self.household.lifespan():
+        async with self.group.lifespan():
             life = self._entered()
             hurried = True
             try:
@@ -172,13 +171,13 @@ class ServiceLifecycle:
                 await self._left(life, hurried)
 
     def _entered(self) -> Life:
-        """One more lifespan is here; the life that it has, or shares."""
+        """A lifespan begins; returns its life, which it may share."""
         with self._lock:
             self._lifespans += 1
             self.ending = False
             life = self._life
             if life is None:
-                loop = self.household.loop or asyncio.get_running_loop()
+                loop = self.group.loop or asyncio.get_running_loop()
                 life = self._begun(loop, copy_context())
             elif self._is_alone and life.process == os.getpid():
                 self._is_alone = False
@@ -186,14 +185,14 @@ class ServiceLifecycle:
             return life
 
     async def _left(self, life: Life, hurried: bool) -> None:
-        """A lifespan leaves: with the last one the life ends."""
+        """A lifespan ends, and with the last one the life."""
         with self._lock:
             self._lifespans -= 1
             is_last, over = not self._lifespans, self._over
         if not is_last or over is None or self._life is not life or life.process != os.getpid():
             return
         life.end(hurry=hurried)
-        self.household.ending(hurry=hurried)
+        self.group.ending(hurry=hurried)
         self._notify_draining()
         waiting = asyncio.wrap_future(over)
         cancelled = await wait_until_done([waiting], hurry=partial(life.end, hurry=True))
@@ -203,24 +202,24 @@ class ServiceLifecycle:
             waiting.result()
 
     def start(self) -> Life | None:
-        """Live where no lifespan comes, or before it does; the life there is.
+        """Begin a life without a lifespan, or before it begins; returns the current life.
 
-        On the loop of this process's own thread, or on that where the same source has a lifespan, or will have one as its
-        host starts.
+        It is on the loop of this process's thread, or on that of a lifespan of the same source, also of a host that is
+        starting.
         """
         if self._life is None:
             join_server()
-            collect_dropped()  # which may hold a model, and whose life ends then
+            collect_dropped()  # it may hold a model, whose life ends then
         with self._lock:
             if self._life is None and not self.ending:
-                awaited = self.household.is_awaited
+                awaited = self.group.is_awaited
                 why = "its host starts" if awaited else "no lifespan has reached it"
                 logger.info("an application loads now, as it is asked and %s", why)
                 if not awaited:
                     self.on_lazy_start()
                 self._is_alone = True
-                # In a context of its own: nothing of who happened to ask first.
-                self._begun(self.household.loop or loop_thread("loop").loop, Context())
+                # In a context of its own, without that of the first caller.
+                self._begun(self.group.loop or loop_thread("loop").loop, Context())
                 atexit.register(self._exit)
             return self._life
 
@@ -231,11 +230,11 @@ class ServiceLifecycle:
         return life
 
     def close(self) -> None:
-        """End the life that `start` began, if it did, once what runs there has finished."""
+        """End the life that `start` began, if any, after its open calls."""
         self._close(hurry=False, timeout=None)
 
     def leave(self, *, hurry: bool = False) -> None:
-        """Begin to end the life that `start` began, if it did; from any thread, also the garbage collector's."""
+        """Begin to end the life that `start` began, if any; from any thread, also the garbage collector's."""
         over, life = self._over, self._life
         if self._is_alone and over is not None and life is not None:
             life.end(hurry=hurry)
@@ -270,7 +269,7 @@ class ServiceLifecycle:
             self._ended(life)
 
     def _ended(self, life: Life, over: Future[None] | None = None) -> None:
-        """A life has ended, or its task has before it began; again does nothing."""
+        """Called when a life, or its task, has ended; a second call does nothing."""
         life.over()
         with self._lock:
             if self._life is life:

@@ -15,7 +15,7 @@ from jina_asgi.documents.return_type import Returns
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.runners.observe import ObserveRunner
-from jina_asgi.serving.service_group import Household
+from jina_asgi.serving.service_group import ServiceGroup
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
 
 L = TypeVar("L", bound=list[Any])
@@ -23,24 +23,24 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Source(ABC):
-    """A name, a Runner, and how to call it with no server at all."""
+    """A name, a Runner, and methods to call it without a server."""
 
     #: Answers the calls.
     runner: ObserveRunner
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
-        #: Where it lives, which the applications that serve it share.
-        self.household = Household(_parts_of(weakref.ref(self)))
+        #: The services of this source, one for each application.
+        self.group = ServiceGroup(_parts_of(weakref.ref(self)))
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """The name, as figures and logs have it."""
+        """The name in metrics and logs."""
 
     @property
     def parts(self) -> Sequence[Source]:
-        """The sources that this is made of; none, but for a Flow."""
+        """The sources of a Flow's nodes; empty for other sources."""
         return ()
 
     @property
@@ -48,18 +48,18 @@ class Source(ABC):
         """The endpoints by name.
 
         Raises:
-            NotReady: a class is known to replicas alone, and none has loaded yet.
+            NotReady: only replicas know the class, and none has loaded yet.
         """
         return self.runner.endpoints
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Loads on entering, closes on leaving; takes over what an application of it has loaded, asked before."""
-        if (home := self.household.alone()) is not None:
-            async with home.lifespan(wait_ready=True):
+        """Loads on entering, closes on leaving; takes over a model that an application has loaded for an earlier call."""
+        if (member := self.group.alone()) is not None:
+            async with member.lifespan(wait_ready=True):
                 yield
             return
-        async with self.household.lifespan(), self.runner.lifespan():
+        async with self.group.lifespan(), self.runner.lifespan():
             yield
 
     async def __aenter__(self) -> Self:
@@ -120,21 +120,21 @@ class Source(ABC):
     ) -> Any:
         """Answer one call: docs in, docs out, in order.
 
-        Where an application serves this, it waits for loading to end as the endpoints do, and may be called on any
-        event loop; elsewhere it is called within `async with`.
+        If an application serves this source, the call waits for loading as the endpoints do, and may be made on any event
+        loop; else call it within `async with`.
 
         Args:
             on: the endpoint.
-            docs: a list of documents (or of dicts with their fields), or one document, answered by a list of one.
-                They are of the endpoint's class, or of another one with its fields.
+            docs: a list of documents (or of dicts with their fields), or one document, for which the answer is a list of one.
+                They are of the endpoint's class, or of another class with its fields.
             parameters: for the endpoint: a dict or a pydantic model.
-            return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which gives the one
-                document where there is one. Without it documents are of the endpoint's class, or, where that is at
-                hand to replicas or another server alone, of any fields.
+            return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which returns a single
+                document. Without it documents are of the endpoint's class; if only replicas or another server have it,
+                they are dicts with attributes.
 
         Raises:
             UnknownEndpoint, InvalidDocs, ExecutorInputError, ExecutorError, DeadlineExceeded, Unavailable.
-            DefinitionError: `return_type` is none.
+            DefinitionError: `return_type` is not a document class or a list of one.
         """
         returns = Returns.of(return_type)
         return returns.given((await self.run(on, docs, parameters, context=context)).docs)
@@ -148,13 +148,13 @@ class Source(ABC):
         context: Context | None = None,
         target_executor: str = "",
     ) -> Result:
-        """As `call`, answering with the whole Result: docs, `__results__` and the trail.
+        """As `call`, but returns the whole Result: docs, `__results__` and the trail.
 
         Args:
             on, docs, parameters, context: as for `call`.
-            target_executor: of a Flow, a pattern for the names of the nodes that answer; a Deployment has but one.
+            target_executor: a pattern for the names of the Flow's nodes that answer.
         """
-        runner = await self._loaded(context) if self.household.has_homes else self.runner
+        runner = await self._loaded(context) if self.group.has_members else self.runner
         call = _call(runner, on, docs, parameters, context, target_executor)
         ticket = runner.admit(on)
         try:
@@ -191,12 +191,12 @@ class Source(ABC):
         context: Context | None = None,
         return_type: Any = None,
     ) -> AsyncGenerator[Any, None]:
-        """Answer one call to a streaming endpoint, document by document. Close it to stop the work; it waits as `call`.
+        """Answer one call to a streaming endpoint, document by document. Close it to cancel the call; it waits as `call` does.
 
         Arguments and errors are those of `call`.
         """
         returns = Returns.of(return_type)
-        runner = await self._loaded(context) if self.household.has_homes else self.runner
+        runner = await self._loaded(context) if self.group.has_members else self.runner
         call = _call(runner, on, doc, parameters, context)
         ticket = runner.admit(on)
         try:
@@ -207,25 +207,23 @@ class Source(ABC):
             ticket.close()
 
     async def _loaded(self, context: Context | None) -> Runner:
-        """The Runner as this loop may call it, once it has loaded.
+        """Waits for the Runner, and returns it for use on this event loop.
 
         Raises:
             NotReady, DeadlineExceeded.
         """
-        home = self.household.home()
-        if home is None or (self.household.is_over and home.state == "stopped"):
-            return (
-                self.runner
-            )  # loaded by `async with` alone; or ended, and not to be loaded anew by the host's own code
-        return await home.runner(None if context is None else context.deadline)
+        member = self.group.member()
+        if member is None or (self.group.is_over and member.state == "stopped"):
+            return self.runner  # loaded by `async with`; or ended, and not to be loaded again by the host's own code
+        return await member.runner(None if context is None else context.deadline)
 
 
-def _parts_of(source: weakref.ref[Source]) -> Callable[[], list[Household]]:
-    """The households of a source's parts, as long as it is there."""
+def _parts_of(source: weakref.ref[Source]) -> Callable[[], list[ServiceGroup]]:
+    """A function that returns the groups of a source's parts, as long as the source exists."""
 
-    def parts() -> list[Household]:
+    def parts() -> list[ServiceGroup]:
         found = source()
-        return [] if found is None else [part.household for part in found.parts]
+        return [] if found is None else [part.group for part in found.parts]
 
     return parts
 
@@ -249,7 +247,7 @@ def _call(
 
 
 def _typed(reader: Codec, items: list[Any]) -> list[Any]:
-    """Documents as an endpoint takes them: objects of its class, or, where that is at hand to replicas alone, dicts."""
+    """Converts documents for an endpoint: to its class, or to dicts if only replicas have the class."""
     model = reader.model
     if model is not None and all(type(item) is model for item in items):
         return reader.wrap(items)

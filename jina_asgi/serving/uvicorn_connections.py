@@ -1,4 +1,4 @@
-"""Uvicorn's connections, which let go of what they hold once they are lost, however that came."""
+"""Makes uvicorn's connections free their memory when they are lost, for whatever reason."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def released(protocol: Any) -> Any:
-    """One of uvicorn's protocols of HTTP, whose timer ends with its connection.
+    """Derives a class from one of uvicorn's HTTP protocols, whose timer ends with its connection.
 
-    Uvicorn's own goes on where a connection was reset, for as long as an idle one is kept: 75 s under gunicorn, in which
-    10,000 of them hold 32 MB.
+    After a reset, uvicorn's own timer goes on for the keep-alive time: 75 s under gunicorn, in which 10,000 connections
+    hold 32 MB.
     """
 
     class Released(protocol):  # type: ignore[misc]  # which library it is of depends on what is installed

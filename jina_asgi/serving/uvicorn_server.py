@@ -1,4 +1,4 @@
-"""Uvicorn as a thread serves it: it listens before anything loads, and says when it answers."""
+"""Uvicorn for a thread: it listens before anything loads, and reports when it answers."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class UvicornFront:
     def __init__(self, app: Any, settings: ServingSettings, ports: Sequence[int], grace: float) -> None:
         self._app, self._settings, self._grace = app, settings, grace
         self._sockets = _listening(settings.address, ports)
-        #: The same application answers at all of them.
+        #: The application is the same at all of them.
         self.ports: list[int] = [listening.getsockname()[1] for listening in self._sockets]
         self._made: uvicorn.Config | None = None
         self._running: uvicorn.Server | None = None
 
     def loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
-        """What makes the loop that uvicorn wants.
+        """The factory of uvicorn's event loop.
 
         Raises:
-            DefinitionError: the settings are none.
+            DefinitionError: the settings are invalid.
         """
         self._made = self._config()
         return self._made.get_loop_factory()
@@ -49,12 +49,12 @@ class UvicornFront:
         await self._running.serve(sockets=self._sockets)
 
     def end(self) -> None:
-        """Finish what runs, and stop."""
+        """Finish open requests, and stop."""
         if self._running is not None:
             self._running.should_exit = True
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         for listening in self._sockets:
             listening.close()
 
@@ -82,7 +82,7 @@ class UvicornFront:
 
 
 class _NotifyingServer(uvicorn.Server):
-    """Says when it answers."""
+    """Calls `answers` when it answers."""
 
     def __init__(self, config: uvicorn.Config, answers: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,7 +1,7 @@
 """WSGI: an ASGI application for servers that give each request a thread and call `app(environ, start_response)`.
 
-The application runs as it is, on the loop of this process's own thread; here is the handover between the two threads.
-What it sends waits in a window for the server, whose thread reads the request's body when the application asks for it.
+The application runs unchanged on the event loop of this process's own thread; this module connects it with the server's
+thread. Its messages wait in a window for the server, whose thread reads the request's body when the application asks.
 A write fails when the client has left: the server then closes the iterator, and the application gets a disconnect.
 """
 
@@ -27,11 +27,11 @@ logger = logging.getLogger("jina_asgi")
 
 _OWN_KEYS = ("CONTENT_TYPE", "CONTENT_LENGTH")
 _PART = 65_536  # bytes of a body that are read at once
-_WINDOW = 65_536  # bytes of an answer that the application may be ahead of the server; it goes on from half of that
+_WINDOW = 65_536  # bytes by which the application may be ahead of the server; it continues at half of that
 
 
 class LengthRequired(InvalidRequest):
-    """A body whose end this server does not know."""
+    """The end of a body is not known to this server."""
 
     status = 411
 
@@ -64,7 +64,7 @@ class _End:
 
 
 class _WsgiExchange:
-    """One request and its answer: `receive` and `send` on the loop, an iterator of the answer's body for the server."""
+    """One request and its answer: `receive` and `send` for the application, an iterator of the body for the server."""
 
     def __init__(self, scope: Scope, body: Any, size: int | None) -> None:
         self._scope, self._input, self._size = scope, body, size
@@ -116,10 +116,10 @@ class _WsgiExchange:
             self._call_soon(self._leave)
 
     def _next(self) -> Message:
-        """What the application sends next; meanwhile what it wants to read is read.
+        """The application's next message; meanwhile reads the body for the application.
 
         Raises:
-            Whatever ended the application before it had answered.
+            The application's error before its answer.
         """
         while (said := self._said.get()) is None:
             self._call_soon(self._arrive, self._read())
@@ -219,19 +219,19 @@ def scope_of(environ: WSGIEnvironment) -> dict[str, Any]:
         "client": (client, int(port) if port.isdigit() else 0) if client else None,
         "state": {},
     }
-    user = environ.get("REMOTE_USER")  # what the host's own authentication says; no header becomes this
+    user = environ.get("REMOTE_USER")  # set by the host's own authentication; no header can set it
     return {**scope, "user": user} if user else scope
 
 
 def body_size(environ: WSGIEnvironment) -> int | None:
-    """The bytes of a request's body; None where it ends by itself (chunked).
+    """The size of a request's body; None if its end is marked (chunked).
 
     Raises:
-        LengthRequired: it is chunked, and this server does not say where it ends.
+        LengthRequired: it is chunked, and this server does not mark its end.
     """
     declared = environ.get("CONTENT_LENGTH")
     if declared:
-        return int(declared) if declared.isdigit() else 0  # what is no number is refused where headers are read
+        return int(declared) if declared.isdigit() else 0  # an invalid number is refused when headers are read
     if environ.get("wsgi.input_terminated"):
         return None
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
@@ -253,7 +253,7 @@ def _headers(environ: WSGIEnvironment) -> list[tuple[bytes, bytes]]:
 
 
 def _text(path: str) -> str:
-    """A path as WSGI has it: its bytes, each as one character."""
+    """Decodes a WSGI path, in which each byte is one character."""
     return path.encode("latin-1").decode("utf-8", "replace")
 
 
