@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Unpack
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -21,6 +21,7 @@ from jina_asgi.protocols.websocket.app import PATH
 from jina_asgi.serving.asgi import AnySource, JinaASGI
 from jina_asgi.serving.management import PUBLIC, Management
 from jina_asgi.serving.service_group import awaiting
+from jina_asgi.settings.options import AppOptions
 from jina_asgi.starlette import handlers
 
 try:
@@ -42,7 +43,7 @@ def router(
     dependencies: Sequence[Any] = (),
     identity: Callable[..., Any] | params.Depends | None = None,
     tags: list[Any] | None = None,
-    **options: Any,
+    **options: Unpack[AppOptions],
 ) -> APIRouter:
     """Makes an APIRouter with a route for each endpoint, the WebSocket, and the management routes.
 
@@ -66,7 +67,15 @@ def router(
     return _Routes(source, dependencies=dependencies, identity=identity, tags=tags, **options).router
 
 
-def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Any) -> None:
+class _RouterOptions(AppOptions, total=False):
+    """Those of `router`."""
+
+    dependencies: Sequence[Any]
+    identity: Callable[..., Any] | params.Depends | None
+    tags: list[Any] | None
+
+
+def include(app: FastAPI, source: AnySource, *, prefix: str, **options: Unpack[_RouterOptions]) -> None:
     """Includes the endpoints in a FastAPI app.
 
     Args:
@@ -96,7 +105,7 @@ class _Routes:
         dependencies: Sequence[Any] = (),
         identity: Callable[..., Any] | params.Depends | None = None,
         tags: list[Any] | None = None,
-        **options: Any,
+        **options: Unpack[AppOptions],
     ) -> None:
         if identity is not None and options.get("auth") is not None:
             raise DefinitionError(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_overloads
 
 import pytest
 
+import jina_asgi
+from jina_asgi import fastapi, testing
+from jina_asgi.clients.asynchronous import AsyncClient
+from jina_asgi.clients.sync import SyncClient
 from tests.settings import option_pages
 from tests.settings.option_types import FILE, written
 
@@ -55,6 +61,39 @@ def test_a_right_program_passes_and_each_mistake_is_named(
     wrong = (FILES / "wrong.py").read_text().splitlines()
     marked = {number for number, line in enumerate(wrong, 1) if line.endswith("# wrong")}
     assert {"right.py": set(), "wrong.py": marked} == lines(tmp_path)
+
+
+#: What a user's class takes, httpx's options, and what always raises.
+TAKES_ANYTHING = {"Executor.__init__", "client", "Executor.from_hub"}
+
+
+def public() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The public functions, and the methods of public classes."""
+    classes: list[type] = [SyncClient, AsyncClient]
+    for module in (jina_asgi, fastapi, testing):
+        for name in module.__all__:
+            found = getattr(module, name)
+            if isinstance(found, type):
+                classes.append(found)
+            elif inspect.isfunction(function := inspect.unwrap(found)):
+                yield name, function
+    for cls in classes:
+        for name in ("__init__", *(name for name in dir(cls) if not name.startswith("_"))):
+            method = inspect.getattr_static(cls, name)
+            method = getattr(method, "__func__", method)  # of a class method
+            if inspect.isfunction(method):
+                yield f"{cls.__name__}.{name}", inspect.unwrap(method)
+
+
+def test_type_checkers_know_the_options_of_everything_public() -> None:
+    anything = {
+        name
+        for name, function in public()
+        for overload in get_overloads(function) or [function]
+        for one in inspect.signature(overload).parameters.values()
+        if one.kind is one.VAR_KEYWORD and not str(one.annotation).startswith("Unpack[")
+    }
+    assert anything == TAKES_ANYTHING
 
 
 def test_the_page_of_options_is_that_of_the_settings() -> None:

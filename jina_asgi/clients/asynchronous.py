@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
 from jina_asgi.clients.inputs import async_batches, the_document
-from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
+from jina_asgi.clients.options import AnswerOptions, PostTo, ReadyOptions, RequestOptions, StreamOptions
 from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import async_answers
@@ -147,10 +147,10 @@ class AsyncClient(BaseClient):
                     if handling.settle(response):
                         yield response if return_responses else call.returns.given(response.docs)
 
-    index = partialmethod(post, "/index")
-    search = partialmethod(post, "/search")
-    update = partialmethod(post, "/update")
-    delete = partialmethod(post, "/delete")
+    index: PostTo = partialmethod(post, "/index")
+    search: PostTo = partialmethod(post, "/search")
+    update: PostTo = partialmethod(post, "/update")
+    delete: PostTo = partialmethod(post, "/delete")
 
     @overload
     def stream_doc(
@@ -193,7 +193,7 @@ class AsyncClient(BaseClient):
             async for doc in steps:
                 yield doc
 
-    async def is_flow_ready(self, **options: Any) -> bool:
+    async def is_flow_ready(self, **options: Unpack[ReadyOptions]) -> bool:
         """Whether the server reports that it is ready; False if it cannot be reached."""
         connection = self._connection(asyncio.get_running_loop())
         return await connection.ready(dict(options.get("headers") or {}))

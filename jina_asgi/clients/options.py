@@ -1,9 +1,9 @@
-"""The keyword arguments of `post`, for type checkers; `post` documents their meaning."""
+"""The keyword arguments of `post` and its kin, for type checkers; `post` documents their meaning."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict, Unpack
 
 from pydantic import BaseModel
 
@@ -51,3 +51,15 @@ class PostOptions(AnswerOptions, total=False):
     on_always: Callback | None
     return_responses: bool
     return_type: Any
+
+
+class ReadyOptions(TypedDict, total=False):
+    """Options of `is_flow_ready`."""
+
+    headers: Mapping[str, str] | None
+
+
+class PostTo(Protocol):
+    """`post` to an endpoint that the method is named after."""
+
+    def __call__(self, inputs: Any = None, *callbacks: Callback | None, **options: Unpack[PostOptions]) -> Any: ...

@@ -13,7 +13,7 @@ from jina_asgi.clients._retries import Retries
 from jina_asgi.clients.base import BaseClient
 from jina_asgi.clients.connection import ClientSession
 from jina_asgi.clients.inputs import batches, the_document
-from jina_asgi.clients.options import AnswerOptions, RequestOptions, StreamOptions
+from jina_asgi.clients.options import AnswerOptions, PostTo, ReadyOptions, RequestOptions, StreamOptions
 from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
 from jina_asgi.clients.progress import Progress
 from jina_asgi.clients.window import answers
@@ -160,10 +160,10 @@ class SyncClient(BaseClient):
             return None
         return collected if return_responses else call.returns.given(call.returns.listed(collected))
 
-    index = partialmethod(post, "/index")
-    search = partialmethod(post, "/search")
-    update = partialmethod(post, "/update")
-    delete = partialmethod(post, "/delete")
+    index: PostTo = partialmethod(post, "/index")
+    search: PostTo = partialmethod(post, "/search")
+    update: PostTo = partialmethod(post, "/update")
+    delete: PostTo = partialmethod(post, "/delete")
 
     @overload
     def stream_doc(
@@ -216,7 +216,7 @@ class SyncClient(BaseClient):
 
         return documents()
 
-    def is_flow_ready(self, **options: Any) -> bool:
+    def is_flow_ready(self, **options: Unpack[ReadyOptions]) -> bool:
         """Whether the server reports that it is ready; False if it cannot be reached."""
         thread, connection = self._connect()
         return thread.run(connection.ready(dict(options.get("headers") or {})))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.endpoints import Method
 from jina_asgi.executors.executor import Executor
 from jina_asgi.settings import BatchingSettings
+from jina_asgi.settings.options import BatchingOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RECORD = "__jina_asgi_dynamic_batching__"
@@ -17,8 +18,8 @@ _RECORD = "__jina_asgi_dynamic_batching__"
 @overload
 def dynamic_batching(function: F, /) -> F: ...
 @overload
-def dynamic_batching(**options: Any) -> Callable[[F], F]: ...
-def dynamic_batching(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
+def dynamic_batching(**options: Unpack[BatchingOptions]) -> Callable[[F], F]: ...
+def dynamic_batching(function: F | None = None, /, **options: Unpack[BatchingOptions]) -> F | Callable[[F], F]:
     """Marks an endpoint's method as batching calls together; above or below `@requests`.
 
     The method is called with the documents of many requests, and answers one for each, in order.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, Self
+from typing import Any, ClassVar, NoReturn, Protocol, Self, Unpack
 
 from jina_asgi.excepts import NotSupportedError
+from jina_asgi.settings.options import DeploymentOptions
 
 
 class ExecutorYaml(Protocol):
@@ -19,6 +20,12 @@ class ExecutorYaml(Protocol):
     def load(self, base: Any, source: Any, options: Mapping[str, Any], **reading: Any) -> Any: ...
     def save(self, executor: Any, path: str | Path | None) -> str: ...
     def serve(self, cls: Any, options: Mapping[str, Any]) -> None: ...
+
+
+class ServeOptions(DeploymentOptions, total=False):
+    """Those of `Executor.serve`."""
+
+    stop_event: Any
 
 
 class ByItself:
@@ -77,7 +84,7 @@ class ByItself:
         return ByItself.yaml.save(self, path)
 
     @classmethod
-    def serve(cls, **options: Any) -> None:
+    def serve(cls, **options: Unpack[ServeOptions]) -> None:
         """Serve this as a Deployment until a signal ends it.
 
         Args:

@@ -37,6 +37,18 @@ Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Sou
 Needs = str | Sequence[str] | AbstractSet[str] | None
 
 
+class _JoinOptions(NodeOptions, total=False):
+    """The arguments of `Flow.add` but the name and the needs."""
+
+    uses: Uses
+    when: Mapping[str, Any] | str | None
+    floating: bool
+    no_reduce: bool
+    copy: bool
+    copy_flow: bool
+    reading: Reading | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Added:
     """The arguments of one `add`."""
@@ -269,7 +281,7 @@ class Flow(Served):
         options = self.settings.model_dump(mode="json", exclude_unset=True)
         return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
 
-    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Any) -> Self:
+    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Unpack[_JoinOptions]) -> Self:
         """Adds a node that joins several.
 
         Args:
@@ -283,7 +295,7 @@ class Flow(Served):
             raise DefinitionError(f"needs({needs!r}): expected two names or more; add(needs=...) takes one")
         return self.add(name=name, needs=needs, **options)
 
-    def needs_all(self, name: str = "joiner", **options: Any) -> Self:
+    def needs_all(self, name: str = "joiner", **options: Unpack[_JoinOptions]) -> Self:
         """Adds a node that joins all leaves, except floating ones.
 
         Raises:

@@ -20,7 +20,7 @@ from jina_asgi.settings import ServingSettings
 from jina_asgi.settings.jina_mode import as_jina
 
 if TYPE_CHECKING:
-    from jina_asgi.clients.options import AnswerOptions, PostOptions
+    from jina_asgi.clients.options import AnswerOptions, PostOptions, ReadyOptions
     from jina_asgi.clients.sync import SyncClient
     from jina_asgi.serving.server_thread import ServingThread, Waitable
 
@@ -173,7 +173,7 @@ class Served(Source):
         """`post("/delete", ...)`."""
         return self.post("/delete", inputs, **options)
 
-    def is_flow_ready(self, **options: Any) -> bool:
+    def is_flow_ready(self, **options: Unpack[ReadyOptions]) -> bool:
         """Whether the running server reports that it is ready."""
         return bool(self.client.is_flow_ready(**options))
 

@@ -131,6 +131,33 @@ class DeploymentOptions(NodeOptions, total=False):
     no_reduce: bool
 
 
+class BatchingOptions(TypedDict, total=False):
+    """Those of dynamic batching."""
+
+    preferred_batch_size: int
+    timeout: float
+    flush_all: bool
+    custom_metric: Callable[[Any], float] | None
+    use_custom_metric: bool
+    use_dynamic_batching: bool
+    gather: Literal["idle", "window"]
+    cost: Callable[[Any], float] | str | None
+    max_cost: float | None
+    over_budget: Literal["alone", "refuse"]
+    padded: bool
+    max_padding: float | None
+    buckets: list[float] | None
+    bucket_wait: float
+    priority: Callable[[Any], int] | str | None
+    priority_ageing: float
+    tenant: Callable[[Any], str] | str | None
+    tenant_weights: Mapping[str, float]
+    mix_tenants: bool
+    single_flight: bool
+    latency_target: float | None
+    prefetch: int
+
+
 class AppOptions(TypedDict, total=False):
     """Those of a JinaASGI."""
 

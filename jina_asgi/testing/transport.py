@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,7 +37,14 @@ async def client(
 
 
 @asynccontextmanager
-async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncIterator[InProcessSocket]:
+async def websocket(
+    app: ASGIApp,
+    path: str = "/-/ws",
+    *,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+    root_path: str = "",
+) -> AsyncIterator[InProcessSocket]:
     """A WebSocket to an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
 
     The app's lifespan is run around it. Leaving shows the app that its client left, and waits for the app to end.
@@ -45,13 +52,17 @@ async def websocket(app: ASGIApp, path: str = "/-/ws", **options: Any) -> AsyncI
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.
         path: where the app has its WebSocket: "/lm/-/ws" where it is mounted at "/lm".
-        options: `headers`, `subprotocols`, `root_path`.
+        headers, subprotocols: of the handshake.
+        root_path: the prefix that the app is served under.
 
     Raises:
         SocketRefused: the app refused the handshake; `status` and `body` are its answer.
         RuntimeError: the app's startup or shutdown failed; the message is the app's.
     """
-    async with _lifespan(app) as state, connected(app, path, state=state, **options) as socket:
+    async with (
+        _lifespan(app) as state,
+        connected(app, path, headers=headers, subprotocols=subprotocols, root_path=root_path, state=state) as socket,
+    ):
         yield socket
 
 

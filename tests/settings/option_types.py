@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 import jina_asgi
-from jina_asgi.settings import AROUND, AppSettings, ClientSettings, DeploymentSettings, GrpcSettings, ServingSettings
+from jina_asgi.settings import (
+    AROUND,
+    AppSettings,
+    BatchingSettings,
+    ClientSettings,
+    DeploymentSettings,
+    GrpcSettings,
+    ServingSettings,
+)
 from jina_asgi.settings.jina_options import CHANGES_NOTHING
 
 FILE = Path(jina_asgi.__file__).parent / "settings" / "options.py"
@@ -71,6 +79,7 @@ def written() -> str:
             {name: kind for name, kind in fields(DeploymentSettings).items() if name in OF_ADD},
             "NodeOptions",
         ),
+        block("BatchingOptions", "Those of dynamic batching.", fields(BatchingSettings)),
         block("AppOptions", "Those of a JinaASGI.", fields(AppSettings)),
         block(
             "SidecarOptions",

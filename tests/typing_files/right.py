@@ -5,7 +5,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from jina_asgi import Client, Deployment, Executor, Flow, GRPCSidecar, JinaASGI, Limits, mount, requests
+from jina_asgi import (
+    Client,
+    Deployment,
+    Executor,
+    Flow,
+    GRPCSidecar,
+    JinaASGI,
+    Limits,
+    dynamic_batching,
+    mount,
+    requests,
+)
 from jina_asgi.testing import client
 
 
@@ -25,6 +36,13 @@ class Reader(Executor):
     @requests(on="/length")
     def lengths(self, docs: list[Text], parameters: Options) -> list[Length]:
         return [Length(length=len(doc.text)) for doc in docs]
+
+    @dynamic_batching(
+        preferred_batch_size=4, timeout=20, cost="len:text", max_cost=100, tenant="header:x", tenant_weights={"a": 2}
+    )
+    @requests(on="/batched")
+    async def batched(self, docs: list[Text]) -> list[Text]:
+        return docs
 
     @requests(on="/one")
     async def one(self, doc: Text) -> Length:

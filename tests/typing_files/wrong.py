@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from jina_asgi import Client, Deployment, Executor, Flow, GRPCSidecar, JinaASGI, mount, requests
+from jina_asgi import Client, Deployment, Executor, Flow, GRPCSidecar, JinaASGI, dynamic_batching, mount, requests
+from jina_asgi.fastapi import include, router
+from jina_asgi.testing import websocket
 
 
 class Text(BaseModel):
@@ -26,6 +28,11 @@ class Reader(Executor):
         yield doc.text  # wrong
 
 
+class Batched(Executor):
+    @dynamic_batching(preferred_batch=4)  # wrong
+    def batched(self) -> None: ...
+
+
 misspelt = Deployment(Reader, replica=2)  # wrong
 of_another_type = Deployment(Reader, replicas="two")  # wrong
 in_a_flow = Flow(prot=1).add(uses=Reader)  # wrong
@@ -34,6 +41,10 @@ loaded = Deployment.load_config("config.yml", replica=1)  # wrong
 mounted = mount(FastAPI(), "/reader", Reader, wait_redy=True)  # wrong
 application = JinaASGI(Reader, startup_wait="long")  # wrong
 sidecar = GRPCSidecar(Reader, reflect=True)  # wrong
+joined = Flow().add(uses=Reader).needs_all(nam="all")  # wrong
+also_joined = Flow().needs(["a", "b"], replica=2)  # wrong
+routed = router(Reader, wait_redy=True)  # wrong
+socket = websocket(FastAPI(), header={})  # wrong
 http = Client(port=8000)
 later = Client(port=8000, header={})  # wrong
 
@@ -48,5 +59,9 @@ async def streamed(reader: Deployment) -> None:
 
 
 def asked() -> list[Text]:
+    include(FastAPI(), Reader, prefix="/reader", dependency=[])  # wrong
+    Reader.serve(prot=8000)  # wrong
     http.post("/length", Text(text="a"), requests_size=10)  # wrong
+    http.search(Text(text="a"), requests_size=10)  # wrong
+    http.is_flow_ready(header={})  # wrong
     return http.post("/length", [Text(text="a")], return_type=list[Length])  # wrong
