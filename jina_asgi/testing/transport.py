@@ -44,6 +44,7 @@ async def websocket(
     headers: Mapping[str, str] | Sequence[tuple[str, str]] = (),
     subprotocols: Sequence[str] = (),
     root_path: str = "",
+    denial: bool = True,
 ) -> AsyncIterator[InProcessSocket]:
     """A WebSocket to an app: `await socket.send({...})` and `await socket.receive()` speak JSON; no sockets.
 
@@ -54,6 +55,7 @@ async def websocket(
         path: where the app has its WebSocket: "/lm/-/ws" where it is mounted at "/lm".
         headers, subprotocols: of the handshake.
         root_path: the prefix that the app is served under.
+        denial: whether the app may refuse by an HTTP response, as not every server lets it.
 
     Raises:
         SocketRefused: the app refused the handshake; `status` and `body` are its answer.
@@ -61,7 +63,15 @@ async def websocket(
     """
     async with (
         _lifespan(app) as state,
-        connected(app, path, headers=headers, subprotocols=subprotocols, root_path=root_path, state=state) as socket,
+        connected(
+            app,
+            path,
+            headers=headers,
+            subprotocols=subprotocols,
+            root_path=root_path,
+            state=state,
+            denial=denial,
+        ) as socket,
     ):
         yield socket
 

@@ -99,7 +99,7 @@ def test_a_decorated_method_may_be_called_directly() -> None:
 
 def test_a_decorator_with_an_unknown_option_says_so() -> None:
     with pytest.raises(DefinitionError, match="no option 'size'"):
-        dynamic_batching(size=3)
+        dynamic_batching(size=3)  # type: ignore[call-overload]
 
 
 async def test_a_route_of_ones_own_batches() -> None:

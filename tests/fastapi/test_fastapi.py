@@ -279,4 +279,4 @@ def test_a_prefix_that_is_none_is_refused(prefix) -> None:
 
 def test_an_option_that_does_not_exist_is_refused() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'wait_ready'"):
-        router(Speaker, wait_redy=True)
+        router(Speaker, wait_redy=True)  # type: ignore[call-arg]

@@ -380,18 +380,19 @@ async def settled(found: Callable[[], Any], wanted: Any) -> Any:
 
 
 class Killer:
-    """Kills a replica now and then, while another is there."""
+    """Kills a replica now and then, while another is there; one that was killed is listed as ready a moment longer."""
 
     def __init__(self, served: Any, chance: random.Random, share: float) -> None:
         self._served, self._chance, self._share = served, chance, share
-        self.killed = 0
+        self._killed = set[int]()
 
     def __call__(self) -> None:
         replicas = self._served.runner.status().get("replicas", {})
-        ready = [one["pid"] for one in replicas.values() if one["state"] == "ready"]
+        ready = [one["pid"] for one in replicas.values() if one["state"] == "ready" and one["pid"] not in self._killed]
         if len(ready) > 1 and self._chance.random() < self._share:
-            self.killed += 1
-            os.kill(self._chance.choice(ready), signal.SIGKILL)
+            pid = self._chance.choice(ready)
+            self._killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
 
 
 async def crowd(place: str, way: str, *, leavings: int, seed: int, kills: float = 0.0) -> Crowds:
