@@ -161,7 +161,7 @@ LONG = {
     "protocols/protobuf/requests.py": 353,
     "runners/batching/batches.py": 365,
     "runners/pool/runner.py": 390,
-    "serving/flow.py": 375,
+    "serving/flow.py": 360,
     "testing/conformance.py": 389,
 }
 

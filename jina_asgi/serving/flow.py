@@ -7,7 +7,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -15,7 +14,6 @@ from jina_asgi.config.deployment import check_options, check_version, made, unwr
 from jina_asgi.config.flow import node_of, parts, stand_in
 from jina_asgi.config.reading import Reading, document, is_yaml, overridden, written
 from jina_asgi.errors import DefinitionError
-from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import is_base
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, nearest
 from jina_asgi.runners.flow._plot import mermaid
@@ -25,28 +23,12 @@ from jina_asgi.runners.flow.renamed import RenamedRunner
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving.assembly import assemble_flow
 from jina_asgi.serving.deployment import Deployment
+from jina_asgi.serving.flow_options import JoinOptions, Needs, Uses
 from jina_asgi.serving.served import Served
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
-from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
-
-#: The argument `uses` of `add`; None: the node passes its documents on.
-Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
-Needs = str | Sequence[str] | AbstractSet[str] | None
-
-
-class _JoinOptions(NodeOptions, total=False):
-    """The arguments of `Flow.add` but the name and the needs."""
-
-    uses: Uses
-    when: Mapping[str, Any] | str | None
-    floating: bool
-    no_reduce: bool
-    copy: bool
-    copy_flow: bool
-    reading: Reading | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +263,7 @@ class Flow(Served):
         options = self.settings.model_dump(mode="json", exclude_unset=True)
         return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
 
-    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Unpack[_JoinOptions]) -> Self:
+    def needs(self, needs: Sequence[str], name: str = "joiner", **options: Unpack[JoinOptions]) -> Self:
         """Adds a node that joins several.
 
         Args:
@@ -295,7 +277,7 @@ class Flow(Served):
             raise DefinitionError(f"needs({needs!r}): expected two names or more; add(needs=...) takes one")
         return self.add(name=name, needs=needs, **options)
 
-    def needs_all(self, name: str = "joiner", **options: Unpack[_JoinOptions]) -> Self:
+    def needs_all(self, name: str = "joiner", **options: Unpack[JoinOptions]) -> Self:
         """Adds a node that joins all leaves, except floating ones.
 
         Raises:
