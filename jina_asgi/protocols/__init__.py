@@ -1,1 +1,1 @@
-"""What turns a Runner into bytes, and bytes back into a Runner. Runners are elsewhere; neither imports the other."""
+"""The protocols: each serves a Runner over the network, and most can call a server as a Runner. Imports no Runner."""

@@ -1,6 +1,6 @@
 """Turns a server's error response back into our error: the client half of `problems`.
 
-A server of ours names the error's class; of any other the status alone says which it is.
+Our servers name the error's class; for others the status decides.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHOWN = 500
 
 
 def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIError:
-    """The error that a response means; names of `headers` in lower case."""
+    """The error of a response; names of `headers` in lower case."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -56,7 +56,7 @@ def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIErr
 
 
 def error_in(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -> JinaASGIError:
-    """The error that a parsed body means, as an answer or as the last event of a stream."""
+    """The error in a parsed body, of an answer or of the last event of a stream."""
     error, detail = body.get("error"), body.get("detail", f"HTTP status {status}")
     entries = [_unplaced(entry) for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
     message = _sentence(entries) if entries else str(detail)
@@ -80,7 +80,7 @@ def error_in(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) 
 
 
 def _unplaced(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of FastAPI's list with its place among the docs, or the parameters, rather than in a body."""
+    """An entry of FastAPI's list, with its place relative to the docs or the parameters."""
     place = entry.get("loc")
     place = list(place) if isinstance(place, Sequence) and not isinstance(place, str) else []
     if place[:1] in (["body"], ["query"]):
@@ -99,7 +99,7 @@ def _sentence(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
-    """When to come back, in seconds: the exact figure of ours, else whole seconds, else 1 (a date is not read)."""
+    """The seconds until a retry: our exact header, else whole seconds, else 1 (dates are ignored)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(name, "")) / unit

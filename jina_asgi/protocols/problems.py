@@ -1,4 +1,4 @@
-"""An error as a client sees it: a safe message, a type, an id; the cause is in the log under that id."""
+"""Converts errors for clients: a safe message, a type, an id; the cause is in the log under that id."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ logger = logging.getLogger("jina_asgi")
 
 Headers = list[tuple[bytes, bytes]]
 _INTERNAL = "internal error; the log has the cause under this error's id"
-#: Beside the 503 of a call that may have taken effect, so that proxies and clients that know of it do not send it again.
+#: Added to the 503 of a call that may have taken effect, so that proxies and clients can avoid a retry.
 EXECUTED = (b"x-jina-executed", b"maybe")
 _MAX_WAIT = 3600.0
-#: Errors that end an RPC of Jina's protocol without an answer: nothing ran.
+#: Errors that end an RPC of Jina's protocol without an answer, as nothing ran.
 REFUSALS = (Unavailable, Unauthenticated, TooLarge, HTTPException)
 
 
 class MethodNotAllowed(InvalidRequest):
-    """A path that is served, by another method."""
+    """The path exists, but not with this method."""
 
     status = 405
 
@@ -75,7 +75,7 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error ends an RPC of Jina's protocol: not one after which the call may have run and is not to be repeated."""
+    """Whether an error ends an RPC of Jina's protocol, and the client may retry: not if the call may have run."""
     return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied | ExecutorHTTPError)
 
 
@@ -94,7 +94,7 @@ def _client_view(error: BaseException, expose: bool) -> tuple[int, str, Any]:
 
 
 def _placed(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An error of parameters or docs that was found beyond the protocol, with its place in the body."""
+    """Adds the place in the body to an error of parameters or docs that was not found by the protocol."""
     place = list(entry.get("loc", ()))
     if not place or place[0] not in ("body", "query"):
         place = ["body", *place] if place[:1] == ["parameters"] else ["body", "data", *place]
@@ -117,7 +117,7 @@ def _headers(error: BaseException) -> Headers:
 
 
 def encodable(text: str) -> str:
-    """A text as UTF-8 has it: what an Executor raised may hold half of a surrogate pair."""
+    """Makes a text valid UTF-8: an Executor's message may have half of a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
 

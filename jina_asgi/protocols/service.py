@@ -1,6 +1,6 @@
-"""The interface between protocols and what they serve: a protocol parses a request, opens a call, and writes the answer.
+"""The interface between protocols and served Runners: a protocol parses a request, opens a call, and writes the answer.
 
-Loading, readiness, draining, authentication and admission are behind it, and known to no protocol.
+Loading, readiness, draining, authentication and admission are behind it; no protocol deals with them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class OpenedCall(Protocol):
 
     Attributes:
         runner: answers the call, on this event loop.
-        context: the call's; the protocol fills in `request_id`.
+        context: that of the call; the protocol sets its `request_id`.
     """
 
     runner: Runner
@@ -27,11 +27,11 @@ class OpenedCall(Protocol):
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """The endpoint that answers the name which was opened, or "/default"; None where neither is there."""
+        """The endpoint that answers the opened name, or "/default"; None if neither exists."""
         ...
 
     def admit(self, size: int) -> None:
-        """Take a place in the queue for a request of `size` bytes (0: not known), in exchange for an earlier one.
+        """Take a place in the queue for a request of `size` bytes (0: not known), in place of an earlier one.
 
         Raises:
             Overloaded: the queue is full. NotReady: the Runner is not running.
@@ -39,7 +39,7 @@ class OpenedCall(Protocol):
         ...
 
     def resize(self, size: int) -> None:
-        """The request is here, of `size` bytes: admit it where it has no place as large, and check its deadline.
+        """Called when the request has arrived, with `size` bytes: admit it if its place is smaller, and check its deadline.
 
         Raises:
             DeadlineExceeded, Overloaded, NotReady.
@@ -47,7 +47,7 @@ class OpenedCall(Protocol):
         ...
 
     def detach(self) -> Ticket | None:
-        """The place in the queue, which the caller closes from now on: when the answer has been sent."""
+        """Return the place in the queue; from now on the caller closes it, when the answer has been sent."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -58,14 +58,14 @@ class OpenedCall(Protocol):
 
 
 class Service(Protocol):
-    """A Runner as protocols serve it, with what the application decides for all its endpoints."""
+    """A Runner for protocols, with the application's options for all endpoints."""
 
     @property
     def limits(self) -> Limits: ...
 
     @property
     def has_auth(self) -> bool:
-        """Whether an `auth` hook says who the caller is."""
+        """Whether there is an `auth` hook."""
         ...
 
     @property
@@ -78,13 +78,13 @@ class Service(Protocol):
         """The endpoints by name.
 
         Raises:
-            NotReady: they are known once the Runner has loaded.
+            NotReady: the Runner must load before they are known.
         """
         ...
 
     @property
     def current_endpoints(self) -> Mapping[str, Endpoint] | None:
-        """The endpoints by name; None while the Runner has to load first, as it may come with others."""
+        """The endpoints by name; None while the Runner must load first, as they may then be others."""
         ...
 
     async def loaded(self) -> Mapping[str, Endpoint]:
@@ -96,32 +96,32 @@ class Service(Protocol):
         ...
 
     def start(self) -> Any:
-        """Begin to load, where nothing has yet; returns at once."""
+        """Begin to load, if necessary; returns at once."""
         ...
 
     def unhealthy_reason(self) -> str:
-        """Why no call can be answered now, for a client; "" where calls are answered."""
+        """Why no call can be answered now, for clients; "" if calls are answered."""
         ...
 
     @property
     def is_draining(self) -> bool:
-        """Whether open calls are finished, and no new one should begin."""
+        """Whether open calls are being finished, and no new call should begin."""
         ...
 
     def on_drain(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have `callback` called, from any thread, when draining begins. Returns what undoes this."""
+        """Call `callback`, from any thread, when draining begins. Returns a function that undoes this."""
         ...
 
     async def authenticate(self, name: str, headers: Mapping[str, str], user: Any = None) -> Any:
-        """Ask the `auth` hook who the caller is; `user` where there is no hook.
+        """Call the `auth` hook, and return the caller's identity; `user` without a hook.
 
         Args:
-            name: the endpoint or the route that is asked for.
-            headers: the caller's: names in lower case.
-            user: the caller as the host's own middleware knows it.
+            name: the requested endpoint or route.
+            headers: those of the caller, names in lower case.
+            user: the identity from the host's own middleware.
 
         Raises:
-            Unauthenticated: the hook answered None. What the hook raises.
+            Unauthenticated: the hook returned None. The hook's own exceptions.
         """
         ...
 
@@ -130,12 +130,12 @@ class Service(Protocol):
     ) -> OpenedCall:
         """Open one call: authenticate the caller, then wait for the Runner until the deadline.
 
-        The protocol calls `resize` once the request is here, and before it `admit`, where it reads the body itself.
-        No async context manager: this is one coroutine on the way of each request, and leaving awaits nothing.
+        The protocol calls `resize` when the request has arrived, and `admit` before it reads a body itself. This is not an
+        async context manager, which would cost each request another coroutine: leaving awaits nothing.
 
         Args:
             name, headers, user: as for `authenticate`.
-            deadline: on `time.monotonic`'s clock.
+            deadline: a time of `time.monotonic`.
 
         Raises:
             Unauthenticated, NotReady, DeadlineExceeded.

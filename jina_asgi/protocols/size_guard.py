@@ -1,9 +1,9 @@
-"""How many values a JSON or msgpack body holds, counted before any is made: three bytes would become a hundred.
+"""Counts the values of a JSON or msgpack body before it is parsed, as three bytes can become a hundred in memory.
 
-Texts, keys and lists count once, mappings four times, since documents are made of them: `limit` in all. Of numbers,
-true, false and null there may be 20 times as many: they cost less, and arrays hold millions of them.
+Texts, keys and lists count once, mappings four times, as documents are made of them; `limit` bounds the sum. 20 times as
+many numbers, true, false and null are allowed: they cost less, and arrays have millions of them.
 
-And whether an answer is so large that writing it takes long.
+Also estimates whether writing an answer takes long.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from jina_asgi.errors import TooLarge
 from jina_asgi.types import Docs, Result
 
 JSON, MSGPACK, PROTOBUF = "application/json", "application/msgpack", "application/x-protobuf"
-#: Numbers that weigh as much as a text, key or list, and how many of these a mapping weighs.
+#: The numbers that count as one text, key or list; and the weight of a mapping.
 NUMBERS, MAPPING = 20, 4
 #: Bytes of a request's parameters.
 PARAMETERS_SIZE = 4 * 2**20
-#: Bytes of a body that holds little whatever is in it, and values that are few.
+#: The size of a body that is small whatever it contains, and the number of values that are few.
 SMALL, _FEW = 2**14, 2**12
 _HUGE = 2**23
 _BLOCK = 2**18
 
 
 def check_json(raw: bytes, limit: int) -> None:
-    """Refuse a JSON body of more values than `limit` allows.
+    """Check that a JSON body has no more values than `limit` allows.
 
     Raises:
-        TooLarge: so it is.
+        TooLarge: it has more.
     """
     if len(raw) <= 2 * limit:
-        return  # a number and its comma take two bytes, all else takes more
+        return  # a number and its comma take two bytes, other values more
     if len(raw) <= 2 * NUMBERS * limit and _structure(raw) <= limit:
-        return  # what stands within texts is counted, too
+        return  # characters within texts are counted too
     for values, numbers in _counted(raw):
         _check(values, numbers, limit)
 
 
 class JsonBudget:
-    """How many values several JSON texts of one request may hold together: as many as `check_json` allows one."""
+    """Counts the values of several JSON texts of one request, which together may have as many as one body."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._values, self._numbers = limit, 0, 0
 
     def spend(self, raw: bytes) -> None:
-        """Count one more text.
+        """Count another text.
 
         Raises:
-            TooLarge: with the others it holds too many values.
+            TooLarge: there are too many values.
         """
         values = numbers = 0
         for values, numbers in _counted(raw):
@@ -61,12 +61,12 @@ class JsonBudget:
 
 
 def _counted(raw: bytes) -> Iterator[tuple[int, int]]:
-    """What a JSON text weighs, and how many commas it has, block after block."""
+    """The weight of a JSON text, and its number of commas, block by block."""
     texts = openings = commas = 0
     at, inside = 0, 0
     while at < len(raw):
         block = raw[at : at + _BLOCK]
-        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # what is escaped belongs to it
+        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # an escaped quote belongs to the text
             block = raw[at : at + _BLOCK + 1]
         at += len(block)
         if b"\\" in block:
@@ -81,10 +81,10 @@ def _counted(raw: bytes) -> Iterator[tuple[int, int]]:
 
 
 def check_msgpack(raw: bytes, limit: int) -> None:
-    """Refuse a msgpack body of more values than `limit` allows; one that is broken is left to its decoder.
+    """Check that a msgpack body has no more values than `limit` allows; a broken one is left to its decoder.
 
     Raises:
-        TooLarge: so it is.
+        TooLarge: it has more.
     """
     if len(raw) > limit:
         try:
@@ -94,10 +94,10 @@ def check_msgpack(raw: bytes, limit: int) -> None:
 
 
 def check_parameters(value: Any, limit: int) -> None:
-    """Refuse parameters of more than `limit` values, or 4 MiB of text: they are compared and copied on the event loop.
+    """Check that parameters have at most `limit` values and 4 MiB of text: they are compared and copied on the event loop.
 
     Raises:
-        TooLarge: so they are.
+        TooLarge: they have more.
     """
     values = size = 0
     within = [value]
@@ -121,22 +121,22 @@ def check_parameters(value: Any, limit: int) -> None:
 
 
 def is_heavy(media: str, raw: bytes, *, numbers: bool = True) -> bool:
-    """Whether so much may be in a body that it is to be read beside the event loop.
+    """Whether a body may have so many values that it should be read in a thread.
 
-    `numbers`: whether numbers count as other values do; they need not where all are read by numpy.
+    `numbers`: whether numbers count like other values; not if numpy reads all of them.
     """
     return len(raw) >= LARGE or holds_many(media, raw, numbers=numbers)
 
 
 def needs_patience(media: str, raw: bytes, *, numbers: bool = True) -> bool:
-    """Whether reading a heavy body in one go would keep other threads waiting."""
+    """Whether reading a heavy body in one call would block other threads."""
     return len(raw) >= _HUGE or holds_many(media, raw, numbers=numbers)
 
 
 def holds_many(media: str, raw: bytes, *, numbers: bool = True) -> bool:
-    """Whether many values may be in a body.
+    """Whether a body may have many values.
 
-    Looking takes 0.1 µs a kilobyte, and more where there are many values.
+    This takes 0.1 µs for each kilobyte, and more if there are many values.
     """
     if len(raw) < SMALL:
         return False
@@ -152,12 +152,12 @@ def holds_many(media: str, raw: bytes, *, numbers: bool = True) -> bool:
 
 
 def _structure(raw: bytes) -> int:
-    """What the texts, keys, lists and mappings of JSON weigh at most."""
+    """The greatest possible weight of the texts, keys, lists and mappings of a JSON text."""
     return _times(raw, b'"') // 2 + _times(raw, b"[") + MAPPING * _times(raw, b"{")
 
 
 def _times(raw: bytes, letter: bytes) -> int:
-    """As `raw.count`, which takes 0.24 ms a megabyte however rare the letter is; looking for the next takes a sixth."""
+    """As `raw.count`, which takes 0.24 ms for each megabyte however rare the letter is; finding the next takes a sixth."""
     found, at = 0, raw.find(letter)
     while at >= 0:
         if found == _FEW:
@@ -176,7 +176,7 @@ def _check(values: int, numbers: int, limit: int) -> None:
 
 
 def _count(raw: bytes, limit: int) -> None:
-    """Walk from value to value, over arrays of floats or small numbers at one go; raises IndexError at the end."""
+    """Count value by value, but arrays of floats or small numbers at once; raises IndexError at the end."""
     at, size = 0, len(raw)
     values = numbers = 0
     while at < size:
@@ -202,7 +202,7 @@ def _count(raw: bytes, limit: int) -> None:
 
 
 def _alike(raw: bytes, at: int, count: int) -> tuple[int, int]:
-    """Over how many bytes an array of `count` numbers of one kind reaches, and their number; 0, 0 where it is mixed."""
+    """The bytes of an array of `count` numbers of one kind, and their number; 0, 0 if it is mixed."""
     if count < 64 or at + count > len(raw):
         return 0, 0
     width = {0xCB: 9, 0xCA: 5}.get(raw[at])
@@ -236,7 +236,7 @@ _LENGTHS, _WEIGHTS = _lengths()
 
 
 def are_large(docs: Docs, media: str) -> bool:
-    """Whether writing documents in a media type, and reading them before where they are encoded, takes long."""
+    """Whether writing documents in a media type, and decoding them first if they are encoded, takes long."""
     if docs.is_typed:
         return _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
     buffers = docs.encoded

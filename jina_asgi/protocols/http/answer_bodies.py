@@ -1,6 +1,6 @@
-"""What an endpoint answers, in the media type asked for: a body, or one document of a stream after another.
+"""Writes an endpoint's answers in the requested media type: a body, or the documents of a stream.
 
-Large ones are written beside the event loop, in pieces between which it runs.
+Large answers are written in a thread, in pieces between which the event loop runs.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def answer(
     with_json: bool = False,
     in_pieces: bool = False,
 ) -> bytes:
-    """The body of an answer in the media type asked for; `with_json`: msgpack with what JSON would say too.
+    """Writes the body of an answer; `with_json`: msgpack that also has the documents' JSON.
 
-    `in_pieces`: other threads get their turn meanwhile.
+    `in_pieces`: let other threads run meanwhile.
 
     Raises:
-        ExecutorError: a value among the docs has no such form.
+        ExecutorError: a value cannot be written in this media type.
     """
     docs = result.docs
     writer: Codec = docs.codec
@@ -59,10 +59,10 @@ def answer(
 
 
 async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
-    """What `write` makes of an answer; of a `large` one beside the event loop, in pieces.
+    """Writes an answer with `write`; a `large` one in a thread, in pieces.
 
     Raises:
-        ExecutorError: a value among the docs has no such form.
+        ExecutorError: a value cannot be written in this media type.
     """
     try:
         return await parse_in_thread(None, write, in_pieces=True) if large else write()
@@ -79,14 +79,14 @@ class WriteDocument(Protocol):
 
 
 def step_in(media: str, *, with_json: bool = False) -> WriteDocument:
-    """What writes one document of a stream in a media type."""
+    """The function that writes one document of a stream in a media type."""
     if media == JSON:
         return _json_step
     return _step_with_json if with_json else _packed_step
 
 
 async def large_step(step: WriteDocument, docs: Docs, frame: Callable[[bytes], T]) -> T:
-    """What `frame` makes of a large document of a stream, all of it beside the event loop; raises as `answer` does."""
+    """Writes a large document of a stream, and frames it, in a thread; raises as `answer` does."""
     return await parse_in_thread(None, lambda: frame(step(docs, in_pieces=True)))
 
 
@@ -106,7 +106,7 @@ def _packed_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
 
 
 def unwritable(call: Call, error: BaseException) -> JinaASGIError:
-    """What an Executor answered has no form in the media type asked for: its fault, not the client's."""
+    """The error for an answer that cannot be written in the requested media type: the Executor's fault, not the client's."""
     if is_ours(error) and not is_a(error, InvalidDocs):
         return cast("JinaASGIError", sanitized(error))
     return ExecutorError(f"{call.endpoint} answered what cannot be written: {safe_str(error)}", endpoint=call.endpoint)

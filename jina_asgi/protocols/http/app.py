@@ -1,4 +1,4 @@
-"""HTTP: one endpoint of a Runner as an ASGI application. JSON or msgpack in and out; streams as events."""
+"""Serves one endpoint of a Runner over HTTP, as an ASGI application: JSON or msgpack bodies, streams as events."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ from jina_asgi.types import Call, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
 
-#: A request's body once it has arrived: bytes, or the parts of a form, or a file.
+#: A received body: bytes, the parts of a form, or a file.
 Body = bytes | Upload
-#: Content types, as headers spell them, of bodies that are read whole.
+#: Content types of bodies that are read as a whole.
 _WHOLE = frozenset(CONTENT_TYPES.values())
-#: What `Accept` says where whatever the request itself is in will do.
+#: Values of `Accept` that allow the request's own media type.
 _ANYTHING = frozenset((b"", b"*/*", b"application/json"))
 
 
 class CallApp(ABC):
-    """An ASGI application that makes one call of each request: it parses the headers, opens the call, and replies."""
+    """An ASGI application that makes a call of each request: it parses the headers, opens the call, and replies."""
 
     def __init__(self, name: str, methods: tuple[str, ...], service: Service, monitor: DisconnectMonitor) -> None:
         self.name, self.methods = name, methods
@@ -67,7 +67,7 @@ class CallApp(ABC):
             await self._left(response)
         except asyncio.CancelledError:
             watched = response.watched
-            if watched is None or not watched.gone or cancel_requests() > 1:  # not by the monitor alone
+            if watched is None or not watched.gone or cancel_requests() > 1:  # cancelled by others than the monitor
                 raise
             await self._left(response)
         finally:
@@ -117,14 +117,14 @@ class CallApp(ABC):
                 await response.whole(499, b"", b"text/plain")
 
     def target(self, method: str) -> CallApp:
-        """The application whose `upload` and `reply` answer; called once the Runner has loaded."""
+        """The application that answers, by its `upload` and `reply`; called when the Runner has loaded."""
         return self
 
     def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
-        """The receiver of a body that is a form or a file; None: the body is read whole.
+        """The receiver of a form or a file; None: the body is read as a whole.
 
         Raises:
-            InvalidRequest, UnsupportedMedia: the endpoint takes no such body.
+            InvalidRequest, UnsupportedMedia: the endpoint does not accept such a body.
         """
         return None
 
@@ -233,7 +233,7 @@ class EndpointApp(CallApp):
             writer.close()
 
     def _bare(self, scope: Scope, media: str, raw: bytes, *, heavy: bool = False) -> Request:
-        """A GET's bare document: a JSON body as Jina's client sends it, or the query string."""
+        """Reads the document of a GET request: a JSON body, as Jina's client sends it, or the query string."""
         if raw:
             if media != JSON:
                 raise UnsupportedMedia(f"expected content-type {JSON}, got {media or 'none'!r}")

@@ -1,6 +1,6 @@
-"""An httpx transport on an ASGI app that streams for real: what the app sends arrives while it still runs.
+"""An httpx transport to an ASGI app, without sockets, that streams: messages arrive while the app still runs.
 
-httpx's own buffers the whole response. Closing a response early shows the app that its client left, and waits
+httpx's own transport buffers the whole response. Closing a response early shows the app that its client left, and waits
 for the app to end.
 """
 
@@ -15,17 +15,17 @@ from starlette.types import ASGIApp
 
 from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
 
-_WINDOW = 16  # messages that an app may be ahead of its reader
+_WINDOW = 16  # messages by which an app may be ahead of its reader
 
 
 class ASGITransport(httpx.AsyncBaseTransport):
-    """Requests go straight to `app`; what it raises is raised to the caller.
+    """Sends requests to `app`; its exceptions reach the caller.
 
     Args:
         app: any ASGI application.
-        root_path: the prefix that the app is served under; it stands in front of `path`, as servers have it.
+        root_path: the app's prefix; it is part of `path`, as with servers.
         client: the address that the app sees.
-        state: what the app's lifespan left in `scope["state"]`.
+        state: the `scope["state"]` of the app's lifespan.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ASGITransport(httpx.AsyncBaseTransport):
 
 
 class _AsgiExchange(httpx.AsyncByteStream):
-    """One request and its response, as the two sides see them."""
+    """One request and its response, between the app and the client."""
 
     def __init__(self, request: httpx.Request) -> None:
         assert isinstance(request.stream, httpx.AsyncByteStream)
@@ -91,7 +91,7 @@ class _AsgiExchange(httpx.AsyncByteStream):
         await self._put(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The reader learns that the app has ended, once what it sent before has been read."""
+        """Wakes the reader when the app has ended, after its earlier messages."""
         if task.cancelled() or task.exception() is not None:
             start_task(self._put(None), mark_retrieved)
 
@@ -114,7 +114,7 @@ class _AsgiExchange(httpx.AsyncByteStream):
             self._over.set()
 
     async def _put(self, message: dict[str, Any] | None) -> None:
-        """Hand a message to the reader, who may be slow, or gone: then it is dropped, as by a server."""
+        """Give a message to the reader, who may be slow; if the reader has left, the message is dropped, as by a server."""
         if self._left.is_set():
             return
         if not self._messages.full():

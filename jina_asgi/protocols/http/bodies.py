@@ -1,4 +1,4 @@
-"""Request and answer bodies of one endpoint: Jina's JSON, the same as msgpack with raw tensors, and Jina's protobuf.
+"""Reads the request bodies of one endpoint: Jina's JSON, the same as msgpack with raw tensors, and Jina's protobuf.
 
     {"data": doc or [docs], "parameters": {...}, "header": {"request_id": ...}}
 
@@ -44,9 +44,9 @@ class RequestHeader(BaseModel):
 
 
 class Request(NamedTuple):
-    """A body read: typed docs, parameters, the request's own id if it has one, and the form of the answer.
+    """A parsed body: typed docs, parameters, the request id if it has one, and the form of the answer.
 
-    `place` is where its docs stand, for what is found wrong with them later; `listed`: each at its index there.
+    `place` is the place of the docs in the body, for later errors; `listed`: they are a list there.
     """
 
     docs: Docs
@@ -67,7 +67,7 @@ class Request(NamedTuple):
 
 
 class Bodies:
-    """The bodies of one endpoint."""
+    """The request bodies of one endpoint."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
         self.input: Codec = codec(endpoint.input)
@@ -75,7 +75,7 @@ class Bodies:
         self._places = ("body", "data", self._name), ("body", "data", f"list[{self._name}]")
         self._has_columns = all(field.name != "columns" for field in endpoint.input.fields)
         self._lists = {field.name for field in endpoint.input.fields if field.kind in ("list", "set", "tuple")}
-        #: Whether numbers become objects of Python's, and do not stay in arrays.
+        #: Whether numbers become Python objects, and do not stay in arrays.
         self._numbers = bool(field_plans.documents_with(endpoint.input, lambda field: field.kind in _OF_OBJECTS))
         self._single: type[BaseModel] | None = None
         if self.input.is_plain:
@@ -89,14 +89,14 @@ class Bodies:
         return create_model("Body", data=(data, ...), parameters=(parameters, None), header=(header, None))
 
     def is_heavy(self, media: str, raw: bytes) -> bool:
-        """Whether so much may be in a body that it is to be read beside the event loop."""
+        """Whether a body may be so large that it should be read in a thread."""
         return is_heavy(media, raw, numbers=self._numbers)
 
     def read(self, media: str, raw: bytes, *, heavy: bool = False) -> Request:
-        """The body of a request; `heavy` says that this runs beside the event loop, where others are to get their turn.
+        """Reads the body of a request; `heavy`: this runs in a thread, and lets other threads run.
 
         Raises:
-            InvalidRequest: not of the content type at all. InvalidDocs: not of the schema. TooLarge: too many docs or
+            InvalidRequest: it is not of its content type. InvalidDocs: it does not fit the schema. TooLarge: too many docs or
             values, or nested too deep. UnsupportedMedia: another content type, or protobuf without its extra.
         """
         patiently = heavy and needs_patience(media, raw, numbers=self._numbers)
@@ -116,7 +116,7 @@ class Bodies:
         raise unsupported(media)
 
     def read_bare(self, raw: bytes, *, heavy: bool = False) -> Request:
-        """One bare document in JSON, as our Client sends it with a GET of a streaming endpoint; raises as `read`."""
+        """Reads one bare document in JSON, as our Client sends it to a stream by GET; raises as `read`."""
         check_json(raw, self._limits.values)
         if not heavy:
             return self.read_doc(loads_object(raw))
@@ -129,7 +129,7 @@ class Bodies:
         return loads(raw, self._limits.depth + 64)
 
     def read_doc(self, value: dict[str, Any], *, patiently: bool = False) -> Request:
-        """One bare document, as a GET of a streaming endpoint sends it; in a query a list of one is said once."""
+        """Reads one bare document, of a stream by GET; in a query a list of one item is a single value."""
         value = {k: [v] if k in self._lists and isinstance(v, str) else v for k, v in value.items()}
         try:
             docs = self.input.docs(self.input.read([value], self._limits.depth, yielding=patiently))
@@ -139,7 +139,7 @@ class Bodies:
             raise InvalidDocs(error.message, entries) from error
 
     def _read_plain(self, raw: bytes) -> Request:
-        """Straight from JSON by pydantic: a list first, then one object."""
+        """Reads JSON directly with pydantic: as a list first, then as one object."""
         try:
             body = self._validate(raw).__dict__
             docs = body["data"]
@@ -155,7 +155,7 @@ class Bodies:
         return Request(wrapped, parameters, header.request_id, target_executor=header.target_executor or "")
 
     def _read_single(self, raw: bytes, error: ValidationError) -> dict[str, Any]:
-        """The body whose `data` is no list; says what is wrong where that is no document either."""
+        """Reads a body whose `data` is not a list; reports the errors if it is not a document either."""
         entries = errors_of(error)
         if entries[0]["type"] == "json_invalid":
             raise InvalidRequest(f"the body is not JSON: {entries[0]['msg']}")
@@ -175,7 +175,7 @@ class Bodies:
     def read_values(
         self, body: Any, *, columns: bool = False, patiently: bool = False, place: tuple[str, ...] = ()
     ) -> Request:
-        """A body of plain values; `place` is where its documents stand, if not where they do in JSON. Raises as `read`."""
+        """Reads a body of plain values; `place` is the place of its documents, if it differs from JSON's. Raises as `read`."""
         if not isinstance(body, dict) or "data" not in body:
             raise _invalid([{"type": "missing", "loc": ["data"], "msg": "Field required", "input": None}])
         data, parameters, header = body["data"], body.get("parameters"), body.get("header")
@@ -228,7 +228,7 @@ def protobuf() -> Any:
     """The module of Jina's requests as protobuf, which needs the extra `grpc`.
 
     Raises:
-        UnsupportedMedia: the extra is not there.
+        UnsupportedMedia: the extra is not installed.
     """
     try:
         from jina_asgi.protocols.protobuf import requests
@@ -238,10 +238,10 @@ def protobuf() -> Any:
 
 
 def loads_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object.
+    """Parses a JSON object.
 
     Raises:
-        InvalidRequest: the bytes are no JSON, or something else.
+        InvalidRequest: the bytes are not a JSON object.
     """
     value = loads_any(raw)
     if not isinstance(value, dict):
@@ -257,9 +257,9 @@ def loads_any(raw: bytes) -> Any:
 
 
 def _unpack_whole(raw: bytes) -> Any:
-    """As `unpack`, with no search for garbage meanwhile: each would look at all that has been made, millions of objects.
+    """As `unpack`, without garbage collection meanwhile, which would visit millions of new objects several times.
 
-    No other thread runs while msgpack is parsed, so that none misses one.
+    No other thread runs while msgpack is parsed, so none is affected.
     """
     searches = gc.isenabled()
     gc.disable()
@@ -270,16 +270,16 @@ def _unpack_whole(raw: bytes) -> Any:
             gc.enable()
 
 
-#: The kinds of fields whose numbers become objects.
+#: The kinds of fields whose numbers become Python objects.
 _OF_OBJECTS = ("list", "set", "tuple", "dict", "json", "union")
 _DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def _is_odd(raw: bytes) -> bool:
-    """Whether there may be numbers that pydantic's parser takes and orjson does not: NaN, 1e400, over 64 bits.
+    """Whether a body may have numbers that pydantic's parser accepts and orjson refuses: NaN, 1e400, over 64 bits.
 
-    Such a body goes the way of all others, so that each gets one answer whatever its schema.
+    Such a body is parsed by orjson, so that the answer does not depend on the schema.
     """
     if b"NaN" in raw or b"Infinity" in raw:
         return True
@@ -288,7 +288,7 @@ def _is_odd(raw: bytes) -> bool:
 
 
 def _is_deep(raw: bytes, depth: int) -> bool:
-    """Whether more brackets are open at once, those in texts among them, than `depth`."""
+    """Whether brackets, also those in texts, nest deeper than `depth`."""
     if raw.count(b"{") + raw.count(b"[") <= depth:
         return False
     level = 0
@@ -300,18 +300,18 @@ def _is_deep(raw: bytes, depth: int) -> bool:
 
 
 def _of_a_doc(entry: Mapping[str, Any]) -> bool:
-    """Whether an error is of a document that its place begins with."""
+    """Whether an error's place begins with a document's index."""
     place: Sequence[Any] = entry.get("loc") or ()
     return bool(place) and isinstance(place[0], int)
 
 
 def _in_branch(entries: list[dict[str, Any]], branch: str) -> list[dict[str, Any]]:
-    """pydantic's entries with `data` read as a list, or as one document, said so as FastAPI does."""
+    """pydantic's errors of `data` as a list, or as one document, in FastAPI's form."""
     return [{**e, "loc": ["data", branch, *e["loc"][1:]] if e["loc"][:1] == ["data"] else e["loc"]} for e in entries]
 
 
 def unsupported(media: str) -> UnsupportedMedia:
-    """The error that names the content types of bodies."""
+    """The error that lists the supported content types."""
     expected = f"{JSON}, {MSGPACK}, {PROTOBUF} or multipart/form-data"
     return UnsupportedMedia(f"expected content-type {expected}, got {media[:64] or 'none'!r}")
 

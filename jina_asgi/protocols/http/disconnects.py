@@ -24,8 +24,8 @@ class Watched:
     """One request being watched.
 
     Attributes:
-        gone: its client left, and its task was cancelled for that.
-        answered: the last of the response is being sent: who leaves from now on has got what they came for.
+        gone: its client has left, and its task was cancelled.
+        answered: the end of the response is being sent, so that a client which leaves from now on has its answer.
     """
 
     __slots__ = ("_receive", "_task", "_watcher", "answered", "gone", "since")
@@ -36,14 +36,14 @@ class Watched:
         self.gone = self.answered = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen for the client's leaving."""
+        """Begin to listen for the client's disconnect."""
         self._watcher = start_task(self._wait(), log_failure("watching for a client's leaving"))
 
     async def _wait(self) -> None:
         try:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
-        except Exception:  # whatever a server or a middleware raises here, the request goes on
+        except Exception:  # errors of a server or a middleware do not end the request
             logger.debug("cannot listen for the client's leaving", exc_info=True)
             return
         if not self.answered:
@@ -70,7 +70,7 @@ class DisconnectMonitor(threading.local):
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        if loop is not self._loop:  # what this thread's last loop (a test's) had is over
+        if loop is not self._loop:  # requests of the thread's previous loop (a test's) are over
             self._loop, self._young, self._ticking = loop, {}, False
         if not self._ticking:
             self._ticking = True
@@ -80,7 +80,7 @@ class DisconnectMonitor(threading.local):
         return watched
 
     def end(self, watched: Watched) -> None:
-        """The response is done."""
+        """End watching: the response has been sent."""
         self._young.pop(watched, None)
         watched.close()
 

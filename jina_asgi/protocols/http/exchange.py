@@ -1,4 +1,4 @@
-"""One HTTP exchange: the body read whole, the answer sent, and a client that leaves in between."""
+"""One HTTP exchange: reads the whole body, sends the answer, and handles a client that leaves in between."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ResponseWriter:
         self.watched: Watched | None = None
 
     def ends(self) -> None:
-        """The last message is about to be sent: a client that leaves from now on has been answered."""
+        """Called before the last message: a client that leaves from now on has its answer."""
         if self.watched is not None:
             self.watched.answered = True
 
@@ -34,7 +34,7 @@ class ResponseWriter:
         """Send one message of the response.
 
         Raises:
-            ClientGone: some servers say so here.
+            ClientGone: the server reports it here.
         """
         self.started = True
         if message["type"] == "http.response.body" and not message.get("more_body"):
@@ -65,10 +65,10 @@ async def send_json(send: Send, status: int, body: Any, headers: list[tuple[byte
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body.
+    """Reads the whole body.
 
     Raises:
-        TooLarge: over `limit` bytes; the rest is not read. ClientGone: the client left within it.
+        TooLarge: it is over `limit` bytes; the rest is not read. ClientGone: the client left meanwhile.
     """
     message = await receive()
     if message["type"] != "http.request":

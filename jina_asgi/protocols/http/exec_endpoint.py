@@ -1,4 +1,4 @@
-"""The endpoint that the body of `POST /post` names, found before anything else of it is read."""
+"""Finds the endpoint in the body of `POST /post`, before the rest is parsed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jina_asgi.protocols.size_guard import JSON, MSGPACK, PROTOBUF
 
 
 class _WithEndpoint(msgspec.Struct):
-    """A body as far as it is read to find the endpoint: what stands beside that becomes no object."""
+    """A body of which only the endpoint is parsed; its other values become no objects."""
 
     exec_endpoint: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -21,7 +21,7 @@ _named_in_msgpack = msgspec.msgpack.Decoder(_WithEndpoint).decode
 
 
 def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
-    """The endpoint that the body of `POST /post` names; nothing else is made of a body that is `heavy`.
+    """The endpoint in the body of `POST /post`; of a `heavy` body nothing else is parsed.
 
     Raises:
         InvalidRequest, UnsupportedMedia: as `Bodies.read`.
@@ -40,7 +40,7 @@ def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
         if media == JSON:
             return msgspec.json.decode(_named_in_json(raw).exec_endpoint, type=str)
         return msgspec.msgpack.decode(_named_in_msgpack(raw).exec_endpoint, type=str)
-    except msgspec.ValidationError:  # no object, or none with a name
+    except msgspec.ValidationError:  # not an object, or without a name
         return "/default"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not {media}: {error}") from None

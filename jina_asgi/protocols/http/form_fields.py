@@ -1,4 +1,4 @@
-"""What one part of a form, or one file, is in a field: its bytes, its path, its text, a number, JSON, or a picture's array."""
+"""Converts one part of a form, or one file, to a field's value: bytes, a path, text, a number, JSON, or an array."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ OCTETS = "application/octet-stream"
 LISTS = ("list", "set", "tuple", "docs")
 _SCALARS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "bool": (bool,)}
 _STRUCTURES = (*LISTS, "dict", "doc")
-#: The longest text that may be a number.
+#: The longest text that is read as a number.
 _DIGITS = 400
 
 
 def is_left_empty(field: Field, part: Part) -> bool:
-    """Whether a page's form has sent what its user left empty: no file, or no text where text is no value."""
+    """Whether a part is an empty input of a page's form: no file, or no text for a field that is not text."""
     if part.size:
         return False
     return part.filename == "" if part.filename is not None else field.kind not in ("str", "bytes")
 
 
 class PartReader:
-    """Makes values of the parts of one request.
+    """Converts the parts of one request.
 
     Args:
-        limits: of the application; all JSON in the parts may hold as many values as a body of JSON.
-        path_of: gives the file of a part.
-        patiently: this runs beside the event loop, where others are to get their turn.
+        limits: those of the application; all JSON in the parts together may hold as many values as a JSON body.
+        path_of: returns the path of a part's file.
+        patiently: this runs in a thread, and lets other threads run.
     """
 
     def __init__(self, limits: Limits, path_of: Callable[[Part], str], *, patiently: bool) -> None:
@@ -46,10 +46,10 @@ class PartReader:
         self._budget = JsonBudget(limits.values)
 
     def values(self, field: Field, parts: list[Part]) -> list[Any]:
-        """The items of a field that holds several: one part each, or all in one part of JSON.
+        """Converts the items of a list field: one part for each, or one part of JSON.
 
         Raises:
-            Mismatch: a part is none, at its index.
+            Mismatch: a part is invalid, with its index.
         """
         if len(parts) == 1 and _is_json_list(parts[0]):
             found = self._json(parts[0].data)
@@ -67,15 +67,15 @@ class PartReader:
         return made
 
     def value(self, field: Field, part: Part) -> Any:
-        """The value of a field that one part holds, as its reader takes it.
+        """Converts one part to a value for the field's reader.
 
         Raises:
-            ValueError: it is none. TooLarge: it is too much, as a picture, a sound, or JSON. UnsupportedMedia: what reads
-            it is not there. Overloaded: there is no room for its file.
+            ValueError: it is invalid. TooLarge: it is too large a picture, sound, or JSON. UnsupportedMedia: its decoder is
+            not installed. Overloaded: there is no room for its file.
         """
         kind = _member(field, part) if field.kind == "union" else field
         if kind.file:
-            if part.filename is None:  # a text would name a file of this machine's
+            if part.filename is None:  # a text would name a file of this machine
                 raise Mismatch("expected a file, got text: a part with a filename", "file_type")
             return self._path_of(part)
         if kind.kind == "bytes":
@@ -91,7 +91,7 @@ class PartReader:
         try:
             found = orjson.loads(text)
         except orjson.JSONDecodeError:
-            return text  # the class says what it makes of it
+            return text  # the class validates it
         return found if type(found) in wanted else text
 
     def _array(self, field: Field, part: Part) -> Any:
@@ -117,14 +117,14 @@ class PartReader:
 
 
 def takes_file(field: Field, of_media: str) -> bool:
-    """Whether a file of such a media type may be a field by itself."""
+    """Whether a file of this media type can be the field's value."""
     if field.kind == "union":
         return any(takes_file(item, of_media) for item in field.items)
     return field.file or field.kind == "bytes" or (field.kind == "tensor" and media.is_decodable(of_media))
 
 
 def holds_files(field: Field) -> Literal["one", "several", ""]:
-    """Whether a field is a file, or a list of some."""
+    """Whether a field is a file, or a list of files."""
     if field.kind in ("list", "set") and field.items:
         return "several" if holds_files(field.items[0]) else ""
     return "one" if takes_file(field, "image/png") else ""

@@ -1,4 +1,4 @@
-"""The parts of a `multipart/form-data` body, block after block. Needs python-multipart, of the extra `uploads`."""
+"""Parses `multipart/form-data` bodies into parts, block by block. Needs python-multipart, of the extra `uploads`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _HEADERS = 2**14
 
 
 class FormParser:
-    """Takes a form apart.
+    """Parses a form.
 
     Args:
-        content_type: of the request, which has the boundary.
-        upload: what is given the parts.
-        limit: how many there may be.
+        content_type: that of the request, with the boundary.
+        upload: receives the parts.
+        limit: the maximal number of parts.
 
     Raises:
         InvalidRequest: there is no boundary.
@@ -35,7 +35,7 @@ class FormParser:
         self._field, self._value, self._size = b"", b"", 0
         self._headers: dict[bytes, bytes] = {}
         self._ended = False
-        callbacks: Any = {  # its type is there for checkers alone
+        callbacks: Any = {  # its type is for type checkers only
             "on_part_begin": self._begin,
             "on_part_data": self._data,
             "on_header_field": self._header_field,
@@ -50,13 +50,15 @@ class FormParser:
             raise _no_form(error) from None
 
     def write(self, block: bytes) -> None:
-        """Take the next block apart.
+        """Parse the next block.
 
         Raises:
-            InvalidRequest: it is no form. TooLarge: it has too many parts.
+            InvalidRequest: it is not a form. TooLarge: it has too many parts.
         """
         self._delimiters += block.count(self._delimiter)
-        if self._delimiters > self._limit + 1:  # within a part one takes the parser 3 µs, and has no business there
+        if (
+            self._delimiters > self._limit + 1
+        ):  # in a part the parser needs 3 µs for each, and they are not allowed there
             raise self._too_many()
         try:
             self._parser.write(block)
@@ -64,16 +66,16 @@ class FormParser:
             raise _no_form(error) from None
 
     def end(self) -> None:
-        """The body is over.
+        """End the body.
 
         Raises:
-            InvalidRequest: the form is not.
+            InvalidRequest: the form is incomplete.
         """
         if not self._ended:
             raise InvalidRequest("the form ends within a part; expected its last boundary")
 
     def close(self) -> None:
-        """Let go of the parser, whose callbacks refer to this."""
+        """Free the parser, whose callbacks refer to this object."""
         self._parser = None
 
     def _too_many(self) -> TooLarge:

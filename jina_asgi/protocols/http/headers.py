@@ -1,4 +1,4 @@
-"""What the headers of one request say: its length, its form, the form of the answer, how long its client waits.
+"""Reads the headers of one request: length, media type, the answer's media type, and deadline.
 
 Pure functions of raw header values, names in lower case.
 """
@@ -15,20 +15,20 @@ from jina_asgi.protocols.http.bodies import JSON, MSGPACK, PROTOBUF, protobuf
 
 RawHeaders = dict[bytes, bytes]
 
-#: The media types of answers, as headers spell them.
+#: The media types of answers.
 CONTENT_TYPES = {media: media.encode() for media in (JSON, MSGPACK, PROTOBUF)}
 _MEDIA = {raw: media for media, raw in CONTENT_TYPES.items()}
-#: The header that says how many seconds the client waits.
+#: The header with the seconds that the client waits.
 TIMEOUT = b"x-request-timeout"
 _MAX_TIMEOUT = 1e7
 _MAX_DIGITS = 20
 
 
 def length(headers: RawHeaders, limit: int) -> int:
-    """The size that the client declares, 0 where it does not.
+    """The declared size of the body; 0 without one.
 
     Raises:
-        InvalidRequest: it is no number. TooLarge: it is over `limit`.
+        InvalidRequest: it is not a number. TooLarge: it is over `limit`.
     """
     declared = headers.get(b"content-length")
     if declared is None:
@@ -42,7 +42,7 @@ def length(headers: RawHeaders, limit: int) -> int:
 
 
 def media_type(headers: RawHeaders) -> str:
-    """The content type without its parameters, "" where there is none.
+    """The content type without parameters; "" without one.
 
     Raises:
         UnsupportedMedia: the body is encoded, or in another charset than UTF-8.
@@ -56,9 +56,9 @@ def media_type(headers: RawHeaders) -> str:
 
 @functools.lru_cache(maxsize=64)
 def accepted(accept: bytes, media: str) -> str:
-    """JSON, msgpack or protobuf, whichever `Accept` asks for most; else what the request is in (JSON for a query).
+    """The media type that `Accept` prefers: JSON, msgpack or protobuf; else that of the request (JSON for a query).
 
-    What is not offered here is not refused: HTTP lets a server answer as if `Accept` had not been sent.
+    Other media types are not refused: HTTP lets a server ignore `Accept`.
     """
     weights = dict(_weight(item) for item in accept.decode("latin-1").lower().split(","))
 
@@ -83,7 +83,7 @@ def _has_protobuf() -> bool:
 
 @functools.lru_cache(maxsize=64)
 def in_columns(accept: bytes) -> bool:
-    """Whether msgpack is asked for field by field: `application/msgpack; columns=true`."""
+    """Whether msgpack is requested in columns: `application/msgpack; columns=true`."""
     return any(
         media.strip() == MSGPACK and "columns=true" in map(str.strip, parameters)
         for media, *parameters in (item.split(";") for item in accept.decode("latin-1").lower().split(","))
@@ -91,20 +91,20 @@ def in_columns(accept: bytes) -> bool:
 
 
 def with_json(accept: bytes) -> bool:
-    """Whether documents in msgpack are to hold what JSON would say of them too: `...; json=true`, for who hands them on."""
+    """Whether documents in msgpack should also have their JSON: `...; json=true`, for servers that pass them on."""
     return b"json=true" in accept
 
 
 def in_packed(accept: bytes) -> bool:
-    """Whether a stream's documents are asked for as msgpack: `text/event-stream; data=msgpack`."""
+    """Whether a stream's documents are requested as msgpack: `text/event-stream; data=msgpack`."""
     return b"data=msgpack" in accept and b"text/event-stream" in accept
 
 
 def deadline(headers: RawHeaders) -> float | None:
-    """The moment until which the client waits, from `X-Request-Timeout` (seconds, a float).
+    """The client's deadline, from `X-Request-Timeout` (seconds, a float).
 
     Raises:
-        InvalidRequest: it is no number, or a negative one.
+        InvalidRequest: it is not a number, or negative.
     """
     declared = headers.get(TIMEOUT)
     if declared is None:
@@ -119,7 +119,7 @@ def deadline(headers: RawHeaders) -> float | None:
 
 
 def too_large(limit: int) -> TooLarge:
-    """The error that names the limit of a body, and the option that raises it."""
+    """The error for a body over the limit; it names the option that raises the limit."""
     return TooLarge(f"expected a body of at most {limit} bytes; the option `limits` of JinaASGI raises this")
 
 
@@ -134,7 +134,7 @@ def _parsed(declared: bytes) -> str:
 
 
 def _weight(item: str) -> tuple[str, float]:
-    """A media range of `Accept` and its quality, which is 1 where it says none and 0 where it makes no sense."""
+    """A media range of `Accept` and its quality; 1 without one, and 0 if it is invalid."""
     media, *parameters = (part.strip() for part in item.split(";"))
     given = next((part[2:] for part in parameters if part.startswith("q=")), "1")
     try:

@@ -1,7 +1,7 @@
-"""A large JSON body read in pieces, so that other threads run in between: a parser lets none in until it has read all.
+"""Parses a large JSON body in pieces, so that other threads run in between: a parser holds the GIL until it has read all.
 
-The text is cut at commas, some hundred kilobytes apart. What is open at a cut is a list or a mapping here, to which the
-parser's values are added; what a value is, and whether it is one, is the parser's to say.
+The text is cut at commas, some hundred kilobytes apart. The lists and mappings that are open at a cut are kept here, and
+the parser's values are added to them; the parser checks the values.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _OPEN, _CLOSE, _COMMA, _QUOTE = 1, -1, 2, 3
 
 
 def loads(raw: bytes, depth: int, *, piece: int = _PIECE) -> Any:
-    """The value of a JSON text, as orjson reads it.
+    """Parses a JSON text as orjson does.
 
     Args:
-        depth: how deep lists and mappings may be cut: one that nests deeper, and is larger than a piece, is refused.
-        piece: bytes after which others get their turn.
+        depth: the nesting limit: deeper lists and mappings that are larger than a piece are refused.
+        piece: bytes after which other threads can run.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not JSON.
     """
     pieces = _Pieces(raw, depth)
     for start, stop, places, kinds in _marks(raw, piece):
@@ -37,16 +37,16 @@ def loads(raw: bytes, depth: int, *, piece: int = _PIECE) -> Any:
 
 
 def _marks(raw: bytes, piece: int) -> Any:
-    """By pieces that end behind a comma, or at the end: from where to where, and the places and kinds of its marks.
+    """Yields pieces that end after a comma, or at the end: start, end, and the places and kinds of its marks.
 
-    Marks are brackets, commas and quotes; what looks like one within a text is none.
+    Marks are brackets, commas and quotes, except those within a text.
     """
     at = start = inside = 0
     places: list[Any] = []
     kinds: list[Any] = []
     while at < len(raw):
         block = raw[at : at + piece]
-        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # what is escaped belongs to it
+        if (len(block) - len(block.rstrip(b"\\"))) % 2:  # an escaped quote belongs to the text
             block = raw[at : at + piece + 1]
         plain = block.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in block else block
         marks = _KINDS[np.frombuffer(plain, np.uint8)]
@@ -74,16 +74,16 @@ def _marks(raw: bytes, piece: int) -> Any:
 
 
 class _Pieces:
-    """What has been read so far: the lists and mappings that are open, the outermost a list of the one value."""
+    """The values read so far: the open lists and mappings, of which the outermost is a list of the one value."""
 
     def __init__(self, raw: bytes, depth: int) -> None:
         self._raw, self._depth = raw, depth
         self._open: list[Any] = [[]]
-        self._behind = False  # directly behind a value, where a comma or an end has to follow
-        self._wants = True  # a value has to follow
+        self._behind = False  # directly after a value: a comma or an end must follow
+        self._wants = True  # a value must follow
 
     def take(self, start: int, stop: int, places: Any, kinds: Any) -> None:
-        """Read a piece: what it closes, then what it opens and leaves open, with values between."""
+        """Read a piece: the lists and mappings that it closes, those that it leaves open, and the values between."""
         brackets = np.abs(kinds) == 1
         at, steps = places[brackets], kinds[brackets]
         levels = len(self._open) + np.cumsum(steps, dtype=np.int64)
@@ -106,7 +106,7 @@ class _Pieces:
             self._behind, self._wants = False, True
 
     def end(self) -> Any:
-        """The value."""
+        """Return the value."""
         if len(self._open) != 1 or len(self._open[0]) != 1:
             raise _broken()
         return self._open[0][0]
@@ -139,7 +139,7 @@ class _Pieces:
         self._behind = self._wants = False
 
     def _add_before(self, text: bytes) -> None:
-        """Add values that a comma ends, or none."""
+        """Add values up to a comma, if any."""
         text = text.strip(_SPACE)
         if not text and not self._behind:
             return
@@ -150,7 +150,7 @@ class _Pieces:
         self._add(text[:-1], closes=False)
 
     def _add(self, text: bytes, *, closes: bool) -> None:
-        """Add the values of a text to what is open; `closes`: it is the end of that, which may be empty."""
+        """Add the values of a text to the innermost open one; `closes`: they end it, and there may be none."""
         text = text.strip(_SPACE)
         if self._behind:
             if text and not text.startswith(b","):

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a set of endpoints, and a page that shows it without any other host's help."""
+"""Makes the OpenAPI document of endpoints, and a page that shows it without loading anything from other hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(endpoints: Mapping[str, Endpoint], *, title: str, description: str,
 def operations(endpoint: Endpoint, schemas: dict[str, Any], path: str = "") -> dict[str, Any]:
     """The operations of one endpoint; the schemas that they refer to are added to `schemas`, which has `SHARED`.
 
-    `path` is where it is served, for the names of what it takes and gives; left out: its own name.
+    `path` is its path, for the names of its schemas; default: its own name.
     """
     stem = _NOT_IN_NAMES.sub("_", (path or endpoint.name).strip("/"))
     while f"{stem}_input_model" in schemas:  # `/a/b` and `/a_b`

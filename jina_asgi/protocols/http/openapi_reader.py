@@ -16,7 +16,7 @@ _PREFIXES = ("#/components/schemas/", "#/definitions/")
 
 
 def endpoints_of(document: Mapping[str, Any]) -> dict[str, Endpoint]:
-    """The endpoints among the paths: what takes `data` by POST, and what streams by GET."""
+    """The endpoints among the paths: those that take `data` by POST, and those that stream by GET."""
     schemas = document.get("components", {}).get("schemas", {})
     found = {}
     for path, operations in document.get("paths", {}).items():
@@ -29,7 +29,7 @@ def endpoints_of(document: Mapping[str, Any]) -> dict[str, Endpoint]:
 
 
 def streams_by_get(document: Mapping[str, Any]) -> frozenset[str]:
-    """The paths that answer GET alone: Jina's streams, which take no parameters."""
+    """The paths that answer only GET: Jina's streams, which take no parameters."""
     return frozenset(path for path, operations in document.get("paths", {}).items() if "post" not in operations)
 
 
@@ -53,19 +53,19 @@ def _endpoint(path: str, operations: Mapping[str, Any], schemas: Mapping[str, An
 
 
 def _body(operation: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema of a request's body: Jina's streams have one, though they are asked by GET."""
+    """The schema of a request's body: Jina's streams have one, though they use GET."""
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
     return schema if isinstance(schema, dict) else {}
 
 
 def _queried(operation: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document that a query makes, where there is one."""
+    """The schema of a document in a query, if there is one."""
     named = {entry["name"]: entry.get("schema", {}) for entry in operation.get("parameters", ()) if "name" in entry}
     return {"properties": named} if named else {}
 
 
 def _answered(operations: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the documents of an answer are; of Jina's streams nothing is said."""
+    """The schema of an answer's documents; Jina's streams have none."""
     operation = operations.get("post", operations.get("get", {}))
     content = operation.get("responses", {}).get("200", {}).get("content", {})
     event = content.get("text/event-stream", {}).get("schema", {}).get("contentSchema")
@@ -75,7 +75,7 @@ def _answered(operations: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapp
 
 
 def _schema(name: str, value: Mapping[str, Any], schemas: Mapping[str, Any]) -> Schema:
-    """The plan of the documents that a value holds: one, or a list of them."""
+    """The plan of a value's documents: one, or a list."""
     for candidate in _candidates(value):
         resolved = _resolved(candidate, schemas)
         if "properties" in resolved:
@@ -95,14 +95,14 @@ def _candidates(value: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _resolved(value: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema that a reference names, or the value itself."""
+    """Resolves a reference; returns other values unchanged."""
     name = str(value.get("$ref", "")).rpartition("/")[2]
     found = schemas.get(name, value) if name else value
     return found if isinstance(found, dict) else {}
 
 
 def _whole(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema with all that it refers to under `$defs`."""
+    """A schema with all referenced schemas under `$defs`."""
     wanted: dict[str, Any] = {}
     pending = [schema]
     while pending:

@@ -1,4 +1,4 @@
-"""How an endpoint's forms and files are described in OpenAPI, so that a page of it shows a button for each file."""
+"""Describes an endpoint's forms and files in OpenAPI, so that its page shows a button for each file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jina_asgi.protocols.http.form_fields import OCTETS, holds_files
 from jina_asgi.protocols.http.uploads import FORM, field_of
 from jina_asgi.types import Endpoint
 
-#: A file: `format` is what older readers of OpenAPI know, `contentMediaType` what 3.1 says.
+#: A file: `format` is for readers of older OpenAPI, `contentMediaType` is that of 3.1.
 FILE: Mapping[str, Any] = {"type": "string", "format": "binary", "contentMediaType": OCTETS}
 _RANGES = {OCTETS: OCTETS, "image/*": "image/png", "audio/*": "audio/wav"}
 
 
 def contents(endpoint: Endpoint, document: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of request bodies by media type; nothing for an endpoint whose documents hold no files.
+    """The content of request bodies by media type; empty if the endpoint's documents have no files.
 
     Args:
-        endpoint: which is described.
+        endpoint: the endpoint.
         document, parameters: their schemas in the OpenAPI document.
     """
     fields = {field.name: field for field in endpoint.input.fields}
@@ -45,7 +45,7 @@ def contents(endpoint: Endpoint, document: Mapping[str, Any], parameters: Mappin
 
 
 def _property(schema: Mapping[str, Any], is_file: Literal["one", "several", ""]) -> dict[str, Any]:
-    """A field in a form: a file, several, or what it is in JSON."""
+    """The schema of a field in a form: a file, several files, or its JSON schema."""
     titled = {key: schema[key] for key in ("title", "description") if key in schema}
     if is_file == "one":
         return {**FILE, **titled}

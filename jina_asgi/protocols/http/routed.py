@@ -1,4 +1,4 @@
-"""Which application answers an HTTP path, and requests whose endpoint is found late: in the body, or after loading."""
+"""Finds the application of an HTTP path, also if the endpoint is known late: from the body, or after loading."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POST = "/post"
 
 
 class HttpRoutes:
-    """The application of each path of a service; made anew when its endpoints change."""
+    """The application of each path of a service; rebuilt when its endpoints change."""
 
     def __init__(self, service: Service) -> None:
         self._service, self._monitor = service, DisconnectMonitor()
@@ -54,7 +54,7 @@ class HttpRoutes:
         return self._calls
 
     def current(self) -> Mapping[str, CallApp]:
-        """As `calls`; empty while the Runner has to load first."""
+        """As `calls`; empty while the endpoints are not known."""
         endpoints = self._service.current_endpoints
         if endpoints is None:
             return {}
@@ -63,7 +63,7 @@ class HttpRoutes:
         return self._calls
 
     def late(self, path: str, method: str) -> LateApp:
-        """The application of one request to a path, while the Runner has to load first."""
+        """The application of one request to a path, while the endpoints are not known."""
         return LateApp(path, method, self, self._service, self._monitor)
 
     def _follow(self, endpoints: Mapping[str, Endpoint]) -> None:
@@ -77,7 +77,7 @@ class HttpRoutes:
 class PostApp(CallApp):
     """`POST /post`, whose body names its endpoint, as Jina's clients do.
 
-    `auth` is asked twice: about "/post" before the body is read, then about the endpoint.
+    `auth` is called twice: with "/post" before the body is read, then with the endpoint.
     """
 
     def __init__(self, endpoints: Mapping[str, EndpointApp], service: Service, monitor: DisconnectMonitor) -> None:
@@ -109,9 +109,9 @@ class PostApp(CallApp):
 
 
 class LateApp(CallApp):
-    """One request to a path that may be an endpoint's, of a Runner whose endpoints are known once it has loaded.
+    """One request to a path that may be an endpoint, of a Runner that must load before its endpoints are known.
 
-    `auth` is asked before, and once for both.
+    `auth` is called before loading, and only once.
     """
 
     def __init__(

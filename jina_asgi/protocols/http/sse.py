@@ -1,7 +1,8 @@
-"""Server-sent events in Jina's frames, one event a message: `event: update` a doc, `event: end`, `event: error`.
+"""Writes server-sent events in Jina's frames, one event in each message: `event: update` for a doc, `event: end`,
+`event: error`.
 
-Jina's own client splits what it reads on `event: ` and counts bytes after it, so lines end in CRLF, every event
-is one body message, and heartbeats stand alone.
+Jina's client splits its input at `event: ` and counts the bytes after it, so lines end in CRLF, every event is one body
+message, and heartbeats are messages of their own.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from jina_asgi.concurrency.tasks import mark_retrieved, start_task
 
 logger = logging.getLogger("jina_asgi")
 
-#: The last event of a stream that went well. A browser dispatches no event that has no data.
+#: The last event of a successful stream. A browser ignores events without data.
 END = b"event: end\r\ndata: null\r\n\r\n"
 HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-#: Those of a stream whose documents are msgpack.
+#: The headers of a stream whose documents are msgpack.
 PACKED_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8; data=msgpack"), *HEADERS[1:]]
-_YIELD_AFTER = 0.001  # seconds of one stream's work after which others get their turn
+_YIELD_AFTER = 0.001  # seconds of one stream's work after which other streams run
 
 
 def update(data: bytes) -> bytes:
-    """The frame of one document, whose JSON holds no line break; equal to sse-starlette's, and 20 times as fast."""
+    """The frame of one document, whose JSON has no line break; equal to sse-starlette's, and made 20 times as fast."""
     if b"event: " in data:  # within a string, where an escaped space is the same: Jina's client splits on this
         data = data.replace(b"event: ", b"event:\\u0020")
     return b"event: update\r\ndata: " + data + b"\r\n\r\n"
 
 
 def packed_update(data: bytes) -> bytes:
-    """The frame of one document in msgpack: a JSON text of its base64."""
+    """The frame of one document in msgpack: a JSON string of its base64."""
     return b'event: update\r\ndata: "' + base64.b64encode(data) + b'"\r\n\r\n'
 
 
@@ -58,7 +59,7 @@ def comment(text: str) -> bytes:
 
 @functools.cache
 def _server_sent_event() -> Callable[..., Any]:
-    """sse-starlette's event class. Importing the package replaces uvicorn's exit handler: put it back."""
+    """Imports sse-starlette's event class; the import replaces uvicorn's exit handler, which is restored."""
     try:
         from uvicorn.server import Server
     except ImportError:
@@ -74,7 +75,7 @@ def _server_sent_event() -> Callable[..., Any]:
 class EventWriter:
     """One stream of events to one client. The response starts with its first event, so an early error has a status."""
 
-    #: Who wrote last. A stream yields to the loop only when it has been the one to write for a while.
+    #: The last writer. A stream yields to the loop only if it alone has written for a while.
     _speaking: ClassVar[EventWriter | None] = None
 
     def __init__(self, send: Send, heartbeat: float, *, packed: bool = False) -> None:
@@ -87,15 +88,15 @@ class EventWriter:
         self.started, self._headers = False, PACKED_HEADERS if packed else HEADERS
 
     async def write(self, frame: bytes) -> None:
-        """Send one event, in one message; now and then let other streams go first."""
-        self._busy = True  # a reader that is slow needs no heartbeat
+        """Send one event, in one message; now and then let other streams run."""
+        self._busy = True  # a slow reader needs no heartbeat
         if self._pinging is not None:
             await self._pinging
         if not self.started:
             await self._start()
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._sent = now = self._loop.time()
-        if EventWriter._speaking is not self:  # another stream spoke since: the loop does turn
+        if EventWriter._speaking is not self:  # another stream has written since: the loop does turn
             EventWriter._speaking, self._yielded = self, now
         elif now - self._yielded > _YIELD_AFTER:
             await asyncio.sleep(0)

@@ -14,17 +14,17 @@ _END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a CR at the end of a chunk may be hal
 
 
 class Event(NamedTuple):
-    """One event: its name, and its data, parsed where it is JSON."""
+    """One event: its name, and its parsed JSON data."""
 
     name: str
     data: Any
 
 
 async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
-    """The events of a response, as they arrive; comments are skipped, and an event that is cut off is none.
+    """Yields the events of a response as they arrive, without comments and incomplete events.
 
     Raises:
-        ValueError: data that is no JSON.
+        ValueError: data is not JSON.
     """
     name, data = "message", list[str]()
     async with aclosing(_lines(response)) as lines:
@@ -42,7 +42,7 @@ async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """Lines ended by CRLF, LF or CR alone: httpx's own end at U+2028 and others too, which tokens may hold."""
+    """Splits lines at CRLF, LF or CR only: httpx splits at U+2028 and others too, which tokens may contain."""
     rest = b""
     async for chunk in response.aiter_bytes():
         *lines, rest = _END.split(rest + chunk)

@@ -1,6 +1,6 @@
-"""An upload: the parts of a form, or one file alone, as they arrive. Above a bound they are in temporary files.
+"""Receives an upload: the parts of a form, or one file, in memory or, above a limit, in temporary files.
 
-A block is taken apart and written in a thread of its own, since a disk may be slow. The files are removed when the call
+Blocks are parsed and written in a thread, as a disk may be slow. The files are removed when the call
 has ended; the thread, or the one that reads the parts, may still be at work then: the last one removes them.
 """
 
@@ -29,11 +29,11 @@ from jina_asgi.settings import Limits
 
 logger = logging.getLogger("jina_asgi")
 
-#: Bytes that are taken apart at once; so many are in memory besides those that the limit allows.
+#: Bytes that are parsed at once; they need memory in addition to the limit.
 _BLOCK = 2**18
-#: Bytes of a whole body that is taken apart on the event loop.
+#: A body of at most this size is parsed on the event loop.
 _SMALL = 2**14
-#: Seconds for which the files of a call that was given up stay: a batch that has just begun locks them in that time.
+#: Seconds for which the files of an abandoned call stay: a batch that has just begun locks them in this time.
 _BEGINS_WITHIN = 2.0
 #: Most bytes of a part's headers, and of an endpoint's name.
 _HEAD = 1024
@@ -41,14 +41,14 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 
 
 class Part:
-    """One part: its name, what its client says of it, and its bytes, in memory or in a file.
+    """One part: its name, its headers, and its bytes in memory or in a file.
 
     Attributes:
-        name: of the field that it is for.
-        media: its content type, "" where none is given.
-        filename: None where it is no file.
+        name: the field's name.
+        media: its content type; "" without one.
+        filename: None if it is not a file.
         size: in bytes.
-        path: the file that it is in; "" while it is in memory.
+        path: its file; "" while it is in memory.
     """
 
     __slots__ = ("_pieces", "filename", "media", "name", "path", "size")
@@ -59,7 +59,7 @@ class Part:
 
     @property
     def data(self) -> bytes:
-        """All its bytes, read anew where they are in a file."""
+        """All its bytes, read again if they are in a file."""
         if self.path:
             with open(self.path, "rb") as file:
                 return file.read()
@@ -82,24 +82,24 @@ class Part:
 
     @property
     def suffix(self) -> str:
-        """The suffix of a file's name, such as ".png", where it has a plain one; else that of its content type."""
+        """The suffix of the file's name, such as ".png", if it is plain; else that of its content type."""
         found = os.path.splitext(self.filename or "")[1]
         return found if _SUFFIX.fullmatch(found) else mimetypes.guess_extension(self.media) or ""
 
     def add(self, data: bytes) -> None:
-        """More bytes, into memory."""
+        """Add bytes in memory."""
         self._pieces.append(data)
         self.size += len(data)
 
     def write_to(self, path: str, file: IO[bytes]) -> int:
-        """Move what is in memory to a file; how many bytes that was."""
+        """Move the bytes in memory to a file; return their number."""
         file.writelines(self._pieces)
         self._pieces, self.path = [], path
         return self.size
 
 
 class Parser(Protocol):
-    """Takes a body apart, block after block, and adds its parts to an upload."""
+    """Parses a body block by block, and adds its parts to an upload."""
 
     def write(self, block: bytes) -> None:
         """Take the next block apart."""
@@ -110,7 +110,7 @@ class Parser(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of all that refers to this: no cycle is left."""
+        """Free all references to this object, so that no cycle is left."""
         ...
 
 
@@ -118,9 +118,9 @@ class Upload:
     """One request's form or file, until `close`.
 
     Args:
-        limits: of the application.
-        paths: the fields that are given the path of a file: what is for them is no memory.
-        parser: what takes the body apart.
+        limits: those of the application.
+        paths: the fields that get the path of a file, and need no memory.
+        parser: parses the body.
     """
 
     def __init__(self, limits: Limits, paths: AbstractSet[str], parser: Callable[[Upload], Parser]) -> None:
@@ -135,20 +135,20 @@ class Upload:
         self._parser: Parser | None = parser(self)
 
     def expected(self, announced: int) -> int:
-        """How much of a body of so many bytes may be in memory at once, for its place in the queue."""
+        """The memory that a body of this size may need, for its place in the queue."""
         return min(announced, self._limits.upload_memory) if self._paths else announced
 
     @property
     def weight(self) -> int:
-        """Bytes that are, or will be, in memory: all but those of files whose path is asked for."""
+        """The bytes that are, or will be, in memory: all except files of which the path is used."""
         return sum(part.size for part in self.parts if not (part.path and part.name in self._paths))
 
     async def receive(self, receive: Receive, until: float | None) -> Upload:
-        """Take the body as it arrives; this upload itself.
+        """Receive the body; return this upload.
 
         Raises:
-            TooLarge: over the limits. InvalidRequest: it is no form. ClientGone: the client left within it.
-            Overloaded: there is no room for its files. DeadlineExceeded: the moment `until` has passed.
+            TooLarge: it is over the limits. InvalidRequest: it is not a form. ClientGone: the client left meanwhile.
+            Overloaded: there is no room for its files. DeadlineExceeded: the time `until` has passed.
         """
         limit, more, size = self._limits.body, True, 0
         while more:
@@ -172,12 +172,12 @@ class Upload:
         return self
 
     def begin(self, part: Part) -> None:
-        """A part begins; what follows belongs to it."""
+        """Begin a part."""
         self._end()
         self.parts.append(part)
 
     def add(self, data: bytes) -> None:
-        """More bytes of the part that began last."""
+        """Add bytes to the current part."""
         part = self.parts[-1]
         if self._file is None:
             if len(data) <= self._room:
@@ -190,13 +190,13 @@ class Upload:
         part.size += len(data)
 
     def take(self, name: str) -> str:
-        """Take out the text of a part that is no field; "" where there is none."""
+        """Remove a part that is not a field, and return its text; "" if there is none."""
         found = [part for part in self.parts if part.name == name and part.filename is None]
         self.parts = [part for part in self.parts if part not in found]
         return found[-1].head.decode(errors="replace").rstrip() if found else ""
 
     def path_of(self, part: Part) -> str:
-        """The path of a part's file, which is made where the part is in memory.
+        """The path of a part's file; a part in memory is written to one.
 
         Raises:
             Overloaded: there is no room for it.
@@ -210,10 +210,10 @@ class Upload:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """While this lasts the files stay, whatever becomes of the call.
+        """Keep the files during this context, even if the call is abandoned.
 
         Raises:
-            DeadlineExceeded: the call was given up before.
+            DeadlineExceeded: the call was abandoned before.
         """
         try:
             with self._lock:
@@ -226,7 +226,7 @@ class Upload:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Remove the files when this has ended; those of a call that was given up, when no batch uses them any more."""
+        """Remove the files after this context; those of an abandoned call when no batch uses them any more."""
         try:
             yield
         except BaseException as error:
@@ -236,7 +236,7 @@ class Upload:
             self.close(may_go_on=False)
 
     def close(self, *, may_go_on: bool) -> None:
-        """The call is over, or was given up."""
+        """The call has ended, or was abandoned."""
         self._closed = True
         folder = self._taken()
         if folder and may_go_on:
@@ -245,7 +245,7 @@ class Upload:
             run_in_background(upload_files.remove, folder)
 
     def _taken(self) -> str:
-        """The folder, for who is to remove it; "" where there is none, or a thread is at work there, which then does."""
+        """Returns the folder to remove; "" if there is none, or a thread uses it, which then removes it."""
         if not self._lock.acquire(blocking=False):
             return ""
         try:
@@ -267,7 +267,7 @@ class Upload:
                 self._end()
 
     def _end(self) -> None:
-        """The part that began last is whole."""
+        """End the current part."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -281,7 +281,7 @@ class Upload:
 
 
 class Alone:
-    """A body that is one file: all of it is one part."""
+    """Parses a body that is one file: it is one part."""
 
     def __init__(self, upload: Upload, part: Part) -> None:
         self._upload = upload
@@ -291,10 +291,10 @@ class Alone:
         self._upload.add(block)
 
     def end(self) -> None:
-        """A file ends where its body does."""
+        """The file ends with its body."""
 
     def close(self) -> None:
-        """It is referred to by its upload alone, which lets go of it."""
+        """Only its upload refers to it, and frees it."""
 
 
 def _is_given_up(error: BaseException) -> bool:

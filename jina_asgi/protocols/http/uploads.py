@@ -1,7 +1,7 @@
-"""Forms and files as bodies: each part of a form, or the one file, is a field of a document by its name.
+"""Reads forms and files as bodies: each part of a form, or the one file, is a field of a document.
 
-A name that comes several times makes a list, where the field is one, else as many documents; a part that comes once is
-in each of them. The parts `data`, `parameters` and `header` are, in JSON, what they are in a JSON body.
+A repeated name makes a list if the field is a list, else several documents; a part that occurs once is in each of them.
+The parts `data`, `parameters` and `header` are JSON, as in a JSON body.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jina_asgi.types import Endpoint, Field
 FORM = "multipart/form-data"
 _FILES = ("image/", "audio/", "video/")
 _OTHER_FILES = frozenset({OCTETS, "application/pdf", "application/zip"})
-#: The parts that are no fields, unless the document has fields of these names.
+#: Parts that are not fields, unless the document has fields of these names.
 _ENVELOPE = ("data", "parameters", "header")
 
 
@@ -33,9 +33,9 @@ class Uploads:
     """The forms and files of one endpoint.
 
     Args:
-        endpoint: whose documents they make.
-        bodies: what reads these.
-        limits: of the application.
+        endpoint: the endpoint of the documents.
+        bodies: reads the documents.
+        limits: those of the application.
     """
 
     def __init__(self, endpoint: Endpoint, bodies: Bodies, limits: Limits) -> None:
@@ -46,15 +46,15 @@ class Uploads:
         self._decodes = bool(field_plans.documents_with(endpoint.input, lambda field: field.kind == "tensor"))
 
     def is_heavy(self, upload: Upload) -> bool:
-        """Whether a body is to be read beside the event loop: a small picture may have many pixels, and a disk is slow."""
+        """Whether a body should be read in a thread: a small picture may have many pixels, and a disk is slow."""
         return self._decodes or bool(self._paths) or upload.size >= SMALL
 
     def begun(self, content_type: bytes, query: bytes, media: str) -> Upload | None:
-        """What takes the body of such a request as it arrives; None: it is none of a form or a file.
+        """Makes the receiver of a form or a file; None for other bodies.
 
         Raises:
-            InvalidRequest: a form without a boundary. UnsupportedMedia: no field takes such a file, or forms need an
-            extra that is not there.
+            InvalidRequest: a form has no boundary. UnsupportedMedia: no field accepts such a file, or the extra for forms
+            is not installed.
         """
         if media == FORM:
             return form(content_type, self._limits, self._paths)
@@ -65,11 +65,11 @@ class Uploads:
         return Upload(self._limits, self._paths, lambda upload: Alone(upload, part))
 
     def read(self, query: bytes, media: str, upload: Upload, *, heavy: bool = False) -> Request:
-        """The documents of a form, or of a file whose other fields are in the query.
+        """Reads the documents of a form, or of a file with its other fields in the query.
 
         Raises:
-            InvalidDocs: not of the schema. TooLarge: over a limit. UnsupportedMedia: a field needs an extra that is not
-            there. Overloaded: there is no room for a file.
+            InvalidDocs: they do not fit the schema. TooLarge: over a limit. UnsupportedMedia: a field needs an extra that
+            is not installed. Overloaded: there is no room for a file.
         """
         patiently = heavy and upload.size >= SMALL
         with upload.at_work():
@@ -113,13 +113,13 @@ class Uploads:
         return request
 
     def _sorted(self, parts: list[Part]) -> tuple[dict[str, Part], dict[str, list[Part]]]:
-        """The envelope's parts, and those of fields by name."""
+        """Separates the parts `data`, `parameters` and `header` from the fields' parts, by name."""
         envelope: dict[str, Part] = {}
         named: dict[str, list[Part]] = {}
         for part in parts:
             field = self._fields.get(part.name)
             if field is None and part.name in _ENVELOPE:
-                if part.size:  # a page's input that was left empty is none
+                if part.size:  # an empty input of a page does not count
                     envelope[part.name] = part
             elif field is None:
                 if self._keeps_extra:
@@ -140,7 +140,7 @@ class Uploads:
     def _column(
         self, field: Field | None, name: str, parts: list[Part], reader: PartReader, errors: list[dict[str, Any]]
     ) -> list[Any]:
-        """The values of one field, one a document; wrong ones are left out, and added to `errors`."""
+        """Converts the values of one field, one for each document; wrong ones are left out, and added to `errors`."""
         if field is None:
             return [part.data if part.filename is not None else part.data.decode(errors="replace") for part in parts]
         if field.kind in LISTS:
@@ -160,7 +160,7 @@ class Uploads:
 
 
 def field_of(fields: Iterable[Field], media: str, taken: AbstractSet[str]) -> str:
-    """The field that a file alone is for: the one that must be there, or that holds bytes or a path, or the only one.
+    """The field for a file that is the whole body: the required one, or the one of bytes or a path, or the only one.
 
     Raises:
         UnsupportedMedia: there is none, or several.
@@ -190,7 +190,7 @@ def _documents(bases: list[dict[str, Any]], columns: Mapping[str, list[Any]], co
 
 
 def _of(values: list[Any], index: int) -> Any:
-    """A document's value, or a copy of the one that all have."""
+    """A document's value, or a copy of the value for all documents."""
     if len(values) > 1 or index == 0:
         return values[index]
     return values[0] if values[0] is _NOTHING else copy.deepcopy(values[0])
@@ -201,7 +201,7 @@ def _placed(error: Exception, *place: str | int) -> list[dict[str, Any]]:
 
 
 def _fields_of(place: list[Any]) -> set[tuple[Any, ...]]:
-    """A place as those of parts are written: the field, with the index of its document or without."""
+    """A place in the form for parts: the field, with or without the index of its document."""
     return {tuple(place[1:2]), tuple(place[1:3]), tuple(place[2:3])} - {()}
 
 
@@ -214,15 +214,15 @@ def _of_query(query: bytes) -> list[Part]:
 
 
 def form(content_type: bytes, limits: Limits, paths: AbstractSet[str] = frozenset()) -> Upload:
-    """What takes a form as it arrives, which needs the extra `uploads`.
+    """Makes the receiver of a form, which needs the extra `uploads`.
 
     Args:
-        content_type: of the request.
-        limits: of the application.
-        paths: the fields that are given the path of a file.
+        content_type: that of the request.
+        limits: those of the application.
+        paths: the fields that get the path of a file.
 
     Raises:
-        UnsupportedMedia: the extra is not there. InvalidRequest: there is no boundary.
+        UnsupportedMedia: the extra is not installed. InvalidRequest: there is no boundary.
     """
     try:
         from jina_asgi.protocols.http.form_parts import FormParser

@@ -1,10 +1,11 @@
-"""What is said on a JSON WebSocket: messages read as far as needed to know whose they are, events written.
+"""The messages of the JSON WebSocket: reads a message's id and kind, and writes events.
 
     in   {"id", "endpoint", "data", "parameters", "header", "timeout"}    a call; `timeout` in seconds
          {"id", "event": "cancel"}                                        stop it
     out  {"id", "event": "data" | "end" | "error", ...}                   the last of a call is "end" or "error"
 
-A call's documents stay bytes here: they are read once it has a place in the queue. In binary all is the same as msgpack.
+A call's documents stay bytes here: they are parsed when the call has a place in the queue. Binary messages are the same
+as msgpack.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _packed_named = msgspec.msgpack.Decoder(_WithId).decode
 
 @dataclass(frozen=True, slots=True)
 class CallMessage:
-    """A message that asks for a call. `endpoint` is as its client wrote it; `packed`: in binary."""
+    """A call. `endpoint` is as its client wrote it; `packed`: a binary message."""
 
     id: Identity
     endpoint: str
@@ -60,21 +61,21 @@ class CallMessage:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A message that stops a call."""
+    """The cancellation of a call."""
 
     id: Identity
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A message that is neither; `id` is None where it names none."""
+    """An invalid message; `id` is None if it has none."""
 
     id: Identity | None
     error: JinaASGIError
 
 
 def read(raw: bytes, *, packed: bool = False) -> CallMessage | Cancelled | Unread:
-    """What a message means; one in binary is `packed`."""
+    """Reads a message; `packed`: a binary one."""
     try:
         message = (_packed_message if packed else _message)(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -108,7 +109,7 @@ def _id_of(raw: bytes, packed: bool) -> Identity | None:
 
 
 def _text(*parts: bytes) -> str:
-    """Parts of a message in UTF-8 as one text; a large one piece by piece, between which other threads run."""
+    """Joins parts of a message in UTF-8 to a text; a large one in pieces, between which other threads run."""
     raw = b"".join(parts)
     if len(raw) <= _PIECE:
         return raw.decode()
@@ -117,7 +118,7 @@ def _text(*parts: bytes) -> str:
 
 
 class Events:
-    """The events of one call, as text; of no call where `identity` is None."""
+    """The events of one call, as text; `identity` None: of no call."""
 
     __slots__ = ("_head",)
 
@@ -129,24 +130,24 @@ class Events:
         return _text(self._head + b'data","data":', data, b"}")
 
     def answer(self, body: bytes) -> str | bytes:
-        """The answer of a call that gives all its documents at once: HTTP's own body, an object."""
+        """The answer of a unary call: HTTP's body, an object."""
         return _text(self._head + b'data",', body[1:])
 
     def end(self) -> str | bytes:
-        """The end of a call that went well."""
+        """The end of a successful call."""
         return (self._head + b'end"}').decode()
 
     def cancelled(self) -> str | bytes:
-        """The end of a call that its client stopped."""
+        """The end of a cancelled call."""
         return (self._head + b'end","cancelled":true}').decode()
 
     def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> str | bytes:
-        """The end of a call that failed: HTTP's status and body, and when to come back, in seconds, where that helps."""
+        """The end of a failed call: HTTP's status and body, and the seconds until a retry if it may succeed."""
         said = {"status": status, **problem}
         if retry_after is not None:
             said["retry_after"] = retry_after
         return (self._head + b'error",' + orjson.dumps(said, default=safe_repr)[1:]).decode()
 
 
-#: Keeps proxies from closing a socket on which nothing is said: clients need not look at it.
+#: Keeps proxies from closing a silent socket; clients can ignore it.
 PING = '{"id":null,"event":"ping"}'

@@ -1,4 +1,4 @@
-"""Whether a page of some origin may open a WebSocket here: CORS does not cover these, so we look ourselves."""
+"""Decides whether a page of another origin may open a WebSocket, as CORS does not apply to WebSockets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def may_connect(headers: Iterable[tuple[bytes, bytes]], cors: bool | Sequence[str]) -> bool:
-    """Whether what opens a socket is no page, or a page of this host, or one of an origin that `cors` allows.
+    """Whether a client may connect: it is not a page, or a page of this host or of an origin in `cors`.
 
     Args:
         headers: the handshake's, names in lower case.
@@ -29,7 +29,7 @@ def may_connect(headers: Iterable[tuple[bytes, bytes]], cors: bool | Sequence[st
 
 
 def _is_same(origin: str, host: str) -> bool:
-    """Whether an origin is of the host that was asked; a port that its scheme implies may be left out of either."""
+    """Whether an origin is that of the requested host; either may omit its scheme's default port."""
     try:
         parts = urlsplit(origin)
     except ValueError:

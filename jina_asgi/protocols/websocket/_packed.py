@@ -1,6 +1,6 @@
-"""What is said on a JSON WebSocket in binary: the same messages and events, as msgpack. Documents are the values themselves.
+"""The binary messages of the JSON WebSocket: the same messages and events as msgpack.
 
-A call that is asked so is answered so: `data` is as in a body of `application/msgpack`.
+A binary call gets binary events: `data` is as in a body of `application/msgpack`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
 
 
 class PackedEvents(Events):
-    """The events of one call that came in binary."""
+    """The events of one binary call."""
 
     __slots__ = ("_identity",)
 
@@ -29,19 +29,19 @@ class PackedEvents(Events):
         return merged({"id": self._identity, "event": "data"}, b"\x81" + _encode("data") + data)
 
     def answer(self, body: bytes) -> bytes:
-        """The answer of a call that gives all its documents at once: HTTP's own body, a map."""
+        """The answer of a unary call: HTTP's body, a map."""
         return merged({"id": self._identity, "event": "data"}, body)
 
     def end(self) -> bytes:
-        """The end of a call that went well."""
+        """The end of a successful call."""
         return _encode({"id": self._identity, "event": "end"})
 
     def cancelled(self) -> bytes:
-        """The end of a call that its client stopped."""
+        """The end of a cancelled call."""
         return _encode({"id": self._identity, "event": "end", "cancelled": True})
 
     def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> bytes:
-        """The end of a call that failed, as in JSON."""
+        """The end of a failed call, as in JSON."""
         said = {"id": self._identity, "event": "error", "status": status, **problem}
         return _encode(said if retry_after is None else {**said, "retry_after": retry_after})
 
@@ -63,17 +63,17 @@ _buffers = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def event_of(raw: bytes) -> dict[str, Any]:
-    """An event, its `data` not read yet.
+    """Reads an event, without its `data`.
 
     Raises:
-        msgspec.MsgspecError, ValueError: it is none.
+        msgspec.MsgspecError, ValueError: it is malformed.
     """
     found = _event(raw)
     return {name: getattr(found, name) for name in found.__struct_fields__}
 
 
 def buffers_of(data: Any) -> list[bytes] | None:
-    """The documents of an event's `data`, a buffer each; None where it is no list."""
+    """The documents in an event's `data`, as buffers; None if it is not a list."""
     try:
         return [bytes(one) for one in _buffers(data)]
     except msgspec.MsgspecError:
@@ -81,5 +81,5 @@ def buffers_of(data: Any) -> list[bytes] | None:
 
 
 def merged(head: Mapping[str, Any], packed: bytes) -> bytes:
-    """A map of `head` and of what another map, packed already, holds; of fifteen entries at most."""
+    """Merges `head` into another map, which is packed already; at most fifteen entries."""
     return bytes([packed[0] + len(head)]) + _encode(head)[1:] + packed[1:]

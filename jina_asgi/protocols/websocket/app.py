@@ -1,6 +1,6 @@
-"""WebSockets as an ASGI application: checks handshakes. `socket` and `binary` have the two protocols that are spoken.
+"""Serves WebSockets as an ASGI application: checks handshakes. `socket` and `binary` have the two protocols.
 
-A handshake is refused by an HTTP response where the server can send one, else by its 403.
+A refused handshake gets an HTTP response if the server can send one, else the server's 403.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jina_asgi.protocols.websocket.socket import Socket
 logger = logging.getLogger("jina_asgi")
 
 PATH = "/-/ws"
-#: A client that offers subprotocols (a browser's only way to send a token) offers this one too, and gets it.
+#: If a client offers subprotocols (a browser's only way to send a token), it must offer this one too, which is selected.
 SUBPROTOCOL = "jina-asgi.json"
-#: In a handshake's `state`: this socket closes by itself once serving ends, when its calls have ended.
+#: In a handshake's `state`: this socket closes by itself at the end of serving, after its calls.
 DRAINS = "jina_asgi.drains"
 _JINAS = "bytes"
-#: Where Jina's own clients, which offer that, ask for answers, and whether there would be any.
+#: The paths of Jina's own clients, which offer this subprotocol: for requests, and for readiness.
 _ROOT, _READINESS = "/", "/dry_run"
 _DENIAL = "websocket.http.response"
 
@@ -48,7 +48,7 @@ class WebSocketApp:
         self._bodies = BodiesByEndpoint(service.limits)
 
     async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one handshake to `path`, below the prefix of the application, and the socket that it opens."""
+        """Serve one handshake to `path`, below the application's prefix, and its socket."""
         if (await receive())["type"] != "websocket.connect":
             return
         offered = scope.get("subprotocols", ())
@@ -76,10 +76,10 @@ class WebSocketApp:
         await Socket(scope, receive, send, self._service, self._bodies).run()
 
     async def _admit(self, path: str, scope: Scope, *, is_served: bool) -> None:
-        """Return where a socket may be opened.
+        """Check that a socket may be opened.
 
         Raises:
-            HTTPException: 403, by a page of another origin. Unauthenticated, UnknownEndpoint, NotReady.
+            HTTPException: 403, for a page of another origin. Unauthenticated, UnknownEndpoint, NotReady.
         """
         if not may_connect(scope["headers"], self._cors):
             raise HTTPException(403, "this origin may not connect; the option `cors` of JinaASGI allows others")
@@ -92,7 +92,7 @@ class WebSocketApp:
 
 
 def _binary() -> Any:
-    """The module of Jina's binary protocol, which needs protobuf; None where the extra `grpc` is not there."""
+    """The module of Jina's binary protocol, which needs protobuf; None without the extra `grpc`."""
     try:
         from jina_asgi.protocols.websocket import binary as websocket_binary
     except ModuleNotFoundError:
@@ -101,7 +101,7 @@ def _binary() -> Any:
 
 
 async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> None:
-    """Refuse a handshake for what went wrong."""
+    """Refuse a handshake because of an error."""
     status, body, headers = problem(error, expose=expose)
     try:
         if _DENIAL in (scope.get("extensions") or {}):

@@ -1,4 +1,4 @@
-"""A WebSocket on an ASGI app without sockets: what the app sends arrives while it still runs.
+"""A WebSocket to an ASGI app without sockets: messages arrive while the app still runs.
 
 Leaving shows the app that its client left, and waits for the app to end. A reader that does not read blocks the app,
 as over a network.
@@ -18,16 +18,16 @@ from starlette.types import ASGIApp
 from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
 from jina_asgi.types import EMPTY
 
-_WINDOW = 16  # messages that an app may be ahead of its reader
+_WINDOW = 16  # messages by which an app may be ahead of its reader
 
 
 class SocketRefused(Exception):
     """The app refused the handshake.
 
     Attributes:
-        status: of its HTTP response; 403 where it sent none.
-        body: the response's; empty where it sent none.
-        code: the close code that it gave instead of a response, which servers keep to themselves.
+        status: that of the HTTP response; 403 without one.
+        body: that of the response; empty without one.
+        code: the app's close code instead of a response, which servers do not send.
     """
 
     def __init__(self, status: int, body: bytes = b"", code: int | None = None) -> None:
@@ -47,7 +47,7 @@ class InProcessSocket:
     """A client's end of one socket.
 
     Attributes:
-        subprotocol: what the app chose among those offered.
+        subprotocol: the app's choice among those offered.
     """
 
     def __init__(self, app: ASGIApp, scope: dict[str, Any]) -> None:
@@ -71,12 +71,12 @@ class InProcessSocket:
         """The next message, as JSON.
 
         Raises:
-            SocketClosed: there is none any more.
+            SocketClosed: there are no more messages.
         """
         return orjson.loads(await self.receive_raw())
 
     async def receive_raw(self) -> str | bytes:
-        """The next message as it is; raises as `receive`."""
+        """The next message, not parsed; raises as `receive`."""
         message = self._last or await self._from_app.get()
         if message["type"] == "websocket.send":
             text = message.get("text")
@@ -91,7 +91,7 @@ class InProcessSocket:
         """Shake hands.
 
         Raises:
-            SocketRefused: the app will not.
+            SocketRefused: the app refused it.
         """
         self._to_app.put_nowait({"type": "websocket.connect"})
         self._task = start_task(self._run(), self._over)
@@ -111,7 +111,7 @@ class InProcessSocket:
             raise RuntimeError("the app returned without an answer to the handshake")
 
     async def close(self, code: int = 1000) -> None:
-        """Leave, and wait for the app's end."""
+        """Disconnect, and wait for the app to end."""
         self._left.set()
         self._to_app.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
         try:
@@ -138,7 +138,7 @@ class InProcessSocket:
             self._to_app.put_nowait({"type": "websocket.disconnect", "code": message.get("code", 1000)})
 
     async def _put(self, message: dict[str, Any]) -> None:
-        """Hand a message to the reader, who may be slow, or gone: then it is dropped, as by a server."""
+        """Give a message to the reader, who may be slow; if the reader has left, the message is dropped, as by a server."""
         if not self._from_app.full() or self._left.is_set():
             if not self._left.is_set():
                 self._from_app.put_nowait(message)
@@ -158,16 +158,16 @@ async def connected(
     state: Mapping[str, Any] | None = None,
     denial: bool = True,
 ) -> AsyncIterator[InProcessSocket]:
-    """A socket on an app.
+    """Opens a socket to an app.
 
     Args:
         app: any ASGI application.
         url: its path, or a whole URL.
-        headers: of the handshake, beside `host`.
+        headers: those of the handshake, without `host`.
         subprotocols: those offered.
-        root_path: the prefix that the app is served under; it stands in front of `path`, as servers have it.
-        state: what the app's lifespan left in `scope["state"]`.
-        denial: whether the app may refuse by an HTTP response, as not every server lets it.
+        root_path: the app's prefix; it is part of `path`, as with servers.
+        state: the `scope["state"]` of the app's lifespan.
+        denial: whether the app can refuse with an HTTP response, which not every server supports.
 
     Raises:
         SocketRefused: the app refused the handshake.
@@ -191,7 +191,7 @@ def socket_scope(
     *,
     denial: bool = True,
 ) -> dict[str, Any]:
-    """The ASGI scope of a handshake; arguments as of `connected`."""
+    """The ASGI scope of a handshake; arguments as in `connected`."""
     parts = urlsplit(url)
     if all(name.lower() != "host" for name, _ in headers):
         headers = [("host", parts.netloc or "test"), *headers]

@@ -1,4 +1,4 @@
-"""Jina's binary WebSocket: a DataRequestProto a message, each answered by one, in any order, until the client says "no more".
+"""Jina's binary WebSocket: each message is a DataRequestProto, answered by another one, in any order.
 
 An error is part of an answer. A few requests are open at once; one more is read, so that a client that leaves is
 noticed, and no further one: the connection slows down a client that sends too fast.
@@ -21,23 +21,21 @@ from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, Soc
 
 logger = logging.getLogger("jina_asgi")
 
-_END = b"\x00"  # no DataRequestProto begins so
-_HEARD = (
-    0.25  # seconds: Jina's Client loses an error if its socket is closed before it has raised it, upon which it leaves
-)
+_END = b"\x00"  # not the start of a DataRequestProto
+_HEARD = 0.25  # seconds: Jina's Client loses an error if its socket closes before it has raised it; it then disconnects
 _BYTES = 1 << 26  # of requests that are open at once, on one socket
 _TEXT = Closing(1003, "expected a DataRequestProto as a binary message, got text")
 
 
 async def answer_requests(scope: Scope, receive: Receive, send: Send, service: Service) -> None:
-    """Accept a handshake, without a word of the subprotocol, as Jina does, and answer until the socket's end."""
+    """Accept a handshake, without selecting a subprotocol, as Jina does, and answer until the socket closes."""
     await send({"type": "websocket.accept"})
     caller = CallerInfo(Headers(raw=scope["headers"]), user=scope.get("user"))
     await BinarySocket(receive, send, RequestHandler(service), caller).run()
 
 
 async def send_readiness(receive: Receive, send: Send, service: Service) -> None:
-    """Accept a handshake, answer the one message that comes by a StatusProto, and close."""
+    """Accept a handshake, answer one message with a StatusProto, and close."""
     await send({"type": "websocket.accept"})
     message = await receive()
     if message["type"] != "websocket.receive":
@@ -59,7 +57,7 @@ class BinarySocket:
     Args:
         receive, send: ASGI's.
         handler: answers the requests.
-        caller: sends them.
+        caller: the sender of the requests.
     """
 
     def __init__(self, receive: Receive, send: Send, handler: RequestHandler, caller: CallerInfo) -> None:
@@ -72,13 +70,13 @@ class BinarySocket:
         self._writing = asyncio.Lock()
 
     async def run(self) -> None:
-        """Answer until the client leaves, breaks a rule of the protocol, has its answers, or serving ends."""
+        """Answer until the client leaves, violates the protocol or has its answers, or serving ends."""
         await self._life.run(self._read())
 
     async def _read(self) -> Closing | None:
-        """Begin requests as they come; why to close, or None where the client did.
+        """Start requests as they arrive; return why to close, or None if the client did.
 
-        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        `receive` may never wait if messages arrive fast, so this yields to the loop.
         """
         heard = 0
         while True:
@@ -105,7 +103,7 @@ class BinarySocket:
             self._life.begin(self._serve(raw, self._unwanted()))
 
     def _unwanted(self) -> Exception | None:
-        """Why a request that comes now is not run."""
+        """Why a request that arrives now is not run; else None."""
         if self._is_last:
             return InvalidRequest("expected no request after the end of input")
         if self._life.closing is not None:
@@ -132,7 +130,7 @@ class BinarySocket:
             await asyncio.sleep(_HEARD)
 
     async def _answered(self, raw: bytes) -> EncodedAnswer:
-        """The answer to a request. One that is refused a place waits for it while others of its socket are answered."""
+        """Answer a request. If the queue is full, it waits while other requests of its socket are being answered."""
         try:
             while True:
                 try:

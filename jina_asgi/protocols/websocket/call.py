@@ -1,6 +1,6 @@
-"""One call on a JSON WebSocket: opened, its documents parsed, its answer written as events, and one last event.
+"""One call on a JSON WebSocket: opens it, parses its documents, and writes its answer as events, with one last event.
 
-Its socket is known here as the function that writes an event when it is this call's turn.
+The socket is known here only as the function that writes an event when it is this call's turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from jina_asgi.settings import Limits
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.types import Call, Endpoint, Result, Runner, untyped_endpoint
 
-_name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
+_name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
 
 
 class BodiesByEndpoint:
@@ -52,12 +52,12 @@ class BodiesByEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class SocketContext:
-    """What all calls of one socket have in common.
+    """The shared data of all calls of one socket.
 
     Attributes:
         service: answers them.
         headers: the handshake's.
-        user: the caller as the host's own middleware knows it.
+        user: the identity from the host's own middleware.
         bodies: the readers of their bodies.
     """
 
@@ -73,20 +73,20 @@ class SocketContext:
 
 
 class Gone(Exception):  # an event, and no error
-    """The client is gone: no event can be sent any more."""
+    """The client has left: no more events can be sent."""
 
 
 class _Stopped(Exception):  # an event too
-    """The client said "cancel"."""
+    """The client has cancelled the call."""
 
 
 class OpenCall:
     """One call, from its message to its last event.
 
     Attributes:
-        sends: its event is being sent, which is not to be interrupted: on some servers that would cut the frame.
+        sends: its event is being sent; cancelling that would break the frame on some servers.
         spoke_since: since when no other call has sent an event.
-        unread: bytes of documents that have not been read yet.
+        unread: bytes of documents that have not been parsed yet.
     """
 
     __slots__ = ("_asked", "_begun", "_events", "_socket", "_stopped", "_until", "_write", "sends", "spoke_since")
@@ -106,14 +106,14 @@ class OpenCall:
         return 0 if self._asked is None else len(self._asked.raw)
 
     def stop(self, task: asyncio.Task[None]) -> None:
-        """The client says "cancel": end its work, which `task` does, at once or where it next can."""
+        """Cancel the call, which `task` runs: now, or as soon as possible."""
         if not self._stopped:
             self._stopped = True
             if self._begun and not self.sends:
                 task.cancel()
 
     async def outcome(self) -> tuple[str | bytes, ...]:
-        """Make the call; its last event, behind the answer where that is one.
+        """Make the call; return its last event, after the answer of a unary call.
 
         Raises:
             Gone: the client has left. CancelledError: the socket ends.
@@ -149,7 +149,7 @@ class OpenCall:
         service = socket.service
         with await service.open(name, socket.headers, socket.user, deadline=until) as opened:
             endpoint = service.endpoints.get(name)
-            if endpoint is None and not as_jina():  # where the documents come back unchanged
+            if endpoint is None and not as_jina():  # the documents are returned unchanged
                 raise UnknownEndpoint("Not Found")
             bodies = Bodies(untyped_endpoint(name), service.limits) if endpoint is None else socket.bodies.of(endpoint)
             opened.resize(len(asked.raw))
@@ -157,7 +157,7 @@ class OpenCall:
             asked = self._asked = None
             heavy = bodies.is_heavy(media, raw)
             request = await parse_in_thread(until, read, media, raw, heavy=True) if heavy else read(media, raw)
-            del raw  # it may be large, and is not needed any more
+            del raw  # it may be large, and is no longer needed
             request_id = request.request_id or os.urandom(16).hex()
             opened.context.request_id = request_id
             call = Call(name, request.docs, request.parameters, opened.context, (), request.target_executor)

@@ -1,6 +1,6 @@
-"""The life of one accepted WebSocket: it is read, its calls are tasks that it owns, and their end comes with its own.
+"""The lifecycle of one accepted WebSocket: it reads messages, and owns its calls' tasks, which end with it.
 
-What is said on it is not known here.
+It does not know the messages.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jina_asgi.protocols.websocket.call import Gone
 
 logger = logging.getLogger("jina_asgi")
 
-#: Bytes that are read of one socket before others get their turn, and what any message counts in addition: 16 small ones.
+#: Bytes that are read of one socket before others run, and the additional bytes that each message counts: 16 small ones.
 TURN, MESSAGE = 2**12, 2**8
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether what `send` raised says that the client is gone.
+    """Whether an error of `send` means that the client has left.
 
-    A server's own kind of OSError, which gunicorn's is a RuntimeError, too; Starlette's own error; or uvloop's of a
-    connection that is closed, which gunicorn's `asgi` worker lets through.
+    It may be a server's subclass of OSError, in gunicorn a RuntimeError too; Starlette's own error; or uvloop's error for
+    a closed connection, which gunicorn's `asgi` worker does not convert.
     """
     if isinstance(error, OSError | WebSocketDisconnect):
         return True
@@ -36,23 +36,23 @@ def is_gone(error: Exception) -> bool:
 
 
 class Closing(NamedTuple):
-    """Why we close a socket."""
+    """The code and reason with which we close a socket."""
 
     code: int
     reason: str
 
 
 class SocketLife:
-    """One socket's.
+    """The lifecycle of one socket.
 
     Args:
         send: ASGI's.
-        service: whose draining ends the socket.
+        service: its draining ends the socket.
 
     Attributes:
-        tasks: the calls that are open.
-        closing: why this ends once these have, from the moment that it is known: nothing new is to begin.
-        over: nothing is sent any more.
+        tasks: the open calls.
+        closing: set when the socket should close after its calls; no new call begins then.
+        over: nothing more is sent.
     """
 
     def __init__(self, send: Send, service: Service) -> None:
@@ -65,11 +65,11 @@ class SocketLife:
         self.over = False
 
     async def run(self, reading: Coroutine[Any, Any, Closing | None], *beside: Coroutine[Any, Any, None]) -> None:
-        """Live until the client leaves, breaks a rule of the protocol, or what is `closing` has ended.
+        """Run until the client leaves or violates the protocol, or the calls have ended after `closing` was set.
 
         Args:
-            reading: begins calls as the client says; returns why to close, or None where the client did.
-            beside: what else runs meanwhile.
+            reading: reads messages and starts calls; returns why to close, or None if the client did.
+            beside: another coroutine to run meanwhile.
         """
         read, over = start_task(reading, mark_retrieved), start_task(self._finished.wait(), mark_retrieved)
         others = [start_task(work, mark_retrieved) for work in beside]
@@ -113,7 +113,7 @@ class SocketLife:
             raise Gone from None
 
     def finish(self, closing: Closing) -> None:
-        """Close once every call has ended, for this reason or an earlier one."""
+        """Close when all calls have ended, for this reason or an earlier one."""
         self.closing = self.closing or closing
         if not self.tasks:
             self._finished.set()
@@ -125,7 +125,7 @@ class SocketLife:
             logger.error("a call on a WebSocket ended without a word", exc_info=loggable(error))
 
     def _leave(self) -> None:
-        """Serving ends; from any thread."""
+        """Called from any thread when serving ends."""
         try:
             self._loop.call_soon_threadsafe(self._drain)
         except RuntimeError:

@@ -1,4 +1,4 @@
-"""What carries a WebSocket's messages between processes: connections of the `websockets` library."""
+"""Connections for WebSockets between processes, by the `websockets` library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError as error:
         "asking over a WebSocket needs the library websockets: pip install 'jina-asgi[websocket]'"
     ) from error
 
-_OPEN = 10.0  # seconds that connecting may take
+_OPEN = 10.0  # seconds for connecting
 
 
 class SocketWire(Wire):
@@ -44,12 +44,12 @@ class SocketWire(Wire):
 
 
 def dialler(*, verify: Any = True, proxy: bool = False, subprotocol: str | None = None) -> Dial:
-    """What opens connections.
+    """Makes the function that opens connections.
 
     Args:
-        verify: how a server's certificate is checked, as httpx takes it: an SSLContext, or False for not at all.
-        proxy: go through the proxy that the environment names.
-        subprotocol: what is offered; a server may accept it without a word.
+        verify: how a server's certificate is verified, as in httpx: an SSLContext, or False for no verification.
+        proxy: use the proxy in the environment.
+        subprotocol: the offered subprotocol; a server may accept the handshake without selecting it.
     """
     tls = verify if isinstance(verify, ssl.SSLContext) else ssl.create_default_context()
     if verify is False:

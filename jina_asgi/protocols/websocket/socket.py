@@ -1,7 +1,7 @@
-"""One JSON WebSocket: many calls at once, each a task that its socket owns.
+"""One JSON WebSocket with many concurrent calls, each in a task that the socket owns.
 
-A call has one event on its way at a time, and they take turns: so a reader that is slow pauses the generators, and no
-stream holds up another. Each call ends in one event, "end" or "error"; the socket's end is the end of all of them.
+Each call has at most one event on its way, and calls take turns: so a slow reader pauses the generators, and no stream
+blocks another. Each call ends with one event, "end" or "error"; the end of the socket ends all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
 from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
 
-_TURN = 0.001  # seconds of one call's events after which others get their turn
+_TURN = 0.001  # seconds of one call's events after which other calls run
 
 
 class Socket:
@@ -32,7 +32,7 @@ class Socket:
         bodies: the readers of their bodies.
     """
 
-    #: The call that spoke last, on any socket: one that never waits yields to the loop now and then.
+    #: The call that sent the last event, on any socket: one that never waits yields to the loop now and then.
     _speaking: ClassVar[OpenCall | None] = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, service: Service, bodies: BodiesByEndpoint) -> None:
@@ -45,13 +45,13 @@ class Socket:
         self._sent = self._loop.time()
 
     async def run(self) -> None:
-        """Answer until the client leaves, breaks a rule of the protocol, or serving ends; then nothing runs any more."""
+        """Answer until the client leaves or violates the protocol, or serving ends; all calls have ended then."""
         await self._life.run(self._read(), self._keep_alive())
 
     async def _read(self) -> Closing | None:
-        """Begin calls and stop them, as the client says; why to close, or None where the client did.
+        """Start and cancel calls as the client requests; return why to close, or None if the client did.
 
-        A receiver may never wait where messages come fast, so that the loop gets its turn here.
+        `receive` may never wait if messages arrive fast, so this yields to the loop.
         """
         heard = 0
         while True:
@@ -90,13 +90,13 @@ class Socket:
             if refused is None:
                 self._begin(said)
             return refused
-        if said.id in self._open:  # else it has ended meanwhile
+        if said.id in self._open:  # else it has ended
             call, task = self._open[said.id]
             call.stop(task)
         return None
 
     def _refused(self, asked: CallMessage) -> Unread | None:
-        """Why a call is not begun. An id that is taken is not answered by itself: that would end the call that has it."""
+        """Why a call is refused. The answer to a duplicate id does not have that id, as it would end the open call."""
         if asked.id in self._open:
             return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
         if self._life.closing is not None:
@@ -113,18 +113,18 @@ class Socket:
         self._open[asked.id] = call, self._life.begin(self._serve(asked.id, call))
 
     async def _serve(self, identity: Identity, call: OpenCall) -> None:
-        """One call, and its last event."""
+        """Run one call, and send its last event."""
         try:
             try:
                 last = await call.outcome()
             finally:
-                del self._open[identity]  # before the last event: who reads it may use the id again
+                del self._open[identity]  # before the last event: its reader may use the id again
             await self._write(call, *last)
         except Gone:
             return
 
     async def _write(self, call: OpenCall | None, *said: str | bytes) -> None:
-        """Send an event (two where they are a call's last), when it is this call's turn.
+        """Send an event (or the last two of a call) when it is this call's turn.
 
         Raises:
             Gone: the client has left.
@@ -151,7 +151,7 @@ class Socket:
             call.spoke_since = self._loop.time()
 
     async def _keep_alive(self) -> None:
-        """Say something whenever nothing has been said for a while; a reader that is slow needs no reminder."""
+        """Send a ping after some time of silence; not while a reader is slow."""
         idle = self._limits.stream_idle
         while True:
             await asyncio.sleep(self._sent + idle - self._loop.time())
