@@ -125,7 +125,7 @@ def is_heavy(media: str, raw: bytes, *, numbers: bool = True) -> bool:
 
     `numbers`: whether numbers count like other values; not if numpy reads all of them.
     """
-    return len(raw) >= LARGE or holds_many(media, raw, numbers=numbers)
+    return len(raw) >= SMALL and (len(raw) >= LARGE or holds_many(media, raw, numbers=numbers))
 
 
 def needs_patience(media: str, raw: bytes, *, numbers: bool = True) -> bool:
@@ -248,4 +248,9 @@ def are_large(docs: Docs, media: str) -> bool:
 
 def is_large(result: Result, media: str) -> bool:
     """Whether writing an answer in a media type takes long."""
-    return are_large(result.docs, media) or bool(result.results and _sizes.is_large([result.results]))
+    docs = result.docs
+    if docs.is_typed:
+        large = _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
+    else:
+        large = are_large(docs, media)
+    return large or bool(result.results and _sizes.is_large([result.results]))

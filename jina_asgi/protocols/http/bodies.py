@@ -207,7 +207,7 @@ class Bodies:
 
     def _read_protobuf(self, raw: bytes) -> Request:
         requests = protobuf()
-        asked = requests.asked(requests.read(raw, limits=self._limits))
+        asked = requests.fields_of(requests.read(raw, limits=self._limits))
         if asked.request_id:
             self._header({"request_id": asked.request_id})
         docs = requests.docs(asked, self.input, self._limits)

@@ -28,7 +28,7 @@ def exec_endpoint(media: str, raw: bytes, *, heavy: bool = False) -> str:
     """
     if media == PROTOBUF:
         requests = protobuf()
-        found: str = requests.asked(requests.read(raw)).endpoint
+        found: str = requests.fields_of(requests.read(raw)).endpoint
         return found
     if media not in (JSON, MSGPACK):
         raise unsupported(media)

@@ -72,22 +72,20 @@ class DocsWire:
             raise self._unwritable(docs, error) from error
 
     def buffers(self, docs: Sequence[Any]) -> tuple[list[Any], int]:
-        """As `write`, for an answer, in which secrets are hidden: what is to be joined, and how long that is; what is large is copied then alone."""
+        """As `write`, for an answer, in which secrets are hidden: the buffers to join, and their length together."""
         try:
-            return self._writer.documents(self._shown(docs), self._name)
+            hide = self._codec.hide
+            return self._writer.documents(docs if hide is None else [hide(doc) for doc in docs], self._name)
         except _UNWRITABLE as error:
             raise self._unwritable(docs, error) from error
-
-    def _shown(self, docs: Sequence[Any]) -> Sequence[Any]:
-        hide = self._codec.hide
-        return docs if hide is None else [hide(doc) for doc in docs]
 
     def write_doc(self, doc: Any, *, reveals: bool = False) -> bytes:
         """A DocProto, of a request where it `reveals` secrets; raises as `write` does."""
         try:
             if reveals:
                 return self._asking.document(doc, self._name)
-            return self._writer.document(self._shown([doc])[0], self._name)
+            hide = self._codec.hide
+            return self._writer.document(doc if hide is None else hide(doc), self._name)
         except _UNWRITABLE as error:
             raise self._unwritable([doc], error) from error
 

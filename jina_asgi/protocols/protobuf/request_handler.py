@@ -10,29 +10,30 @@ import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
 from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
-from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import InvalidDocs, InvalidRequest
 from jina_asgi.errors._raised import future_safe
 from jina_asgi.protocols.problems import is_refusal
-from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf import requests, statuses
 from jina_asgi.protocols.protobuf.messages import (
     DRY_RUN,
     ERROR,
     DataRequest,
-    DataRequestList,
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
+from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest, parse_join
+from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import PROTOBUF, are_large, is_heavy, is_large
-from jina_asgi.types import Call, Context, Endpoint, Ticket
+from jina_asgi.settings import Limits
+from jina_asgi.types import Endpoint, Ticket
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,34 +73,55 @@ class RequestHandler:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    async def answer(self, raw: bytes, caller: CallerInfo) -> EncodedAnswer:
-        """Answer one request.
+    async def answer(
+        self, raw: bytes, caller: CallerInfo, parse: Callable[[bytes, Limits], ParsedRequest] = ParsedRequest
+    ) -> EncodedAnswer:
+        """Answer one request, also one that failed: either answer keeps the call's place in the queue until it was sent.
 
         Raises:
             What `problems.is_refusal` names: nothing ran.
         """
         heavy, limits = is_heavy(PROTOBUF, raw), self.service.limits
         try:
-            parsed = await parse_in_thread(None, ParsedRequest, raw, limits) if heavy else ParsedRequest(raw, limits)
+            request = await parse_in_thread(None, parse, raw, limits) if heavy else parse(raw, limits)
         except InvalidRequest as error:
             if is_refusal(error):
                 raise
             return await self._failed(DataRequest, error)
-        asked = parsed.asked
+        try:
+            with await self._open(request.fields, caller) as opened:
+                try:
+                    answer = await self._call(request, opened, len(raw), heavy)
+                    return EncodedAnswer(answer, False, opened.detach())
+                except BaseException as error:
+                    if is_cancel(error) or is_refusal(error):
+                        raise
+                    failed = await self._failed(lambda: request.message, future_safe(error), heavy=heavy)
+                    return EncodedAnswer(failed.raw, True, opened.detach())
+        except BaseException as error:
+            if is_cancel(error) or is_refusal(error):
+                raise
+            return await self._failed(lambda: request.message, future_safe(error), heavy=heavy)
 
-        async def work(opened: OpenedCall) -> bytes:
-            endpoint = self._endpoint(opened, asked)
-            if endpoint is None:
-                return raw
-            opened.resize(len(raw))
-            call = await self._read(heavy, requests.call, asked, endpoint, opened.context)
-            if endpoint.kind == "stream":
-                raise InvalidDocs(f"{asked.endpoint} streams its answer; ask it with stream_doc")
-            result = await opened.runner.call(call)
-            large = heavy or is_large(result, PROTOBUF)
-            return await parse_in_thread(None, parsed.answer, result) if large else parsed.answer(result)
+    async def _call(self, request: ParsedRequest, opened: OpenedCall, size: int, heavy: bool) -> bytes:
+        """The answer to a request, by the Runner of its opened call."""
+        endpoint, context = self._endpoint(opened, request.fields), opened.context
+        if endpoint is None:
+            return bytes(request.message.SerializeToString())
+        opened.resize(size)
+        if heavy:
+            call = await parse_in_thread(context.deadline, request.call, endpoint, context)
+        else:
+            call = request.call(endpoint, context)
+        if endpoint.kind == "stream":
+            raise InvalidDocs(f"{request.fields.endpoint} streams its answer; ask it with stream_doc")
+        result = await opened.runner.call(call)
+        large = heavy or is_large(result, PROTOBUF)
+        return await parse_in_thread(None, request.answer, result) if large else request.answer(result)
 
-        return await self._run(asked, caller, lambda: parsed.message, work, heavy=heavy)
+    def join(self, raw: bytes, caller: CallerInfo) -> Awaitable[EncodedAnswer]:
+        """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
+        return self.answer(raw, caller, parse_join)
 
     async def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
         """The answer that holds an error which `answer` raised, for protocols that send errors in answers only."""
@@ -122,32 +144,6 @@ class RequestHandler:
             status.exception.args.append(reason)
         return bytes(status.SerializeToString())
 
-    async def join(self, raw: bytes, caller: CallerInfo) -> EncodedAnswer:
-        """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
-        heavy = is_heavy(PROTOBUF, raw)
-        try:
-            messages = await _offloaded(heavy, requests.read, raw, DataRequestList, self.service.limits)
-        except InvalidRequest as error:
-            if is_refusal(error):
-                raise
-            return await self._failed(DataRequest, error)
-        if len(messages.requests) < 2:
-            return await self.answer(messages.requests[0].SerializeToString() if messages.requests else b"", caller)
-        first = messages.requests[0]
-        parts = await _offloaded(heavy, lambda: [requests.asked(message) for message in messages.requests])
-
-        async def work(opened: OpenedCall) -> bytes:
-            endpoint = self._endpoint(opened, parts[0])
-            if endpoint is None:
-                return bytes(first.SerializeToString())
-            opened.resize(len(raw))
-            calls = await self._read(heavy, requests.calls, parts, endpoint, opened.context)
-            names = [one.routes[-1].executor if one.routes else f"node{n}" for n, one in enumerate(messages.requests)]
-            result = await opened.runner.call(_joined(calls, names, endpoint))
-            return await _offloaded(heavy or is_large(result, PROTOBUF), requests.answer, first, result)
-
-        return await self._run(parts[0], caller, lambda: first, work, heavy=heavy)
-
     async def stream(self, raw: bytes, caller: CallerInfo) -> AsyncGenerator[EncodedAnswer, None]:
         """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
         heavy = is_heavy(PROTOBUF, raw)
@@ -160,13 +156,14 @@ class RequestHandler:
             return
         begun = False
         try:
-            asked = await _offloaded(heavy, requests.asked, message)
-            with await self._open(asked, caller) as opened:
-                endpoint = self._endpoint(opened, asked)
+            fields = await _offloaded(heavy, requests.fields_of, message)
+            with await self._open(fields, caller) as opened:
+                endpoint = self._endpoint(opened, fields)
                 if endpoint is None or endpoint.kind != "stream":
-                    raise InvalidDocs(f"{asked.endpoint} is no streaming endpoint; it answers post")
+                    raise InvalidDocs(f"{fields.endpoint} is no streaming endpoint; it answers post")
                 opened.resize(len(raw))
-                call = await self._read(heavy, requests.call, asked, endpoint, opened.context)
+                read = partial(requests.call, fields, endpoint, opened.context, self.service.limits)
+                call = await parse_in_thread(opened.context.deadline, read) if heavy else read()
                 step = requests.stepped(message)
                 async with aclosing(opened.runner.stream(call)) as steps:
                     async for docs in steps:
@@ -180,54 +177,21 @@ class RequestHandler:
                 raise
             yield await self._failed(lambda: message, future_safe(error), heavy=heavy)
 
-    async def _run(
-        self,
-        asked: requests.RequestFields,
-        caller: CallerInfo,
-        message: Callable[[], Any],
-        work: Callable[[OpenedCall], Awaitable[bytes]],
-        *,
-        heavy: bool,
-    ) -> EncodedAnswer:
-        """Open a call and do its `work`; what that raises is answered by `message`, unless it is a refusal.
-
-        Either answer keeps the call's place in the queue until it has been sent.
-        """
-        try:
-            with await self._open(asked, caller) as opened:
-                try:
-                    return EncodedAnswer(await work(opened), False, opened.detach())
-                except BaseException as error:
-                    if is_cancel(error) or is_refusal(error):
-                        raise
-                    failed = await self._failed(message, future_safe(error), heavy=heavy)
-                    return EncodedAnswer(failed.raw, True, opened.detach())
-        except BaseException as error:
-            if is_cancel(error) or is_refusal(error):
-                raise
-            return await self._failed(message, future_safe(error), heavy=heavy)
-
-    def _open(self, asked: requests.RequestFields, caller: CallerInfo) -> Awaitable[OpenedCall]:
-        return self.service.open(asked.endpoint, caller.headers, caller.user, deadline=caller.deadline)
+    def _open(self, fields: RequestFields, caller: CallerInfo) -> Awaitable[OpenedCall]:
+        return self.service.open(fields.endpoint, caller.headers, caller.user, deadline=caller.deadline)
 
     @staticmethod
-    def _endpoint(opened: OpenedCall, asked: requests.RequestFields) -> Endpoint | None:
+    def _endpoint(opened: OpenedCall, fields: RequestFields) -> Endpoint | None:
         """The endpoint that answers, and the call's request id set; None: the request is sent back unchanged."""
-        is_known = _REQUEST_ID.fullmatch(asked.request_id)
-        opened.context.request_id = asked.request_id if is_known else os.urandom(16).hex()
-        return None if asked.endpoint == DRY_RUN else opened.endpoint
-
-    async def _read(self, heavy: bool, read: Callable[..., T], asked: Any, endpoint: Endpoint, context: Context) -> T:
-        """The call, or the calls, of what is asked: their docs are read here."""
-        if not heavy:
-            return read(asked, endpoint, context, self.service.limits)
-        return await parse_in_thread(context.deadline, read, asked, endpoint, context, self.service.limits)
+        is_known = _REQUEST_ID.fullmatch(fields.request_id)
+        opened.context.request_id = fields.request_id if is_known else os.urandom(16).hex()
+        return None if fields.endpoint == DRY_RUN else opened.endpoint
 
     async def _failed(self, message: Callable[[], Any], error: BaseException, *, heavy: bool = False) -> EncodedAnswer:
         """The answer for an error, made of a message that may be `heavy`."""
 
         def encode() -> bytes:
-            answer = requests.failed(message(), error, expose=self.service.expose_errors)
+            answer = statuses.failed(message(), error, expose=self.service.expose_errors)
             return bytes(answer.SerializeToString())
 
         return EncodedAnswer(await _offloaded(heavy, encode), True)
@@ -236,12 +200,3 @@ class RequestHandler:
 async def _offloaded(heavy: bool, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """What `work` returns; it runs in the codec thread where it is `heavy`."""
     return await parse_in_thread(None, work, *args, **kwargs) if heavy else work(*args, **kwargs)
-
-
-def _joined(calls: list[Call], names: list[str], endpoint: Endpoint) -> Call:
-    """One call of those of several nodes: their docs one after another, and each node's own as its sources."""
-    reader: Codec = codec(endpoint.input)
-    sources = tuple((name, call.docs) for name, call in zip(names, calls, strict=True))
-    docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
-    first = calls[0]
-    return Call(first.endpoint, docs, first.parameters, first.context, sources, first.target_executor)

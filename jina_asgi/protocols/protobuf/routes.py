@@ -28,14 +28,11 @@ def written(trail: Sequence[Step]) -> bytes:
 
 
 def _span(step: Step) -> bytes:
-    start, end = _stamp(step.start), _stamp(step.end)
+    """The Timestamps of a step, which has seconds since the epoch."""
+    first, last = int(step.start), int(step.end)
+    start = _seconds(first) + varint(int((step.start - first) * 1e9))
+    end = _seconds(last) + varint(int((step.end - last) * 1e9))
     return b"".join((b"\x12", varint(len(start)), start, b"\x1a", varint(len(end)), end))
-
-
-def _stamp(moment: float) -> bytes:
-    """A Timestamp; `moment` in seconds since the epoch."""
-    seconds = int(moment)
-    return _seconds(seconds) + varint(int((moment - seconds) * 1e9))
 
 
 @lru_cache(maxsize=16)

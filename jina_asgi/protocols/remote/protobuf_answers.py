@@ -8,6 +8,8 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.http.bodies import PROTOBUF
 from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.parameters import parameters_of
+from jina_asgi.protocols.protobuf.statuses import raise_for
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer
 from jina_asgi.types import Docs
 
@@ -48,10 +50,10 @@ class ProtobufAnswer(ServerAnswer):
         Raises:
             The error that the message's status reports.
         """
-        requests.raise_for(message)
+        raise_for(message)
         routes = tuple(map(_route, message.routes))
         header = {"request_id": message.header.request_id}
-        return cls([], PROTOBUF, requests.parameters_of(message), header, routes, message=message)
+        return cls([], PROTOBUF, parameters_of(message), header, routes, message=message)
 
     def docs(self, codec: Codec) -> Docs:
         return requests.answered(self.message, codec).docs

@@ -66,7 +66,7 @@ def alike(raw: bytes) -> None:
             ParsedRequest(raw)
         return
     incoming = ParsedRequest(raw)
-    assert requests.asked(message) == incoming.asked
+    assert requests.fields_of(message) == incoming.fields
     assert message == incoming.message
     expected = DataRequest.FromString(requests.answer(message, ANSWER))
     assert expected == DataRequest.FromString(ParsedRequest(raw).answer(ANSWER))
@@ -103,23 +103,23 @@ def test_a_header_with_an_id_twice_has_the_last(last: str) -> None:
     header = b"\x0a\x01a\x0a" + bytes([len(last)]) + last.encode() + b"\x1a\x05/echo"
     raw = b"\x0a" + bytes([len(header)]) + header + WITHOUT_PARAMETERS[WITHOUT_PARAMETERS.index(b'"') :]
     alike(raw)
-    assert last == ParsedRequest(raw).asked.request_id
+    assert last == ParsedRequest(raw).fields.request_id
 
 
 @pytest.mark.parametrize("raw", [PLAIN, WITHOUT_PARAMETERS])
 def test_what_clients_write_is_not_read_by_protobuf(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = DataRequest.FromString(requests.answer(requests.read(raw), ANSWER))
     monkeypatch.delattr(requests, "read")
-    monkeypatch.delattr(requests, "asked")
+    monkeypatch.delattr(requests, "fields_of")
     incoming = ParsedRequest(raw)
-    assert ("/echo", "0123456789abcdef0123456789abcdef") == (incoming.asked.endpoint, incoming.asked.request_id)
+    assert ("/echo", "0123456789abcdef0123456789abcdef") == (incoming.fields.endpoint, incoming.fields.request_id)
     assert expected == DataRequest.FromString(incoming.answer(ANSWER))
 
 
 def test_of_many_headers_the_last_are_remembered() -> None:
     for number in range(3000):
         made = requests.request(f"/{number}", DOCS, {}, request_id="a")
-        assert f"/{number}" == ParsedRequest(made.SerializeToString()).asked.endpoint
+        assert f"/{number}" == ParsedRequest(made.SerializeToString()).fields.endpoint
 
 
 @pytest.mark.parametrize("moment", [0.0, 1.0, 1.999999999, 5.25, 1_700_000_000.1, 1_700_000_000.9, 4e9])

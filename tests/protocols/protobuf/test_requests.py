@@ -16,7 +16,7 @@ from jina_asgi import (
 )
 from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
-from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf import requests, statuses
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestProto, SingleDocumentRequest
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint, Result, Step
@@ -38,7 +38,7 @@ def docs(*texts: str) -> Docs:
 def test_a_call_is_asked_for_as_it_is_made() -> None:
     parameters = {"n": 1, "half": 0.5, "on": True, "none": None, "list": [1, {"a": "b"}], "whole": 2.0}
     sent = requests.request("/echo", docs("a", "b"), parameters, request_id="id", target_executor="one.*")
-    asked = requests.asked(DataRequest.FromString(sent.SerializeToString()))
+    asked = requests.fields_of(DataRequest.FromString(sent.SerializeToString()))
     call = requests.call(asked, ECHO, Context(), Limits())
     assert ("/echo", "id", "one.*") == (asked.endpoint, asked.request_id, call.target_executor)
     assert parameters == call.parameters
@@ -52,19 +52,19 @@ def test_a_call_is_asked_for_as_it_is_made() -> None:
 def test_an_endpoint_is_named_as_on_all_protocols(name: str, expected: str) -> None:
     message = DataRequest()
     message.header.exec_endpoint = name
-    assert expected == requests.asked(message).endpoint
+    assert expected == requests.fields_of(message).endpoint
 
 
 def test_docs_that_were_serialized_before_are_docs_too() -> None:
     exact = DataRequestProto()
     given = requests.request("/echo", docs("a"), {}, request_id="id").data.docs
     exact.data.docs_bytes = given
-    assert given == requests.asked(requests.read(exact.SerializeToString())).docs
+    assert given == requests.fields_of(requests.read(exact.SerializeToString())).docs
 
 
 def test_a_stream_is_asked_for_with_one_document_and_answered_with_one_after_another() -> None:
     sent = requests.single("/echo", docs("a"), {"n": 1}, request_id="id")
-    asked = requests.asked(SingleDocumentRequest.FromString(sent.SerializeToString()))
+    asked = requests.fields_of(SingleDocumentRequest.FromString(sent.SerializeToString()))
     assert ["a"] == [doc.text for doc in requests.call(asked, ECHO, Context(), Limits()).docs.typed]
     step = SingleDocumentRequest.FromString(requests.stepped(sent)(docs("b")))
     assert ["b"] == [doc.text for doc in requests.answered(step, CODEC).docs.typed]
@@ -96,7 +96,7 @@ def test_an_answer_has_the_results_by_node_and_the_trail() -> None:
 )
 def test_an_error_is_known_again_with_its_facts_and_the_requests_docs_come_back(error: JinaASGIError) -> None:
     message = requests.request("/echo", docs("a"), {}, request_id="id")
-    told = requests.failed(message, error)
+    told = statuses.failed(message, error)
     assert message.data.docs == told.data.docs
     assert (1, []) == (told.header.status.code, list(told.header.status.exception.stacks))
     with pytest.raises(type(error)) as found:
@@ -108,7 +108,7 @@ def test_an_executors_own_words_are_told_only_where_that_is_asked_for() -> None:
     try:
         raise ExecutorError("pw=SECRET", executor="Echo", endpoint="/echo", raised="KeyError")
     except ExecutorError as error:
-        hidden, told = (requests.status_of(error, expose=expose) for expose in (False, True))
+        hidden, told = (statuses.status_of(error, expose=expose) for expose in (False, True))
     assert "SECRET" not in str(hidden)
     assert ("ExecutorError", "Echo") == (hidden.exception.name, hidden.exception.executor)
     assert ("pw=SECRET", "KeyError") == (told.description, told.exception.name)

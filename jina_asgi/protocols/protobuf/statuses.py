@@ -1,0 +1,81 @@
+"""Errors in Jina's protobuf, both ways: a StatusProto of an error, and the error that a status reports.
+
+A status has a sentence that is safe to show, and in `exception.args`, after that sentence, the JSON that HTTP would answer,
+from which this library's clients make the same error again.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, TypeVar
+
+import orjson
+
+from jina_asgi.errors import ExecutorError
+from jina_asgi.errors._error_lists import number_of
+from jina_asgi.errors._raised import loggable, sanitized
+from jina_asgi.errors._shown import safe_repr
+from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problems import encodable, problem
+from jina_asgi.protocols.protobuf.messages import ERROR, StatusProto
+
+M = TypeVar("M")
+_MAX_LISTED = 3
+
+
+def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
+    """The answer that tells of an error: the request itself, its docs among it, with a status.
+
+    Args:
+        message: the DataRequest or SingleDocumentRequest.
+        expose: also tell an Executor's own message, its exception's name and the stack.
+    """
+    made: Any = type(message)()
+    made.CopyFrom(message)
+    made.header.status.CopyFrom(status_of(error, expose=expose))
+    return made  # type: ignore[no-any-return]  # of the same class
+
+
+def status_of(error: BaseException, *, expose: bool = False) -> Any:
+    """The StatusProto of an error."""
+    error = sanitized(error)
+    status, body, headers = problem(error, expose=expose)
+    sentence = _sentence(body["detail"])
+    wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
+    told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
+    made = StatusProto(code=ERROR, description=sentence)
+    made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
+    made.exception.args.extend([sentence, orjson.dumps(told, default=safe_repr).decode()])
+    made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
+    if expose:
+        made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))
+    return made
+
+
+def raise_for(message: Any) -> None:
+    """Raise what the status of an answer says, if that is an error.
+
+    Raises:
+        JinaASGIError: that error; of a server that is not ours, an ExecutorError with its description.
+    """
+    status = message.header.status
+    if status.code != ERROR:
+        return
+    exception = status.exception
+    try:
+        told = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
+    except orjson.JSONDecodeError:
+        told = None
+    if isinstance(told, dict) and isinstance(told.get("status"), int) and isinstance(told.get("error"), dict):
+        wait = told.get("retry_after", 1.0)
+        raise told_as(told["status"], told, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
+    raise ExecutorError(status.description, executor=exception.executor, raised=exception.name)
+
+
+def _sentence(detail: Any) -> str:
+    """What a client is told of an error, as one sentence: the first of FastAPI's list, where it is one."""
+    if not isinstance(detail, list):
+        return str(detail)
+    listed = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_LISTED]]
+    more = number_of(detail) - _MAX_LISTED
+    return "; ".join(listed) + (f" (and {more} more)" if more > 0 else "")
