@@ -1,4 +1,4 @@
-"""One entry of a document's map on the wire, taken apart where it is written as protobuf's own writers write it.
+"""Parses one entry of a document's map, if its bytes are as protobuf's own writers write them; for `fast_parser`.
 
 An entry is `0A length, 0A length name, 12 length node`; a node is one value and, after it, docarray's name of its type.
 Everything else that means the same is `Odd`, and protobuf's to read.

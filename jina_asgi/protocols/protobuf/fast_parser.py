@@ -1,8 +1,9 @@
-"""A DocListProto's bytes to one dict of plain values a document, faster than protobuf's own parser can be walked.
+"""A DocListProto's bytes to one dict of plain values a document, faster than the messages of protobuf's parser are read.
 
-Each entry of a document is expected to look as one that stood at its place before: equal bytes around a payload of
-equal length. Such an entry costs two comparisons; any other is taken apart by `entries`, which remembers it, and what
-is not written as protobuf's own writers do is left to protobuf.
+Each entry of a document is expected to look like an earlier one at its place: equal bytes around a payload of equal length.
+Such an entry costs two comparisons; any other is parsed by `entries`, and remembered; an entry that protobuf's own writers
+would write in another way is left to protobuf. Without this an echo over gRPC takes 3% more of the server's time, whose
+goal is 0.85 of bare grpc.aio, and 64 vectors are read in 2.4 times the time (tests/benchmarks/bench_grpc.py).
 """
 
 from __future__ import annotations

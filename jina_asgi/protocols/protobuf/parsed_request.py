@@ -2,7 +2,7 @@
 
 Requests of a client differ in their ids and docs alone, most of them. So those are cut out, and what is left of a header is
 parsed once and remembered; a request that is written in another way is protobuf's to parse. Without this an echo over gRPC
-takes 4% more of the server's time (tests/benchmarks/bench_grpc.py).
+takes 3% more of the server's time, whose goal is 0.85 of bare grpc.aio (tests/benchmarks/bench_grpc.py).
 """
 
 from __future__ import annotations

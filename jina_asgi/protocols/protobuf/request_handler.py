@@ -91,7 +91,19 @@ class RequestHandler:
         try:
             with await self._open(request.fields, caller) as opened:
                 try:
-                    answer = await self._call(request, opened, len(raw), heavy)
+                    endpoint, context = self._endpoint(opened, request.fields), opened.context
+                    if endpoint is None:
+                        return EncodedAnswer(request.message.SerializeToString())
+                    opened.resize(len(raw))
+                    if heavy:
+                        call = await parse_in_thread(context.deadline, request.call, endpoint, context)
+                    else:
+                        call = request.call(endpoint, context)
+                    if endpoint.kind == "stream":
+                        raise InvalidDocs(f"{request.fields.endpoint} streams its answer; ask it with stream_doc")
+                    result = await opened.runner.call(call)
+                    large = heavy or is_large(result, PROTOBUF)
+                    answer = await parse_in_thread(None, request.answer, result) if large else request.answer(result)
                     return EncodedAnswer(answer, False, opened.detach())
                 except BaseException as error:
                     if is_cancel(error) or is_refusal(error):
@@ -102,22 +114,6 @@ class RequestHandler:
             if is_cancel(error) or is_refusal(error):
                 raise
             return await self._failed(lambda: request.message, future_safe(error), heavy=heavy)
-
-    async def _call(self, request: ParsedRequest, opened: OpenedCall, size: int, heavy: bool) -> bytes:
-        """The answer to a request, by the Runner of its opened call."""
-        endpoint, context = self._endpoint(opened, request.fields), opened.context
-        if endpoint is None:
-            return bytes(request.message.SerializeToString())
-        opened.resize(size)
-        if heavy:
-            call = await parse_in_thread(context.deadline, request.call, endpoint, context)
-        else:
-            call = request.call(endpoint, context)
-        if endpoint.kind == "stream":
-            raise InvalidDocs(f"{request.fields.endpoint} streams its answer; ask it with stream_doc")
-        result = await opened.runner.call(call)
-        large = heavy or is_large(result, PROTOBUF)
-        return await parse_in_thread(None, request.answer, result) if large else request.answer(result)
 
     def join(self, raw: bytes, caller: CallerInfo) -> Awaitable[EncodedAnswer]:
         """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""

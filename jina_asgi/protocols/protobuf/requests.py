@@ -99,14 +99,9 @@ def call(fields: RequestFields, endpoint: Endpoint, context: Context, limits: Li
     Raises:
         InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
     """
-    return Call(
-        endpoint.name,
-        docs(fields, codec(endpoint.input), limits),
-        fields.parameters,
-        context,
-        (),
-        fields.target_executor,
-    )
+    reader = codec(endpoint.input)
+    docs = Docs(reader, wire(reader).read(fields.docs, limits))
+    return Call(endpoint.name, docs, fields.parameters, context, (), fields.target_executor)
 
 
 def docs(fields: RequestFields, codec: Codec, limits: Limits) -> Docs:

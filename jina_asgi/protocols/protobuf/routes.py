@@ -1,12 +1,16 @@
-"""The routes of an answer, which say what ran when: written by hand, as every answer has them."""
+"""The routes of an answer, which say what ran when.
+
+Written by hand: protobuf's own would take 3% more of the server's time for an echo over gRPC, whose goal is 0.85 of bare
+grpc.aio (tests/benchmarks/bench_grpc.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 
-from jina_asgi.protocols.protobuf.messages import ERROR, StatusProto
-from jina_asgi.protocols.protobuf.node_writer import framed, varint
+from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto
+from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.types import Step
 
 
@@ -20,33 +24,40 @@ def written(trail: Sequence[Step]) -> bytes:
         return b""
     whole = trail[-1]
     span = _span(whole)
-    routes = [_name("gateway") + span]
+    routes = [_head("gateway", None), span]
     for step in trail[:-1] or trail:
-        route = _name(step.name) + (span if step is whole else _span(step))
-        routes.append(route if step.error is None else route + _failed(step.error))
-    return b"".join([b"\x1a" + varint(len(route)) + route for route in routes])
+        routes += _head(step.name, step.error), span if step is whole else _span(step)
+    return b"".join(routes)
 
 
 def _span(step: Step) -> bytes:
-    """The Timestamps of a step, which has seconds since the epoch."""
-    first, last = int(step.start), int(step.end)
-    start = _seconds(first) + varint(int((step.start - first) * 1e9))
-    end = _seconds(last) + varint(int((step.end - last) * 1e9))
-    return b"".join((b"\x12", varint(len(start)), start, b"\x1a", varint(len(end)), end))
+    """The fields `start_time` and `end_time`, always of the same length; a step has seconds since the epoch."""
+    start, end = int(step.start), int(step.end)
+    first, last = _padded(int((step.start - start) * 1e9)), _padded(int((step.end - end) * 1e9))
+    return b"".join((b"\x12", _stamp(start), first, b"\x1a", _stamp(end), last))
 
 
 @lru_cache(maxsize=16)
-def _seconds(seconds: int) -> bytes:
-    return b"\x08" + varint(seconds) + b"\x10"
+def _stamp(seconds: int) -> bytes:
+    """A Timestamp up to its nanoseconds."""
+    return b"\x0c\x08" + _padded(seconds) + b"\x10"
+
+
+def _padded(number: int) -> bytes:
+    """A number of at most 35 bits, in five bytes."""
+    return bytes(
+        (number & 127 | 128, number >> 7 & 127 | 128, number >> 14 & 127 | 128, number >> 21 & 127 | 128, number >> 28)
+    )
+
+
+_SPAN = 28  # bytes
 
 
 @lru_cache(maxsize=1024)
-def _name(name: str) -> bytes:
-    return framed(b"\x0a", name.encode())
-
-
-@lru_cache(maxsize=1024)
-def _failed(error: str) -> bytes:
-    status = StatusProto(code=ERROR)
-    status.exception.name = error
-    return framed(b"\x22", status.SerializeToString())
+def _head(name: str, error: str | None) -> bytes:
+    """A route up to its span."""
+    rest = RouteProto(executor=name)
+    if error is not None:
+        rest.status.code, rest.status.exception.name = ERROR, error
+    fields = rest.SerializeToString()
+    return b"\x1a" + varint(len(fields) + _SPAN) + fields
