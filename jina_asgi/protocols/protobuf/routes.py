@@ -59,5 +59,5 @@ def _head(name: str, error: str | None) -> bytes:
     rest = RouteProto(executor=name)
     if error is not None:
         rest.status.code, rest.status.exception.name = ERROR, error
-    fields = rest.SerializeToString()
+    fields: bytes = rest.SerializeToString()
     return b"\x1a" + varint(len(fields) + _SPAN) + fields

@@ -15,7 +15,7 @@ from jina_asgi.errors import ExecutorError
 from jina_asgi.errors._error_lists import number_of
 from jina_asgi.errors._raised import loggable, sanitized
 from jina_asgi.errors._shown import safe_repr
-from jina_asgi.protocols.problem_reader import told_as
+from jina_asgi.protocols.problem_reader import error_in
 from jina_asgi.protocols.problems import encodable, problem
 from jina_asgi.protocols.protobuf.messages import ERROR, StatusProto
 
@@ -24,11 +24,11 @@ _MAX_LISTED = 3
 
 
 def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
-    """The answer that tells of an error: the request itself, its docs among it, with a status.
+    """The answer for an error: the request with its docs, and a status.
 
     Args:
         message: the DataRequest or SingleDocumentRequest.
-        expose: also tell an Executor's own message, its exception's name and the stack.
+        expose: also send an Executor's own message, its exception's name and the stack.
     """
     made: Any = type(message)()
     made.CopyFrom(message)
@@ -42,10 +42,10 @@ def status_of(error: BaseException, *, expose: bool = False) -> Any:
     status, body, headers = problem(error, expose=expose)
     sentence = _sentence(body["detail"])
     wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
-    told = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
+    body = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
-    made.exception.args.extend([sentence, orjson.dumps(told, default=safe_repr).decode()])
+    made.exception.args.extend([sentence, orjson.dumps(body, default=safe_repr).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
         made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))
@@ -63,17 +63,17 @@ def raise_for(message: Any) -> None:
         return
     exception = status.exception
     try:
-        told = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
+        body = orjson.loads(exception.args[1]) if len(exception.args) == 2 else None
     except orjson.JSONDecodeError:
-        told = None
-    if isinstance(told, dict) and isinstance(told.get("status"), int) and isinstance(told.get("error"), dict):
-        wait = told.get("retry_after", 1.0)
-        raise told_as(told["status"], told, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
+        body = None
+    if isinstance(body, dict) and isinstance(body.get("status"), int) and isinstance(body.get("error"), dict):
+        wait = body.get("retry_after", 1.0)
+        raise error_in(body["status"], body, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
     raise ExecutorError(status.description, executor=exception.executor, raised=exception.name)
 
 
 def _sentence(detail: Any) -> str:
-    """What a client is told of an error, as one sentence: the first of FastAPI's list, where it is one."""
+    """An error's detail as one sentence for the client; of FastAPI's list, the first entries."""
     if not isinstance(detail, list):
         return str(detail)
     listed = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_LISTED]]
