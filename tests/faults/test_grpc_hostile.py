@@ -102,7 +102,7 @@ COSTLY = {
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_would_cost_seconds_to_take_apart_is_refused(name: str) -> None:
     with pytest.raises(TooLarge):
-        wire.docs(wire.asked(wire.read(COSTLY[name])), CODEC, Limits())
+        wire.docs(wire.fields_of(wire.read(COSTLY[name])), CODEC, Limits())
 
 
 MANY = {
@@ -147,7 +147,7 @@ def test_long_names_of_endpoints_are_not_kept() -> None:
         for number in range(100):
             message = DataRequest()
             message.header.exec_endpoint = f"/{number}" + "x" * 1_000_000
-            assert "/default" == wire.asked(message).endpoint
+            assert "/default" == wire.fields_of(message).endpoint
         assert tracemalloc.get_traced_memory()[0] < 20_000_000
     finally:
         tracemalloc.stop()
