@@ -11,6 +11,7 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from jina_asgi.concurrency.grace import grace_deadline, grace_period
+from jina_asgi.concurrency.lifecycle import Lifecycle
 from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task, wait_until_done
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.errors._raised import is_ours
@@ -85,38 +86,33 @@ def raise_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 @asynccontextmanager
 async def lifespans(
-    runners: Mapping[str, Runner], drained: Callable[[bool], Coroutine[Any, Any, bool]]
+    life: Lifecycle, runners: Mapping[str, Runner], drained: Callable[[], Coroutine[Any, Any, bool]]
 ) -> AsyncIterator[None]:
     """Enter the lifespans of all Runners concurrently, and exit them one after another in reverse order.
 
     Args:
+        life: of the Runner that is made of these.
         runners: by name.
-        drained: awaited before the exit with whether to hurry; returns whether all calls have ended. If not, no Runner
-            gets a grace period of its own.
+        drained: awaited before the exit; returns whether all calls have ended. If not, no Runner gets a grace period of
+            its own.
 
     Raises:
         The error of a Runner that fails to load, with its name; the others are exited first.
     """
     begun = [_Lifespan(name, runner) for name, runner in runners.items()]
-    try:
-        await gather_or_cancel(life.begin() for life in begun)
-    except BaseException:
-        await _end_all(begun, hurried=True)
-        raise
-    hurried = False
-    try:
-        yield
-    except asyncio.CancelledError:
-        hurried = True
-        raise
-    finally:
+
+    async def end() -> None:
+        hurried = not await drained()
+        await _end_all(begun, hurried=hurried or life.is_hurried)
+
+    with life.running():
         try:
-            hurried = not await drained(hurried) or hurried
-        except asyncio.CancelledError:
-            hurried = True
+            await gather_or_cancel(one.begin() for one in begun)
+        except BaseException:
+            await _end_all(begun, hurried=True)
             raise
-        finally:
-            await _end_all(begun, hurried=hurried)
+        async with life.ending(end):
+            yield
 
 
 async def _end_all(begun: Sequence[_Lifespan], *, hurried: bool) -> None:

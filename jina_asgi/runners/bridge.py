@@ -7,7 +7,7 @@ import contextvars
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
-from jina_asgi.concurrency.tasks import start_task
+from jina_asgi.concurrency.tasks import start_task, wait_until_done
 from jina_asgi.errors import interrupted_error
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.types import Call, Docs, Result, Runner
@@ -54,13 +54,7 @@ class BridgeRunner(Wrapper):
                 work.close()
                 raise interrupted_error("serving ended", begun=False)
             bridged.start()
-            while not bridged.outcome.done():
-                try:
-                    await asyncio.wait([bridged.outcome])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-                    if not whole:
-                        bridged.cancel()
+            cancelled = await wait_until_done([bridged.outcome], hurry=(lambda: None) if whole else bridged.cancel)
             if cancelled is not None:
                 raise cancelled
             result, failure = bridged.outcome.result()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jina_asgi.concurrency.lifecycle import Lifecycle
 from jina_asgi.concurrency.task_groups import gather_or_cancel, lifespans
 from jina_asgi.concurrency.tasks import cancel_and_wait
 
@@ -37,10 +38,8 @@ class Life:
                 raise ValueError(f"{self._name} cannot end")
 
 
-def drained(answer: bool, asked: list[bool] | None = None) -> Any:
-    async def drain(hurried: bool) -> bool:
-        if asked is not None:
-            asked.append(hurried)
+def drained(answer: bool) -> Any:
+    async def drain() -> bool:
         return answer
 
     return drain
@@ -48,30 +47,29 @@ def drained(answer: bool, asked: list[bool] | None = None) -> Any:
 
 async def test_they_end_one_after_another_the_last_one_first() -> None:
     happened: list[str] = []
-    asked: list[bool] = []
+    life = Lifecycle()
     runners: Any = {name: Life(name, happened) for name in "ab"}
-    async with lifespans(runners, drained(True, asked)):
+    async with lifespans(life, runners, drained(True)):
         happened.append("between")
     assert happened == ["a begun", "b begun", "between", "b ended", "a ended"]
-    assert asked == [False]
+    assert (life.state, life.is_hurried) == ("stopped", False)
 
 
 async def test_where_something_still_runs_they_are_hurried() -> None:
     happened: list[str] = []
     runners: Any = {name: Life(name, happened) for name in "ab"}
-    async with lifespans(runners, drained(False)):
+    async with lifespans(Lifecycle(), runners, drained(False)):
         pass
     assert happened[2:] == ["b hurried", "b ended", "a hurried", "a ended"]
 
 
 async def test_being_cancelled_hurries_them() -> None:
     happened: list[str] = []
-    asked: list[bool] = []
-    begun = asyncio.Event()
+    life, begun = Lifecycle(), asyncio.Event()
     runners: Any = {"a": Life("a", happened)}
 
     async def live() -> None:
-        async with lifespans(runners, drained(True, asked)):
+        async with lifespans(life, runners, drained(True)):
             begun.set()
             await asyncio.Event().wait()
 
@@ -80,7 +78,8 @@ async def test_being_cancelled_hurries_them() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (happened, asked) == (["a begun", "a hurried", "a ended"], [True])
+    assert happened == ["a begun", "a hurried", "a ended"]
+    assert life.is_hurried
 
 
 async def test_one_that_cannot_begin_ends_those_that_have_and_those_that_still_do() -> None:
@@ -91,7 +90,7 @@ async def test_one_that_cannot_begin_ends_those_that_have_and_those_that_still_d
         "bad": Life("bad", happened, fails="begin"),
     }
     with pytest.raises(ValueError, match="bad cannot begin") as raised:
-        async with lifespans(runners, drained(True)):
+        async with lifespans(Lifecycle(), runners, drained(True)):
             happened.append("between")
     assert raised.value.__notes__ == ["in the node 'bad'"]
     assert "between" not in happened
@@ -102,7 +101,7 @@ async def test_one_that_cannot_end_lets_the_others_and_is_raised() -> None:
     happened: list[str] = []
     runners: Any = {"a": Life("a", happened), "b": Life("b", happened, fails="end")}
     with pytest.raises(ValueError, match="b cannot end"):
-        async with lifespans(runners, drained(True)):
+        async with lifespans(Lifecycle(), runners, drained(True)):
             pass
     assert happened[-1] == "a ended"
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.documents import field_plans
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
@@ -47,45 +47,36 @@ class BatchRunner(Wrapper):
         super().__init__(inner)
         self._given, self._encoded = settings, encoded
         self._settings: Mapping[str, BatchingSettings] = {} if callable(settings) else settings
-        self._admission, self._grace, self._slots = admission, grace, slots
+        self._admission, self._slots = admission, slots
         self._batched: dict[str, _BatchedEndpoint] = {}
-        self._state = NotReady.NOT_STARTED
+        self._life = Lifecycle(grace)
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         found = resolve(self.endpoints, endpoint)
         if found is None or found.name not in self._settings:
             return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
-        if self._state != "ready":
-            raise NotReady.in_state(endpoint, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(endpoint, self._life.state)
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
         endpoint = resolve(self.endpoints, call.endpoint)
         if endpoint is None or endpoint.name not in self._settings:
             return await self.inner.call(call)
-        if self._state not in ("ready", "draining"):
-            raise NotReady.in_state(call.endpoint, self._state)
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(call.endpoint, self._life.state)
         return await self._batched[endpoint.name].call(call)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state = "loading"
-        try:
+        with self._life.running():
             async with self.inner.lifespan():
                 if callable(self._given):
                     self._settings = self._given()
                 self._batched = {name: self._endpoint(name) for name in self._settings}
-                self._state, grace = "ready", self._grace
-                try:
+                async with self._life.ending(self._end):
+                    self._life.state = "ready"
                     yield
-                except asyncio.CancelledError:
-                    grace = 0.0  # a cancellation leaves no time to wait
-                    raise
-                finally:
-                    self._state = "draining"
-                    await self._drain(grace)
-        finally:
-            self._state = "stopped"
 
     def _endpoint(self, name: str) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
@@ -101,17 +92,12 @@ class BatchRunner(Wrapper):
             encoded=self._encoded,
         )
 
-    async def _drain(self, grace: float) -> None:
+    async def _end(self) -> None:
         """Wait for queued and running calls; after the grace period, stop them."""
         queues = [batched.batching for batched in self._batched.values()]
-        try:
-            async with asyncio.timeout(remaining_grace(grace)):
-                await asyncio.gather(*(batching.drain() for batching in queues))
-        except TimeoutError:
-            pass
-        finally:
-            for batching in queues:
-                batching.stop()
+        await self._life.drain(False, lambda: asyncio.gather(*(queue.drain() for queue in queues)))
+        for queue in queues:
+            queue.stop()
 
     def status(self) -> dict[str, Any]:
         figures = {name: batched.batching.status() for name, batched in self._batched.items()}

@@ -6,7 +6,6 @@ joins without reducing: `docs_matrix` and `docs_map` have each shard's own.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.concurrency.task_groups import add_node_name, lifespans
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import DefinitionError, InvalidDocs, NotReady, UnknownEndpoint
@@ -55,14 +55,13 @@ class HeadRunner:
     """
 
     def __init__(self, shards: ShardRunner, before: Runner | None, after: Runner | None, *, grace: float) -> None:
-        self.name, self._shards, self._grace = shards.name, shards, grace
+        self.name, self._shards = shards.name, shards
         around = {BEFORE: before, _SHARDS: shards, AFTER: after}
         self._runners: dict[str, Runner] = {part: runner for part, runner in around.items() if runner is not None}
         self._known: dict[str, Mapping[str, Endpoint]] = {}
         self._plans: dict[str, _HeadPlan] = {}
         self._endpoints: Mapping[str, Endpoint] = {}
-        self._active, self._idle = 0, asyncio.Event()
-        self._state = NotReady.NOT_STARTED
+        self._active, self._life = 0, Lifecycle(grace)
         try:
             self._refresh()
         except NotReady:  # the endpoints are known once a replica has loaded
@@ -80,8 +79,8 @@ class HeadRunner:
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
         """Take a place in the queues of the shards and of the Executors around them that the call uses."""
-        if self._state != "ready":
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(endpoint)
         passed = {BEFORE: plan is None or plan.before is None, AFTER: plan is None or plan.after is None}
         tickets = Tickets()
@@ -159,25 +158,10 @@ class HeadRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state, self._idle = "loading", asyncio.Event()
-        try:
-            async with lifespans(self._runners, self._drain):
-                self._refresh()
-                self._state = "ready"
-                yield
-        finally:
-            self._state = "stopped"
-
-    async def _drain(self, hurried: bool) -> bool:
-        """Wait for running calls; whether they ended within the grace period."""
-        self._state = "draining"
-        self._call_ended(0)
-        try:
-            async with asyncio.timeout(0 if hurried else self._grace):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        async with lifespans(self._life, self._runners, lambda: self._life.drain(self._active)):
+            self._refresh()
+            self._life.state = "ready"
+            yield
 
     def unhealthy_reason(self) -> str:
         """Return why no call can be answered now: the first part's reason; '' if there is none."""
@@ -219,18 +203,18 @@ class HeadRunner:
         return self._plans.get(endpoint) or self._plans.get("/default")
 
     def _find(self, call: Call) -> _HeadPlan:
-        if self._state not in ("ready", "draining"):
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(call.endpoint)
         if plan is None:
             known = ", ".join(self._endpoints) or "none"
             raise UnknownEndpoint(f"{self.name} has no endpoint {call.endpoint!r} and no '/default'; it has {known}")
         return plan
 
-    def _call_ended(self, count: int = 1) -> None:
-        self._active -= count
-        if not self._active and self._state == "draining":
-            self._idle.set()
+    def _call_ended(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._life.idle.set()
 
 
 def cannot_batch(name: str, endpoint: str) -> str:

@@ -5,13 +5,12 @@ Documents pass from node to node as objects. A Flow is a Runner, so it may be a 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.concurrency.task_groups import lifespans
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
 from jina_asgi.runners.admission import Tickets
@@ -41,7 +40,7 @@ class FlowRunner:
     """
 
     def __init__(self, name: str, graph: Graph, nodes: Mapping[str, FlowNode], *, grace: float = 30.0) -> None:
-        self.name, self._graph, self._nodes, self._grace = name, graph, nodes, grace
+        self.name, self._graph, self._nodes = name, graph, nodes
         self._names = frozenset(graph.nodes)
         self._runners = {node.name: node.runner for node in nodes.values() if node.runner is not None}
         self._filters_answer = any(node.when is not None for node in nodes.values() if node.runner is None)
@@ -49,8 +48,7 @@ class FlowRunner:
         self._known: dict[str, Mapping[str, Endpoint]] = {}
         self._endpoints: Mapping[str, Endpoint] = {}
         self._plans: dict[str, ExecutionPlan] = {}
-        self._active, self._idle = 0, asyncio.Event()
-        self._state = NotReady.NOT_STARTED
+        self._active, self._life = 0, Lifecycle(grace)
         try:
             self._refresh()
         except NotReady:  # the endpoints are known once a node has loaded
@@ -71,8 +69,8 @@ class FlowRunner:
 
         A Deployment used by several nodes is asked once: one place suffices for a call.
         """
-        if self._state != "ready":
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(endpoint)
         nodes = [node for node in plan.route.answering if node in self._graph.awaited] if plan is not None else []
         runners = {id(runner): runner for runner in (unwrap_renamed(self._runners[node]) for node in nodes)}
@@ -119,37 +117,20 @@ class FlowRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state, self._idle = "loading", asyncio.Event()
         for node in self._graph.hanging:
             logger.warning(
                 "%s: %r is a leaf that nothing joins: the answer does not wait for it; needs_all() joins leaves",
                 self.name,
                 node,
             )
+        ordered = {node: self._runners[node] for node in self._graph.nodes if node in self._runners}
         try:
-            async with self._lifespans():
+            async with lifespans(self._life, ordered, lambda: self._life.drain(self._active, self._background.idle)):
                 self._refresh()
-                self._state = "ready"
+                self._life.state = "ready"
                 yield
         finally:
-            self._state = "stopped"
             await self._background.close()
-
-    def _lifespans(self) -> AbstractAsyncContextManager[None]:
-        ordered = {node: self._runners[node] for node in self._graph.nodes if node in self._runners}
-        return lifespans(ordered, self._drain)
-
-    async def _drain(self, hurried: bool) -> bool:
-        """Wait for running calls, then for floating nodes; whether they ended within the grace period."""
-        self._state = "draining"
-        self._call_ended(0)
-        try:
-            async with asyncio.timeout(0 if hurried else remaining_grace(self._grace)):
-                await self._idle.wait()
-                await self._background.idle()
-        except TimeoutError:
-            return False
-        return True
 
     def unhealthy_reason(self) -> str:
         """Return why no call can be answered now: the first node's reason; '' if there is none."""
@@ -189,8 +170,8 @@ class FlowRunner:
         return self._plans.get(endpoint) or self._plans.get("/default")
 
     def _find(self, call: Call) -> ExecutionPlan:
-        if self._state not in ("ready", "draining"):
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(call.endpoint)
         if plan is not None and call.target_executor:
             name = plan.route.endpoint.name
@@ -203,10 +184,10 @@ class FlowRunner:
     def _is_sorted(self, plan: ExecutionPlan) -> bool:
         return self._filters_answer or any(self._nodes[node].when is not None for node in plan.route.answering)
 
-    def _call_ended(self, count: int = 1) -> None:
-        self._active -= count
-        if not self._active and self._state == "draining":
-            self._idle.set()
+    def _call_ended(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._life.idle.set()
 
 
 def _order(docs: Docs) -> dict[Any, int]:

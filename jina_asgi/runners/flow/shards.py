@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from jina_asgi.concurrency.lifecycle import Lifecycle
 from jina_asgi.concurrency.task_groups import gather_or_cancel, lifespans
 from jina_asgi.errors import JinaASGIError, NotReady
 from jina_asgi.runners.admission import Admission
@@ -56,15 +57,15 @@ class ShardRunner:
         self.name, self._asks_all, self._no_reduce, self._admission = name, asks_all, no_reduce, admission
         self._shards = {f"{name}-shard-{number}": shard for number, shard in enumerate(shards)}
         self._next = itertools.cycle(self._shards)
-        self._state = NotReady.NOT_STARTED
+        self._life = Lifecycle()
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         return next(iter(self._shards.values())).endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        if self._state != "ready":
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
         return self._admission.admit(size)
 
     async def call(self, call: Call, /) -> Result:
@@ -143,17 +144,9 @@ class ShardRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state = "loading"
-        try:
-            async with lifespans(self._shards, self._drain):
-                self._state = "ready"
-                yield
-        finally:
-            self._state = "stopped"
-
-    async def _drain(self, hurried: bool) -> bool:
-        self._state = "draining"  # each shard waits for its own calls
-        return not hurried
+        async with lifespans(self._life, self._shards, lambda: self._life.drain(0)):  # each waits for its own calls
+            self._life.state = "ready"
+            yield
 
     def unhealthy_reason(self) -> str:
         """Return why no call can be answered now: the first shard's reason; '' if there is none."""

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from jina_asgi.concurrency.forks import end_if_forked
-from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.lifecycle import PATIENCE, RUNNING, Lifecycle
 from jina_asgi.concurrency.load_lock import LoadLock
 from jina_asgi.concurrency.tasks import (
     cancel_requests,
@@ -37,7 +37,7 @@ from jina_asgi.runners.local import executor_lifecycle
 from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
-from jina_asgi.runners.local.threads import PATIENCE, ExecutorThreads, LeftBehind
+from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
@@ -100,44 +100,37 @@ class LocalRunner:
         self._health: HealthWatch | None = None
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
         self._active: set[_RunningCall] = set()
-        self._idle: asyncio.Future[None] | None = None
-        self._state = NotReady.NOT_STARTED
+        self._life = Lifecycle(settings.grace)
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        if self._state != "ready":
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
         return self._admission.admit(size)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state, self._loop, self._process = "loading", asyncio.get_running_loop(), os.getpid()
-        try:
-            async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
-                lock = LoadLock()
-                try:
-                    executor = await executor_lifecycle.load_executor(lambda: self._load(lock), self._threads)
-                finally:
-                    lock.release()  # also if the caller has left
-                self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
-                self._health, hurried = HealthWatch(executor, self.name), False
-                try:
-                    await self._health.begin()
-                    self._loaded()
-                    self._state = "ready"
-                    yield
-                except asyncio.CancelledError:
-                    hurried = True
-                    raise
-                finally:
-                    self._state = "draining"
-                    await self._unload(executor, hurried)
-        finally:
-            self._bound, self._executor, self._health = {}, None, None  # frees what it loaded
-            self._state = "stopped"
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
+        with self._life.running():
+            try:
+                async with ExecutorThreads(self.name, self._settings.threads) as self._threads:
+                    lock = LoadLock()
+                    try:
+                        executor = await executor_lifecycle.load_executor(lambda: self._load(lock), self._threads)
+                    finally:
+                        lock.release()  # also if the caller has left
+                    self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
+                    self._health = HealthWatch(executor, self.name)
+                    async with self._life.ending(partial(self._unload, executor, self._health)):
+                        await self._health.begin()
+                        self._loaded()
+                        self._life.state = "ready"
+                        yield
+            finally:
+                self._bound, self._executor, self._health = {}, None, None  # frees what it loaded
 
     def _load(self, lock: LoadLock) -> Executor:
         settings = self._settings
@@ -252,8 +245,8 @@ class LocalRunner:
                 await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
-        if self._state not in ("ready", "draining"):
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(self.name, self._life.state)
         bound = self._bound.get(endpoint) or self._bound.get("/default")
         if bound is None:
             known = ", ".join(self._bound) or "none"
@@ -285,40 +278,31 @@ class LocalRunner:
     def _call_ended(self, running: _RunningCall) -> None:
         self._active.discard(running)
         running.task = None  # breaks a cycle: task, error, traceback, frame, this
-        if self._idle is not None and not self._active and not self._idle.done():
-            self._idle.set_result(None)
+        if not self._active:
+            self._life.idle.set()
 
-    async def _unload(self, executor: Executor, hurried: bool) -> None:
+    async def _unload(self, executor: Executor, health: HealthWatch) -> None:
         """Wait for running calls within the grace period, then stop them, then close the Executor.
 
-        A cancellation ends the grace period (`hurried`: there is none): then what cannot be cancelled is abandoned
-        after a moment.
+        If it is hurried, what cannot be cancelled is abandoned after a moment.
         """
-        cancelled: asyncio.CancelledError | None = None
-        last_look = None if self._health is None else self._health.ending()
-        if self._active:
-            self._idle = asyncio.get_running_loop().create_future()
-            cancelled = await _wait_bounded(self._idle, 0.0 if hurried else remaining_grace(self._settings.grace), 0.0)
-            hurried = hurried or cancelled is not None
+        last_look = health.ending()
+        if not await self._life.drain(self._active):
             stopping = start_task(self._stop(), log_failure(f"stopping what runs in {self.name}"))
-            cancelled = (
-                await _wait_bounded(asyncio.gather(stopping, self._idle), PATIENCE if hurried else None) or cancelled
-            )
-            self._idle = None
+            await self._life.finish(stopping)
+            stopping.cancel()
         if last_look is not None:
-            cancelled = await _wait_bounded(last_look, PATIENCE) or cancelled
+            await self._life.finish(last_look, PATIENCE)
         closing = start_task(executor_lifecycle.close_executor(executor, self._threads), mark_retrieved)
-        hurried = hurried or cancelled is not None
-        cancelled = await _wait_bounded(closing, PATIENCE if hurried else None) or cancelled
+        await self._life.finish(closing)
         try:
             if closing.done():
                 closing.result()
-            if cancelled is not None:
-                raise cancelled
         finally:
-            del closing, cancelled  # the errors' tracebacks hold this frame
+            del closing  # its error's traceback holds this frame
 
     async def _stop(self) -> None:
+        """Stop the running calls, and wait until they have ended."""
         unread = []
         for running in self._active:
             running.stopped = True
@@ -327,24 +311,8 @@ class LocalRunner:
             elif running.steps is not None:  # between two steps, without a reader: close the user's generator
                 unread.append(running)
         await wait_until_done([start_task(running.close(), partial(self._closed, running)) for running in unread])
+        await self._life.idle.wait()
 
     def _closed(self, running: _RunningCall, task: asyncio.Task[None]) -> None:
         self._call_ended(running)
         log_failure(f"closing a stream of {self.name}")(task)
-
-
-async def _wait_bounded(
-    work: asyncio.Future[Any], timeout: float | None, patience: float = PATIENCE
-) -> asyncio.CancelledError | None:
-    """Wait at most `timeout` seconds, and at most `patience` more once cancelled; return the cancellation, if any."""
-    cancelled: asyncio.CancelledError | None = None
-    try:
-        while not work.done():
-            try:
-                await asyncio.wait([work], timeout=timeout)
-                break
-            except asyncio.CancelledError as error:
-                cancelled, timeout = error, patience
-        return cancelled
-    finally:
-        del cancelled, work  # the errors' tracebacks hold this frame

@@ -18,6 +18,8 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from jina_asgi.concurrency.forks import end_if_forked
+from jina_asgi.concurrency.lifecycle import PATIENCE
+from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import NotReady
 from jina_asgi.errors._raised import future_safe, loggable, sanitized
 from jina_asgi.types import Context
@@ -25,8 +27,6 @@ from jina_asgi.types import Context
 T = TypeVar("T")
 
 logger = logging.getLogger("jina_asgi")
-
-PATIENCE = 1.0  # seconds that a cancelled shutdown waits for what cannot be cancelled
 
 
 class LeftBehind(NotReady):
@@ -222,17 +222,11 @@ class ExecutorThreads:
 
     async def _wait_for(self, future: asyncio.Future[Any]) -> bool:
         """Wait for a thread's result, even if cancelled; whether it was."""
-        cancelled = False
         self._waiting.add(future)
         try:
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:
-                    cancelled = True
+            return await wait_until_done([future]) is not None
         finally:
             self._waiting.discard(future)
-        return cancelled
 
     def _work(self, index: int) -> None:
         while (job := self._jobs.get()) is not None:

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import remaining_grace
-from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task
+from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
+from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.errors import (
     DeadlineExceeded,
     ExecutorError,
@@ -30,7 +30,6 @@ from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
 
-_HURRY = 1.0  # seconds that replicas have to end when serving is cancelled
 _MOVES = 8  # the most moves to other replicas of a call that had not begun
 
 
@@ -69,15 +68,14 @@ class PoolRunner:
         self._queue_when_unhealthy, self._endpoints_given = queue_when_unhealthy, endpoints is not None
         self._status_key, self._on_change = status_key, on_change
         self.name, self._supervisors, self._restarts, self._endpoints = name, supervisors, restarts, endpoints
-        self._max_busy, self._may_retry, self._admission, self._grace = max_busy, may_retry, admission, grace
+        self._max_busy, self._may_retry, self._admission = max_busy, may_retry, admission
         for supervisor in supervisors:
             supervisor.on_change = self._supervisor_changed
         self._remote_queue = RemoteQueue()
         self._changed = asyncio.Event()
         self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
         self._calls = 0
-        self._idle = asyncio.Event()
-        self._state = NotReady.NOT_STARTED
+        self._life = Lifecycle(grace)
         self._counts = {"moved": 0, "retried": 0, "lost": 0}
 
     @property
@@ -92,8 +90,8 @@ class PoolRunner:
         return self._endpoints
 
     def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        if self._state != "ready":
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
         self._check()
         self._remote_queue.check()
         return self._admission.admit(size)
@@ -143,24 +141,17 @@ class PoolRunner:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._state, hurried = "loading", False
-        self._restarts.reset()
-        over, name = log_failure(f"supervising a replica of {self.name}"), f"jina-asgi-{self.name}"
-        supervising = [start_task(supervisor.supervise(), over, name=name) for supervisor in self._supervisors]
-        try:
-            await self._first_ready()
-            self._state = "ready"
+        with self._life.running():
+            self._restarts.reset()
+            over, name = log_failure(f"supervising a replica of {self.name}"), f"jina-asgi-{self.name}"
+            supervising = [start_task(supervisor.supervise(), over, name=name) for supervisor in self._supervisors]
             try:
-                yield
-            except asyncio.CancelledError:
-                hurried = True
-                raise
+                await self._first_ready()
+                async with self._life.ending(self._end):
+                    self._life.state = "ready"
+                    yield
             finally:
-                self._state = "draining"
-                await self._drain(hurried)
-        finally:
-            self._state = "stopped"
-            await cancel_and_wait(supervising)
+                await cancel_and_wait(supervising)
 
     def unhealthy_reason(self) -> str:
         """Return why no call can be answered now; '' if some can."""
@@ -198,40 +189,21 @@ class PoolRunner:
         if self._endpoints is None:
             self._endpoints = self._handles[0].replica.client.endpoints
 
-    async def _drain(self, hurried: bool) -> None:
+    async def _end(self) -> None:
         """Wait for accepted calls within the grace period; then stop the replicas and the remaining calls."""
-        cancelled: list[asyncio.CancelledError] = []  # emptied: its traceback holds this frame
-        if self._calls:
-            self._idle.clear()
-            try:
-                async with asyncio.timeout(0.0 if hurried else remaining_grace(self._grace)):
-                    await self._idle.wait()
-            except TimeoutError:
-                pass
-            except asyncio.CancelledError as error:
-                cancelled[:] = [error]
-        self._state = "stopping"
-        for waiters in self._waiting.values():
-            while waiters:
-                waiters.popleft().fail(NotReady(f"{self.name} stopped before this call began"))
-        stopping = asyncio.gather(*(supervisor.stop() for supervisor in self._supervisors), return_exceptions=True)
-        try:
-            async with asyncio.timeout(_HURRY if hurried or cancelled else None):
-                await stopping
-        except TimeoutError:
-            pass  # cancelled stops kill the replicas
-        except asyncio.CancelledError as error:
-            cancelled[:] = [error]
-        if cancelled:
-            raise cancelled.pop()
+        await self._life.drain(self._calls)
+        self._life.state = "stopping"
+        self._fail_waiting(f"{self.name} stopped before this call began")
+        async with concurrent_tasks(*(supervisor.stop() for supervisor in self._supervisors)) as stopping:
+            await self._life.finish(asyncio.gather(*stopping, return_exceptions=True))
 
     @property
     def _is_running(self) -> bool:
-        return self._state in ("ready", "draining")
+        return self._life.state in RUNNING
 
     def _find(self, name: str) -> Endpoint:
-        if not self._is_running:
-            raise NotReady.in_state(self.name, self._state)
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(self.name, self._life.state)
         endpoint = resolve(self.endpoints, name)
         if endpoint is None:
             raise UnknownEndpoint(f"{self.name} has no endpoint {name!r} and no '/default'")
@@ -279,7 +251,7 @@ class PoolRunner:
     def _call_ended(self) -> None:
         self._calls -= 1
         if not self._calls:
-            self._idle.set()
+            self._life.idle.set()
 
     def _least_loaded(self, endpoint: Endpoint) -> ReplicaHandle | None:
         """Return the least loaded replica; one whose threads may be stuck only if no other is free."""
@@ -304,9 +276,12 @@ class PoolRunner:
         self._on_change()
         self._dispatch()
         if self._restarts.failing and (reason := self.unhealthy_reason()):
-            for waiting in self._waiting.values():
-                while waiting:
-                    waiting.popleft().fail(NotReady(reason))
+            self._fail_waiting(reason)
+
+    def _fail_waiting(self, reason: str) -> None:
+        for waiting in self._waiting.values():
+            while waiting:
+                waiting.popleft().fail(NotReady(reason))
 
     def _refresh_endpoints(self) -> None:
         """Update the endpoints, if none were given, to those of the replicas: a reload may have changed them."""

@@ -1,0 +1,94 @@
+"""The lifecycle of a Runner: it loads, is ready, drains and has stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.errors import NotReady
+
+#: Seconds that a hurried end waits for what cannot be cancelled.
+PATIENCE = 1.0
+#: The states in which admitted calls run.
+RUNNING = ("ready", "draining")
+
+
+class Lifecycle:
+    """The state of one Runner, and its end: running calls finish within the grace period, then the rest is stopped.
+
+    A cancellation does not interrupt the end, but hurries it, and is raised afterwards.
+
+    Args:
+        grace: seconds that running calls get.
+
+    Attributes:
+        state: `NotReady.NOT_STARTED`, "loading", "ready", "draining" or "stopped".
+        is_hurried: whether the Runner has to end without a grace period.
+        idle: set by the Runner when its last call ends.
+    """
+
+    def __init__(self, grace: float = 0.0) -> None:
+        self._grace = grace
+        self.state: str = NotReady.NOT_STARTED
+        self.is_hurried = False
+        self.idle = asyncio.Event()
+        self._cancellations: list[
+            asyncio.CancelledError
+        ] = []  # emptied, as their tracebacks hold frames that name this
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Enter the state "loading", and leave the block as "stopped"."""
+        self.state, self.is_hurried, self.idle = "loading", False, asyncio.Event()
+        try:
+            yield
+        finally:
+            self.state = "stopped"
+            self._cancellations.clear()
+
+    @asynccontextmanager
+    async def ending(self, end: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+        """After the block, which a cancellation hurries, enter the state "draining" and await `end`."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.is_hurried = True
+            raise
+        finally:
+            self.state = "draining"
+            await end()
+            if self._cancellations:
+                raise self._cancellations.pop()
+
+    async def drain(self, calls: object, *others: Callable[[], Awaitable[object]]) -> bool:
+        """Wait within the grace period, if there are `calls`, until `idle` is set, then for `others`; whether all ended."""
+        if calls:
+            self.idle.clear()
+        else:
+            self.idle.set()
+        try:
+            async with asyncio.timeout(0.0 if self.is_hurried else remaining_grace(self._grace)):
+                for wait in (self.idle.wait, *others):
+                    await wait()
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError as error:
+            self._hurry(error)
+            return False
+        return True
+
+    async def finish(self, work: asyncio.Future[Any], limit: float | None = None) -> None:
+        """Wait for `work` at most `limit` seconds, or `PATIENCE` seconds if hurried."""
+        while not work.done():
+            try:
+                await asyncio.wait([work], timeout=PATIENCE if self.is_hurried else limit)
+                return
+            except asyncio.CancelledError as error:
+                self._hurry(error)
+
+    def _hurry(self, error: asyncio.CancelledError) -> None:
+        self.is_hurried = True
+        self._cancellations[:] = [error]
