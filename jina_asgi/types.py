@@ -135,16 +135,6 @@ class Parts:
         return b"".join(self.buffers)
 
 
-class DocsCodec(Protocol):
-    """Encodes typed docs as one buffer a doc, and decodes them."""
-
-    def encode(self, docs: Sequence[Any], /) -> list[bytes]: ...
-
-    def encode_parts(self, docs: Sequence[Any], /) -> Sequence[bytes | Parts]: ...
-
-    def decode(self, buffers: Sequence[bytes | memoryview], /) -> list[Any]: ...
-
-
 class Docs:
     """A list of documents, typed or encoded as one buffer a doc; each form is made from the other once."""
 
@@ -152,12 +142,11 @@ class Docs:
 
     def __init__(
         self,
-        codec: DocsCodec,
+        codec: Any,
         typed: list[Any] | None = None,
         encoded: Sequence[bytes | memoryview] | None = None,
     ) -> None:
-        #: The codec of these docs' schema.
-        self.codec: Any = codec
+        self.codec = codec  #: The `documents.codec.Codec` of these docs' schema, which lies in a layer above.
         self._typed, self._encoded = typed, encoded
 
     @property
@@ -282,19 +271,13 @@ class Result(msgspec.Struct, frozen=True):
     trail: tuple[Step, ...] = ()
 
 
-class Ticket(Protocol):
-    """A place in the queue, given before the body is read; closed once when the call is over."""
+class Ticket:
+    """A place in a queue, taken before the body is read. This one is of a call that is admitted elsewhere: it holds none."""
 
-    def close(self) -> None: ...
+    __slots__ = ()
 
-
-class _NoTicket:
     def close(self) -> None:
-        return
-
-
-#: Holds nothing: the server admits the call when it arrives there.
-NO_TICKET: Ticket = _NoTicket()
+        """Free the place, when the call is over; repeated calls do nothing."""
 
 
 class Runner(Protocol):
@@ -305,7 +288,7 @@ class Runner(Protocol):
         """The endpoints by name; known before the lifespan starts."""
         ...
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         """A place for a call of `size` bytes (0: not known). No I/O.
 
         Raises:

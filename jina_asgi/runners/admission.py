@@ -168,20 +168,19 @@ class _CompletionRate:
         return count / (span + max(0.0, now - last[0] - 2 * gap))
 
 
-class QueueTicket(msgspec.Struct, eq=False):
+class QueueTicket(Ticket, msgspec.Struct, eq=False):
     """The place of one call in the queue."""
 
     _admission: Admission | None
     _size: int
 
     def close(self) -> None:
-        """Free the place; repeated calls do nothing."""
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.leave(self._size)
 
 
-class Tickets:
+class Tickets(Ticket):
     """Places in several queues, freed together."""
 
     __slots__ = ("_tickets",)
@@ -193,7 +192,6 @@ class Tickets:
         self._tickets.append(ticket)
 
     def close(self) -> None:
-        """Free all places; repeated calls do nothing."""
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
             ticket.close()

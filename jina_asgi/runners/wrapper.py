@@ -23,8 +23,8 @@ class Wrapper:
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self._endpoints_source.endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
-        return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
+        return self.inner.admit(endpoint, size=size)
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
         return self.inner.call(call)

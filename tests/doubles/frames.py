@@ -15,7 +15,7 @@ from jina_asgi.protocols.frames._layout import Frame, FrameReader, write_frame
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.protocols.frames.pipe import pipe
 from jina_asgi.protocols.frames.server import FrameServer
-from jina_asgi.types import Call, Context, Docs, Endpoint, Field, Result, Schema
+from jina_asgi.types import Call, Context, Docs, Endpoint, Field, Result, Schema, Ticket
 
 TEXT = Schema("Text", {"Text": (Field("text", "str"),)}, {"title": "Text", "type": "object"})
 CALLED = Endpoint(name="/call", kind="batch", input=TEXT, output=TEXT, description="Answers once.")
@@ -45,7 +45,7 @@ async def one_each(call: Call) -> AsyncGenerator[Docs, None]:
         yield texts(value)
 
 
-class Double:
+class Double(Ticket):
     """A Runner whose call and stream are the functions given; it notes what happened to it."""
 
     def __init__(
@@ -57,15 +57,15 @@ class Double:
         refuse: Exception | None = None,
     ) -> None:
         self.endpoints = endpoints
-        self.admitted: list[tuple[str, int, str, int]] = []
+        self.admitted: list[tuple[str, int]] = []
         self.places = 0
         self.lives = 0
         self._call, self._stream, self._refuse = call, stream, refuse
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Double:
+    def admit(self, endpoint: str, *, size: int = 0) -> Double:
         if self._refuse is not None:
             raise self._refuse
-        self.admitted.append((endpoint, size, tenant, priority))
+        self.admitted.append((endpoint, size))
         self.places += 1
         return self
 
@@ -160,9 +160,11 @@ async def raw_to_server(runner: Double, *, greet: bool = True) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def served(runner: Double, over: str = "pipe", **options: Any) -> AsyncIterator[tuple[FrameClient, FrameServer]]:
+async def served(
+    runner: Double, over: str = "pipe", *, admits: bool = True, **options: Any
+) -> AsyncIterator[tuple[FrameClient, FrameServer]]:
     """A client and a server of `runner`, connected in memory or by a socket."""
-    server = FrameServer(runner)
+    server = FrameServer(runner, admits=admits)
     loop = asyncio.get_running_loop()
 
     async def connect(factory: Callable[[], asyncio.Protocol]) -> Any:

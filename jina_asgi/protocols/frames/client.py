@@ -22,7 +22,7 @@ from jina_asgi.protocols.frames._rules import Window
 from jina_asgi.protocols.frames.calls import are_large, docs_of, read_result, write_call
 from jina_asgi.protocols.frames.client_connection import CallAnswer, EncodedCall, FrameClientConnection, StreamFrames
 from jina_asgi.protocols.frames.connection import MemorySharing
-from jina_asgi.types import EMPTY, NO_TICKET, Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Opens a connection: takes a protocol factory and returns (transport, protocol), as `loop.create_unix_connection`
 #: does.
@@ -74,9 +74,9 @@ class FrameClient:
         """How many answers arrived after their call was cancelled, or for no call at all."""
         return 0 if self._connection is None else self._connection.state.late + self._connection.state.strays
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         self._require_connection()
-        return NO_TICKET
+        return Ticket()  # the server admits a call when it arrives there
 
     async def call(self, call: Call, /) -> Result:
         connection, endpoint = self._route(call)

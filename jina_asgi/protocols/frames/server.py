@@ -65,9 +65,9 @@ class _ActiveRequest:
 
     __slots__ = ("begun", "call", "cancelled", "credit", "more", "number", "stopped", "task", "ticket")
 
-    def __init__(self, number: int, call: Call, credit: Credit | None, ticket: Ticket) -> None:
+    def __init__(self, number: int, call: Call, credit: Credit | None, ticket: Ticket | None) -> None:
         self.number, self.call, self.credit = number, call, credit
-        self.ticket: Ticket | None = ticket
+        self.ticket = ticket
         #: Whether the client cancelled it, and whether it was stopped for that or another reason.
         self.cancelled = self.stopped = False
         #: Whether it was passed to the Runner; whether the Runner began it is not known here.
@@ -120,6 +120,7 @@ class FrameServer(FrameConnection):
     """Serves `runner` to one connection; a server's protocol factory makes one for each.
 
     `limit` bounds a frame in bytes; a peer that sends no hello within `hello_timeout` seconds is disconnected.
+    `admits`: calls take a place in the Runner's queue here, as the peer has none.
     `on_begin(request number)` is called when the work of a request begins, from any thread. `health` is called after
     each ping and returns why calls cannot be answered at the moment, or "". `sharing` is the memory shared with the
     client. `metrics` is called for each ping; its result is sent with the answer.
@@ -131,13 +132,14 @@ class FrameServer(FrameConnection):
         *,
         limit: int = FRAME_LIMIT,
         hello_timeout: float = 10.0,
+        admits: bool = True,
         on_begin: Callable[[int], None] | None = None,
         health: Callable[[], Awaitable[str]] | None = None,
         sharing: MemorySharing | None = None,
         metrics: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(HELLO_LIMIT, sharing)
-        self._runner, self._limit, self._on_begin = runner, limit, on_begin
+        self._runner, self._limit, self._admits, self._on_begin = runner, limit, admits, on_begin
         self._health, self._metrics = health, metrics
         self._unhealthy_reason = ""
         self._state: ServerState[_ActiveRequest] = ServerState()
@@ -229,9 +231,7 @@ class FrameServer(FrameConnection):
             if self._on_begin is not None:
                 docs = BeginReportingDocs(call.docs, partial(self._on_begin, number))
                 call = msgspec.structs.replace(call, docs=docs)
-            ticket = self._runner.admit(
-                call.endpoint, size=frame.size, tenant=call.context.tenant, priority=call.context.priority
-            )
+            ticket = self._runner.admit(call.endpoint, size=frame.size) if self._admits else None
         except Exception as error:  # noqa: BLE001  # whatever a runner raises becomes this call's answer
             self._send_error(number, error)
             return

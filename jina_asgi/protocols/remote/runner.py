@@ -17,7 +17,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, interrupted_error
 from jina_asgi.protocols.frames._heads import match_endpoints
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerDescription, Transport
-from jina_asgi.types import NO_TICKET, Call, Docs, Endpoint, Result, Ticket, resolve
+from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 #: Headers of a caller that concern its own connection or body, or that are secrets between it and this server.
 _KEPT_BACK = frozenset(
@@ -85,9 +85,9 @@ class RemoteRunner(ABC):
             raise NotReady(f"the endpoints of {self._where} are known once the lifespan has started")
         return self._endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         self._require_open()
-        return NO_TICKET
+        return Ticket()  # the server admits a call when it arrives there
 
     async def call(self, call: Call, /) -> Result:
         transport, endpoint, request = self._route(call)

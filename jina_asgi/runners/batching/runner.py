@@ -51,10 +51,10 @@ class BatchRunner(Wrapper):
         self._batched: dict[str, _BatchedEndpoint] = {}
         self._life = Lifecycle(grace)
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         found = resolve(self.endpoints, endpoint)
         if found is None or found.name not in self._settings:
-            return self.inner.admit(endpoint, size=size, tenant=tenant, priority=priority)
+            return self.inner.admit(endpoint, size=size)
         if self._life.state != "ready":
             raise NotReady.in_state(endpoint, self._life.state)
         return self._admission.admit(size)

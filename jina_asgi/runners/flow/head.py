@@ -77,7 +77,7 @@ class HeadRunner:
         self._refresh()
         return self._endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         """Take a place in the queues of the shards and of the Executors around them that the call uses."""
         if self._life.state != "ready":
             raise NotReady.in_state(self.name, self._life.state)
@@ -87,7 +87,7 @@ class HeadRunner:
         try:
             for part, runner in self._runners.items():
                 if not passed.get(part):
-                    tickets.add(runner.admit(endpoint, size=size, tenant=tenant, priority=priority))
+                    tickets.add(runner.admit(endpoint, size=size))
         except BaseException:
             tickets.close()
             raise

@@ -64,7 +64,7 @@ class FlowRunner:
         self._refresh()
         return self._endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         """Take a place in the queue of every awaited node, so that a full one refuses before any node runs.
 
         A Deployment used by several nodes is asked once: one place suffices for a call.
@@ -77,7 +77,7 @@ class FlowRunner:
         tickets = Tickets()
         try:
             for runner in runners.values():
-                tickets.add(runner.admit(endpoint, size=size, tenant=tenant, priority=priority))
+                tickets.add(runner.admit(endpoint, size=size))
         except BaseException:
             tickets.close()
             raise

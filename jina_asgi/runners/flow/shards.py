@@ -63,7 +63,7 @@ class ShardRunner:
     def endpoints(self) -> Mapping[str, Endpoint]:
         return next(iter(self._shards.values())).endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         if self._life.state != "ready":
             raise NotReady.in_state(self.name, self._life.state)
         return self._admission.admit(size)

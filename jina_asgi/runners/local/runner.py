@@ -106,7 +106,7 @@ class LocalRunner:
     def endpoints(self) -> Mapping[str, Endpoint]:
         return self._endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         if self._life.state != "ready":
             raise NotReady.in_state(self.name, self._life.state)
         return self._admission.admit(size)

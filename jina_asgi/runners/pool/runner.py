@@ -89,7 +89,7 @@ class PoolRunner:
             raise NotReady(f"the endpoints of {self.name} are known once a replica has loaded")
         return self._endpoints
 
-    def admit(self, endpoint: str, *, size: int = 0, tenant: str = "", priority: int = 0) -> Ticket:
+    def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         if self._life.state != "ready":
             raise NotReady.in_state(self.name, self._life.state)
         self._check()

@@ -84,7 +84,9 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, started_requests:
         async with _loaded(spec) as runner:
             with frozen():
                 health = partial(_health, runner, spec)
-                server = FrameServer(runner, on_begin=started_requests.begin, health=health, sharing=PeerSharing())
+                server = FrameServer(
+                    runner, admits=False, on_begin=started_requests.begin, health=health, sharing=PeerSharing()
+                )
                 await loop.connect_accepted_socket(lambda: server, connection)
                 await server.wait_closed()
     except BaseException as error:

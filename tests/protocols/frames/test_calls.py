@@ -98,9 +98,15 @@ async def test_the_context_parameters_and_sources_cross() -> None:
     assert (got.request_id, got.headers, got.identity) == ("id-1", {"authorization": "x"}, {"user": 1})
     assert (got.tenant, got.priority) == ("t", -3)
     assert got.deadline == pytest.approx(context.deadline, abs=1)
-    ((endpoint, size, tenant, priority),) = runner.admitted
-    assert (endpoint, tenant, priority) == ("/call", "t", -3)
+    ((endpoint, size),) = runner.admitted
+    assert endpoint == "/call"
     assert size > 10
+
+
+async def test_where_the_peer_has_admitted_a_call_it_takes_no_place_here() -> None:
+    runner = Double(refuse=Overloaded("the queue is full"))
+    async with served(runner, admits=False) as (client, _):
+        assert values((await client.call(a_call("a"))).docs) == ["a"]
 
 
 async def test_an_empty_context_crosses_as_one() -> None:
