@@ -9,7 +9,7 @@ graph of them. Nothing here imports docarray, a codec or a protocol.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, Protocol
@@ -242,7 +242,8 @@ class Call(msgspec.Struct, frozen=True):
 
     `sources` are (node, docs) pairs where several nodes feed a join; `giver` is the single node that gave the docs:
     "gateway" is the request itself, "" a batch of several calls. `target_executor` is a pattern for the names of the
-    Flow's nodes that run: the others pass their documents on.
+    Flow's nodes that run: the others pass their documents on. `on_begin` returns the docs in place of `docs`: those of a
+    batch are settled only as it begins.
     """
 
     endpoint: str
@@ -252,6 +253,11 @@ class Call(msgspec.Struct, frozen=True):
     sources: tuple[tuple[str, Docs], ...] = ()
     target_executor: str = ""
     giver: str = "gateway"
+    on_begin: Callable[[], Docs] | None = None
+
+    def begin(self) -> Docs:
+        """Return the docs: called by what runs the call or sends it on, in any thread, as its work begins."""
+        return self.docs if self.on_begin is None else self.on_begin()
 
 
 class Step(msgspec.Struct, frozen=True):

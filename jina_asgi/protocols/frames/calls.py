@@ -41,7 +41,7 @@ def write_call(
         InvalidRequest: parameters, identity or context hold values that cannot cross to another process.
     """
     context = call.context
-    docs = _parts(call.docs, in_pieces)
+    docs = _parts(call.begin(), in_pieces)
     sources: list[tuple[str, int]] = []
     if call.sources:
         docs = list(docs)

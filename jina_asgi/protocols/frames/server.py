@@ -101,21 +101,6 @@ class _ActiveRequest:
             await self.more
 
 
-class BeginReportingDocs(Docs):
-    """Docs that call `on_begin` when they are read as objects: an Executor's work begins with that."""
-
-    __slots__ = ("_on_begin",)
-
-    def __init__(self, docs: Docs, on_begin: Callable[[], None]) -> None:
-        super().__init__(docs.codec, None, docs.encoded)
-        self._on_begin = on_begin
-
-    @property
-    def typed(self) -> list[Any]:
-        self._on_begin()
-        return super().typed
-
-
 class FrameServer(FrameConnection):
     """Serves `runner` to one connection; a server's protocol factory makes one for each.
 
@@ -229,8 +214,7 @@ class FrameServer(FrameConnection):
                 raise NotReady("draining: no new calls are taken")
             call, credit = read_call(frame, self._runner.endpoints)
             if self._on_begin is not None:
-                docs = BeginReportingDocs(call.docs, partial(self._on_begin, number))
-                call = msgspec.structs.replace(call, docs=docs)
+                call = msgspec.structs.replace(call, on_begin=partial(_begin, self._on_begin, number, call.docs))
             ticket = self._runner.admit(call.endpoint, size=frame.size) if self._admits else None
         except Exception as error:  # noqa: BLE001  # whatever a runner raises becomes this call's answer
             self._send_error(number, error)
@@ -344,3 +328,8 @@ class Refusal(FrameServer):
         if not self._is_ending:
             self._hello_timer.cancel()
             self.refuse(self._error)
+
+
+def _begin(on_begin: Callable[[int], None], number: int, docs: Docs) -> Docs:
+    on_begin(number)
+    return docs

@@ -169,7 +169,7 @@ class RemoteRunner(ABC):
         context = call.context
         request = OutgoingRequest(
             endpoint=endpoint.name,
-            docs=call.docs,
+            docs=call.begin(),
             parameters=call.parameters,
             header={"request_id": context.request_id} if context.request_id else {},
             headers=self._forwarded({key: text for key, text in context.headers.items() if key not in _KEPT_BACK}),

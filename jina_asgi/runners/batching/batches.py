@@ -80,7 +80,7 @@ class Batching:
         self._wake_at = math.inf  # when the timer fires
         self._pending_step = self._stopped = False
         self._drained = asyncio.Event()
-        self.lock = threading.Lock()  # a batch begins in a thread while the loop may cancel its items
+        self._lock = threading.Lock()  # a batch begins in a thread while the loop may cancel its items
         self._sizes: Counter[int] = Counter()
         self._counts: Counter[str] = Counter()
         self._waited = self._longest = 0.0
@@ -176,7 +176,7 @@ class Batching:
             push(now, item)
         self._step_soon()
 
-    def begin(self, batch: Batch) -> list[QueuedItem]:
+    def _begin(self, batch: Batch) -> list[QueuedItem]:
         """Settle the items of a batch that begins now; called with the lock held."""
         now = time.monotonic()
         items: list[QueuedItem] = self._kernel.began(batch, now)  # type: ignore[assignment]  # what we pushed
@@ -207,7 +207,7 @@ class Batching:
 
     def status(self) -> dict[str, Any]:
         """Return the metrics for `/-/status`."""
-        with self.lock:
+        with self._lock:
             sizes = dict(sorted(self._sizes.items()))
         ran, items = sum(sizes.values()), sum(size * count for size, count in sizes.items())
         counts = ("cancelled", "expired", "failed", "over_budget")
@@ -247,7 +247,7 @@ class Batching:
         loop = asyncio.get_running_loop()
         decisions = self._kernel.step(time.monotonic())
         for batch in decisions.start:
-            members = BatchMembers(self, batch)
+            members = BatchMembers(batch, self._begin, self._lock)
             over = functools.partial(self._ended, batch, members)
             self._tasks[batch] = start_task(self._serve(batch, members), over, context=self._context.copy())
         self._fail_expired(decisions.expired)
@@ -322,7 +322,7 @@ class Batching:
 
     def _withdraw(self, submission: Submission, *, answered: bool) -> None:
         """Withdraw a submission whose caller has left: its queued items never run."""
-        with self.lock:
+        with self._lock:
             alone = [item for item in submission.items if item.remove_waiter(submission)]
             waited = sum(self._was_cancelled(item) for item in alone)
         for item in alone:

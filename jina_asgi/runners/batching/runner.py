@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.documents import field_plans
-from jina_asgi.documents.codec import codec
+from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
@@ -184,8 +185,8 @@ class _BatchedEndpoint:
         if members.key not in self._parameters:
             raise EmptyBatch("all callers of this batch have left")
         _, parameters, reader = self._parameters[members.key]
-        docs = MemberBuffers(reader, members) if self._encoded else MemberDocs(reader, members)
-        call = Call(self._name, docs, parameters, BatchContext(members), giver="")
+        begin = partial(self._begin, reader, members)
+        call = Call(self._name, Docs(reader, []), parameters, BatchContext(members), giver="", on_begin=begin)
         result = await self._inner.call(call)
         if result.results:
             raise ExecutorError(
@@ -198,51 +199,9 @@ class _BatchedEndpoint:
         typed = result.docs.typed
         return [*list.__iter__(typed)]  # a DocList's own iterator takes four times as long
 
-
-class MemberDocs(Docs):
-    """The docs of a batch, settled at the first read: in the Executor's thread, as the batch begins to run."""
-
-    __slots__ = ("_members",)
-
-    def __init__(self, codec: Any, members: BatchMembers) -> None:
-        super().__init__(codec)
-        self._members = members
-
-    @property
-    def typed(self) -> list[Any]:
-        if self._typed is None:
-            self._typed = self.codec.wrap(self._members.take())
-        return self._typed
-
-    @property
-    def encoded(self) -> Sequence[bytes | memoryview]:
-        if self._encoded is None:
-            self._encoded = self.codec.encode(self.typed)
-        return self._encoded
-
-    def __len__(self) -> int:
-        return len(self.typed)
-
-
-class MemberBuffers(MemberDocs):
-    """The docs of a batch as encoded buffers."""
-
-    __slots__ = ()
-
-    @property
-    def typed(self) -> list[Any]:
-        if self._typed is None:
-            self._typed = self.codec.decode(self.encoded)
-        return self._typed
-
-    @property
-    def encoded(self) -> Sequence[bytes | memoryview]:
-        if self._encoded is None:
-            self._encoded = self._members.take()
-        return self._encoded
-
-    def __len__(self) -> int:
-        return len(self.encoded)
+    def _begin(self, reader: Codec, members: BatchMembers) -> Docs:
+        values = members.take()
+        return reader.encoded(values) if self._encoded else reader.docs(reader.wrap(values))
 
 
 class BatchContext(Context):

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from typing import Any
 
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
 from jina_asgi.errors._raised import error_text, future_safe, is_a, sanitized
@@ -126,21 +126,16 @@ class EmptyBatch(JinaASGIError):
     """All callers of a batch have left before it began; it need not run."""
 
 
-class BatchStarter(Protocol):
-    """Settles which items of a batch run, under a lock."""
-
-    lock: threading.Lock
-
-    def begin(self, batch: Batch) -> list[QueuedItem]: ...
-
-
 class BatchMembers:
-    """The members of a batch, settled at the last moment: `take` is called, in any thread, when the batch begins."""
+    """The members of a batch, settled at the last moment: `take` is called, in any thread, when the batch begins.
 
-    __slots__ = ("_batch", "_batching", "_items", "key")
+    `begin` returns the items of the batch that run; it is called once, with the lock held.
+    """
 
-    def __init__(self, batching: BatchStarter, batch: Batch) -> None:
-        self._batching, self._batch, self.key = batching, batch, batch.key
+    __slots__ = ("_batch", "_begin", "_items", "_lock", "key")
+
+    def __init__(self, batch: Batch, begin: Callable[[Batch], list[QueuedItem]], lock: threading.Lock) -> None:
+        self._begin, self._lock, self._batch, self.key = begin, lock, batch, batch.key
         self._items: list[QueuedItem] | None = None
 
     def take(self) -> list[Any]:
@@ -155,9 +150,9 @@ class BatchMembers:
 
     def settle(self) -> list[QueuedItem]:
         """Return the items that run; settled at the first call."""
-        with self._batching.lock:
+        with self._lock:
             if self._items is None:
-                self._items = self._batching.begin(self._batch)
+                self._items = self._begin(self._batch)
             return self._items
 
     @property

@@ -97,10 +97,10 @@ class BoundMethod:
     def run(self, parameters: Any, call: Call) -> Any:
         """Call a synchronous batch or single method; return its checked answer. Errors are wrapped here, in its thread.
 
-        Reads the call's docs only now, as that settles the members of a batch.
+        The call begins only now, as that settles the members of a batch.
         """
         try:
-            docs = call.docs.typed
+            docs = call.begin().typed
             if not self._files:
                 return self._call(docs, parameters, call)
             with upload_files.in_use(docs):

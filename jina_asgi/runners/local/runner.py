@@ -173,7 +173,7 @@ class LocalRunner:
             parameters = bound.parameters(call)
             if bound.is_async:
                 running.begun = True
-                value = await bound.run_async(call.docs.typed, parameters, call)
+                value = await bound.run_async(call.begin().typed, parameters, call)
                 end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
@@ -192,7 +192,7 @@ class LocalRunner:
         running = _RunningCall()
         self._active.add(running)
         try:
-            docs, parameters = call.docs.typed, bound.parameters(call)
+            docs, parameters = call.begin().typed, bound.parameters(call)
             if len(docs) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
             running.begun = bound.is_async
