@@ -20,13 +20,14 @@ from jina_asgi.processes.output import Output
 from jina_asgi.processes.shared_memory import OwnerSharing
 from jina_asgi.processes.spawning import OUR_MODULE
 from jina_asgi.protocols.frames.client import FrameClient
+from jina_asgi.runners.pool.replica import Replica
 from jina_asgi.types import Endpoint
 
 _STOPPING = 10.0  # seconds that an Executor's `close` may take
 _LAST_WORDS = 1.0  # seconds to wait for the rest of its output, or for the reason of its end
 
 
-class ReplicaProcess:
+class ReplicaProcess(Replica):
     """One replica process, started once.
 
     Args:
@@ -37,6 +38,8 @@ class ReplicaProcess:
         startup_timeout: how long loading may take, in seconds.
     """
 
+    client: FrameClient
+
     def __init__(
         self,
         name: str,
@@ -46,7 +49,8 @@ class ReplicaProcess:
         endpoints: Mapping[str, Endpoint] | None,
         startup_timeout: float,
     ) -> None:
-        self.name, self._spec, self._env, self._timeout = name, spec, env, startup_timeout
+        super().__init__(name)
+        self._spec, self._env, self.device = spec, env, env.get(VARIABLE, "")
         self._started_requests = StartedRequests.made()
         self._shared: OwnerSharing | None = None
         self.client = FrameClient(
@@ -62,15 +66,6 @@ class ReplicaProcess:
         self._output = Output(name)
         self._exited = asyncio.Event()
         self._why = ""
-
-    @property
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
-    @property
-    def device(self) -> str:
-        """The CUDA devices that it may use, from its environment."""
-        return self._env.get(VARIABLE, "")
 
     async def start(self) -> None:
         """Starts the process and waits until its Executor has loaded.
@@ -99,10 +94,6 @@ class ReplicaProcess:
             await asyncio.wait(ends, timeout=_LAST_WORDS)  # a process that it started may hold its connection open
         self.client.abort()
         return self._why or "closed its connection"
-
-    async def leaves(self) -> None:
-        """Never returns: a replica does not request to be replaced."""
-        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         """Ends the process: cancels open calls and closes its Executor; kills it if that takes too long."""
@@ -148,10 +139,6 @@ class ReplicaProcess:
             self._output.close()
             await self._output.ended.wait()
 
-    async def end_hung(self, why: str) -> None:
-        """Kills it, as `kill`."""
-        await self.kill(why)
-
     def resident(self) -> int:
         """The resident memory of the process in bytes; 0 once it has ended."""
         with suppress(OSError, AttributeError), open(f"/proc/{self.pid}/statm") as statm:
@@ -181,7 +168,8 @@ class ReplicaProcess:
                 pass_fds=descriptors,
                 start_new_session=True,
             )
-            self._pidfd = os.pidfd_open(self._process.pid)
+            self.pid = self._process.pid
+            self._pidfd = os.pidfd_open(self.pid)
             asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
             left.pop_all()
         for given in (theirs, writing, alive):

@@ -119,9 +119,9 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
     inner: Runner
     if settings.pooled:
         _linux_only(settings)
-        from jina_asgi.processes.host_connection import host_runner
+        from jina_asgi.processes.host_runner import HostRunner
 
-        pool = host_runner(_named(uses), settings, _endpoints(uses, settings))
+        pool = HostRunner(_named(uses), settings, _endpoints(uses, settings))
         inner = HintRunner(pool, lambda: _hint_readers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses

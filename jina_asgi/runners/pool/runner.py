@@ -25,12 +25,12 @@ from jina_asgi.errors._raised import raised_class
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.runners.admission import Admission, RemoteQueue
 from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.runners.pool.supervisor import ReplicaHandle, ReplicaSupervisor
+from jina_asgi.runners.pool._retries import Retries
+from jina_asgi.runners.pool.replica import ReplicaHandle
+from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 
 logger = logging.getLogger("jina_asgi")
-
-_MOVES = 8  # the most moves to other replicas of a call that had not begun
 
 
 class PoolRunner:
@@ -45,10 +45,11 @@ class PoolRunner:
         may_retry: whether a call may run again though it had begun when its replica died.
         admission: bounds waiting and running calls.
         grace: seconds that calls get when serving ends.
-        status_key: the key of the replicas in `/-/status`.
         on_change: called when replicas come or go.
-        queue_when_unhealthy: whether an unhealthy replica still gets calls, which wait there until it is healthy.
     """
+
+    #: Whether an unhealthy replica still gets calls, which wait there until it is healthy.
+    queue_when_unhealthy = False
 
     def __init__(
         self,
@@ -61,16 +62,14 @@ class PoolRunner:
         may_retry: Callable[[Endpoint], bool],
         admission: Admission,
         grace: float,
-        status_key: str = "replicas",
         on_change: Callable[[], None] = lambda: None,
-        queue_when_unhealthy: bool = False,
     ) -> None:
-        self._queue_when_unhealthy, self._endpoints_given = queue_when_unhealthy, endpoints is not None
-        self._status_key, self._on_change = status_key, on_change
+        self._on_change, self._endpoints_given = on_change, endpoints is not None
         self.name, self._supervisors, self._restarts, self._endpoints = name, supervisors, restarts, endpoints
         self._max_busy, self._may_retry, self._admission = max_busy, may_retry, admission
         for supervisor in supervisors:
             supervisor.on_change = self._supervisor_changed
+        self._handles: list[ReplicaHandle] = []  # of the replicas that have come up
         self._remote_queue = RemoteQueue()
         self._changed = asyncio.Event()
         self._waiting: dict[bool, deque[_Waiter]] = {True: deque(), False: deque()}
@@ -98,14 +97,14 @@ class PoolRunner:
 
     async def call(self, call: Call, /) -> Result:
         endpoint = self._find(call.endpoint)
-        retries: _Retries | None = None
+        retries: Retries | None = None
         while True:
             handle = await self._acquire(endpoint)
             try:
-                result = await handle.replica.client.call(call)
+                result = await handle.client.call(call)
             except JinaASGIError as error:
-                retries = retries or _Retries(self, endpoint)
-                if not retries.may_retry(handle, error):
+                retries = retries or Retries(self._counts, self._may_retry(endpoint))
+                if not self._runs_again(retries, handle, endpoint, error):
                     raise
             except asyncio.CancelledError:
                 handle.mark_doubtful(endpoint)
@@ -118,20 +117,20 @@ class PoolRunner:
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         endpoint = self._find(call.endpoint)
-        retries = _Retries(self, endpoint)
+        retries = Retries(self._counts, self._may_retry(endpoint))
         begun = False
         while True:
             handle = await self._acquire(endpoint)
             try:
-                async with aclosing(handle.replica.client.stream(call)) as steps:
+                async with aclosing(handle.client.stream(call)) as steps:
                     async for docs in steps:
                         begun = True
                         yield docs
             except JinaASGIError as error:
-                if begun and isinstance(error, Unavailable) and self._is_running and not handle.is_open:
+                if begun and isinstance(error, Unavailable) and self._is_running and not handle.client.is_open:
                     self._counts["lost"] += 1
                     raise ReplicaDied("the replica died in the middle of the stream") from error
-                if not retries.may_retry(handle, error):
+                if not self._runs_again(retries, handle, endpoint, error):
                     raise
             else:
                 self._record_answer(handle, endpoint)
@@ -143,6 +142,7 @@ class PoolRunner:
     async def lifespan(self) -> AsyncIterator[None]:
         with self._life.running():
             self._restarts.reset()
+            self._handles = []
             over, name = log_failure(f"supervising a replica of {self.name}"), f"jina-asgi-{self.name}"
             supervising = [start_task(supervisor.supervise(), over, name=name) for supervisor in self._supervisors]
             try:
@@ -155,23 +155,16 @@ class PoolRunner:
 
     def unhealthy_reason(self) -> str:
         """Return why no call can be answered now; '' if some can."""
-        if open_handles := [handle for handle in self._handles if handle.is_open]:
-            return min((handle.replica.client.unhealthy_reason for handle in open_handles), key=len)
+        if clients := [handle.client for handle in self._handles if handle.client.is_open]:
+            return min((client.unhealthy_reason for client in clients), key=len)
         if self._restarts.failing:
             return f"{self.name} failed: {self._reason()}"
         return f"no replica of {self.name} is up; it is being started"
 
     def status(self) -> dict[str, Any]:
-        """Return the metrics for `/-/status`; those last reported by a pool host come before ours."""
+        """Return the metrics for `/-/status`."""
         replicas = {f"{self.name}/rep-{supervisor.index}": supervisor.status() for supervisor in self._supervisors}
-        ours = {"queue": self._admission.status(), **self._counts}
-        reported = next((handle.replica.client.metrics for handle in self._handles), None)
-        own = {self._status_key: replicas}
-        return {**reported, "worker": ours, **own} if reported else {**own, **ours}
-
-    @property
-    def _handles(self) -> list[ReplicaHandle]:
-        return [supervisor.handle for supervisor in self._supervisors if supervisor.handle is not None]
+        return {"replicas": replicas, "queue": self._admission.status(), **self._counts}
 
     async def _first_ready(self) -> None:
         """Wait until one replica is up.
@@ -187,7 +180,7 @@ class PoolRunner:
             self._changed.clear()
             await self._changed.wait()
         if self._endpoints is None:
-            self._endpoints = self._handles[0].replica.client.endpoints
+            self._endpoints = self._handles[0].client.endpoints
 
     async def _end(self) -> None:
         """Wait for accepted calls within the grace period; then stop the replicas and the remaining calls."""
@@ -211,25 +204,25 @@ class PoolRunner:
 
     def _check(self) -> None:
         """Refuse a call at once that would wait for replicas that do not start, or are not healthy."""
-        if self._restarts.failing and (reason := self.unhealthy_reason()):
-            raise NotReady(reason)
-        if not self._queue_when_unhealthy and self._unhealthy():
+        is_up = False
+        for handle in self._handles:
+            if handle.client.is_open:
+                if self.queue_when_unhealthy or not handle.client.unhealthy_reason:
+                    return
+                is_up = True
+        if is_up or self._restarts.failing:
             raise NotReady(self.unhealthy_reason())
-
-    def _unhealthy(self) -> bool:
-        """Whether replicas are up, but none is healthy."""
-        handles = [handle for handle in self._handles if handle.is_open]
-        return bool(handles) and all(handle.replica.client.unhealthy_reason for handle in handles)
 
     async def _acquire(self, endpoint: Endpoint) -> ReplicaHandle:
         """Wait for a free replica and take a place there; freed by `_release`."""
-        self._check()
         waiting = self._waiting[endpoint.concurrent]
         handle = None if waiting else self._least_loaded(endpoint)
-        self._calls += 1
         if handle is not None:
+            self._calls += 1
             handle.begin_call(endpoint)
             return handle
+        self._check()
+        self._calls += 1
         waiter = _Waiter(endpoint)
         waiting.append(waiter)
         try:
@@ -257,7 +250,8 @@ class PoolRunner:
         """Return the least loaded replica; one whose threads may be stuck only if no other is free."""
         best: ReplicaHandle | None = None
         for handle in self._handles:
-            if not handle.is_open or (handle.replica.client.unhealthy_reason and not self._queue_when_unhealthy):
+            client = handle.client
+            if not client.is_open or (client.unhealthy_reason and not self.queue_when_unhealthy):
                 continue
             if endpoint.concurrent or handle.busy < self._max_busy:
                 if best is None or handle.load < best.load:
@@ -271,6 +265,7 @@ class PoolRunner:
                 waiting.popleft().assign(handle)
 
     def _supervisor_changed(self) -> None:
+        self._handles = [supervisor.handle for supervisor in self._supervisors if supervisor.handle is not None]
         self._refresh_endpoints()
         self._changed.set()
         self._on_change()
@@ -288,8 +283,24 @@ class PoolRunner:
         if self._endpoints is None or self._endpoints_given:
             return
         for handle in self._handles:
-            if handle.is_open and (found := handle.replica.client.endpoints) != self._endpoints:
+            if handle.client.is_open and (found := handle.client.endpoints) != self._endpoints:
                 self._endpoints = found
+
+    def _runs_again(self, retries: Retries, handle: ReplicaHandle, endpoint: Endpoint, error: JinaASGIError) -> bool:
+        """Whether a call runs again; False if the error is the Executor's own, or final.
+
+        Raises:
+            ReplicaDied: as `Retries.may_retry`.
+        """
+        if isinstance(error, Overloaded) and error.server_wide:
+            self._remote_queue.record_refusal(error)
+        if handle.client.is_open or not isinstance(error, Unavailable):
+            if isinstance(error, DeadlineExceeded):  # a deadline passes whatever the replica does
+                handle.mark_doubtful(endpoint)
+            else:
+                self._record_answer(handle, endpoint)
+            return False
+        return self._is_running and retries.may_retry(error)
 
     def _record_answer(self, handle: ReplicaHandle, endpoint: Endpoint) -> None:
         handle.record_answer(endpoint)
@@ -322,44 +333,3 @@ class _Waiter:
     def fail(self, error: JinaASGIError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
-
-
-class _Retries:
-    """Counts the tries of one call."""
-
-    __slots__ = ("_deaths", "_endpoint", "_moves", "_pool")
-
-    def __init__(self, pool: PoolRunner, endpoint: Endpoint) -> None:
-        self._pool, self._endpoint = pool, endpoint
-        self._deaths = self._moves = 0
-
-    def may_retry(self, handle: ReplicaHandle, error: JinaASGIError) -> bool:
-        """Whether the call may be retried; False if the error is the Executor's own, or final.
-
-        Raises:
-            ReplicaDied: it had begun and may not run again, or two replicas died while running it.
-        """
-        pool = self._pool
-        if isinstance(error, Overloaded) and error.server_wide:
-            pool._remote_queue.record_refusal(error)
-        if handle.is_open or not isinstance(error, Unavailable):
-            if isinstance(error, DeadlineExceeded):  # a deadline passes whatever the replica does
-                handle.mark_doubtful(self._endpoint)
-            else:
-                pool._record_answer(handle, self._endpoint)
-            return False
-        if not pool._is_running:
-            return False
-        if not isinstance(error, ReplicaDied):
-            self._moves += 1
-            pool._counts["moved"] += 1
-            return self._moves <= _MOVES
-        self._deaths += 1
-        if self._deaths > 1:
-            pool._counts["lost"] += 1
-            raise ReplicaDied("two replicas died while they ran this call, which is not tried again") from error
-        if not pool._may_retry(self._endpoint):
-            pool._counts["lost"] += 1
-            raise ReplicaDied("the replica died while it ran this call; whether it took effect is not known") from error
-        pool._counts["retried"] += 1
-        return True

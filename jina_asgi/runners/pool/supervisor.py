@@ -6,134 +6,17 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.concurrency.timeouts import any_done
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.types import Endpoint, Runner
+from jina_asgi.runners.pool.replica import Replica, ReplicaHandle
 
 logger = logging.getLogger("jina_asgi")
-
-
-class ReplicaClient(Runner, Protocol):
-    """The client of a replica."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it takes calls."""
-        ...
-
-    @property
-    def unhealthy_reason(self) -> str:
-        """Why it cannot answer calls at the moment; empty when it can."""
-        ...
-
-    @property
-    def metrics(self) -> Mapping[str, Any]:
-        """Its metrics, for `/-/status`."""
-        ...
-
-    async def ping(self) -> None:
-        """Return once the replica has answered, or is gone."""
-        ...
-
-
-class Replica(Protocol):
-    """A replica process that is started once and stopped once."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def client(self) -> ReplicaClient: ...
-    @property
-    def pid(self) -> int | None: ...
-    @property
-    def device(self) -> str: ...
-
-    async def start(self) -> None:
-        """Return once it accepts calls; raise if it cannot start, after cleaning up."""
-        ...
-
-    async def ended(self) -> str:
-        """Wait until it is gone; return the reason."""
-        ...
-
-    async def leaves(self) -> None:
-        """Wait until it asks to be replaced; its running calls will finish."""
-        ...
-
-    async def stop(self) -> None: ...
-    async def kill(self, why: str) -> None: ...
-    async def end_hung(self, why: str) -> None: ...
-    def resident(self) -> int: ...
-
-
-class ReplicaHandle:
-    """A running replica and its load.
-
-    Attributes:
-        busy: its calls that take a thread, and streams, running or waiting.
-        calls: all its calls.
-        answered: how many calls it has answered so far.
-        over_limit_at_load: it exceeded `max_rss` when it had just loaded: a replacement would, too.
-        unhealthy_reason: the reason last published by `on_change`; '' if healthy.
-        doubtful: a call was cancelled there whose thread may be stuck; none has answered since.
-    """
-
-    __slots__ = (
-        "answered",
-        "busy",
-        "calls",
-        "doubtful",
-        "is_idle",
-        "over_limit_at_load",
-        "replica",
-        "unhealthy_reason",
-    )
-
-    def __init__(self, replica: Replica, *, over_limit_at_load: bool = False) -> None:
-        self.replica, self.over_limit_at_load = replica, over_limit_at_load
-        self.busy = self.calls = self.answered = 0
-        self.unhealthy_reason, self.doubtful = "", False
-        self.is_idle = asyncio.Event()
-        self.is_idle.set()
-
-    @property
-    def is_open(self) -> bool:
-        return self.replica.client.is_open
-
-    @property
-    def load(self) -> tuple[bool, int, int]:
-        """The sort key of the replica's load; the smallest gets the next call."""
-        return self.doubtful, self.busy, self.calls
-
-    def begin_call(self, endpoint: Endpoint) -> None:
-        """Count a call."""
-        self.calls += 1
-        self.busy += not endpoint.concurrent
-        self.is_idle.clear()
-
-    def record_answer(self, endpoint: Endpoint) -> None:
-        """Count an answered call."""
-        self.answered += 1
-        if not endpoint.concurrent:
-            self.doubtful = False
-
-    def mark_doubtful(self, endpoint: Endpoint) -> None:
-        """Record an abandoned call, whose thread may be stuck."""
-        if not endpoint.concurrent:
-            self.doubtful = True
-
-    def end_call(self, endpoint: Endpoint) -> None:
-        """Count the end of a call."""
-        self.calls -= 1
-        self.busy -= not endpoint.concurrent
-        if not self.calls:
-            self.is_idle.set()
 
 
 class ReplicaSupervisor:
@@ -216,7 +99,7 @@ class ReplicaSupervisor:
     def status(self) -> dict[str, Any]:
         """Return the metrics for `/-/status`."""
         handle = self.handle
-        ending = self.state == "ready" and handle is not None and not handle.is_open
+        ending = self.state == "ready" and handle is not None and not handle.client.is_open
         return {
             "state": "ending" if ending else self.state,
             "pid": None if handle is None else handle.replica.pid,
@@ -247,7 +130,7 @@ class ReplicaSupervisor:
         self._set_state("ready")
         while True:
             why = await self._watch_until_end(self.handle)
-            if not self.handle.is_open:
+            if not self.handle.client.is_open:
                 break
         handle, self.handle = self.handle, None
         await handle.replica.kill(why)
@@ -286,7 +169,7 @@ class ReplicaSupervisor:
                     return "was replaced"
 
     async def _answers(self, handle: ReplicaHandle) -> bool:
-        client = handle.replica.client
+        client = handle.client
         async with concurrent_tasks(client.ping()) as asking:
             if not await any_done(asking, self._heartbeat):
                 return False

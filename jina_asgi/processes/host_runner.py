@@ -1,4 +1,4 @@
-"""Connects a web worker to the pool host: a Runner over a connection that reconnects by itself."""
+"""The Runner of a web worker over the pool host, by a connection that is replaced when it ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,7 @@ from jina_asgi.processes.shared_memory import PeerSharing
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.pool._restarts import Restarts
+from jina_asgi.runners.pool.replica import Replica
 from jina_asgi.runners.pool.runner import PoolRunner
 from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.settings import DeploymentSettings
@@ -28,27 +30,20 @@ from jina_asgi.types import Endpoint
 _LOADING = 24 * 3600.0  # seconds: the host itself reports when loading takes too long
 
 
-class HostConnection:
+class HostConnection(Replica):
     """One connection to the pool host of this server instance, which is started if it does not run."""
 
+    client: FrameClient
+
     def __init__(self, name: str, ask: HostRequest, endpoints: Mapping[str, Endpoint] | None, heartbeat: float) -> None:
-        self.name, self._ask, self._heartbeat = name, ask, heartbeat
+        super().__init__(name)
+        self._ask, self._heartbeat = ask, heartbeat
         self._host = 0  # its pid, once the Deployment has loaded
         self.client = FrameClient(
             self._connect, endpoints=endpoints, hello_timeout=_LOADING, grace=0.0, sharing=PeerSharing
         )
         self._lifespan: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._why = ""
-
-    @property
-    def pid(self) -> int | None:
-        """None: the host is not a child of this process."""
-        return None
-
-    @property
-    def device(self) -> str:
-        """Empty: the host itself uses no device."""
-        return ""
 
     async def start(self) -> None:
         """Connects, and waits until the Deployment has loaded in the host.
@@ -98,10 +93,6 @@ class HostConnection:
         await asyncio.to_thread(host_socket.end, server_instance.instance(), self._host)
         await self.kill(why)
 
-    def resident(self) -> int:
-        """Always 0: the host's memory is not this worker's."""
-        return 0
-
     async def _connect(
         self, factory: Callable[[], asyncio.Protocol]
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
@@ -123,31 +114,38 @@ def _is_permanent(error: Exception) -> bool:
     return isinstance(error, ExecutorError | DefinitionError)  # the host has retried already
 
 
-def host_runner(uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> PoolRunner:
-    """Builds the Runner over the replicas in this server instance's pool host.
+class HostRunner(PoolRunner):
+    """A pool of one replica, the pool host: calls wait and are retried while it is connected again.
 
     Raises:
         DefinitionError: an option cannot be sent to another process.
     """
-    ask = HostRequest.to_serve(uses, settings, endpoints)
-    restarts = Restarts()
 
-    def make(index: int) -> HostConnection:
-        return HostConnection(f"the pool host of {settings.name}", ask, endpoints, settings.heartbeat)
+    queue_when_unhealthy = True  # the host has the queue
 
-    return PoolRunner(
-        settings.name,
-        [
-            ReplicaSupervisor(
-                0, make, restarts, heartbeat=settings.heartbeat, grace=settings.grace, is_permanent=_is_permanent
-            )
-        ],
-        restarts,
-        endpoints=endpoints,
-        max_busy=settings.max_queue,
-        may_retry=lambda endpoint: endpoint.idempotent,
-        admission=Admission(settings.max_queue, settings.max_queue_bytes),
-        grace=settings.grace,
-        status_key="host",
-        queue_when_unhealthy=True,
-    )
+    def __init__(self, uses: Uses, settings: DeploymentSettings, endpoints: Mapping[str, Endpoint] | None) -> None:
+        ask, restarts, heartbeat = HostRequest.to_serve(uses, settings, endpoints), Restarts(), settings.heartbeat
+
+        def connection(index: int) -> HostConnection:
+            return HostConnection(f"the pool host of {settings.name}", ask, endpoints, heartbeat)
+
+        supervisor = ReplicaSupervisor(
+            0, connection, restarts, heartbeat=heartbeat, grace=settings.grace, is_permanent=_is_permanent
+        )
+        super().__init__(
+            settings.name,
+            [supervisor],
+            restarts,
+            endpoints=endpoints,
+            max_busy=settings.max_queue,
+            may_retry=lambda endpoint: endpoint.idempotent,
+            admission=Admission(settings.max_queue, settings.max_queue_bytes),
+            grace=settings.grace,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return the host's metrics, as it last reported them, and this worker's."""
+        own = super().status()
+        connections = own.pop("replicas")
+        reported = next((handle.client.metrics for handle in self._handles), None)
+        return {**reported, "worker": own, "host": connections} if reported else {"host": connections, **own}
