@@ -19,6 +19,7 @@ from jina_asgi.executors.executor import Executor, bind
 from jina_asgi.executors.import_path import Uses, pass_through
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.hints import HintReader, HintRunner
+from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.runners.breaker import BreakerRunner
 from jina_asgi.runners.deadline import DeadlineRunner
@@ -128,7 +129,14 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
         local = inner = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name))
         if batching := _batching(cls, settings):
             admission = Admission(settings.max_queue, settings.max_queue_bytes)
-            inner = BatchRunner(local, batching, admission=admission, grace=settings.grace, slots=local.slots)
+            inner = BatchRunner(
+                local,
+                {name: BatchPlan.of(chosen) for name, chosen in batching.items()},
+                admission=admission,
+                grace=settings.grace,
+                slots=local.slots,
+                readers=_readers(batching),
+            )
     return inner
 
 
@@ -176,20 +184,19 @@ def assemble_pool(
         raise DefinitionError(f"{settings.name}: a ReplicaPool has no shards; Deployment(replicas=..., shards=...) has")
     from jina_asgi.processes.replica_pool import process_pool
 
-    batching: dict[str, BatchingSettings] = {}  # known when a replica has reported its endpoints
+    batched: dict[str, BatchPlan] = {}  # known when a replica has reported its endpoints
     pool = process_pool(
         _named(uses),
         settings,
         path=sys.path if path is None else path,
         endpoints=_endpoints(uses, settings),
-        again=lambda endpoint: endpoint.idempotent and endpoint.name not in batching,
+        again=lambda endpoint: endpoint.idempotent and endpoint.name not in batched,
         changed=changed,
     )
 
-    def wanted() -> Mapping[str, BatchingSettings]:
-        said = {name: endpoint.batching for name, endpoint in pool.endpoints.items() if endpoint.batching is not None}
-        batching.update({name: BatchingSettings.of_described(options) for name, options in said.items()})
-        return batching
+    def plans() -> Mapping[str, BatchPlan]:
+        batched.update(_plans_of(pool.endpoints))
+        return batched
 
     def slots(endpoint: str) -> tuple[int, int]:
         if pool.endpoints[endpoint].concurrent:
@@ -197,7 +204,7 @@ def assemble_pool(
         return settings.replicas * settings.threads, settings.replicas
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
-    batcher = BatchRunner(pool, wanted, admission=admission, grace=settings.grace, slots=slots, encoded=True)
+    batcher = BatchRunner(pool, plans, admission=admission, grace=settings.grace, slots=slots, encoded=True)
     inner = HintRunner(batcher, lambda: _hint_readers(uses, settings, pool.endpoints)) if costs else batcher
     return ObserveRunner(
         DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
@@ -229,32 +236,39 @@ def _endpoints(uses: Uses | type[Executor], settings: DeploymentSettings) -> Map
 
 
 def _described(uses: type[Executor], settings: DeploymentSettings) -> dict[str, dict[str, Any]]:
-    """The batching options for a pool, as plain data."""
-    return {name: chosen.described() for name, chosen in _batching(uses, settings).items()}
+    """The plans that replicas report, for the process that batches for them."""
+    return {name: BatchPlan.of(chosen).data() for name, chosen in _batching(uses, settings).items()}
+
+
+def _plans_of(endpoints: Mapping[str, Endpoint]) -> dict[str, BatchPlan]:
+    return {name: BatchPlan.read(found.batching) for name, found in endpoints.items() if found.batching is not None}
+
+
+def _readers(batched: Mapping[str, BatchingSettings | BatchPlan]) -> dict[str, HintReader]:
+    return {
+        name: HintReader.of(name, one.hints, single_flight=one.single_flight)
+        for name, one in batched.items()
+        if one.hints or one.single_flight
+    }
 
 
 def _hint_readers(
     uses: Uses | type[Executor], settings: DeploymentSettings, endpoints: Mapping[str, Endpoint]
 ) -> dict[str, HintReader]:
-    """The readers of batching hints, for the endpoints that need them.
+    """The readers of the hints that the pool host batches by.
 
     Raises:
         DefinitionError: a function needs the class, which is not available.
     """
-    if isinstance(uses, Uses):
-        said = {name: endpoint.batching for name, endpoint in endpoints.items() if endpoint.batching is not None}
-        batching: Mapping[str, BatchingSettings] = {
-            name: BatchingSettings.of_described(options) for name, options in said.items()
-        }
-    else:
-        batching = _batching(uses, settings)
-    for name, chosen in batching.items():
-        if chosen.needs_class:
-            raise DefinitionError(
-                f"{name} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
-                ' class, or name a field, such as cost="len:text"'
-            )
-    return {name: HintReader.of(name, chosen) for name, chosen in batching.items() if chosen.needs_hints}
+    if not isinstance(uses, Uses):
+        return _readers(_batching(uses, settings))
+    plans = _plans_of(endpoints)
+    if needs_class := next((name for name, plan in plans.items() if plan.functions), None):
+        raise DefinitionError(
+            f"{needs_class} batches by a function, for which the Executor's class must be at hand: give the Deployment the"
+            ' class, or name a field, such as cost="len:text"'
+        )
+    return _readers(plans)
 
 
 def batches(uses: Uses | type[Executor], settings: DeploymentSettings) -> list[str]:

@@ -2,7 +2,7 @@
 
 from jina_asgi.settings.application import AppSettings, Auth, Limits
 from jina_asgi.settings.base import MIB
-from jina_asgi.settings.batching import PLACEHOLDER, BatchingSettings
+from jina_asgi.settings.batching import BatchingSettings
 from jina_asgi.settings.client import ClientSettings
 from jina_asgi.settings.deployment import AROUND, DeploymentSettings, FlowSettings
 from jina_asgi.settings.grpc import Bind, GrpcSettings
@@ -11,7 +11,6 @@ from jina_asgi.settings.serving import ServingSettings
 __all__ = [
     "AROUND",
     "MIB",
-    "PLACEHOLDER",
     "AppSettings",
     "Auth",
     "BatchingSettings",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jina_asgi.concurrency.hooks import is_async
-from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import Settings
 from jina_asgi.settings.fields import field_of, part_of
-
-#: Replaces a function in settings that were sent to another process.
-PLACEHOLDER = "(computed by the caller)"
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -100,9 +96,9 @@ class BatchingSettings(Settings):
         for option in ("custom_metric", "cost", "tenant", "priority"):
             if is_async(getattr(self, option)):
                 raise ValueError(f"{option} is async; expected a function that answers at once")
-        self.cost_function()
-        self.call_part("tenant")
-        self.call_part("priority")
+        for option, stated in self.hints.items():
+            if isinstance(stated, str):
+                (field_of if option == "cost" else part_of)(stated, option)
         return self
 
     def _check_cost(self) -> None:
@@ -119,42 +115,9 @@ class BatchingSettings(Settings):
         if self.padded and self.max_cost is None and not self.use_custom_metric:
             raise ValueError("padded says how max_cost counts; give max_cost")
 
-    def cost_function(self) -> Callable[[Any], float] | None:
-        """The function that returns a document's cost; None: each costs one."""
-        if self.use_custom_metric:
-            return self.custom_metric
-        return field_of(self.cost, "cost") if isinstance(self.cost, str) else self.cost
-
-    def call_part(self, option: Literal["tenant", "priority"]) -> Callable[[Any], list[Any]] | None:
-        """The function that reads an option's values from a call; None if the option is not set."""
-        stated = self.tenant if option == "tenant" else self.priority
-        if stated is None or isinstance(stated, str):
-            return None if stated is None else part_of(stated, option)
-        function = stated
-        return lambda call: [function(call)]
-
     @property
-    def needs_hints(self) -> bool:
-        """Whether hints must be computed where the documents of a call are objects."""
-        return self.single_flight or any(
-            stated is not None for stated in (self.cost_function(), self.tenant, self.priority)
-        )
-
-    def described(self) -> dict[str, Any]:
-        """Converts the settings to plain data; functions are replaced by a placeholder, as the caller computes them."""
-        functions = {key for key, value in self if callable(value)}
-        return {**self.model_dump(exclude=functions), **dict.fromkeys(functions, PLACEHOLDER)}
-
-    @classmethod
-    def of_described(cls, options: Mapping[str, Any]) -> Self:
-        """Builds the settings from `described`, for a process that receives the results of the functions in them."""
-        return cls.of({key: _unavailable if value == PLACEHOLDER else value for key, value in options.items()})
-
-    @property
-    def needs_class(self) -> bool:
-        """Whether a value is computed by a function that these described settings lack."""
-        return _unavailable in (self.cost, self.custom_metric, self.tenant, self.priority)
-
-
-def _unavailable(doc: Any) -> float:
-    raise DefinitionError("the batching hints of a call are computed by its caller, which has the class")
+    def hints(self) -> dict[str, Callable[[Any], Any] | str]:
+        """What is read of a call while its documents are objects, by "cost", "tenant" and "priority": a function or a part."""
+        cost = self.custom_metric if self.use_custom_metric else self.cost
+        stated = {"cost": cost, "tenant": self.tenant, "priority": self.priority}
+        return {option: of for option, of in stated.items() if of is not None}

@@ -66,7 +66,7 @@ async def later(doc: Any) -> int:
 
 def test_what_is_not_overridden_stays() -> None:
     found = batching_of(Model, bind(Model, {}), {"/a": {"use_custom_metric": True, "preferred_batch_size": 2}})["/a"]
-    assert (found.timeout, found.cost_function()) == (100, metric)
+    assert (found.timeout, found.hints["cost"]) == (100, metric)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.frames._heads import describe, endpoint_of
 from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.runners.batching.hints import HintReader
-from jina_asgi.settings import BatchingSettings
+from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.types import Call
 from tests.doubles.value_places import Across
 
@@ -117,7 +117,7 @@ async def test_what_a_document_costs_is_not_asked_of_one_that_will_be_refused() 
     """Where the class is not at hand."""
     local = Deployment(Costly, replicas=1).runner.endpoints["/say"]
     plan = endpoint_of(describe(local))
-    reader = HintReader.of("/say", BatchingSettings.of_described(local.batching or {}))
+    reader = HintReader.of("/say", BatchPlan.read(plan.batching or {}).hints, single_flight=False)
     docs = codec(plan.input).read([{"text": 5, "n": "x"}, {}, 7, {"text": "abc", "n": 1}])
     hints = reader.read(Call("/say", codec(plan.input).docs(docs)))
     assert ([0.0, 0.0, 0.0, 3.0], 0) == (hints.costs, hints.priority)

@@ -19,7 +19,7 @@ from jina_asgi.errors._raised import error_text, is_ours, sanitized
 from jina_asgi.errors._shown import class_name
 from jina_asgi.errors._shown import safe_str as text_of
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.settings import BatchingSettings
+from jina_asgi.settings.fields import field_of, part_of
 from jina_asgi.types import Call, Context, Endpoint, Result, Runner, resolve
 
 Cost = Callable[[Any], float]
@@ -48,9 +48,16 @@ class HintReader:
     single_flight: bool
 
     @classmethod
-    def of(cls, endpoint: str, chosen: BatchingSettings) -> HintReader:
-        tenant, priority = chosen.call_part("tenant"), chosen.call_part("priority")
-        return cls(endpoint, chosen.cost_function(), tenant, priority, chosen.single_flight)
+    def of(cls, endpoint: str, hints: Mapping[str, Callable[[Any], Any] | str], *, single_flight: bool) -> HintReader:
+        """Return the reader of options as `BatchingSettings.hints` has them."""
+        cost, tenant, priority = (hints.get(option) for option in ("cost", "tenant", "priority"))
+        return cls(
+            endpoint,
+            field_of(cost, "cost") if isinstance(cost, str) else cost,
+            _part(tenant, "tenant"),
+            _part(priority, "priority"),
+            single_flight,
+        )
 
     def read(self, call: Call) -> BatchHints:
         """Compute the hints of a call: the first document's tenant, the highest priority of all documents.
@@ -133,6 +140,12 @@ class HintRunner(Wrapper):
             if id_of(answer) == name.hex():
                 set_id(answer, id_of(doc))
         return msgspec.structs.replace(result, docs=result.docs.codec.docs(result.docs.typed))
+
+
+def _part(stated: Callable[[Any], Any] | str | None, option: str) -> Callable[[Call], list[Any]] | None:
+    if stated is None or isinstance(stated, str):
+        return None if stated is None else part_of(stated, option)
+    return lambda call: [stated(call)]
 
 
 def document_costs(cost: Cost, docs: Any, endpoint: str) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,11 @@ from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
-from jina_asgi.runners.batching.bounds import bounds_of
 from jina_asgi.runners.batching.hints import BatchHints, HintReader, clamp_priority, copy_answer
+from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.settings import BatchingSettings
-from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
+from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
 
 
 class BatchRunner(Wrapper):
@@ -27,34 +27,36 @@ class BatchRunner(Wrapper):
 
     Args:
         inner: the Runner that answers a batch as if it were one call.
-        settings: by endpoint; or a function that returns them once the inner Runner has loaded.
+        plans: by endpoint; or a function that returns them once the inner Runner has loaded.
         admission: bounds the queue, in calls and bytes.
         grace: seconds that queued calls get when serving ends.
         slots: of an endpoint, how many batches the inner Runner runs at once, and how many more full ones it may queue;
             the settings' `prefetch` is added for each slot.
+        readers: of the hints of each endpoint, which `HintRunner` has read elsewhere if documents stay buffers.
         encoded: documents stay buffers, which the process that runs a batch decodes.
     """
 
     def __init__(
         self,
         inner: Runner,
-        settings: Mapping[str, BatchingSettings] | Callable[[], Mapping[str, BatchingSettings]],
+        plans: Mapping[str, BatchPlan] | Callable[[], Mapping[str, BatchPlan]],
         *,
         admission: Admission,
         grace: float,
         slots: Callable[[str], tuple[int, int]],
+        readers: Mapping[str, HintReader] = EMPTY,
         encoded: bool = False,
     ) -> None:
         super().__init__(inner)
-        self._given, self._encoded = settings, encoded
-        self._settings: Mapping[str, BatchingSettings] = {} if callable(settings) else settings
+        self._given, self._readers, self._encoded = plans, readers, encoded
+        self._plans: Mapping[str, BatchPlan] = {} if callable(plans) else plans
         self._admission, self._slots = admission, slots
         self._batched: dict[str, _BatchedEndpoint] = {}
         self._life = Lifecycle(grace)
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         found = resolve(self.endpoints, endpoint)
-        if found is None or found.name not in self._settings:
+        if found is None or found.name not in self._plans:
             return self.inner.admit(endpoint, size=size)
         if self._life.state != "ready":
             raise NotReady.in_state(endpoint, self._life.state)
@@ -62,7 +64,7 @@ class BatchRunner(Wrapper):
 
     async def call(self, call: Call, /) -> Result:
         endpoint = resolve(self.endpoints, call.endpoint)
-        if endpoint is None or endpoint.name not in self._settings:
+        if endpoint is None or endpoint.name not in self._plans:
             return await self.inner.call(call)
         if self._life.state not in RUNNING:
             raise NotReady.in_state(call.endpoint, self._life.state)
@@ -73,23 +75,24 @@ class BatchRunner(Wrapper):
         with self._life.running():
             async with self.inner.lifespan():
                 if callable(self._given):
-                    self._settings = self._given()
-                self._batched = {name: self._endpoint(name) for name in self._settings}
+                    self._plans = self._given()
+                self._batched = {name: self._endpoint(name, plan) for name, plan in self._plans.items()}
                 async with self._life.ending(self._end):
                     self._life.state = "ready"
                     yield
 
-    def _endpoint(self, name: str) -> _BatchedEndpoint:
+    def _endpoint(self, name: str, plan: BatchPlan) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
         if self.endpoints[name].concurrent:  # a method in a thread prepares nothing meanwhile
-            ahead += slots * self._settings[name].prefetch
+            ahead += slots * plan.prefetch
         return _BatchedEndpoint(
             self.inner,
             self.endpoints[name],
-            self._settings[name],
+            plan,
             admission=self._admission,
             slots=slots,
             ahead=ahead,
+            reader=self._readers.get(name),
             encoded=self._encoded,
         )
 
@@ -112,32 +115,30 @@ class _BatchedEndpoint:
         self,
         inner: Runner,
         endpoint: Endpoint,
-        settings: BatchingSettings,
+        plan: BatchPlan,
         *,
         admission: Admission,
         slots: int,
         ahead: int,
+        reader: HintReader | None,
         encoded: bool,
     ) -> None:
-        self._encoded, self._admission = encoded, admission
+        self._encoded, self._admission, self._reader = encoded, admission, reader
         self._inner, self._name = inner, endpoint.name
-        self._reader = HintReader.of(endpoint.name, settings) if settings.needs_hints and not encoded else None
-        self._weights = None if settings.tenant is None else settings.tenant_weights
-        self._mix_tenants, self._deduplicate = settings.mix_tenants, settings.single_flight
+        lanes = plan.bounds.lanes
+        self._weights = None if lanes is None else lanes.weights
+        self._mix_tenants, self._deduplicate = plan.mix_tenants, plan.single_flight
         self._output = codec(endpoint.output)
-        bounds = bounds_of(settings, endpoint.idempotent)
-        at_once = field_plans.takes_paths(endpoint.input) or any(
-            option is not None for option in (settings.tenant, settings.priority, settings.latency_target)
-        )
+        has_urgent = plan.target is not None or (lanes is not None and not lanes.by_arrival)
         self.batching = Batching(
             self._run,
-            bounds,
+            replace(plan.bounds, idempotent=endpoint.idempotent),
             slots=slots,
             # Batches formed ahead would delay an urgent call; files of uploads are locked as they are read.
-            ahead=0 if at_once else ahead,
-            oversized_alone=settings.over_budget == "alone",
+            ahead=0 if has_urgent or field_plans.takes_paths(endpoint.input) else ahead,
+            oversized_alone=plan.oversized_alone,
             name=endpoint.name,
-            target=None if settings.latency_target is None else settings.latency_target / 1000,
+            target=plan.target,
             **({} if encoded else {"copy_answer": copy_answer}),
         )
         #: By key: the number of calls, their parameters, the codec of their docs.

@@ -9,6 +9,7 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.frames.calls import write_call
 from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Docs, Result
@@ -18,7 +19,7 @@ from tests.doubles.frames import CALLED, TEXT, Double
 class Undecodable(Codec):
     """The codec of a process that must decode no document."""
 
-    def decode(self, buffers: Sequence[bytes | memoryview], /) -> list[Any]:
+    def decode(self, buffers: Sequence[Any], /) -> list[Any]:
         raise AssertionError("a document was decoded")
 
 
@@ -32,7 +33,7 @@ async def test_a_batch_is_sent_on_as_it_came() -> None:
 
     batcher = BatchRunner(
         Double(send),
-        {CALLED.name: BatchingSettings(preferred_batch_size=4)},
+        {CALLED.name: BatchPlan.of(BatchingSettings(preferred_batch_size=4))},
         admission=Admission(10, 1000),
         grace=0.0,
         slots=lambda _: (1, 0),
