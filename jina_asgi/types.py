@@ -73,7 +73,8 @@ class Schema:
     documents: Mapping[str, tuple[Field, ...]]
     json_schema: Mapping[str, Any]
     models: Mapping[str, type[Any]] = field(default=EMPTY, compare=False, repr=False)
-    #: The codec built from this schema, set by `documents.codec.codec` on first use.
+    #: The codec built from this schema, set by `documents.codec.codec` on first use: every call looks for one, a schema
+    #: cannot be hashed, and a cache elsewhere would outlive the schemas of each connection.
     cached_codec: Any = field(default=None, init=False, compare=False, repr=False)
 
     @property

@@ -1,4 +1,8 @@
-"""The default order of queued items: one queue for each key, the earliest deadline first."""
+"""The default order of queued items: one queue for each key, the earliest deadline first.
+
+`LaneOrder` orders items the same way if it is given no buckets, priorities or tenants, but takes 1.6 to 2.5 times as long
+for each item (with 1 and with 200 of them in the queue), which is why this one is kept beside it.
+"""
 
 from __future__ import annotations
 

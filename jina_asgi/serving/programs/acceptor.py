@@ -80,8 +80,6 @@ class AcceptedConnection(asyncio.Protocol):
         """
         if self.gone.is_set():
             return
-        if self.gone.is_set():  # a connection that has ended would never report its end to the server
-            return
         server = FrameServer(version.runner, sharing=OwnerSharing(), metrics=version.runner.status)
         version.connections.add(server)
         turning = () if until is None else (_drain_when_ready(server, until, version.settings.grace),)
