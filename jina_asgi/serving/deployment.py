@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.deployment import check_options, check_version, given, made, unwrapped
+from jina_asgi.config.deployment import check_options, given, made, unwrapped
 from jina_asgi.config.executor import Named, resolved
 from jina_asgi.config.head_executors import head_executors_of
 from jina_asgi.config.paths import placed
-from jina_asgi.config.reading import Reading, document, is_yaml, overridden, written
+from jina_asgi.config.reading import Reading, is_yaml, overridden
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import Uses, is_base
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving.assembly import assemble, assemble_pool, batches
-from jina_asgi.serving.served import Served
+from jina_asgi.serving.configured import Configured
 from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import DeploymentOptions
 
 
-class Deployment(Served):
+class Deployment(Configured):
     """One Executor, its options, and the Runner made of them.
 
     Mount it (`mount(app, "/lm", Deployment(uses=Model))`), or use it without a server:
@@ -67,39 +66,9 @@ class Deployment(Served):
         super().__init__()
 
     @classmethod
-    def load_config(
-        cls,
-        source: Any,
-        *,
-        substitute: bool = True,
-        context: Mapping[str, Any] | None = None,
-        allow_py_modules: bool = True,
-        **overrides: Unpack[DeploymentOptions],
-    ) -> Self:
-        """Makes the Deployment of a YAML: `jtype: Deployment`, with the options below `with` or beside it.
-
-        Args:
-            source: a path, a string of YAML, a mapping or a stream.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
-            context: the values of `${{ CONTEXT.x }}`.
-            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
-            overrides: options that override the YAML; `uses_with` and other mappings entry by entry.
-
-        Raises:
-            DefinitionError: all mistakes, each with its file, line and column.
-        """
-        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
-        found = document(source, reading)
+    def _of_document(cls, found: Document, overrides: Mapping[str, Any], reading: Reading) -> Self | None:
         if found.data.get("jtype", "Deployment") != "Deployment":
             found.complain(("jtype",), f"expected 'jtype: Deployment', got {found.data['jtype']!r}")
-        check_version(found)
-        deployment = cls._of_document(found, overrides, replace(reading, folder=found.folder))
-        found.check()
-        assert deployment is not None
-        return deployment
-
-    @classmethod
-    def _of_document(cls, found: Document, overrides: Mapping[str, Any], reading: Reading) -> Self | None:
         uses, options = given(found, ())
         options = overridden(options, overrides)
         uses = options.pop("uses", uses)
@@ -116,14 +85,8 @@ class Deployment(Served):
         """The argument `uses`."""
         return self._uses.data if isinstance(self._uses, Document) else self._uses
 
-    def save_config(self, path: str | Path | None = None) -> str:
-        """Writes this as YAML for `load_config`, to `path` if given.
-
-        Raises:
-            DefinitionError: the class cannot be imported again, or an option is not plain data.
-        """
-        to = None if path is None else Path(path).resolve().parent
-        return written({"jtype": "Deployment", "with": self.described(to)}, path)
+    def _as_document(self, to: Path | None) -> dict[str, Any]:
+        return {"jtype": "Deployment", "with": self.described(to)}
 
     def described(self, to: Path | None = None) -> dict[str, Any]:
         """`uses` and the options that were set, as plain data; files below the folder `to` are written relative to it.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.deployment import check_options, check_version, made, unwrapped
+from jina_asgi.config.deployment import check_options, made, unwrapped
 from jina_asgi.config.flow import node_of, parts, stand_in
-from jina_asgi.config.reading import Reading, document, is_yaml, overridden, written
+from jina_asgi.config.reading import Reading, is_yaml, overridden
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.import_path import is_base
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, nearest
@@ -22,9 +22,9 @@ from jina_asgi.runners.flow.execution import FlowNode
 from jina_asgi.runners.flow.renamed import RenamedRunner
 from jina_asgi.runners.observe import ObserveRunner
 from jina_asgi.serving.assembly import assemble_flow
+from jina_asgi.serving.configured import Configured
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow_options import JoinOptions, Needs, Uses
-from jina_asgi.serving.served import Served
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.jina_mode import as_jina
@@ -51,7 +51,7 @@ class _Added:
         )
 
 
-class Flow(Served):
+class Flow(Configured):
     """A graph of Executors: each node receives the documents of the nodes that it needs; the last node's are the answer.
 
     Mount it (`mount(app, "/search", flow)`), or use it without a server:
@@ -192,34 +192,10 @@ class Flow(Served):
         return flow
 
     @classmethod
-    def load_config(
-        cls,
-        source: Any,
-        *,
-        substitute: bool = True,
-        context: Mapping[str, Any] | None = None,
-        allow_py_modules: bool = True,
-        **overrides: Unpack[DeploymentOptions],
-    ) -> Self:
-        """Makes the Flow of a YAML: `jtype: Flow`, options below `with`, nodes below `executors` or `deployments`.
-
-        Args:
-            source: a path, a string of YAML, a mapping or a stream.
-            substitute: whether `${{ ENV.X }}`, `${{ CONTEXT.x }}` and `$X` are substituted.
-            context: the values of `${{ CONTEXT.x }}`.
-            allow_py_modules: whether the files of `py_modules` are imported; False for a YAML that is not your own.
-            overrides: options of the Flow that override the YAML.
-
-        Raises:
-            DefinitionError: all mistakes, each with its file, line and column.
-        """
-        reading = Reading(substitute=substitute, context=context, allow_py_modules=allow_py_modules)
-        found = document(source, reading)
-        check_version(found)
+    def _of_document(cls, found: Document, overrides: Mapping[str, Any], reading: Reading) -> Self | None:
         options, nodes = parts(found)
         options = overridden(options, overrides)
         check_options(found, (), FlowSettings, options, below=("with", "gateway"))
-        reading = replace(reading, folder=found.folder)
         flow = None if found.problems else made(found, ("with",), lambda: cls(**options))
         for key in nodes:
             added = node_of(found, key)
@@ -233,17 +209,10 @@ class Flow(Served):
                 with suppress(DefinitionError):  # its name or its needs may be invalid
                     grown = flow.add(**stand_in(found, key))
             flow = grown or flow
-        found.check()
-        assert flow is not None
         return flow
 
-    def save_config(self, path: str | Path | None = None) -> str:
-        """Writes this as YAML for `load_config`, to `path` if given.
-
-        Raises:
-            DefinitionError: a class cannot be imported again, a node is another Flow, or an option is not plain data.
-        """
-        nodes, to = [], None if path is None else Path(path).resolve().parent
+    def _as_document(self, to: Path | None) -> dict[str, Any]:
+        nodes = []
         for name, added in self._added.items():
             node = self._graph.nodes[name]
             said: dict[str, Any] = {"name": name}
@@ -261,7 +230,7 @@ class Flow(Served):
                 said["copy"] = False
             nodes.append(said)
         options = self.settings.model_dump(mode="json", exclude_unset=True)
-        return written({"jtype": "Flow", "version": "1", "with": options, "executors": nodes}, path)
+        return {"jtype": "Flow", "version": "1", "with": options, "executors": nodes}
 
     def needs(self, needs: Sequence[str], name: str = "joiner", **options: Unpack[JoinOptions]) -> Self:
         """Adds a node that joins several.
@@ -320,7 +289,7 @@ class Flow(Served):
     def _copy(self) -> Self:
         flow = type(self).__new__(type(self))
         flow.__dict__.update(self.__dict__)
-        Served.__init__(flow)
+        Configured.__init__(flow)
         return flow
 
     def _assembled(self) -> ObserveRunner:

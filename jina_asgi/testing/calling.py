@@ -14,6 +14,12 @@ from jina_asgi.testing.executors import Probe, Text
 from jina_asgi.types import EMPTY, Call, Context, Docs, Result, Runner, resolve
 
 E = TypeVar("E", bound=BaseException)
+#: Makes the Runner under test, with an Executor class and a Deployment's options. A maker whose protocol cannot confirm
+#: closing has an attribute `confirms_closing = False`: the user's generator is closed soon after a stream is left, and not
+#: before.
+MakeRunner = Callable[..., Runner]
+#: One rule of the contract.
+Check = Callable[[MakeRunner], Awaitable[None]]
 PATIENCE = 10.0  # seconds after which a check stops waiting
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,10 +19,10 @@ from jina_asgi.errors import (
     Unavailable,
     UnknownEndpoint,
 )
-from jina_asgi.executors.executor import Executor
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.testing.calling import (
-    PATIENCE,
+    Check,
+    MakeRunner,
     Running,
     all_docs,
     call_to,
@@ -36,20 +33,9 @@ from jina_asgi.testing.calling import (
     rest_of,
 )
 from jina_asgi.testing.executors import NoDefault, Probe, Tensor, Text, Vector
-from jina_asgi.types import Call, Context, Result, Runner
+from jina_asgi.testing.streams import stream_checks
+from jina_asgi.types import Call, Context, Result
 
-
-class MakeRunner(Protocol):
-    """Makes the Runner under test, with an Executor class and a Deployment's options.
-
-    A maker whose protocol cannot confirm closing sets `confirms_closing = False` on itself: the user's generator is
-    then closed soon after a stream is left, and not before.
-    """
-
-    def __call__(self, uses: type[Executor], /, **options: Any) -> Runner: ...
-
-
-Check = Callable[[MakeRunner], Awaitable[None]]
 _checks: list[Check] = []
 
 
@@ -267,72 +253,6 @@ async def queued_work_that_is_cancelled_never_starts(make: MakeRunner) -> None:
 
 
 @_check
-async def a_stream_gives_one_doc_at_a_time(make: MakeRunner) -> None:
-    async with Running(make(Probe)) as runner:
-        for endpoint in ("/stream", "/stream_sync"):
-            steps = await all_docs(runner.runner, call_to(runner.runner, endpoint, [Text(text="t")], {"n": 50}))
-            assert [len(docs) for docs in steps] == [1] * 50
-            assert [docs.typed[0].text for docs in steps] == [f"t{index}" for index in range(50)]
-            await runner.saw("closed t")
-
-
-@_check
-async def closing_a_stream_early_closes_the_generator_first(make: MakeRunner) -> None:
-    async with Running(make(Probe)) as runner:
-        for endpoint in ("/stream", "/stream_sync"):
-            call = call_to(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000})
-            async with aclosing(runner.runner.stream(call)) as steps:
-                assert (await anext(steps)).typed[0].text == f"{endpoint}0"
-            await runner.has_closed(endpoint, now=getattr(make, "confirms_closing", True))
-
-
-@_check
-async def cancelling_within_a_step_closes_the_generator_first(make: MakeRunner) -> None:
-    async with Running(make(Probe)) as runner:
-        for endpoint in ("/stream", "/stream_sync"):
-            call = call_to(runner.runner, endpoint, [Text(text=endpoint)], {"n": 10_000, "pause": 0.05})
-            arrived = asyncio.Event()
-            task = asyncio.ensure_future(all_docs(runner.runner, call, arrived))
-            await asyncio.wait_for(arrived.wait(), PATIENCE)
-            task.cancel()
-            await raised(task, asyncio.CancelledError)
-            await runner.has_closed(endpoint, now=getattr(make, "confirms_closing", True))
-
-
-@_check
-async def an_error_in_a_stream_comes_after_its_docs(make: MakeRunner) -> None:
-    async with Running(make(Probe)) as runner:
-        for endpoint in ("/stream", "/stream_sync"):
-            got = []
-            call = call_to(runner.runner, endpoint, [Text(text="t")], {"n": 9, "fail_at": 2})
-            try:
-                async with aclosing(runner.runner.stream(call)) as steps:
-                    async for docs in steps:
-                        got.append(docs.typed[0].text)  # kept when the stream fails
-            except ExecutorError as error:
-                assert "in the middle" in str(error)  # what came before it matters too
-            assert got == ["t0", "t1"]
-
-
-@_check
-async def streams_take_turns(make: MakeRunner) -> None:
-    async with Running(make(Probe)) as runner:
-        calls = [
-            call_to(runner.runner, "/stream_sync", [Text(text=name)], {"n": 20, "pause": 0.002}) for name in ("a", "b")
-        ]
-        order: list[str] = []
-
-        async def read(call: Call) -> None:
-            async with aclosing(runner.runner.stream(call)) as steps:
-                async for docs in steps:
-                    order.append(docs.typed[0].text[0])
-
-        await asyncio.gather(*map(read, calls))
-        assert order != sorted(order)
-        assert sorted(order) == ["a"] * 20 + ["b"] * 20
-
-
-@_check
 async def leaving_the_lifespan_finishes_what_runs(make: MakeRunner) -> None:
     runner = make(Probe)
     async with Running(runner) as running:
@@ -385,5 +305,5 @@ async def a_ticket_may_be_closed_twice(make: MakeRunner) -> None:
         assert len((await runner.admitted("/sync", [Text(text="a")])).docs) == 1
 
 
-#: Every check of the contract, in order.
-runner_conformance: tuple[Check, ...] = tuple(_checks)
+#: Every check of the contract.
+runner_conformance: tuple[Check, ...] = (*_checks, *stream_checks)

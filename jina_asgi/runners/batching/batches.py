@@ -32,7 +32,7 @@ from jina_asgi.runners.batching._items import Batch, Bounds, FailureKind, Item
 from jina_asgi.runners.batching._kernel import BatchKernel
 from jina_asgi.runners.batching.failures import checked_answers, classify_failure, error_for
 from jina_asgi.runners.batching.latency import LatencyController
-from jina_asgi.runners.batching.waiters import BatchMembers, CopyAnswer, QueuedItem, Submission
+from jina_asgi.runners.batching.waiters import BatchMembers, CopyAnswer, QueuedItem, SingleFlight, Submission
 
 logger = logging.getLogger("jina_asgi")
 
@@ -72,7 +72,7 @@ class Batching:
         self._copy_answer, self._target = copy_answer, target
         self._kernel = BatchKernel(bounds, slots, ahead)
         self._latency = None if target is None else LatencyController(target, bounds, slots)
-        self._by_dedup_key: dict[Hashable, QueuedItem] = {}  # items whose answer further callers may share
+        self._single_flight = SingleFlight()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = contextvars.copy_context()  # batches run outside of any caller's contextvars
         self._tasks: dict[Batch, asyncio.Task[None]] = {}
@@ -126,7 +126,7 @@ class Batching:
                 ]
                 self._push(submission.items, tenant, priority)
             else:
-                self._push(self._deduplicated(submission, values, key, costs, inputs), tenant, priority)
+                self._push(self._single_flight.join(submission, values, key, costs, inputs), tenant, priority)
             if inputs is None or until == math.inf:
                 return await answered
             return await submission.wait_until(until)
@@ -136,30 +136,6 @@ class Batching:
         finally:
             submission.release()
             del answered  # it references the error whose traceback references this frame
-
-    def _deduplicated(
-        self,
-        submission: Submission,
-        values: Sequence[Any],
-        key: Hashable,
-        costs: Sequence[float] | None,
-        inputs: Sequence[Hashable],
-    ) -> list[QueuedItem]:
-        """Return new items for the values that must run; the other values join items that wait or run."""
-        new: list[QueuedItem] = []
-        for index, (value, given) in enumerate(zip(values, inputs, strict=True)):
-            found = self._by_dedup_key.get((key, given))
-            if found is not None and waiters.can_join(found, submission.deadline):
-                found.add_waiter(submission, index, value)
-                self._counts["joined"] += 1
-            else:
-                cost = 1.0 if costs is None else costs[index]
-                found = QueuedItem(value, key, cost, submission.deadline, submission, index)
-                found.dedup_key = (key, given)
-                self._by_dedup_key[found.dedup_key] = found
-                new.append(found)
-            submission.items.append(found)
-        return new
 
     def _push(self, items: list[QueuedItem], tenant: str, priority: int) -> None:
         now = time.monotonic()
@@ -222,7 +198,7 @@ class Batching:
             "bisections": self._kernel.bisections,
             **{name: self._counts[name] for name in counts},
             **({} if self._latency is None else {"latency": {**self._latency.status(), "shed": self._counts["shed"]}}),
-            **({"joined": self._counts["joined"]} if self._counts["joined"] else {}),
+            **({"joined": self._single_flight.joined} if self._single_flight.joined else {}),
         }
 
     def _bind(self) -> asyncio.AbstractEventLoop:
@@ -233,7 +209,8 @@ class Batching:
                 raise DefinitionError("this batches on another event loop just now; give each loop one of its own")
             self._loop, self._kernel = loop, BatchKernel(self._bounds, *self._shape)
             self._tasks, self._timer, self._wake_at, self._pending_step = {}, None, math.inf, False
-            self._by_dedup_key, self._drained = {}, asyncio.Event()
+            self._drained = asyncio.Event()
+            self._single_flight.clear()
         return loop
 
     def _step_soon(self) -> None:
@@ -298,7 +275,7 @@ class Batching:
             self._step()
             for item, answer in zip(ran, answers, strict=True):
                 if item.dedup_key is not None:
-                    self._stop_sharing(item)
+                    self._single_flight.leave(item)
                     if item.state == "answered":
                         item.deliver(answer, self._copy_answer)
                 elif item.state == "answered":
@@ -310,7 +287,7 @@ class Batching:
         kind = FailureKind.FINAL if self._stopped else classify_failure(error, several=several)
         failed: list[QueuedItem] = self._kernel.failed(batch, kind)  # type: ignore[assignment]
         for item in failed:
-            self._stop_sharing(item)
+            self._single_flight.leave(item)
         submissions = list(dict.fromkeys(submission for item in failed for submission in item.submissions))
         for submission in submissions:
             is_alone = all(submission in item.submissions for item in ran)  # all items of the batch are its own
@@ -326,7 +303,7 @@ class Batching:
             alone = [item for item in submission.items if item.remove_waiter(submission)]
             waited = sum(self._was_cancelled(item) for item in alone)
         for item in alone:
-            self._stop_sharing(item)
+            self._single_flight.leave(item)
         if not answered:
             late = time.monotonic() >= submission.deadline - _LATE
             self._counts["expired" if late else "cancelled"] += waited
@@ -355,11 +332,6 @@ class Batching:
 
     def _fail(self, item: Item, error: Exception) -> None:
         queued: QueuedItem = item  # type: ignore[assignment]  # what we pushed
-        self._stop_sharing(queued)
+        self._single_flight.leave(queued)
         for submission in queued.submissions:
             submission.fail(copy_error(error))
-
-    def _stop_sharing(self, item: QueuedItem) -> None:
-        """Let no further caller join this item."""
-        if item.dedup_key is not None and self._by_dedup_key.get(item.dedup_key) is item:
-            del self._by_dedup_key[item.dedup_key]

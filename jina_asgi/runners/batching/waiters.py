@@ -6,7 +6,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
@@ -120,6 +120,53 @@ class Submission:
     def release(self) -> None:
         """Drop the references to the future and the items, which reference this."""
         self.items, self.future = [], None
+
+
+class SingleFlight:
+    """The items whose answer further callers may share, by their key and input.
+
+    Attributes:
+        joined: how many values have joined another's item.
+    """
+
+    __slots__ = ("_items", "joined")
+
+    def __init__(self) -> None:
+        self._items: dict[Hashable, QueuedItem] = {}
+        self.joined = 0
+
+    def join(
+        self,
+        submission: Submission,
+        values: Sequence[Any],
+        key: Hashable,
+        costs: Sequence[float] | None,
+        inputs: Sequence[Hashable],
+    ) -> list[QueuedItem]:
+        """Return new items for the values that must run; the other values join items that wait or run."""
+        new: list[QueuedItem] = []
+        for index, (value, given) in enumerate(zip(values, inputs, strict=True)):
+            found = self._items.get((key, given))
+            if found is not None and can_join(found, submission.deadline):
+                found.add_waiter(submission, index, value)
+                self.joined += 1
+            else:
+                cost = 1.0 if costs is None else costs[index]
+                found = QueuedItem(value, key, cost, submission.deadline, submission, index)
+                found.dedup_key = (key, given)
+                self._items[found.dedup_key] = found
+                new.append(found)
+            submission.items.append(found)
+        return new
+
+    def clear(self) -> None:
+        """Forget all items."""
+        self._items.clear()
+
+    def leave(self, item: QueuedItem) -> None:
+        """Let no further caller join this item."""
+        if item.dedup_key is not None and self._items.get(item.dedup_key) is item:
+            del self._items[item.dedup_key]
 
 
 class EmptyBatch(JinaASGIError):
