@@ -11,7 +11,9 @@ import logging
 import signal
 import sys
 import weakref
-from typing import Any, Protocol
+from typing import Any
+
+from jina_asgi.serving.service_group import Member
 
 logger = logging.getLogger("jina_asgi")
 
@@ -19,27 +21,11 @@ logger = logging.getLogger("jina_asgi")
 _RELOADS = 0.5
 
 
-class Ends(Protocol):
-    """A service of this process, which ends with it."""
-
-    def announce(self) -> None:
-        """Announce that this process is about to end."""
-        ...
-
-    def hurry(self) -> None:
-        """End now, with all open calls."""
-        ...
-
-    def close(self) -> None:
-        """Close a model that was loaded without a lifespan, after its open calls, and wait for that."""
-        ...
-
-
-_SERVICES: weakref.WeakSet[Ends] = weakref.WeakSet()
+_SERVICES: weakref.WeakSet[Member] = weakref.WeakSet()
 _joined: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def ends_with_process(service: Ends) -> None:
+def ends_with_process(service: Member) -> None:
     """Register a service that ends with the process."""
     _SERVICES.add(service)
 

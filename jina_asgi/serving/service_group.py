@@ -9,47 +9,53 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from jina_asgi.concurrency.loops import is_of_thread
 from jina_asgi.types import Runner
 
 
-class Member(Protocol):
-    """A service, as its group sees it."""
+class Member(ABC):
+    """A service, as its group and the end of its process see it."""
+
+    group: ServiceGroup
 
     @property
+    @abstractmethod
     def state(self) -> str:
         """One of stopped, loading, ready, failed, draining."""
-        ...
 
     @property
-    def group(self) -> ServiceGroup:
-        """The group that it belongs to."""
-        ...
-
-    @property
+    @abstractmethod
     def alone_on(self) -> asyncio.AbstractEventLoop | None:
         """The loop of a life without a lifespan; None if there is none."""
-        ...
 
+    @abstractmethod
     def lifespan(self, *, wait_ready: bool = False) -> AbstractAsyncContextManager[None]:
         """A lifespan, which takes over that life."""
-        ...
 
+    @abstractmethod
     async def runner(self, deadline: float | None = None) -> Runner:
         """Waits for the Runner, and returns it for use on this event loop; raises NotReady if it takes too long."""
-        ...
 
+    @abstractmethod
     def leave(self, *, hurry: bool = False) -> None:
         """Begin to end the life without a lifespan."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
-        """End the life without a lifespan, and wait for it."""
-        ...
+        """End the life without a lifespan after its open calls, and wait for it."""
+
+    @abstractmethod
+    def announce(self) -> None:
+        """Announce that this process is about to end."""
+
+    @abstractmethod
+    def hurry(self) -> None:
+        """End now, with all open calls."""
 
 
 class ServiceGroup:

@@ -25,7 +25,7 @@ from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import DeadlineExceeded, NotReady
 from jina_asgi.serving.lifecycle import Life
 from jina_asgi.serving.process_exit import ends_with_process, join_server
-from jina_asgi.serving.service_group import ServiceGroup
+from jina_asgi.serving.service_group import Member, ServiceGroup
 from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -33,7 +33,7 @@ logger = logging.getLogger("jina_asgi")
 _AT_EXIT = 2.0  # seconds for a life without a lifespan at interpreter exit
 
 
-class ServiceLifecycle:
+class ServiceLifecycle(Member):
     """Loads one Runner and unloads it: within `lifespan`, or by `start` on the event loop of this process's thread."""
 
     def __init__(self, runner: Runner, startup_wait: float, group: ServiceGroup) -> None:
