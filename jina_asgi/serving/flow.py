@@ -27,6 +27,7 @@ from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow_options import JoinOptions, Needs, Uses
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
+from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_mode import as_jina
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 
