@@ -1,4 +1,4 @@
-"""gRPC in Jina's protocol, both halves: the services that answer, and what asks them.
+"""gRPC in Jina's protocol: the server's services, and the client half.
 
-Needs grpcio and protobuf, which the extra `grpc` brings: these modules are imported where gRPC is asked for.
+Needs grpcio and protobuf, of the extra `grpc`: these modules are imported only if gRPC is used.
 """

@@ -1,7 +1,8 @@
-"""One stream of requests, and the stream of their answers: as they come, or in order; a few at once, and not too many bytes.
+"""Answers a stream of requests by a stream of answers, in any order or in that of the requests, within limits of number and
+bytes.
 
-A request that is refused waits while others of its stream are being answered: the client is slowed down. With nothing
-else open it ends the stream, after every answer before it.
+A request that is refused waits while others of its stream are being answered, which slows the client down. Without
+others it ends the stream, after the answers before it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 
 
 class Conversation:
-    """What is open of one stream.
+    """The open requests of one stream.
 
     Args:
-        context: the RPC's.
+        context: that of the RPC.
         handler: answers the requests.
-        caller: sends them.
-        ahead: how many requests are open at once.
+        caller: the sender of the requests.
+        ahead: the number of open requests.
         in_order: whether answers keep the order of their requests.
     """
 
@@ -41,16 +42,16 @@ class Conversation:
         self._bytes = self._refused = 0
         self._changed = asyncio.Event()
         self._freed = asyncio.Event()  # never stays set: it wakes those who wait for another request's place
-        self._gap = False  # an answer is missing, after which none is in order
+        self._gap = False  # an answer is missing, so later ones are not in order
         self._writing = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._ending: Exception | None = None
 
     async def run(self) -> None:
-        """Answer until the client ends.
+        """Answer until the client ends the stream.
 
         Raises:
-            What ended it before: `problems.REFUSALS`.
+            The refusal that ended it before: `problems.REFUSALS`.
         """
         self._reader = start_task(self._read(), mark_retrieved)
         try:
@@ -65,7 +66,7 @@ class Conversation:
             raise self._ending
 
     def end(self, why: Exception) -> None:
-        """Read no more; what is open is answered, then the stream ends."""
+        """Stop reading; the stream ends when its open requests have been answered."""
         if self._ending is None:
             self._ending = why
         if self._reader is not None:
@@ -90,7 +91,7 @@ class Conversation:
             answered = await self._answered(raw)
             try:
                 if before is not None and not before.done():
-                    self._leave(answered)  # its place may be what the one before it waits for
+                    self._leave(answered)  # the request before it may wait for its place
                     await asyncio.wait([before])
                 async with self._writing:
                     if not self._gap:
@@ -143,5 +144,5 @@ class Conversation:
 
 
 def draining() -> NotReady:
-    """What ends a stream whose server stops."""
+    """The error that ends a stream whose server stops."""
     return NotReady("draining; try again later")

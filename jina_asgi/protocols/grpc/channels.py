@@ -1,4 +1,4 @@
-"""The connections to one server, or to several that answer alike: each call goes to the next one that is there."""
+"""The connections to one server, or to several equivalent ones: each call goes to the next available one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.types import EMPTY
 
-#: As Jina's clients ping: a server that is gone is found within a quarter of a minute.
+#: Pings as of Jina's clients: a lost server is noticed within 15 seconds.
 OPTIONS = {
     "grpc.keepalive_time_ms": 9_999,
     "grpc.keepalive_timeout_ms": 4_999,
@@ -28,10 +28,10 @@ OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
-    "grpc.use_local_subchannel_pool": 1,  # a channel made anew tries at once, whatever others to that server wait for
+    "grpc.use_local_subchannel_pool": 1,  # a new channel tries at once, even if others to that server wait
 }
-_PATIENCE = 10.0  # seconds that connecting may take
-_NONE, _REASON = "/", 1.0  # a method that no server has, and seconds that asking for it may take
+_PATIENCE = 10.0  # seconds for connecting
+_NONE, _REASON = "/", 1.0  # a method that no server has, and the seconds for calling it
 _READY, _IDLE, _CONNECTING = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.IDLE,
@@ -41,12 +41,12 @@ _READY, _IDLE, _CONNECTING = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialling:
-    """How servers are connected to.
+    """The options of connections.
 
     Attributes:
-        credentials: of gRPC's channels; None: without TLS.
-        options: gRPC's own, over those that are set here.
-        compression: of requests.
+        credentials: those of gRPC's channels; None: without TLS.
+        options: gRPC's own, which override those that are set here.
+        compression: that of requests.
     """
 
     credentials: Any = None
@@ -63,16 +63,16 @@ class Dialling:
         options: Mapping[str, Any] = EMPTY,
         compression: str | None = None,
     ) -> Self:
-        """As these options say it.
+        """Makes the options of connections.
 
         Args:
-            tls: encrypt.
-            roots: a file in PEM, of who signs a server's certificate; True: those that gRPC comes with.
-            certificate: of the client, and its key: files in PEM.
-            options, compression: as of gRPC.
+            tls: whether connections are encrypted.
+            roots: the CA of the server's certificate, a file in PEM; True: gRPC's own CAs.
+            certificate: the client's certificate and its key, files in PEM.
+            options, compression: as in gRPC.
 
         Raises:
-            DefinitionError: a file cannot be read; `roots` is none.
+            DefinitionError: a file cannot be read; `roots` is invalid.
         """
         compressed = None if compression is None else grpc.Compression[compression]
         if not tls:
@@ -105,7 +105,7 @@ class Dialling:
 
 
 class Line:
-    """One channel, the methods that have been asked on it, and what is open there."""
+    """One channel, its methods, and its open calls."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -116,28 +116,28 @@ class Line:
         self._idle = asyncio.Event()
 
     def unary(self, method: str, raw: bytes, **options: Any) -> Any:
-        """A call of a method that answers once, of bytes; `options` are those of gRPC's calls."""
+        """Starts a unary call, of bytes; `options` are those of gRPC's calls."""
         found = self._unary.get(method)
         if found is None:
             found = self._unary[method] = self.channel.unary_unary(method)
         return self._opened(found(raw, **options))
 
     def stream(self, method: str, raw: bytes, **options: Any) -> Any:
-        """A call of a method that answers many times, as `unary`."""
+        """Starts a call of a streaming method; arguments as in `unary`."""
         found = self._stream.get(method)
         if found is None:
             found = self._stream[method] = self.channel.unary_stream(method)
         return self._opened(found(raw, **options))
 
     async def finish(self) -> None:
-        """Close the channel once nothing is open on it: a server that drains still answers what is."""
+        """Close the channel when it has no open calls: a draining server still answers them."""
         while self._open:
             self._idle.clear()
             await self._idle.wait()
         await self.close()
 
     async def close(self) -> None:
-        """Close the channel; what is open on it is cancelled."""
+        """Close the channel; its open calls are cancelled."""
         await self.channel.close()
         over(self.channel)
 
@@ -152,11 +152,11 @@ class Line:
 
 
 class Channels:
-    """Lines to servers that answer alike, on one event loop.
+    """Lines to equivalent servers, on one event loop.
 
     Args:
         targets: "host:port" or "unix:/path" of each.
-        dialling: how they are connected to.
+        dialling: the options of connections.
     """
 
     def __init__(self, targets: Sequence[str], dialling: Dialling) -> None:
@@ -170,9 +170,9 @@ class Channels:
         """The next line that is connected.
 
         Raises:
-            NotReady: no server is there.
+            NotReady: no server can be reached.
         """
-        self._turn = turn = (self._turn + 1) % len(self._targets)  # others take theirs while this one connects
+        self._turn = turn = (self._turn + 1) % len(self._targets)  # other calls use other lines while this one connects
         for target in (*self._targets[turn:], *self._targets[:turn]):
             line = self._lines.get(target)
             if line is not None and line.channel.get_state() is _READY:
@@ -183,7 +183,7 @@ class Channels:
         raise NotReady(f"cannot connect to {self.name}{await self._reason(target)}")
 
     async def close(self) -> None:
-        """Close them; what is open on them is cancelled."""
+        """Close the lines; their open calls are cancelled."""
         lines, left = [*self._lines.values(), *self._left.values()], [*self._left]
         for finishing in left:
             finishing.cancel()
@@ -203,7 +203,7 @@ class Channels:
         if line is None:
             line = self._lines[target] = Line(self._dialling.channel(target))
         state = line.channel.get_state(try_to_connect=True)
-        if state not in (_READY, _IDLE, _CONNECTING):  # it would wait before it tries again
+        if state not in (_READY, _IDLE, _CONNECTING):  # it would wait before its next attempt
             line = self._anew(target, line)
             state = line.channel.get_state(try_to_connect=True)
         try:
@@ -220,7 +220,7 @@ class Channels:
         log_failure(f"closing a connection to {self.name}")(task)
 
     def _anew(self, target: str, line: Line) -> Line:
-        """Another line in place of one that could not connect; what is open on that ends by itself."""
+        """Replaces a line that could not connect; its open calls end by themselves."""
         self._left[start_task(line.finish(), self._finished)] = line
         made = self._lines[target] = Line(self._dialling.channel(target))
         return made

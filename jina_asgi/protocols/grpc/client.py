@@ -1,4 +1,4 @@
-"""gRPC's asking half: a Runner whose work is done by a server of Jina's protocol, ours or a real Jina's."""
+"""gRPC's client half: a Runner that calls a server of Jina's protocol, ours or a real Jina."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class GrpcRunner(RemoteRunner):
     """The endpoints of a server, as a Runner.
 
     Args:
-        targets: "host:port" or "unix:/path" of the server, or of several that answer alike: each call goes to the
-            next one, and past those that are not there.
-        dialling: how they are connected to.
+        targets: "host:port" or "unix:/path" of the server, or of several equivalent ones: each call goes to the
+            next available one.
+        dialling: the options of connections.
         metadata: sent with every call.
-        endpoints, grace, startup_timeout: as of `RemoteRunner`.
+        endpoints, grace, startup_timeout: as in `RemoteRunner`.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ ENDPOINTS = "/jina_asgi.Endpoints/describe"
 def described(endpoints: Mapping[str, Endpoint]) -> Any:
     """The EndpointsProto of some endpoints.
 
-    A Jina gateway makes classes of the schemas, and compares them with those of an Executor's neighbours, also of what it
-    asks to see whether an Executor is there.
+    A Jina gateway makes classes of the schemas, and compares them with those of an Executor's neighbours, also for the dry
+    run with which it checks an Executor.
     """
     schemas = {name: _schemas(endpoint) for name, endpoint in endpoints.items()}
     schemas[DRY_RUN.strip("/")] = _endpoint_schemas(_legacy(), _legacy(), "batch", None)
@@ -31,8 +31,8 @@ def described(endpoints: Mapping[str, Endpoint]) -> Any:
 def endpoints_of(message: Any) -> dict[str, Endpoint]:
     """The endpoints in an EndpointsProto of an Executor, or of a Flow's gateway.
 
-    It says how documents look as JSON, and not their types on the wire: every field is any value, and nothing is
-    checked here. The server does that.
+    It has the documents' JSON Schemas, and not their encoded types: so every field accepts any value here, and the server
+    validates.
     """
     schemas = MessageToDict(message.schemas)
     names = [name for name in message.endpoints if name.strip("/") != DRY_RUN.strip("/")]
@@ -55,7 +55,7 @@ def _endpoint(name: str, said: Mapping[str, Any]) -> Endpoint:
 
 
 def _plan(stem: str, said: Mapping[str, Any]) -> Schema:
-    """The plan of documents of a JSON Schema, or of `{"name": ..., "model": <schema>}`."""
+    """The plan of the documents of a JSON Schema, or of `{"name": ..., "model": <schema>}`."""
     schema = _mapping(said.get("model")) or said
     properties = _mapping(schema.get("properties"))
     if not properties:
@@ -92,7 +92,7 @@ def _document(schema: Schema) -> dict[str, Any]:
 
 @functools.cache
 def _legacy() -> dict[str, Any]:
-    """Documents without a type, as Jina's gateways know them."""
+    """The schema of untyped documents, as Jina's gateways know it."""
     from jina_asgi.documents.schemas import legacy_schema_of_jina  # docarray is imported by the first request
 
     return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}

@@ -1,4 +1,4 @@
-"""gRPC does not survive a fork: where it was in use then, all that the child begins with it would wait for good."""
+"""Detects forks: if gRPC was in use at a fork, its calls in the child would wait for ever."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _WORDS = (
     "gRPC was in use in the process that this one was forked from, and cannot be used here: ask over HTTP or a WebSocket,"
     " close what uses gRPC before the fork, or start processes by multiprocessing's 'spawn'"
 )
-#: The channels and servers of this process that are open.
+#: The open channels and servers of this process.
 _open: weakref.WeakSet[object] = weakref.WeakSet()
 _is_cut_off = False
 
 
 def opened(what: object) -> None:
-    """A channel or a server is open from now on."""
+    """Record that a channel or a server is open."""
     _open.add(what)
 
 
 def over(what: object) -> None:
-    """It has been closed."""
+    """Record that it has been closed."""
     _open.discard(what)
 
 
 def cut_off() -> str:
-    """Why gRPC cannot be used in this process; nothing where it can."""
+    """Why gRPC cannot be used in this process; "" if it can."""
     return _WORDS if _is_cut_off else ""
 
 

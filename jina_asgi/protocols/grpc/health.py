@@ -1,4 +1,4 @@
-"""gRPC's health checks: whether calls are answered, asked once or watched; without authentication, as for `/-/ready`."""
+"""gRPC's health checks, unary and watched: whether calls are answered. Without authentication, as `/-/ready`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK = 0.5  # seconds: a replica that dies or comes back sends no event here, s
 
 
 class Health:
-    """The health of some gRPC services: all of them are served, or none is."""
+    """The health of some gRPC services, which is the same for all."""
 
     def __init__(self, service: Service, services: Collection[str]) -> None:
         self._service, self._services = service, frozenset(("", *services))
@@ -37,11 +37,11 @@ class Health:
         }
 
     def begin(self) -> None:
-        """Serving begins, on this loop."""
+        """Called when serving begins, on this loop."""
         self._ended, self._ending = asyncio.Event(), False
 
     def end(self) -> None:
-        """Serving ends: watchers are notified at once, and their RPCs end."""
+        """Called when serving ends: watchers are notified at once, and their RPCs end."""
         self._ending = True
         self._ended.set()
 

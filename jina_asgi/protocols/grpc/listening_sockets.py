@@ -9,12 +9,12 @@ import os
 import socket
 import stat
 
-#: A descriptor, and the number of the socket that it is of: the descriptor alone may be another's by now.
+#: A descriptor, and its socket's number: the descriptor alone may be reused.
 Listening = frozenset[tuple[int, int]]
 
 
 def listening(port: int | None = None) -> Listening:
-    """Those of this process; with a port, those on it."""
+    """The listening sockets of this process; with a port, those on it."""
     try:
         names = os.listdir("/dev/fd")
     except OSError:
@@ -24,12 +24,12 @@ def listening(port: int | None = None) -> Listening:
 
 
 def listens(known: Listening) -> bool:
-    """Whether each of these is still there, and listens."""
+    """Whether all of these are still open, and listen."""
     return all(_socket_at(number) == identity for number, identity in known)
 
 
 def _socket_at(number: int, port: int | None = None) -> int | None:
-    """The socket that a descriptor is of; None: it listens at no such port, or the descriptor is of something else."""
+    """The socket of a descriptor; None: it does not listen on this port, or is not a socket."""
     try:
         found = os.fstat(number)
         if not stat.S_ISSOCK(found.st_mode):
@@ -40,5 +40,5 @@ def _socket_at(number: int, port: int | None = None) -> int | None:
             return found.st_ino if wanted and seen.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else None
         finally:
             seen.detach()
-    except (OSError, IndexError):  # it was closed meanwhile; it is no socket of the internet's
+    except (OSError, IndexError):  # it was closed meanwhile; or is not an internet socket
         return None

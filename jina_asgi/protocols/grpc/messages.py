@@ -1,6 +1,6 @@
-"""The messages of health checks and of reflection, as protoc compiled the `.proto` files beside this one.
+"""The messages of health checks and of reflection, compiled by protoc from the `.proto` files beside this one.
 
-In a pool of their own, as those of Jina are. After a change:
+They have a descriptor pool of their own, like those of Jina. After a change:
 `protoc -I. --descriptor_set_out=descriptors.binpb health.proto reflection_v1.proto reflection_v1alpha.proto`.
 """
 
@@ -33,7 +33,7 @@ HealthRequest, HealthResponse = map(
 #: HealthResponse's status.
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
-#: By the version of the protocol; both have the same fields.
+#: By version of the protocol; both have the same fields.
 ReflectionRequest = {
     version: _message(f"grpc.reflection.{version}.ServerReflectionRequest") for version in ("v1", "v1alpha")
 }

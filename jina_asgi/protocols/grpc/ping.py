@@ -1,4 +1,4 @@
-"""Whether a server can answer, asked once from a program that has no event loop."""
+"""Checks once whether a server can answer, from a program without an event loop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DRY_RUN = "/jina.JinaGatewayDryRunRPC/dry_run"
 
 
 def problem(target: str, *, whole: bool, timeout: float, tls: bool = False) -> str:
-    """Why a server cannot answer; nothing where it can.
+    """Why a server cannot answer; "" if it can.
 
     Args:
         target: "host:port".
-        whole: ask whether a whole Flow can, as Jina's clients do; else whether the server says that it serves.
-        timeout: seconds that it may take.
-        tls: encrypt, and trust whom gRPC trusts.
+        whole: check a whole Flow, as Jina's clients do; else the server's own health.
+        timeout: in seconds.
+        tls: encrypt, and trust gRPC's own CAs.
     """
     credentials = grpc.ssl_channel_credentials() if tls else None
     opened = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)

@@ -1,6 +1,6 @@
-"""gRPC's reflection, where it is turned on: which services there are, and the descriptions of their messages.
+"""gRPC's optional reflection: the names of services, and the descriptions of their messages.
 
-A Jina Flow asks an external Executor for its services before anything else.
+A Jina Flow first requests the services of an external Executor.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Reflection:
 
 
 def _files(kind: str, name: str) -> list[bytes]:
-    """The description that is asked for, and those that it needs."""
+    """The requested description, and those on which it depends."""
     for pool in (messages.POOL, POOL):
         try:
             find = pool.FindFileByName if kind == "file_by_filename" else pool.FindFileContainingSymbol

@@ -1,6 +1,6 @@
-"""The transport over gRPC, in Jina's protocol: to a server of this library, or to a real Jina's Flow or Deployment.
+"""The transport over gRPC, in Jina's protocol: to a server of this library, or to a Flow or Deployment of a real Jina.
 
-A call is sent once: one that fails on its way may have run.
+A call is sent once: a call that fails in transit may have run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 _STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
 _DISCOVER = "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery"
 _DRY_RUN = "/jina.JinaGatewayDryRunRPC/dry_run"
-_FOREVER = 1e8  # seconds: from a larger number gRPC makes a moment in the past
+_FOREVER = 1e8  # seconds: gRPC turns larger numbers into times in the past
 _BY_CODE: Mapping[Any, type[JinaASGIError]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: Unauthenticated,
@@ -62,10 +62,10 @@ _BY_CODE: Mapping[Any, type[JinaASGIError]] = {
 
 
 class GrpcRemote(Transport):
-    """A server, or several that answer alike, each call to the next one.
+    """A server, or several equivalent ones, each call to the next one.
 
     Args:
-        channels: the connections, which are the caller's to close.
+        channels: the connections; the caller closes them.
         metadata: sent with every call.
     """
 
@@ -77,14 +77,14 @@ class GrpcRemote(Transport):
         """Describes the server: by its own description, else by the one for Jina's gateways.
 
         Raises:
-            NotReady: there is no server, or it is loading. ProtocolError: it is no server of endpoints.
+            NotReady: there is no server, or it is loading. ProtocolError: it is not a server of endpoints.
         """
         line = await self._channels.line()
         try:
             described = orjson.loads(await self._unary(line, ENDPOINTS, b"", headers, None))
             return ServerDescription({found.name: found for found in map(endpoint_of, described)}, ours=True)
         except UnknownEndpoint:
-            pass  # not one of ours
+            pass  # not a server of this library
         try:
             message = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
         except (UnknownEndpoint, DecodeError) as error:
@@ -92,11 +92,11 @@ class GrpcRemote(Transport):
         return ServerDescription(endpoints_of(message), ours=False)
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
-        """Whether the server says that it can answer."""
+        """Whether the server reports that it can answer."""
         line = await self._channels.line()
         try:
             status = StatusProto.FromString(await self._unary(line, _DRY_RUN, b"", headers, None))
-        except UnknownEndpoint:  # an Executor of Jina's has no such method, and serves when it answers
+        except UnknownEndpoint:  # Jina's Executors have no such method, and serve when they answer
             return bool((await self.served(headers)).endpoints)
         return bool(status.code == SUCCESS)
 
@@ -159,7 +159,7 @@ class GrpcRemote(Transport):
 
     @contextmanager
     def _converted_errors(self) -> Iterator[None]:
-        """What goes wrong between here and the server, as ours."""
+        """Converts gRPC's errors to those of this library."""
         try:
             yield
         except grpc.aio.AioRpcError as error:
@@ -169,13 +169,13 @@ class GrpcRemote(Transport):
         except asyncio.CancelledError as error:
             if cancel_requests():
                 raise
-            raise self._closed() from error  # gRPC cancels what is open on a channel that closes
+            raise self._closed() from error  # gRPC cancels the open calls of a closing channel
 
     def _closed(self) -> ReplicaDied:
         return ReplicaDied(f"the connection to {self.name} is closed; the call may have taken effect")
 
     def _error_of(self, code: Any, details: str | None, trailers: Any) -> JinaASGIError:
-        said = dict(tuple(trailers or ()))  # what it is in older versions is no mapping either
+        said = dict(tuple(trailers or ()))  # not a mapping, in older versions too
         message = details or code.name
         named = said.get("jina-asgi-error")
         if isinstance(named, str):

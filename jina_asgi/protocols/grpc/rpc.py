@@ -1,6 +1,6 @@
-"""One RPC on the server's side: its headers, its deadline, and the status code that ends it.
+"""The server's side of one RPC: its headers, its deadline, and the status code of its failure.
 
-An Executor's error is an answer, as Jina has it. A status code says why a request was not run: a client may retry after
+An Executor's error is an answer, as in Jina. A status code says why a request was not run: a client may retry after
 UNAVAILABLE, and a Jina gateway does. It does so after INTERNAL too, which is therefore never sent.
 """
 
@@ -25,7 +25,7 @@ _BY_STATUS = {
 
 
 async def refuse(context: Any, error: Exception, service: Service) -> NoReturn:
-    """End an RPC with the status code of an error; what is not the client's fault is logged."""
+    """End an RPC with the status code of an error; log it if it is not the client's fault."""
     status, body, _ = service.problem(error)
     detail, facts = body["detail"], body["error"]
     trailers = [("jina-asgi-error", facts["type"]), ("jina-asgi-error-id", facts["id"])]
@@ -42,7 +42,7 @@ async def refuse(context: Any, error: Exception, service: Service) -> NoReturn:
 
 
 def headers_of(context: Any) -> dict[str, str]:
-    """The metadata of an RPC as headers: names in lower case, several of a name in one; what is binary in base64."""
+    """The metadata of an RPC as headers: names in lower case, repeated names joined, binary values in base64."""
     metadata = context.invocation_metadata() or ()
     headers: dict[str, str] = dict(metadata)
     if len(headers) == len(metadata) and bytes not in map(type, headers.values()):  # as most are
@@ -55,6 +55,6 @@ def headers_of(context: Any) -> dict[str, str]:
 
 
 def deadline_of(context: Any) -> float | None:
-    """The moment until which the client waits, on `time.monotonic`'s clock."""
+    """The client's deadline, a time of `time.monotonic`."""
     left = context.time_remaining()
     return None if left is None else time.monotonic() + left

@@ -1,6 +1,6 @@
 """A grpc.aio server at one address: opened before anything loads, drained and closed when its application ends.
 
-It is opened on the loop that serves, in the process that serves: gRPC does not survive a fork. The code that
+It is opened in the serving process, on the serving loop: gRPC does not survive a fork. The code that
 opened it can wait until it is lost, close it, and open it again.
 """
 
@@ -29,7 +29,7 @@ from jina_asgi.protocols.grpc.socket_path import SocketPath
 from jina_asgi.protocols.service import Service
 from jina_asgi.settings import GrpcSettings
 
-#: What Jina's clients need (they ping each 9.999 s, also when nothing is asked), and what finds those that are gone.
+#: Allows the pings of Jina's clients (every 9.999 s, also without calls), and detects lost clients.
 _OPTIONS = {
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.min_ping_interval_without_data_ms": 5_000,
@@ -46,9 +46,9 @@ class GrpcServer:
     """The services of one application, at one address.
 
     Args:
-        settings: where, and how.
+        settings: the address and other options.
         service: answers the calls.
-        versions: of this library and what it stands on.
+        versions: those of this library and its dependencies.
     """
 
     def __init__(self, settings: GrpcSettings, service: Service, versions: Callable[[], Mapping[str, str]]) -> None:
@@ -62,19 +62,19 @@ class GrpcServer:
         self._path: SocketPath | None = None
         self._over: asyncio.Task[bool] | None = None
         self._sockets: Listening = frozenset()
-        #: Where it listens; None for a Unix socket, and before it does.
+        #: Its port; None for a Unix socket, and before it listens.
         self.port: int | None = None
 
     async def open(self, *, shares_port: bool = False, port: int | None = None) -> None:
-        """Listen, and answer from now on; calls wait for what loads.
+        """Listen and serve; calls wait for loading.
 
         Args:
             shares_port: other workers of this server listen there too.
-            port: where it listened before; None: where the settings say.
+            port: its earlier port; None: the port of the settings.
 
         Raises:
             PortAlreadyUsed: the port is in use.
-            DefinitionError: the address, a certificate or an option is none; gRPC cannot be used in this process.
+            DefinitionError: the address, a certificate or an option is invalid; gRPC cannot be used in this process.
         """
         if why := cut_off():
             raise DefinitionError(why)
@@ -123,7 +123,7 @@ class GrpcServer:
                 bound = server.add_secure_port(target, _credentials(settings))
             if self._path is not None:
                 self._path.publish()
-        except RuntimeError as error:  # gRPC's, of anything; its log says which
+        except RuntimeError as error:  # gRPC raises it for any cause, which is in its log
             if where.path:
                 raise DefinitionError(f"cannot listen on {where.target}: {error}") from error
             raise PortAlreadyUsed(
@@ -132,21 +132,21 @@ class GrpcServer:
         return None if where.path else int(bound)
 
     def _begin_drain(self) -> None:
-        """Serving is about to end; from any thread."""
+        """Called from any thread when serving is about to end."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # that loop is closed, and this server with it
                 loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
-        """No new requests; what is open is answered."""
+        """Accept no new requests; open ones are answered."""
         self._health.end()
         self._services.drain()
         if self._server is not None and self._stopping is None:
             self._stopping = start_task(self._server.stop(_LONG), mark_retrieved)
 
     async def close(self, grace: float) -> None:
-        """Stop; what is still open after `grace` seconds is cancelled. Where this was cancelled, do it again."""
+        """Stop; calls that are open after `grace` seconds are cancelled. If this was cancelled, call it again."""
         server = self._server
         if server is None:
             return
@@ -198,13 +198,13 @@ def _files(settings: GrpcSettings) -> tuple[str | None, ...]:
 
 
 def _check_certificates(settings: GrpcSettings) -> None:
-    """Load what gRPC will load: it says of a file that is none, or of another's key, that the port cannot be bound.
+    """Loads the certificates as gRPC will: for an invalid file, or a wrong key, gRPC only reports that the port cannot be bound.
 
     Raises:
-        OSError: a file cannot be read, is none, or the key is not the certificate's or has a password.
+        OSError: a file cannot be read or is invalid, or the key has a password or is not the certificate's.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # how long a key should be is gRPC's to say
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # gRPC decides on the length of keys
     context.load_cert_chain(settings.ssl_certfile or "", settings.ssl_keyfile, password="")
     if settings.ssl_clients is not None:
         context.load_verify_locations(settings.ssl_clients)

@@ -1,7 +1,7 @@
-"""Jina's services as gRPC's handlers.
+"""Jina's services as handlers for grpc.aio.
 
 With `auth` the caller is authenticated by its metadata before a message is read. grpcio reads the message of a unary method
-at once, so that these are handlers of streams then, which look the same to a client.
+at once; so unary methods then have handlers of streams, which are the same for a client.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jina_asgi.protocols.protobuf.messages import JinaInfoProto
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 from jina_asgi.protocols.service import Service
 
-#: The services that have a health, and that reflection lists.
+#: The services with a health check, which reflection lists.
 SERVICES = (
     "jina.JinaRPC",
     "jina.JinaSingleDataRequestRPC",
@@ -35,7 +35,7 @@ SERVICES = (
     "jina.JinaInfoRPC",
 )
 _IS_ERROR = (("is-error", "true"),)
-_MAX_DIGITS = 10  # of how many requests a client wants open at once: one that wants more gets the limit
+_MAX_DIGITS = 10  # the requested number of open requests: a larger one gets the limit
 
 
 class Services:
@@ -51,7 +51,7 @@ class Services:
         unasked = unary
         if self._service.has_auth:
             unary, streamed = self._authenticated_unary, self._authenticated_streamed
-            unasked = grpc.stream_unary_rpc_method_handler  # they look at no message, and ask by themselves
+            unasked = grpc.stream_unary_rpc_method_handler  # they read no message, and authenticate themselves
         return {
             "/jina.JinaRPC/Call": grpc.stream_stream_rpc_method_handler(self._call),
             "/jina.JinaSingleDataRequestRPC/process_single_data": unary(partial(self._answered, self._handler.answer)),
@@ -64,7 +64,7 @@ class Services:
         }
 
     def drain(self) -> None:
-        """Conversations read no more, and end when what is open has been answered."""
+        """Conversations stop reading, and end when their open requests have been answered."""
         for conversation in list(self._open):
             conversation.end(draining())
 
@@ -81,7 +81,7 @@ class Services:
         return grpc.stream_stream_rpc_method_handler(answered)
 
     async def _message(self, context: Any) -> bytes:
-        """The one message of an RPC, once its caller is authenticated; the endpoint that it names is checked later, too."""
+        """Authenticate the caller of an RPC, and read its one message; the endpoint in it is checked later."""
         await self._authenticate("/post", context)
         raw = await context.read()
         if raw is grpc.aio.EOF:
@@ -134,7 +134,7 @@ class Services:
                     await context.write(answered.raw)
         except Exception as error:
             if not is_refusal(error):
-                raise  # the connection is gone
+                raise  # the connection is lost
             await refuse(context, error, self._service)
 
     async def _endpoint_discovery(self, raw: bytes, context: Any) -> bytes:
@@ -165,7 +165,7 @@ class Services:
         return await self._describe_server(found, "/status", context)
 
     async def _describe_server(self, found: Callable[[], Awaitable[bytes]], path: str, context: Any) -> bytes:
-        """Answer a question about the server itself; `path` is the one where HTTP answers it."""
+        """Answer a request about the server itself; `path` is that of the same request over HTTP."""
         await self._authenticate(path, context)
         try:
             return await found()
@@ -173,7 +173,7 @@ class Services:
             await refuse(context, error, self._service)
 
     async def _authenticate(self, path: str, context: Any) -> None:
-        """End the RPC where the `auth` hook refuses its caller."""
+        """End the RPC if the `auth` hook refuses its caller."""
         if not self._service.has_auth:
             return
         try:

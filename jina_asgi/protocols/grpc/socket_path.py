@@ -1,7 +1,7 @@
 """Passes a Unix socket's path from one server to the next without a moment in which no server listens.
 
-gRPC removes whatever stands at a path before it listens there, and the path itself when it stops, also where another
-listens by then: the worker that takes over in a reload. So it listens under a name of its own, which is moved to the path.
+gRPC removes any file at a path before it listens there, and removes the path when it stops, even if another server listens
+there by then: the new worker after a reload. So gRPC listens under a temporary name, which is moved to the path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class SocketPath:
     """The path of one server.
 
     Raises:
-        DefinitionError: something stands there that is no socket.
+        DefinitionError: there is a file that is not a socket.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,7 +32,7 @@ class SocketPath:
 
     @property
     def target(self) -> str:
-        """Where gRPC is to listen."""
+        """The address for gRPC."""
         return f"unix:{self._own}"
 
     def publish(self) -> None:
@@ -55,7 +55,7 @@ class SocketPath:
 
 
 def _identity(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_dev, found.st_ino, found.st_mtime_ns  # the number of a file that is gone is soon another's
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # the inode number of a removed file is soon reused
 
 
 def _found(path: Path) -> os.stat_result | None:

@@ -1,4 +1,4 @@
-"""Jina's requests and docarray's documents as protobuf: the messages, the docs codec, and calls from and to them.
+"""Jina's requests and docarray's documents as protobuf: the messages, the codec of docs, and their conversion to calls.
 
-Needs protobuf, which the extra `grpc` brings; nothing outside of this folder and gRPC's imports it at the top.
+Needs protobuf, of the extra `grpc`; only this folder and gRPC's import it at the top.
 """

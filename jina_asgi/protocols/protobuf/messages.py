@@ -1,6 +1,6 @@
-"""Jina's wire as message classes, of our own description: the `.proto` files beside this one, as protoc compiled them.
+"""The message classes of Jina's protocol, compiled by protoc from the `.proto` files beside this one.
 
-They live in a pool of their own, so that docarray's and Jina's generated code may be in the same process.
+They have a descriptor pool of their own, so that docarray's and Jina's generated code can be in the same process.
 After a change: `protoc -I. --descriptor_set_out=descriptors.binpb docarray.proto jina.proto jina_asgi.proto`.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, struct_pb2, timestamp_pb2
 from google.protobuf.message_factory import GetMessageClass
 
-#: The description of every message and service here; gRPC's reflection answers from it.
+#: The descriptions of all messages and services, for gRPC's reflection.
 POOL = descriptor_pool.DescriptorPool()
 
 
@@ -46,10 +46,10 @@ SingleDocumentRequestProto = _message("jina.SingleDocumentRequestProto")
 DataRequestProtoWoData = _message("jina.DataRequestProtoWoData")
 EndpointsProto, JinaInfoProto = map(_message, ("jina.EndpointsProto", "jina.JinaInfoProto"))
 
-#: The same requests, byte for byte, with their docs as bytes: what servers and clients read and write.
+#: The same requests with their docs as bytes, which servers and clients read and write.
 DataRequest, DataRequestList = map(_message, ("jina_asgi.DataRequest", "jina_asgi.DataRequestList"))
 SingleDocumentRequest = _message("jina_asgi.SingleDocumentRequest")
 
-#: What a Jina gateway asks its Executors to see whether they are there; it reaches no method of the user's.
+#: The dry run with which a Jina gateway checks its Executors; it calls no method of the user.
 DRY_RUN = "/_jina_dry_run_"
 SUCCESS, ERROR = 0, 1  # StatusProto's code

@@ -1,6 +1,6 @@
-"""protobuf's own messages to plain values, as JSON or msgpack would give them: one dict a document.
+"""Converts protobuf's messages to plain values, as parsed from JSON or msgpack: one dict for each document.
 
-Fields that a document's class does not know are dropped, as Jina drops them.
+Unknown fields of a document are dropped, as in Jina.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ class NodeReader:
         self._open = {name for name in schema.documents if field_plans.keeps_extra(schema, name)}
 
     def field(self, document: str | None, name: str) -> Field | None:
-        """What is known of a field; None where it is to be dropped."""
+        """The plan of a field; None if the field is dropped."""
         if document is None:
             return _ANY
         return self._fields[document].get(name) or (_ANY if document in self._open else None)
 
     def document(self, message: Any, name: str | None) -> dict[str, Any]:
-        """The fields of a DocProto of a class of the schema; all of them where none is named.
+        """The fields of a DocProto of a class of the schema; without a class, all fields.
 
         Raises:
-            ValueError: a tensor lies about its size.
+            ValueError: a tensor's size is wrong.
         """
         found = ((key, node, self.field(name, key)) for key, node in message.data.items())
         return {key: self.value(node, field) for key, node, field in found if field is not None}
 
     def value(self, node: Any, field: Field) -> Any:
-        """What a NodeProto holds; raises as `document` does."""
+        """The value of a NodeProto; raises as `document` does."""
         content = node.WhichOneof("content")
         if content is None:
             return None
@@ -66,12 +66,12 @@ class NodeReader:
             return made
         try:
             return tuple(made) if content == "tuple" else set(made)
-        except TypeError:  # a set of what has no hash, such as dicts: pydantic says so, where it matters
+        except TypeError:  # items without a hash, such as dicts: left to pydantic
             return made
 
 
 def _item(field: Field) -> Field:
-    """The plan of what a list, a set or a dict holds."""
+    """The plan of the items of a list, a set or a dict."""
     return field.items[-1] if field.kind in ("list", "set", "dict") and field.items else _ANY
 
 

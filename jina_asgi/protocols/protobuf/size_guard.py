@@ -1,7 +1,7 @@
-"""How many values a message holds, before protobuf makes a message of each: two bytes would become eighty.
+"""Counts the values of a message before protobuf parses it, as two bytes can become eighty in memory.
 
-Only what is large enough to hold too many is looked at, and only what may be many of them is taken apart. Looking costs
-time as well, so that the fields that are passed on the way are counted too.
+Only messages that are large enough for too many values are visited, and only fields that may have many are parsed. As
+visiting takes time too, the visited fields also count.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 from jina_asgi.errors import InvalidRequest, TooLarge
 from jina_asgi.settings import Limits
 
-#: Bytes of all in a request beside its docs.
+#: Bytes of a request without its docs.
 MAX_BESIDE = 4 * 2**20
-#: So many values in protobuf's lists and mappings, numbers among them, weigh as much as one of `Limits.values`.
+#: The number of values in protobuf's lists and mappings, also numbers, that count as one of `Limits.values`.
 _LIGHT = 8
-#: Values that a document weighs: it becomes several objects.
+#: The values that a document counts as: it becomes several objects.
 _DOCUMENT = 32
-#: Fields of a request itself, and requests that may meet at a join.
+#: The limits of a request's own fields, and of requests that meet at a join.
 MAX_FIELDS, MAX_REQUESTS = 2**16, 2**10
-#: Fields that hold one value where protobuf's own writers write it: an entry, its key, its node, and what that holds.
+#: The fields that protobuf's own writers use for one value: an entry, its key, its node, and its content.
 _FIELDS = 4
 _DATA, _PARAMETERS = 0x22, 0x12  # the tags of their fields in a request
 _DEPTH = 100  # as protobuf's own
 _Kind = dict[int, "_Kind"]
-#: What stands within a message by its field's tag; a document and a dictionary look alike.
+#: The messages within a message by their field's tag; a document and a dictionary look alike.
 _LIST: _Kind = {}
 _DOC: _Kind = {}
 _DOCS: _Kind = {0x0A: _DOC}
@@ -38,10 +38,10 @@ _VALUES[0x0A] = _VALUE
 
 
 def check_docs(raw: bytes, limits: Limits) -> None:
-    """Refuse a DocListProto that holds more values than a request may, counted as its lists and mappings hold them.
+    """Check that a DocListProto has no more values in lists and mappings than a request may have.
 
     Raises:
-        TooLarge: so it does. InvalidRequest: it nests too deep, or is broken.
+        TooLarge: it has more. InvalidRequest: it nests too deep, or is broken.
     """
     limit = _LIGHT * limits.values
     if len(raw) // 2 <= limit or raw.count(b"\x0a") + raw.count(b"\x8a") <= limit:
@@ -55,13 +55,13 @@ def check_docs(raw: bytes, limits: Limits) -> None:
 
 
 def check_request(raw: bytes, limits: Limits) -> None:
-    """Refuse a DataRequestProto with too much in it beside its docs; raises as `check_docs` does."""
+    """Check the size of a DataRequestProto without its docs; raises as `check_docs` does."""
     if len(raw) > 2 * min(MAX_FIELDS, limits.parameters):
         _Beside(limits).take(raw)
 
 
 def check_requests(raw: bytes, limits: Limits) -> None:
-    """Refuse a DataRequestListProto of too many requests, or with too much beside their docs; raises as `check_docs`."""
+    """Check the number of requests in a DataRequestListProto, and their size without docs; raises as `check_docs`."""
     if len(raw) <= 2 * min(MAX_REQUESTS, limits.parameters):
         return
     at, requests, beside = 0, 0, _Beside(limits)
@@ -77,7 +77,7 @@ def check_requests(raw: bytes, limits: Limits) -> None:
 
 
 class _Beside:
-    """What may still stand beside the docs of one request, or of all that meet at a join."""
+    """The remaining size besides the docs of one request, or of all that meet at a join."""
 
     def __init__(self, limits: Limits) -> None:
         self._limit = self._values = limits.parameters
@@ -105,7 +105,7 @@ class _Beside:
 
 
 class _TooMany(Exception):  # an event, which the caller names
-    """There are more values than were allowed."""
+    """There are more values than allowed."""
 
 
 def _refusal(limit: int, named: str) -> TooLarge:
@@ -113,7 +113,7 @@ def _refusal(limit: int, named: str) -> TooLarge:
 
 
 def _count(raw: bytes, limit: int, kind: _Kind) -> int:
-    """The values of a message; raises _TooMany, IndexError past its end, or InvalidRequest."""
+    """Counts the values of a message; raises _TooMany, IndexError past its end, or InvalidRequest."""
     count, fields = 0, _FIELDS * limit
     open_messages = [(0, len(raw), kind)]
     while open_messages:
@@ -142,7 +142,7 @@ def _count(raw: bytes, limit: int, kind: _Kind) -> int:
 
 
 def _field(raw: bytes, at: int) -> tuple[int, int, int]:
-    """The tag of a field, and where what it holds begins and ends; raises IndexError past the end."""
+    """The tag of a field, and the start and end of its content; raises IndexError past the end."""
     tag, at = _varint(raw, at)
     kind = tag & 7
     if kind == 0:
