@@ -108,9 +108,7 @@ class _Routes:
         **options: Unpack[AppOptions],
     ) -> None:
         if identity is not None and options.get("auth") is not None:
-            raise DefinitionError(
-                "router(auth=..., identity=...): expected one of them, as each says who the caller is"
-            )
+            raise DefinitionError("router(auth=..., identity=...): expected one of them, as both identify the caller")
         self._asgi = JinaASGI(source, **options)
         self._dependencies = list(dependencies)
         self._user = identity if isinstance(identity, params.Depends) else Depends(identity or _user_of_the_host)

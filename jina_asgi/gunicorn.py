@@ -112,9 +112,9 @@ def post_fork(arbiter: Any, worker: Any) -> None:
             worker.log.warning("%s=%s stays as it is: no device was found", VARIABLE, asked)
     except JinaASGIError as error:
         if asked.startswith(ROUND_ROBIN):
-            worker.log.error("no device can be given to this worker: %s", error)
+            worker.log.error("this worker gets no device: %s", error)
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from None
-        worker.log.warning("this worker goes without a slot: %s", error)
+        worker.log.warning("this worker has no slot: %s", error)
 
 
 def post_worker_init(worker: Any) -> None:

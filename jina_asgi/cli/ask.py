@@ -169,7 +169,7 @@ def _print(doc: Any) -> None:
 def _in_base64(value: Any) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} is nothing that JSON holds")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _requests(documents: Iterable[dict[str, Any]]) -> Iterator[list[Any]]:

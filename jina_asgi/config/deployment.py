@@ -31,7 +31,7 @@ def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[
     inner, below = given(found, ())
     found.check()
     if isinstance(inner, Document) and inner.data.get("jtype") == "Deployment":
-        raise DefinitionError(f"{found.where(('uses',))}: a Deployment's 'uses' is an Executor, and no Deployment")
+        raise DefinitionError(f"{found.where(('uses',))}: a Deployment's 'uses' must be an Executor, not a Deployment")
     modules = module_files(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
     merged, there = overridden(below, options), replace(reading, folder=found.folder)
     for part in AROUND:

@@ -202,10 +202,10 @@ def _writable(array: np.ndarray) -> tuple[int, np.ndarray]:
         dtype = array.dtype.newbyteorder("<")
         code = _CODES.get(dtype)
         if code is None:
-            raise ValueError(f"a tensor of dtype {dtype} crosses no wire; convert it to a number type first")
+            raise ValueError(f"a tensor of dtype {dtype} cannot be encoded; convert it to a number type first")
         array = array.astype(dtype)
     if array.ndim > MAX_AXES:
-        raise ValueError(f"a tensor of {array.ndim} axes crosses no wire; at most {MAX_AXES} do")
+        raise ValueError(f"a tensor of {array.ndim} axes cannot be encoded; at most {MAX_AXES} can")
     return code, array
 
 

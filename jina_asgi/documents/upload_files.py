@@ -151,13 +151,13 @@ def sweep() -> None:
         with os.scandir(tempfile.gettempdir()) as entries:
             folders = [entry.path for entry in entries if entry.name.startswith(PREFIX) and _is_ours(entry)]
     except OSError as error:
-        logger.warning("the folder of temporary files cannot be looked at: %s", error)
+        logger.warning("the folder of temporary files cannot be listed: %s", error)
         return
     for folder in folders:
         with suppress(OSError):  # another process has just removed it
             descriptor = _locked(folder, exclusive=True)
             if descriptor is not None:
-                logger.info("removed the files of uploads that a process has left in %s", folder)
+                logger.info("removed the uploaded files of an ended process in %s", folder)
                 _emptied(folder)
                 os.close(descriptor)
 

@@ -37,7 +37,7 @@ def annotations_of(function: Any, where: str, local_names: Mapping[str, Any], *,
             names[name] = _imported(bound, name, vars(sys.modules[function.__module__]))
         except Exception as error:  # noqa: BLE001  # importing a module may raise anything
             logger.warning(
-                "%s: %s is there for type checkers alone (%s: %s), so documents with Jina's own fields are taken",
+                "%s: %s is imported for type checkers only (%s: %s), so documents with Jina's own fields are used",
                 where,
                 name,
                 type(error).__name__,

@@ -81,7 +81,7 @@ def _by_known_name(methods: Mapping[str, Method], layer: Options) -> Options:
     named = {key if key in attributes or key.startswith("/") else f"/{key}": value for key, value in layer.items()}
     if unknown := [key for key in named if key not in methods and key not in attributes]:
         known = ", ".join(dict.fromkeys([*methods, *sorted(attributes)]))
-        raise DefinitionError(f"dynamic batching is asked for {unknown[0]!r}; known: {known}")
+        raise DefinitionError(f"there is dynamic batching for {unknown[0]!r}; known: {known}")
     return named
 
 

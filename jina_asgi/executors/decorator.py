@@ -49,10 +49,12 @@ def requests(
 
     def record(method: F) -> F:
         if not (inspect.isfunction(method) or isinstance(method, staticmethod | classmethod)):
-            raise DefinitionError(f"@requests stands on {method!r}: expected a method written with def")
+            raise DefinitionError(f"@requests decorates {method!r}: expected a method written with def")
         marked = getattr(method, "__func__", method)  # a static method is rejected with its class, by name
         if hasattr(marked, _RECORD):
-            raise DefinitionError(f"@requests stands twice on {method.__qualname__}; expected one: on=['/one', '/two']")
+            raise DefinitionError(
+                f"@requests is used twice on {method.__qualname__}; expected one: on=['/one', '/two']"
+            )
         setattr(marked, _RECORD, Record(names, idempotent, request_schema, response_schema))
         return method
 

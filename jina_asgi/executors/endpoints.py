@@ -85,7 +85,7 @@ def method_of(
     where = f"{cls.__name__}.{attribute}"
     function = getattr(cls, attribute)
     if isinstance(inspect.getattr_static(cls, attribute), staticmethod | classmethod) or not callable(function):
-        raise DefinitionError(f"{where} is no ordinary method; expected `def {attribute}(self, docs, ...)`")
+        raise DefinitionError(f"{where} is not an ordinary method; expected `def {attribute}(self, docs, ...)`")
     names = {**local_names, cls.__name__: cls}
     hints = annotations_of(function, where, names, unknown=document_types.LegacyDocument)
     arguments = _arguments(function, where)
@@ -131,7 +131,7 @@ def _arguments(function: Any, where: str) -> frozenset[str]:
             raise DefinitionError(f"{where} takes {p.name!r} by position only; endpoints are called by keyword")
         if p.name not in ARGUMENTS and p.default is p.empty and p.kind is not p.VAR_POSITIONAL:
             raise DefinitionError(
-                f"{where} takes {p.name!r}, which nothing passes; expected among {', '.join(ARGUMENTS)}, or **kwargs"
+                f"{where} takes {p.name!r}, which is never passed; expected among {', '.join(ARGUMENTS)}, or **kwargs"
             )
     return frozenset(p.name for p in parameters if p.name in ARGUMENTS)
 

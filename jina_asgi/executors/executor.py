@@ -214,7 +214,9 @@ def bind(cls: type[Executor], uses_requests: Mapping[str, str] | None = None) ->
             method = method_of(cls, attribute, endpoint, local_names={})
         else:
             known = ", ".join(sorted({method.attribute for method in cls._answers.values()})) or "none"
-            raise DefinitionError(f"uses_requests names {cls.__name__}.{attribute}, which is no method; known: {known}")
+            raise DefinitionError(
+                f"uses_requests names {cls.__name__}.{attribute}, which is not a method; known: {known}"
+            )
         for key in before:
             if methods.get(key, method).attribute == attribute and key not in (uses_requests or {}):
                 methods.pop(key, None)
@@ -227,11 +229,11 @@ def _check_life(cls: type[Executor]) -> None:
     if is_async(cls.__init__):
         raise DefinitionError(
             f"{cls.__name__}.__init__ is async, which Python does not await; expected `def __init__`, and"
-            " `async def warmup(self)` for what is to be awaited before the first call"
+            " `async def warmup(self)` for code that must be awaited before the first call"
         )
     for name in ("__init__", "warmup", "health", "close"):
         if is_generator(getattr(cls, name)) and recorded(getattr(cls, name)) is None:
-            raise DefinitionError(f"{cls.__name__}.{name} yields, so that nothing of it would run; expected no `yield`")
+            raise DefinitionError(f"{cls.__name__}.{name} yields, so its body would not run; expected no `yield`")
 
 
 def _methods(cls: type[Executor], local_names: Mapping[str, Any]) -> Mapping[str, Method]:

@@ -83,7 +83,7 @@ def environment_of(
     if devices is not None:
         if VARIABLE in env:
             raise DefinitionError(
-                f"devices={devices!r} and {VARIABLE}={env[VARIABLE]!r} in env are two ways of saying one thing; give one"
+                f"devices={devices!r} and {VARIABLE}={env[VARIABLE]!r} in env exclude each other; give one of them"
             )
         return {**env, VARIABLE: device_of(replica, _given(devices, visible))}
     selected = round_robin(env.get(VARIABLE, inherited), visible)
@@ -119,7 +119,7 @@ def _given(devices: Sequence[Device | Sequence[Device]], visible: Sequence[str])
         group = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
         names = [_named(device, visible, where) for device in group]
         if not names:
-            raise DefinitionError(f"{where}: an entry names no device; to run on the CPU, leave `devices` out")
+            raise DefinitionError(f"{where}: an entry is empty; to run on the CPU, leave `devices` out")
         if len(set(names)) < len(names):
             raise DefinitionError(f"{where}: {entry!r} names a device twice")
         found.append(",".join(names))
@@ -223,5 +223,5 @@ def _by_variable(environ: Mapping[str, str]) -> int:
     try:
         return max(0, int(text))
     except ValueError:
-        logger.debug("CUDA_TOTAL_DEVICES=%r is no number", text)
+        logger.debug("CUDA_TOTAL_DEVICES=%r is not a number", text)
         return 0

@@ -126,7 +126,7 @@ def status(path: Path, patience: float = _PATIENCE) -> dict[str, Any] | None:
             raw = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         except TimeoutError as error:
             pid, _ = server_instance.pool_host_of(path.parent) or (0, 0)
-            raise NotReady(f"pool host {pid} at {path.parent} gives no answer within {patience:g} s") from error
+            raise NotReady(f"pool host {pid} at {path.parent} does not answer within {patience:g} s") from error
         except ConnectionError:
             return None
     found: dict[str, Any] | None = json.loads(raw) if raw else None  # a host that is ending answers nothing

@@ -116,7 +116,7 @@ class BaseSharing(ABC):
         for key in keys:
             count, kept = self._sent_references.pop(key, (0, None))
             if not count:
-                raise ProtocolError("docs were given back that had not been lent")
+                raise ProtocolError("docs were released that had not been exported")
             if count > 1:
                 self._sent_references[key] = count - 1, kept
             elif kept is None and self._exports is not None:

@@ -48,7 +48,7 @@ class BreakerRunner(Wrapper):
         breaker = self._breaker
         if wait := breaker.wait(self._clock()):
             raise NotReady(
-                f"{self._name} has not answered {breaker.failures} calls in a row; it is asked again in {wait:.1f} s",
+                f"{self._name} has not answered {breaker.failures} calls in a row; it is called again in {wait:.1f} s",
                 retry_after=wait,
             )
         tries = breaker.begin_try()

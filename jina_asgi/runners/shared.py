@@ -75,7 +75,7 @@ class SharedRunner(Wrapper):
             if not limit.expired():
                 raise
             logger.error(
-                "%s did not end within %g s and the grace period of %g s; what still runs of it is left behind",
+                "%s did not end within %g s and the grace period of %g s; its remaining work is abandoned",
                 self._name,
                 periods.CLOSING,
                 self._grace,

@@ -152,5 +152,7 @@ class ReplicaPool(Deployment):
 
     def _assembled(self, uses: Named | None) -> ObserveRunner:
         if uses is None:
-            raise DefinitionError("ReplicaPool keeps replicas itself; what is external is a Deployment")
+            raise DefinitionError(
+                "ReplicaPool supervises replicas itself; use Deployment(external=True) for a server elsewhere"
+            )
         return assemble_pool(uses, self.settings)

@@ -164,7 +164,7 @@ class Flow(Configured):
         if is_base(uses):
             uses = None
         if uses is None and not options.get("external") and when and not as_jina():
-            raise DefinitionError(f"add(when={when!r}): a node that joins hands on all it is given; give it `uses`")
+            raise DefinitionError(f"add(when={when!r}): a node without `uses` passes all documents on; give it `uses`")
         source = self._source(uses, name, no_reduce, reading, options)
         query = None if not when else compiled(when)
         asked = _asked(needs)

@@ -159,7 +159,7 @@ class Sidecar:
         before, self._why, self._state = self._why, str(missing), "down"
         if self._why != before:
             logger.error(
-                "gRPC at %s is down: %s; the rest goes on, and it is tried again", self._settings.bind, missing
+                "gRPC at %s is down: %s; HTTP goes on, and gRPC is started again", self._settings.bind, missing
             )
 
     def _missed(self) -> None:

@@ -86,11 +86,11 @@ class BatchingSettings(Settings):
             raise ValueError("use_custom_metric needs a custom_metric")
         self._check_cost()
         if self.max_padding is not None and self.buckets is not None:
-            raise ValueError("max_padding and buckets are two ways of saying one thing; give one")
+            raise ValueError("max_padding and buckets exclude each other; give one of them")
         if self.buckets is not None and self.buckets != sorted(set(self.buckets)):
-            raise ValueError("buckets must rise")
+            raise ValueError("buckets must be in ascending order")
         if self.use_custom_metric and self.cost is not None:
-            raise ValueError("use_custom_metric and cost are two ways of saying one thing; give one")
+            raise ValueError("use_custom_metric and cost exclude each other; give one of them")
         if self.tenant is None and (self.tenant_weights or self.mix_tenants):
             raise ValueError("tenant_weights and mix_tenants need a tenant")
         for option in ("custom_metric", "cost", "tenant", "priority"):

@@ -81,7 +81,7 @@ def test_an_old_executor_loads_and_answers(options: str, tmp_path: Path) -> None
     done = run(tmp_path, program, "-m", "jina_asgi.compat", "program.py")
     assert ["a!", "a!", "a!", "aTrue"] == done.stdout.splitlines()[:4], done.stderr
     assert "nothing traced" in done.stdout.splitlines()[4]
-    assert "Old.hidden: Options is there for type checkers alone" in done.stderr
+    assert "Old.hidden: Options is imported for type checkers only" in done.stderr
     assert "Old.text: the return type is annotated as str; expected DocList[SomeDoc]" in done.stderr
     assert "signal.signal(SIGTERM, ...) in an Executor's __init__ changes nothing" in done.stderr
 

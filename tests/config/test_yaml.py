@@ -256,7 +256,7 @@ async def test_ones_own_files_may_leave_the_folder(folder: Path) -> None:
         ("external: on", []),
         ("external: maybe", ["5:3: Deployment's option 'external'"]),
         ("uses_with: 5", ["5:3: Deployment's option 'uses_with'"]),
-        ("uses_requests: {/a: nobody}", ["uses_requests names Greeter.nobody, which is no method"]),
+        ("uses_requests: {/a: nobody}", ["uses_requests names Greeter.nobody, which is not a method"]),
         ("uses_dynamic_batching: {greet: {size: 3}}", ["1:1: ", "has no option 'size'"]),
         ("uses_dynamic_batching: {greet: 3}", ["5:3: Deployment's option 'uses_dynamic_batching'"]),
         ("py_modules: [nowhere.py]", ["nowhere.py: No such file"]),

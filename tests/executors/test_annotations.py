@@ -77,7 +77,7 @@ def test_where_that_cannot_be_done_documents_of_jinas_fields_are_taken(
     with caplog.at_level(logging.WARNING):
         endpoint = made(tmp_path, imports=imports, docs=docs).endpoints["/default"]
     assert endpoint.input.model is LegacyDocument
-    assert "is there for type checkers alone" in caplog.text
+    assert "is imported for type checkers only" in caplog.text
 
 
 @pytest.mark.parametrize("docs", ["list[Txt]", "list[shapes.Txt]"])

@@ -57,7 +57,7 @@ def yields_int(self: Any, doc: Text) -> Generator[int, None, None]:
         (no_self, "takes no `self`", "ordinary method"),
         (only_self, "takes no documents", "docs: DocList"),
         (both, "both `doc` and `docs`", "expected one"),
-        (unknown, "'extra', which nothing passes", r"or \*\*kwargs"),
+        (unknown, "'extra', which is never passed", r"or \*\*kwargs"),
         (positional, "'docs' by position only", "called by keyword"),
         (one_annotated_as_list, "doc is annotated as DocList", "expected a BaseDoc"),
         (list_annotated_as_one, "docs is annotated as Text", "expected DocList"),
@@ -156,7 +156,7 @@ def test_requests_twice_on_one_method_is_named() -> None:
 def test_static_and_class_methods_are_no_endpoints(wrapper: Any, outside: bool) -> None:
     def foo(docs: DocList[Text]) -> None: ...
 
-    with pytest.raises(DefinitionError, match=r"Wrong\.foo is no ordinary method"):
+    with pytest.raises(DefinitionError, match=r"Wrong\.foo is not an ordinary method"):
         type("Wrong", (Executor,), {"foo": requests(wrapper(foo)) if outside else wrapper(requests(foo))})
 
 

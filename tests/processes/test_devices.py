@@ -137,7 +137,7 @@ def test_devices_has_an_entry_a_replica(devices: Any, expected: str) -> None:
         ([4], "there is no device 4; there are 4: 0 to 3"),
         ([[0, -1]], "there is no device -1"),
         ([], "at least one entry"),
-        ([[]], "names no device"),
+        ([[]], "an entry is empty"),
         ("0,1", "expected a list"),
         (["0,1"], "expected a number or a UUID"),
         (["cuda:0"], "got 'cuda:0'"),
@@ -165,7 +165,7 @@ def test_devices_are_taken_as_they_are_where_none_is_known() -> None:
 
 @pytest.mark.parametrize("text", ["RR", "0", ""])
 def test_devices_and_the_variable_in_env_are_one_too_many(text: str) -> None:
-    with pytest.raises(DefinitionError, match="two ways of saying one thing"):
+    with pytest.raises(DefinitionError, match="exclude each other"):
         environment_of(0, {CUDA: text}, [0], machine(1))
 
 

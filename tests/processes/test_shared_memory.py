@@ -201,7 +201,7 @@ async def test_a_keeper_refuses_what_lies_in_no_arena_of_its_peer() -> None:
 
 
 async def test_what_was_not_lent_cannot_be_given_back() -> None:
-    with pytest.raises(ProtocolError, match="had not been lent"):
+    with pytest.raises(ProtocolError, match="had not been exported"):
         Ends().peer.released([(1, PAGE)])
 
 

@@ -241,7 +241,7 @@ def test_without_devices_the_text_stays_and_is_logged(app: str, tmp_path: Path) 
 def test_a_device_that_is_not_there_ends_the_server(app: str, tmp_path: Path) -> None:
     env = {**TWO_DEVICES, "CUDA_VISIBLE_DEVICES": "RR5"}
     with Served("gunicorn-uvicorn", app, cwd=tmp_path, env=env) as served:
-        served.logged("no device can be given to this worker: .*there is no device 5; there are 2: 0 to 1")
+        served.logged("this worker gets no device: .*there is no device 5; there are 2: 0 to 1")
         assert 3 == served.ended(within=20.0)
         assert "Traceback" not in served.log
 
@@ -261,7 +261,7 @@ def short() -> Iterator[Path]:
 
 def test_a_worker_that_needs_no_slot_serves_without(app: str, tmp_path: Path, short: Path) -> None:
     with Served("gunicorn-uvicorn", app, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": "0", **untrusted(short)}) as served:
-        served.logged("this worker goes without a slot: .* cannot be trusted: it is a link")
+        served.logged("this worker has no slot: .* cannot be trusted: it is a link")
         assert ask(served.url)["slot"] is None
         served.signal(SIGTERM)
         assert 0 == served.ended(within=20.0)
@@ -270,7 +270,7 @@ def test_a_worker_that_needs_no_slot_serves_without(app: str, tmp_path: Path, sh
 
 def test_a_worker_that_needs_one_does_not(app: str, tmp_path: Path, short: Path) -> None:
     with Served("gunicorn-uvicorn", app, cwd=tmp_path, env={**TWO_DEVICES, **untrusted(short)}) as served:
-        served.logged("no device can be given to this worker: .* cannot be trusted: it is a link")
+        served.logged("this worker gets no device: .* cannot be trusted: it is a link")
         assert 3 == served.ended(within=20.0)
 
 

@@ -83,10 +83,10 @@ def test_the_longest_grace_of_the_nodes_is_the_flows() -> None:
         (lambda: Flow().add(uses=Flow(), grace=3), "a Flow takes no option 'grace'"),
         (lambda: Flow().add(grace=3), "a node that joins takes no option 'grace'"),
         (lambda: Flow().add(uses=Doc), "expected a class derived from"),  # type: ignore[arg-type]
-        (lambda: Flow().add(when={"n": {"$eq": 1}}), "a node that joins hands on all it is given"),
+        (lambda: Flow().add(when={"n": {"$eq": 1}}), "a node without `uses` passes all documents on"),
         (lambda: Flow().add(uses=Mark, name="a").add(uses=Mark, name="a"), "two nodes are named 'a'"),
-        (lambda: Flow().add(uses=Mark, name="gateway"), "'gateway', which is where documents come in"),
-        (lambda: Flow().add(uses=Mark, name="a-b"), "'a-b': expected a name such as a variable has"),
+        (lambda: Flow().add(uses=Mark, name="gateway"), "'gateway', which stands for the request"),
+        (lambda: Flow().add(uses=Mark, name="a-b"), "'a-b': expected a valid identifier"),
         (lambda: Flow().add(uses=Mark, name="abc").add(uses=Mark, needs="abd"), "did you mean 'abc'?"),
         (lambda: Flow().add(uses=Mark, name="a", needs="a"), "'a' needs itself"),
         (lambda: Flow().add(uses=Mark, name="a").needs(["a"]), "expected two names or more"),

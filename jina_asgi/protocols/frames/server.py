@@ -89,7 +89,7 @@ class _ActiveRequest:
 
     def add_credit(self, credit: CreditHead) -> None:
         if self.credit is None:
-            raise ProtocolError(f"credit for request {self.number}, which is no stream")
+            raise ProtocolError(f"credit for request {self.number}, which is not a stream")
         self.credit.add(credit)
         if self.more is not None and not self.more.done() and self.credit.open:
             self.more.set_result(None)
@@ -313,7 +313,7 @@ class FrameServer(FrameConnection):
         elif request.stopped:
             self._fail(request, interrupted_error("the executor was stopped", begun=request.begun))
         else:
-            self._fail(request, ExecutorError("gave the call up, though the caller had not cancelled it"))
+            self._fail(request, ExecutorError("abandoned the call, though the caller had not cancelled it"))
 
 
 class Refusal(FrameServer):

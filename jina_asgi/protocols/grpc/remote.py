@@ -88,7 +88,7 @@ class GrpcRemote(Transport):
         try:
             message = EndpointsProto.FromString(await self._unary(line, _DISCOVER, b"", headers, None))
         except (UnknownEndpoint, DecodeError) as error:
-            raise ProtocolError(f"{self.name} answers gRPC, but is no server of Jina's protocol: {error}") from error
+            raise ProtocolError(f"{self.name} answers gRPC, but not Jina's protocol: {error}") from error
         return ServerDescription(endpoints_of(message), ours=False)
 
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
@@ -155,7 +155,7 @@ class GrpcRemote(Transport):
         try:
             return kind.FromString(raw)
         except DecodeError as error:
-            raise ProtocolError(f"{self.name} answered what is no message of Jina's: {error}") from error
+            raise ProtocolError(f"{self.name} answered with bytes that are not a message of Jina's: {error}") from error
 
     @contextmanager
     def _converted_errors(self) -> Iterator[None]:

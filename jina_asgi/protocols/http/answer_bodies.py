@@ -109,4 +109,6 @@ def unwritable(call: Call, error: BaseException) -> JinaASGIError:
     """The error for an answer that cannot be written in the requested media type: the Executor's fault, not the client's."""
     if is_ours(error) and not is_a(error, InvalidDocs):
         return cast("JinaASGIError", sanitized(error))
-    return ExecutorError(f"{call.endpoint} answered what cannot be written: {safe_str(error)}", endpoint=call.endpoint)
+    return ExecutorError(
+        f"{call.endpoint} returned an answer that cannot be written: {safe_str(error)}", endpoint=call.endpoint
+    )

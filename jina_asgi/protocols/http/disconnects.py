@@ -44,7 +44,7 @@ class Watched:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
         except Exception:  # errors of a server or a middleware do not end the request
-            logger.debug("cannot listen for the client's leaving", exc_info=True)
+            logger.debug("cannot listen for the client's disconnect", exc_info=True)
             return
         if not self.answered:
             self.gone = True

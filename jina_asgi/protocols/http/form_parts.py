@@ -122,4 +122,4 @@ class FormParser:
 
 
 def _no_form(error: Exception) -> InvalidRequest:
-    return InvalidRequest(f"the body is no multipart/form-data: {error}")
+    return InvalidRequest(f"the body is not multipart/form-data: {error}")

@@ -218,7 +218,7 @@ class Upload:
         try:
             with self._lock:
                 if self._closed:
-                    raise DeadlineExceeded("the call was given up before its body was read")
+                    raise DeadlineExceeded("the call was abandoned before its body was read")
                 yield
         finally:
             if self._closed and (folder := self._taken()):

@@ -134,7 +134,7 @@ class Uploads:
             try:
                 found[name] = reader.value(Field(name, "dict"), part)
             except Mismatch as error:
-                raise InvalidDocs(f"the part {name!r} is no JSON", _placed(error, name)) from None
+                raise InvalidDocs(f"the part {name!r} is not JSON", _placed(error, name)) from None
         return found
 
     def _column(

@@ -141,4 +141,7 @@ def broken(error: Exception) -> InvalidRequest:
 
 def lying(error: Exception, index: int) -> InvalidDocs:
     """A tensor of a document that is not what it says."""
-    return InvalidDocs("a tensor is not what it says", [{"type": "value_error", "loc": [index], "msg": str(error)}])
+    return InvalidDocs(
+        "a tensor's data does not match its shape and dtype",
+        [{"type": "value_error", "loc": [index], "msg": str(error)}],
+    )

@@ -133,7 +133,7 @@ class RemoteRunner(ABC):
                     description = await transport.served()
             except TimeoutError as error:
                 raise NotReady(
-                    f"{transport.name} did not say within {self._startup_timeout} s what it serves"
+                    f"{transport.name} did not describe its endpoints within {self._startup_timeout} s"
                 ) from error
             self._endpoints = self._match_endpoints(description)
             self._server, self._leaving = transport, False
@@ -151,7 +151,7 @@ class RemoteRunner(ABC):
             return match_endpoints(self._expected, description.endpoints)
         missing = sorted(self._expected.keys() - description.endpoints.keys())
         if missing:
-            raise ProtocolError(f"{self._where} does not serve what was given: {', '.join(missing)}")
+            raise ProtocolError(f"{self._where} does not serve the given endpoints: {', '.join(missing)}")
         return self._expected
 
     def _require_open(self) -> Transport:

@@ -77,7 +77,7 @@ class ServerClient(Transport):
         document = await self._get("/openapi.json", headers)
         if not isinstance(document, dict) or "paths" not in document:
             raise ProtocolError(
-                f"{self.name}/openapi.json is no OpenAPI document; expected a server of endpoints there"
+                f"{self.name}/openapi.json is not an OpenAPI document; expected a server of endpoints there"
             )
         return ServerDescription(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
@@ -176,7 +176,7 @@ class ServerClient(Transport):
 
     def _unexpected(self, response: httpx.Response) -> ProtocolError:
         found = response.headers.get("content-type", "no content type")
-        return ProtocolError(f"{self.name} answered {found} that is no answer of an endpoint; is it the right URL?")
+        return ProtocolError(f"{self.name} answered {found} that is not an answer of an endpoint; is it the right URL?")
 
     @contextmanager
     def _converted_errors(self) -> Iterator[None]:
@@ -190,7 +190,7 @@ class ServerClient(Transport):
                 f"the connection to {self.name} broke ({type(error).__name__}); the call may have taken effect"
             ) from error
         except orjson.JSONDecodeError as error:
-            raise ProtocolError(f"{self.name} sent an event that is no JSON") from error
+            raise ProtocolError(f"{self.name} sent an event that is not JSON") from error
 
 
 def _request_arguments(request: OutgoingRequest, media: str, accept: Mapping[str, str]) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _stream_answer(event: Event) -> ServerAnswer:
     try:
         return ServerAnswer([base64.b64decode(event.data, validate=True)], MSGPACK, EMPTY, EMPTY)
     except (ValueError, TypeError) as error:
-        raise ProtocolError(f"a stream sent an event that is no base64: {error}") from error
+        raise ProtocolError(f"a stream sent an event that is not base64: {error}") from error
 
 
 def _headers(request: OutgoingRequest) -> dict[str, str]:

@@ -107,7 +107,7 @@ class BinarySocket:
         if self._is_last:
             return InvalidRequest("expected no request after the end of input")
         if self._life.closing is not None:
-            return NotReady("draining; ask again, on another connection")
+            return NotReady("draining; try again on another connection")
         return None
 
     async def _serve(self, raw: bytes, unwanted: Exception | None) -> None:

@@ -32,7 +32,7 @@ class BinaryLink(Link):
         """
         identity = request.header.request_id
         if identity in self._open:
-            raise InvalidRequest(f"the request id {identity!r} is that of a request which has not been answered")
+            raise InvalidRequest(f"the request id {identity!r} belongs to an open request")
         inbox = self._open[identity] = Inbox()
         try:
             await self._send(request.SerializeToString())
@@ -44,7 +44,7 @@ class BinaryLink(Link):
         try:
             answer = DataRequest.FromString(message)
         except (DecodeError, TypeError) as error:  # a text is no bytes
-            raise ValueError(f"what came is no DataRequestProto: {error}") from error
+            raise ValueError(f"the message is not a DataRequestProto: {error}") from error
         return answer.header.request_id, answer, True
 
 
@@ -85,4 +85,4 @@ class BinaryRemote(ServerClient):
         Raises:
             InvalidRequest: always.
         """
-        raise InvalidRequest(f"{self.name} is asked over Jina's WebSocket, which has no streams; gRPC and HTTP have")
+        raise InvalidRequest(f"{self.name} is called over Jina's WebSocket, which has no streams; use gRPC or HTTP")

@@ -122,7 +122,7 @@ class SocketLife:
         if self.closing is not None and not self.tasks:
             self._finished.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a call on a WebSocket ended without a word", exc_info=loggable(error))
+            logger.error("a call on a WebSocket ended without an event", exc_info=loggable(error))
 
     def _leave(self) -> None:
         """Called from any thread when serving ends."""

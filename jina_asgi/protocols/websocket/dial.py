@@ -15,7 +15,7 @@ try:
     from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 except ImportError as error:
     raise ImportError(
-        "asking over a WebSocket needs the library websockets: pip install 'jina-asgi[websocket]'"
+        "calling over a WebSocket needs the library websockets: pip install 'jina-asgi[websocket]'"
     ) from error
 
 _OPEN = 10.0  # seconds for connecting

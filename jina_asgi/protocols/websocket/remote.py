@@ -72,7 +72,7 @@ class CallLink(Link):
             event = orjson.loads(message) if isinstance(message, str) else event_of(message)
             return event.get("id"), event, event.get("event") in ("end", "error")
         except (msgspec.MsgspecError, ValueError, AttributeError) as error:
-            raise ValueError(f"what came is no event: {error}") from error
+            raise ValueError(f"the message is not an event: {error}") from error
 
 
 class OpenAsk:

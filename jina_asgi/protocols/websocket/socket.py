@@ -98,9 +98,9 @@ class Socket:
     def _refused(self, asked: CallMessage) -> Unread | None:
         """Why a call is refused. The answer to a duplicate id does not have that id, as it would end the open call."""
         if asked.id in self._open:
-            return Unread(None, InvalidRequest(f"the id {asked.id!r} is that of a call which has not ended"))
+            return Unread(None, InvalidRequest(f"the id {asked.id!r} belongs to an open call"))
         if self._life.closing is not None:
-            return Unread(asked.id, NotReady("draining; ask again, on another connection"))
+            return Unread(asked.id, NotReady("draining; try again on another connection"))
         if len(self._life.tasks) >= self._limits.socket_calls:
             return Unread(asked.id, Overloaded(f"{self._limits.socket_calls} calls are open on this WebSocket"))
         unread = sum(call.unread for call, _ in self._open.values()) if self._open else 0

@@ -99,9 +99,9 @@ def _check_names(nodes: Sequence[Node]) -> None:
     seen: set[str] = set()
     for node in nodes:
         if node.name == GATEWAY:
-            raise DefinitionError(f"a node is named {GATEWAY!r}, which is where documents come in; choose another name")
+            raise DefinitionError(f"a node is named {GATEWAY!r}, which stands for the request; choose another name")
         if not node.name.isidentifier():
-            raise DefinitionError(f"a node is named {node.name!r}: expected a name such as a variable has")
+            raise DefinitionError(f"a node is named {node.name!r}: expected a valid identifier")
         if node.name in seen:
             raise DefinitionError(f"two nodes are named {node.name!r}; give one of them another name")
         seen.add(node.name)
@@ -125,7 +125,7 @@ def _check_needs(node: Node, nodes: Mapping[str, Node]) -> None:
         if need != GATEWAY and need not in nodes:
             others = [name for name in nodes if name != node.name]
             raise DefinitionError(
-                f"{node.name!r} needs {need!r}, which is no node; {nearest(need, [*others, GATEWAY])}"
+                f"{node.name!r} needs {need!r}, which is not a node; {nearest(need, [*others, GATEWAY])}"
             )
     if len(set(needs)) < len(needs):
         raise DefinitionError(f"{node.name!r} needs one node twice: {', '.join(needs)}")
@@ -138,7 +138,7 @@ def _ordered(nodes: Mapping[str, Node]) -> dict[str, Node]:
     while left:
         ready = next((n for n in left.values() if all(need not in left for need in n.needs or ())), None)
         if ready is None:
-            raise DefinitionError(f"the nodes need each other in a circle: {' -> '.join(_circle(left))}")
+            raise DefinitionError(f"the nodes need each other in a cycle: {' -> '.join(_circle(left))}")
         ordered[ready.name] = left.pop(ready.name)
     return ordered
 

@@ -112,7 +112,7 @@ def _regex(look: Look, value: str, name: str) -> Predicate:
     try:
         pattern = re.compile(value)
     except re.error as error:
-        raise DefinitionError(f"when: {name!r}: {value!r} is no regular expression: {error}") from None
+        raise DefinitionError(f"when: {name!r}: {value!r} is not a regular expression: {error}") from None
 
     def matches(doc: Any) -> bool:
         found = look(doc)

@@ -135,7 +135,7 @@ def target_pattern(text: str) -> re.Pattern[str]:
     """Compile a client's pattern for the names of nodes, refusing patterns that may take long.
 
     Raises:
-        InvalidRequest: it is no regular expression, or repeats too much.
+        InvalidRequest: it is not a regular expression, or repeats too much.
     """
     plain = text.replace("(?", "(")
     if len(text) > _MAX_PATTERN or sum(map(plain.count, "*+?{")) > _MAX_QUANTIFIERS or re.search(r"\)[*+{]", plain):
@@ -146,7 +146,7 @@ def target_pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except (re.error, OverflowError) as error:
-        raise InvalidRequest(f"target_executor: {text!r} is no regular expression: {error}") from None
+        raise InvalidRequest(f"target_executor: {text!r} is not a regular expression: {error}") from None
 
 
 def own_parameters(parameters: Mapping[str, object], names: frozenset[str]) -> bool:
@@ -229,7 +229,7 @@ def _check_generators(graph: Graph, name: str, streams: Sequence[str]) -> None:
     for node in graph.nodes:
         if node not in graph.awaited and any(_is_mixed(graph, node, generator) for generator in streams):
             raise DefinitionError(
-                f"{name}: {node!r} floats, and joins a stream with what is none; let the Flow wait for it"
+                f"{name}: {node!r} floats, and joins a stream with other documents; let the Flow wait for it"
             )
 
 

@@ -142,9 +142,9 @@ class ExecutorThreads:
         """End without the stuck threads; they are daemons, and end with the process."""
         stuck = ", ".join(thread.name for thread in self._threads if thread.is_alive())
         if self.has_loaded:
-            logger.error("a call does not return; the Executor is not closed, and its thread is left behind: %s", stuck)
+            logger.error("a call does not return; the Executor is not closed, and its thread is abandoned: %s", stuck)
         else:
-            logger.debug("an Executor's loading was given up; its thread is left behind: %s", stuck)
+            logger.debug("an Executor's loading was abandoned, with its thread: %s", stuck)
         for waiting in list(self._waiting):
             if not waiting.done():
                 waiting.set_exception(LeftBehind(f"{self._name} has ended; a call before this one does not return"))

@@ -151,7 +151,7 @@ class Host:
             await version.ready.wait()
             if version.failure is not None:
                 older.superseded = False
-                logger.error("%s cannot be loaded anew; the version before answers on", version.name)
+                logger.error("%s cannot be loaded again; the previous version goes on answering", version.name)
         if version.works:
             version.older = None
 

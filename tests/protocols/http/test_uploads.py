@@ -319,7 +319,7 @@ async def test_of_several_documents_places_begin_with_the_index() -> None:
     ("raw", "status", "words"),
     [
         (form('"image"|x', end=""), 400, "ends within a part"),
-        (b"no form", 400, "no multipart/form-data"),
+        (b"no form", 400, "not multipart/form-data"),
         (b"", 400, "ends within a part"),
         (b"--b\r\ncontent-disposition: form-data\r\n\r\nx\r\n--b--\r\n", 400, "a name"),
         (form('"image"|x', '"parameters"|{'), 422, "parameters"),

@@ -128,7 +128,7 @@ def test_the_error_of_a_jina_is_one_of_its_executors(args: list[str]) -> None:
 
 
 def test_parameters_that_protobuf_has_no_form_for_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match="parameters have no place"):
+    with pytest.raises(InvalidRequest, match="parameters cannot be written"):
         requests.request("/echo", None, {"a": object()}, request_id="id")
 
 

@@ -326,7 +326,7 @@ async def test_a_server_that_does_not_say_what_it_serves_is_not_waited_for_long(
         return JSONResponse({})
 
     app = Starlette(routes=[Route("/{path:path}", silent)])
-    with pytest.raises(NotReady, match=r"did not say within 0\.05 s"):
+    with pytest.raises(NotReady, match=r"did not describe its endpoints within 0\.05 s"):
         async with at(app, startup_timeout=0.05).lifespan():
             pass
 

@@ -146,7 +146,7 @@ async def test_a_network_error_of_its_server_is_told_with_its_reason() -> None:
 @pytest.mark.parametrize("message", [{"text": "hi"}, {"bytes": b"\xff"}], ids=["text", "junk"])
 async def test_what_is_no_answer_ends_the_socket(message: dict[str, Any]) -> None:
     async with asked(said=[{"type": "websocket.send", **message}]) as (client, _):
-        with pytest.raises(BadServer, match="no DataRequestProto") as told:
+        with pytest.raises(BadServer, match="not a DataRequestProto") as told:
             await posted(client, "/upper", "a")
         assert isinstance(told.value.__cause__, ProtocolError)
 

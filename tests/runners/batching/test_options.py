@@ -252,7 +252,7 @@ async def test_a_call_of_many_documents_is_answered_whatever_the_target() -> Non
         ({"max_padding": 1.15}, "need a cost"),
         ({"cost": "len:text", "max_padding": 0.9}, "greater than or equal to 1"),
         ({"cost": "len:text", "max_padding": 1.2, "buckets": [8.0]}, "give one"),
-        ({"cost": "len:text", "buckets": [8, 8]}, "must rise"),
+        ({"cost": "len:text", "buckets": [8, 8]}, "must be in ascending order"),
         ({"padded": True}, "give max_cost"),
         ({"tenant_weights": {"a": 2}}, "need a tenant"),
         ({"tenant": "whose", "tenant_weights": {"a": 0}}, "greater than 0"),

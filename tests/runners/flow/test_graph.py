@@ -73,12 +73,12 @@ def test_without_nodes_the_request_is_the_answer() -> None:
         ({"a": "c", "b": "a", "c": "b"}, "circle: a -> c -> b -> a"),
         ({"x": GATEWAY, "a": "b", "b": "a"}, "circle: a -> b -> a"),
         ({"a": "a"}, "'a' needs itself"),
-        ({"encoder": GATEWAY, "b": "encodr"}, "'b' needs 'encodr', which is no node; did you mean 'encoder'?"),
+        ({"encoder": GATEWAY, "b": "encodr"}, "'b' needs 'encodr', which is not a node; did you mean 'encoder'?"),
         ({"a": GATEWAY, "b": "zzz"}, "known: a, gateway"),
         ({"a": ""}, "'a' needs nothing"),
         ({"a": "gateway gateway"}, "one node twice"),
-        ({"gateway": "a"}, "named 'gateway', which is where documents come in"),
-        ({"a-b": GATEWAY}, "'a-b': expected a name such as a variable has"),
+        ({"gateway": "a"}, "named 'gateway', which stands for the request"),
+        ({"a-b": GATEWAY}, "'a-b': expected a valid identifier"),
     ],
 )
 def test_a_graph_that_is_none_is_refused_by_name(nodes, message) -> None:

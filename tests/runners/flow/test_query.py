@@ -86,7 +86,7 @@ def test_a_dict_is_looked_at_as_a_document_is() -> None:
         ({"$nor": [{"price": {"$eq": 1}}]}, "'$nor' stands where a field is expected; did you mean '$or'?"),
         ({"price": 3}, "'price': expected an operator and a value"),
         ({"price": {}}, "'price': expected an operator"),
-        ({"text": {"$regex": "("}}, "'text': '(' is no regular expression"),
+        ({"text": {"$regex": "("}}, "'text': '(' is not a regular expression"),
         ({"text": {"$regex": 3}}, "$regex takes a regular expression, got 3"),
         ({"text": {"$in": "abc"}}, "$in takes a list, got 'abc'"),
         ({"text": {"$exists": 1}}, "$exists takes True or False"),

@@ -76,7 +76,7 @@ def test_broken_code_leaves_the_version_before_in_place(pool: Reloaded) -> None:
     with Hammer(pool, 2) as hammer:
         pool.change(MODEL + "\nraise RuntimeError('broken on purpose')\n")
         pool.until(lambda: not set(workers) & set(pool.workers))
-        pool.server.logged("cannot be loaded anew; the version before answers on")
+        pool.server.logged("cannot be loaded again; the previous version goes on answering")
         hammer.more(40)
         assert {pool.run()["pid"] for _ in range(6)} == {old}
         pool.change(MODEL + "\n# mended\n")

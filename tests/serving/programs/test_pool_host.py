@@ -253,4 +253,4 @@ def test_a_host_that_gives_no_answer_is_named_and_the_others_are_shown(
         answering.join()
     shutil.rmtree(base)
     assert "pool host 4711 of pool-sound" in printed.stdout
-    assert f"pool host {os.getpid()} at {folders['silent']} gives no answer within 5 s" in printed.stderr
+    assert f"pool host {os.getpid()} at {folders['silent']} does not answer within 5 s" in printed.stderr
