@@ -70,8 +70,8 @@ def test_without_nodes_the_request_is_the_answer() -> None:
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ({"a": "c", "b": "a", "c": "b"}, "circle: a -> c -> b -> a"),
-        ({"x": GATEWAY, "a": "b", "b": "a"}, "circle: a -> b -> a"),
+        ({"a": "c", "b": "a", "c": "b"}, "cycle: a -> c -> b -> a"),
+        ({"x": GATEWAY, "a": "b", "b": "a"}, "cycle: a -> b -> a"),
         ({"a": "a"}, "'a' needs itself"),
         ({"encoder": GATEWAY, "b": "encodr"}, "'b' needs 'encodr', which is not a node; did you mean 'encoder'?"),
         ({"a": GATEWAY, "b": "zzz"}, "known: a, gateway"),
