@@ -1,8 +1,6 @@
 """A mapping of a YAML as a pydantic model: each key is declared once, for the checks and for the JSON Schema.
 
-Options are not declared here but in `settings`. They are flat in Jina's YAML and in Python, `port` beside `uses_with`,
-so that a Flow's and a Deployment's settings inherit the options of serving: nested models would need a table that sends
-each option to its model, to build them, to name the nearest option and to place an error.
+Options are declared in `settings`.
 """
 
 from __future__ import annotations

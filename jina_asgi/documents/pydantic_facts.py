@@ -128,35 +128,22 @@ def _fits(info: FieldInfo) -> bool:
 
 def has_own_json(model: type[BaseModel]) -> bool:
     """Whether a class defines its own JSON: serializers, computed fields, aliases."""
-    decorators = model.__pydantic_decorators__
-    return bool(
-        decorators.field_serializers
-        or decorators.model_serializers
-        or decorators.computed_fields
-        or model.model_config.get("extra") == "allow"
-        or any(
-            info.exclude
-            or info.serialization_alias
-            or info.alias
-            or any(type(item).__name__ in _SERIALIZERS for item in metadata_of(info))
-            for info in model.model_fields.values()
-        )
-    )
+    aliased = any(info.serialization_alias or info.alias for info in model.model_fields.values())
+    return aliased or model.model_config.get("extra") == "allow" or _serializes(model)
 
 
 def json_differs(model: type[BaseModel]) -> bool:
     """Whether the JSON of a class differs from its field values by their wire names."""
+    names = {name: info.serialization_alias or info.alias or name for name, info in model.model_fields.items()}
+    return any(alias != wire_name(model, name) for name, alias in names.items()) or _serializes(model)
+
+
+def _serializes(model: type[BaseModel]) -> bool:
+    """Whether a class has serializers, computed fields or excluded fields."""
     decorators = model.__pydantic_decorators__
-    return bool(
-        decorators.field_serializers
-        or decorators.model_serializers
-        or decorators.computed_fields
-        or any(
-            info.exclude
-            or (info.serialization_alias or info.alias or name) != wire_name(model, name)
-            or any(type(item).__name__ in _SERIALIZERS for item in metadata_of(info))
-            for name, info in model.model_fields.items()
-        )
+    return bool(decorators.field_serializers or decorators.model_serializers or decorators.computed_fields) or any(
+        info.exclude or any(type(item).__name__ in _SERIALIZERS for item in metadata_of(info))
+        for info in model.model_fields.values()
     )
 
 
