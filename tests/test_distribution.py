@@ -53,5 +53,5 @@ def test_the_sdist_holds_what_its_tests_need(unpacked: Path) -> None:
         assert (unpacked / name).exists(), name
 
 
-def test_type_checkers_are_told_that_the_package_is_typed() -> None:
+def test_type_checkers_learn_that_the_package_is_typed() -> None:
     assert "jina_asgi/py.typed" in package_files(ROOT)

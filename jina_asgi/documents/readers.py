@@ -168,9 +168,9 @@ class Readers:
         return dict_of(first) if field.kind == "dict" else list_of(first)
 
     def _union(self, field: Field, inner: list[Read | None]) -> Read:
-        """Reads a JSON value as those members of a union that hold bytes or tensors; pydantic has the last word.
+        """Builds the converter of a JSON value for the union members that hold bytes or tensors; pydantic decides at last.
 
-        Text stays text where a member is a `str`. Among documents the one with the most fields given is taken.
+        Text stays text if a member is a `str`. Among documents, the one with the most fields set is chosen.
         """
         members: list[tuple[str, Read]] = []
         for item, read in zip(field.items, inner, strict=True):

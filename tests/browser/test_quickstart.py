@@ -187,7 +187,7 @@ window.fetch = (url, options) => {
 """
 
 
-def test_while_the_model_loads_the_page_says_so_and_asks_again_when_told(new_page: Callable[..., Page]) -> None:
+def test_while_the_model_loads_the_page_says_so_and_retries_when_asked(new_page: Callable[..., Page]) -> None:
     page = new_page(before=_LOADING)
     page.until(lambda: page.state == "The model is loading…")
     assert not page.can_generate

@@ -118,7 +118,7 @@ def test_ping_exits_with_1_after_its_attempts(typed: Typed) -> None:
     assert "0 of 2 attempts succeeded, expected 1\n" == error
 
 
-def test_ping_wants_as_many_good_attempts_as_it_is_told(command: Command, served: Served) -> None:
+def test_ping_needs_the_given_number_of_good_attempts(command: Command, served: Served) -> None:
     done = command("ping", "flow", served.url, "--attempts", "2", "--min-successful-attempts", "2")
     assert (0, 2) == (done.returncode, done.stdout.count("ready in"))
 
@@ -175,7 +175,7 @@ def test_client_says_what_went_wrong(typed: Typed, arguments: list[str], code: i
     assert said in told[2]
 
 
-def test_client_of_nobody_exits_with_1(typed: Typed) -> None:
+def test_client_of_no_server_exits_with_1(typed: Typed) -> None:
     assert 1 == typed("client", f"http://127.0.0.1:{free_port()}", "--on", "/shout", "--data", "{}")[0]
 
 

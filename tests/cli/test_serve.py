@@ -99,7 +99,7 @@ def test_a_mistake_has_no_traceback(command: Command) -> None:
     assert 1 == len(done.stderr.splitlines())
 
 
-def test_all_that_is_wrong_with_a_file_is_told_with_its_places(folder: Path, typed: Typed) -> None:
+def test_all_that_is_wrong_with_a_file_is_reported_with_its_places(folder: Path, typed: Typed) -> None:
     (folder / "wrong.yml").write_text("jtype: Deployment\nwith:\n  uses: config.yml\n  replicsa: 2\n  port: 70000\n")
     code, _, error = typed("deployment", "--uses", "wrong.yml")
     assert 2 == code

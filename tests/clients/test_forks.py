@@ -57,7 +57,7 @@ print(ask(client))  # where it was used it still works
 """
 
 
-def test_a_child_of_a_process_with_an_open_client_is_told_so_at_once_and_others_ask(tmp_path: Path) -> None:
+def test_a_child_of_a_process_with_an_open_client_gets_an_error_at_once_and_others_ask(tmp_path: Path) -> None:
     class Adder(Executor):
         @requests(on="/next")
         def next(self, docs: list[Number]) -> list[Number]:

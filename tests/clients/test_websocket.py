@@ -58,6 +58,6 @@ async def test_streams_errors_and_a_stream_left_early() -> None:
             assert await client.is_flow_ready()
 
 
-def test_where_nobody_is_the_client_says_so() -> None:
+def test_without_a_server_the_client_says_so() -> None:
     with Client(port=free_port(), protocol="websocket") as client, pytest.raises(ConnectionError):
         client.post("/upper", AB)

@@ -331,7 +331,7 @@ async def test_whole_numbers_in_dict_results_stay_ints(http) -> None:
     assert b'"__results__":{"executor/rep-0":{"a":1}}' in answer.content  # Jina: 1.0
 
 
-async def test_a_failing_executor_is_told_as_a_safe_sentence_a_type_and_an_id(http) -> None:
+async def test_a_failing_executor_is_reported_as_a_safe_sentence_a_type_and_an_id(http) -> None:
     answer = await http.post("/err", json=HI)
     body = answer.json()
     assert answer.status_code == 500

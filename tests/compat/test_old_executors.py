@@ -162,9 +162,7 @@ def test_a_path_or_a_size_that_is_none_is_refused(paths: list[str], size: int) -
         list(get_docs_batch_generator(DocList[LegacyDocument]([LegacyDocument()]), paths, size))
 
 
-def test_a_time_is_told_to_a_logger_or_printed(
-    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_time_is_logged_or_printed(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     with caplog.at_level(logging.INFO), TimeContext("indexing", logging.getLogger("mine")) as timed:
         pass
     with TimeContext("searching"):

@@ -94,7 +94,7 @@ async def test_what_is_given_up_is_not_kept_until_its_turn_and_never_read(late: 
     assert [] == await parse_in_thread(None, lambda: list(read))
 
 
-async def test_a_deadline_that_passed_before_is_told() -> None:
+async def test_a_deadline_that_passed_before_is_reported() -> None:
     with pytest.raises(DeadlineExceeded):
         await parse_in_thread(time.monotonic() - 1, time.sleep, 0)
 

@@ -15,7 +15,7 @@ async def forever() -> None:
 
 
 @pytest.mark.parametrize("turns", range(3))
-async def test_the_end_of_a_task_is_told_at_whatever_step_it_is_cancelled(turns: int) -> None:
+async def test_the_end_of_a_task_is_reported_at_whatever_step_it_is_cancelled(turns: int) -> None:
     over: list[asyncio.Task[None]] = []
     kept: set[asyncio.Task[None]] = set()
     task = start_task(forever(), over.append, kept=kept)
@@ -65,7 +65,7 @@ async def test_a_task_is_finished_though_the_one_who_waits_is_cancelled_again_an
     assert (task.cancelled(), waiting.cancelled()) == (True, True)
 
 
-async def test_waiting_tells_of_its_own_cancelling_and_hurries_once_for_each() -> None:
+async def test_waiting_reports_its_own_cancelling_and_hurries_once_for_each() -> None:
     let, hurried = asyncio.Event(), list[str]()
     task = start_task(let.wait(), log_failure("a test"))
 

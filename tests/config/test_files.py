@@ -109,7 +109,7 @@ def test_a_part_knows_its_place() -> None:
     assert "the YAML:3:3" == document.where(("with", "list", "nothing"))
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     document = read("with:\n  replicsa: 2\n  portt: 1\n")
     document.unknown(("with", "replicsa"), ["replicas", "port"])
     document.unknown(("with", "portt"), ["replicas", "port"])

@@ -273,7 +273,7 @@ async def test_ones_own_files_may_leave_the_folder(folder: Path) -> None:
     ],
     ids=lambda value: value[:40].replace("\0", "0") if isinstance(value, str) else "",
 )
-def test_mistakes_of_a_deployment_are_told_with_their_places(folder: Path, lines: str, places: list[str]) -> None:
+def test_mistakes_of_a_deployment_are_reported_with_their_places(folder: Path, lines: str, places: list[str]) -> None:
     path = saved(folder, f"jtype: Deployment\nversion: '1'\nwith:\n  uses: config.yml\n  {lines}\n")
     if not places:
         Deployment.load_config(path, external=False)
@@ -321,7 +321,7 @@ def test_mistakes_of_a_deployment_are_told_with_their_places(folder: Path, lines
         ),
     ],
 )  # fmt: skip
-def test_mistakes_of_a_flow_are_told_with_their_places_and_all_at_once(
+def test_mistakes_of_a_flow_are_reported_with_their_places_and_all_at_once(
     folder: Path, text: str, places: list[str]
 ) -> None:
     path = saved(folder, text)
@@ -343,7 +343,7 @@ def test_what_is_no_source_is_named(source: Any) -> None:
         Flow.load_config(source)
 
 
-def test_secrets_are_not_told(folder: Path) -> None:
+def test_secrets_are_not_revealed(folder: Path) -> None:
     with pytest.raises(DefinitionError) as raised:
         Deployment.load_config(saved(folder, "jtype: Deployment\nuses: config.yml\nenv: {TOKEN: [hunter2]}\n"))
     assert "hunter2" not in str(raised.value)

@@ -234,7 +234,7 @@ def test_a_document_read_is_not_the_one_sent_nor_shares_its_values() -> None:
         assert (doc.v.tolist(), doc.words) == ([1.0, 2.0], ["a"])
 
 
-def test_the_same_error_is_told_on_every_path_of_json() -> None:
+def test_the_same_error_is_reported_on_every_path_of_json() -> None:
     Some = create_model("Some", __base__=BaseDoc, n=(int, ...), inner=(list[Bounded], []))
     bad = Some.model_construct(id=ID("a"), n="x", inner=[])
     for name in ("json", "json body"):

@@ -168,7 +168,7 @@ def test_a_number_comes_in_a_query(n: str, place: Asking) -> None:
         assert (422, [["query", "n"]]) == (answer.status_code, [entry["loc"] for entry in answer.json()["detail"]])
 
 
-def test_all_wrong_fields_of_all_documents_are_told(place: Asking) -> None:
+def test_all_wrong_fields_of_all_documents_are_reported(place: Asking) -> None:
     good = {"n": 1, "name": "a"}
     bad = {"n": "x", "blob": "*", "v": ["x"]}
     answer = place.http.post("several/echo", json={"data": [good, bad, good, bad]})

@@ -50,7 +50,7 @@ def traced() -> Iterator[None]:
 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("what", ERRORS)
-def test_a_large_error_is_told_and_logged_without_a_copy_of_it(what: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_large_error_is_reported_and_logged_without_a_copy_of_it(what: str, caplog: pytest.LogCaptureFixture) -> None:
     error = ERRORS[what]()
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.reset_peak()

@@ -100,7 +100,7 @@ async def test_what_the_dependency_raises_is_the_answer(options: Any) -> None:
             pass
 
 
-async def test_a_dependency_runs_once_a_request_also_where_it_guards_and_tells_the_user() -> None:
+async def test_a_dependency_runs_once_a_request_also_where_it_guards_and_reports_the_user() -> None:
     ran = []
 
     async def counted(request: Request) -> str:

@@ -144,7 +144,7 @@ async def test_ba01_one_poison_of_32_fails_alone_where_running_again_is_allowed(
     assert len(await service.batches()) - 2 <= 11
 
 
-async def test_ba01_elsewhere_all_are_told_that_another_try_may_succeed(service: Service) -> None:
+async def test_ba01_elsewhere_all_learn_that_another_try_may_succeed(service: Service) -> None:
     answers = await service.while_busy("/careless", "good", "bad")
     assert [outcome(answer) for answer in answers] == ["BatchFailed", "BatchFailed"]
     assert all(answer.json()["error"]["retriable"] for answer in answers)
@@ -159,7 +159,7 @@ async def test_ba02_many_poisons_fail_just_themselves(service: Service, bad: set
     assert len(await service.batches()) - 1 <= 2 * 32 - 1
 
 
-async def test_ba02_a_poison_that_needs_its_neighbour_harms_nobody_once_they_are_apart(service: Service) -> None:
+async def test_ba02_a_poison_that_needs_its_neighbour_harms_no_other_once_they_are_apart(service: Service) -> None:
     answers = await service.while_busy("/careful", "left", "right", "other")
     assert [outcome(answer) for answer in answers] == [200, 200, 200]
 

@@ -15,6 +15,6 @@ def test_hostile_texts_raise_nothing_but_errors_of_ours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_nobody_has_changed_is_read(name: str) -> None:
+def test_unchanged_data_is_read(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].read(seed)  # raises where it is not

@@ -147,7 +147,7 @@ def test_what_an_executor_raises_is_run_once_however_often_a_client_would_try(er
     assert [1] == runs
 
 
-async def test_one_answer_tells_of_an_error_and_its_stream_goes_on() -> None:
+async def test_one_answer_has_an_error_and_its_stream_goes_on() -> None:
     async with served() as (_, channel):
         call = channel.stream_stream(CALL)(iter([request(on) for on in ("/upper", "/secret", "/upper")]))
         codes = [DataRequest.FromString(raw).header.status.code async for raw in call]
@@ -162,7 +162,7 @@ async def test_answers_are_in_order_where_that_is_asked() -> None:
     assert [str(index) for index in range(20)] == identities
 
 
-async def test_who_asks_is_told_by_metadata_and_every_method_wants_to_know() -> None:
+async def test_the_caller_is_known_by_metadata_and_every_method_authenticates() -> None:
     """GR-11."""
 
     async def auth(headers: Mapping[str, str], endpoint: str) -> str | None:
@@ -195,14 +195,14 @@ async def test_reflection_is_off_by_default() -> None:
     assert {"jina.JinaRPC", "jina.JinaSingleDataRequestRPC", "grpc.health.v1.Health"} <= set(names)
 
 
-async def test_status_tells_versions_and_no_environment() -> None:
+async def test_status_reports_versions_and_no_environment() -> None:
     async with served() as (_, channel):
         told = JinaInfoProto.FromString(await channel.unary_unary("/jina.JinaInfoRPC/_status")(b""))
     assert "docarray" in told.jina
     assert {} == dict(told.envs)
 
 
-async def test_health_is_told_and_watched_until_serving_ends() -> None:
+async def test_health_is_reported_and_watched_until_serving_ends() -> None:
     """GR-06."""
     port = free_port()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -244,7 +244,7 @@ async def test_a_port_in_use_is_refused_and_what_stands_there_goes_on() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
-def test_it_is_not_open_to_everybody_unasked(host: str) -> None:
+def test_it_is_not_open_to_all_by_default(host: str) -> None:
     """GR-13."""
 
     async def auth(headers: Mapping[str, str], endpoint: str) -> str:
@@ -262,7 +262,7 @@ def test_it_is_not_open_to_everybody_unasked(host: str) -> None:
     JinaASGI(Deployment(Model), grpc={"bind": f"{host}:50051", "insecure_bind": True})
 
 
-async def test_what_is_open_to_others_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_open_to_others_is_reported_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """GR-13."""
     async with GRPCSidecar(Deployment(Model), "0.0.0.0:0", insecure_bind=True):
         assert "'0.0.0.0:0' listens beyond this machine without TLS" in caplog.text
@@ -290,7 +290,7 @@ async def test_a_unix_socket_serves_too(tmp_path: Path) -> None:
         assert await channel.unary_unary(POST)(request("/upper"))
 
 
-async def test_where_nobody_is_another_server_is_asked_and_none_is_no_answer() -> None:
+async def test_without_a_server_another_one_is_asked_and_none_is_an_error() -> None:
     gone = f"127.0.0.1:{free_port()}"
     async with served() as (sidecar, _):
         runner = GrpcRunner([gone, f"127.0.0.1:{sidecar.port}"])
@@ -353,7 +353,7 @@ async def told(port: int | None, **dialled: Any) -> str:
     return str(caught.value)
 
 
-async def test_who_cannot_connect_is_told_why(tmp_path: Path) -> None:
+async def test_who_cannot_connect_learns_why(tmp_path: Path) -> None:
     """GR-13: nobody listens, another signed the certificate, or it has expired."""
     made, key = certificate(tmp_path, "server")
     other, _ = certificate(tmp_path, "other")

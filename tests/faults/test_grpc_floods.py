@@ -65,7 +65,7 @@ async def right_again(port: int) -> None:
                     raise
 
 
-async def test_a_client_that_pings_as_jinas_do_is_not_told_to_go_away() -> None:
+async def test_a_client_that_pings_as_jinas_do_is_not_asked_to_go_away() -> None:
     """GR-02: each 9.999 s, also while nothing is asked; here each 6 s, near the most that is allowed, three times."""
     options = [("grpc.keepalive_time_ms", 6_000), ("grpc.keepalive_timeout_ms", 4_999)]
     options += [("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0)]

@@ -94,7 +94,7 @@ async def watched(port: int | None) -> AsyncIterator[Doctor]:
         yield Doctor(channel, port)
 
 
-async def test_health_is_told_while_it_loads_and_once_it_has_loaded() -> None:
+async def test_health_is_reported_while_it_loads_and_once_it_has_loaded() -> None:
     """GR-06."""
     go = threading.Event()
     async with GRPCSidecar(Deployment(Model, uses_with={"go": go}), wait_ready=False) as sidecar:
@@ -106,7 +106,7 @@ async def test_health_is_told_while_it_loads_and_once_it_has_loaded() -> None:
             await doctor.is_told(SERVING)
 
 
-async def test_health_is_told_when_it_begins_to_drain_and_not_when_it_has() -> None:
+async def test_health_is_reported_when_it_begins_to_drain_and_not_when_it_has() -> None:
     """GR-06, GR-07."""
     async with AsyncExitStack() as clients:
         async with GRPCSidecar(Deployment(Model)) as sidecar:
@@ -127,7 +127,7 @@ async def test_health_is_told_when_it_begins_to_drain_and_not_when_it_has() -> N
         await doctor.hears_the_end()
 
 
-async def test_health_is_told_when_the_only_replica_dies_and_when_it_is_back() -> None:
+async def test_health_is_reported_when_the_only_replica_dies_and_when_it_is_back() -> None:
     """GR-06."""
     deployment = Deployment("tests.doubles.pooled_model.Model", name="lm", replicas=1, placement="pool")
     async with GRPCSidecar(deployment) as sidecar, watched(sidecar.port) as doctor:

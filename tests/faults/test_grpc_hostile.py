@@ -189,7 +189,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("levels", "code"), [(25, 0), (40, 1), (200, 1)])
-async def test_results_that_no_protobuf_could_read_are_told_of(levels: int, code: int) -> None:
+async def test_results_that_no_protobuf_could_read_are_reported(levels: int, code: int) -> None:
     asked = wire.request("/deep", CODEC.docs([Text()]), {"levels": levels}, request_id="r").SerializeToString()
     async with served(Deployment(Deep), expose_errors=True) as channel:
         told = DataRequest.FromString(await channel.unary_unary(POST)(asked)).header.status
@@ -237,7 +237,7 @@ async def test_a_stream_in_order_does_not_wait_for_itself() -> None:
     assert [True, True] == [text.encode() in answer.data.docs for text, answer in zip(texts, got, strict=True)]
 
 
-async def test_what_comes_after_a_request_that_is_refused_is_not_told_in_its_place() -> None:
+async def test_what_comes_after_a_request_that_is_refused_is_not_answered_in_its_place() -> None:
     """In order the client knows an answer by its place: where one is missing the stream ends."""
     Slow.begun, Slow.go = asyncio.Event(), asyncio.Event()
     askers, last = iter("other first second".split()), asyncio.Event()

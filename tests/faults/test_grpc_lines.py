@@ -85,13 +85,13 @@ async def draining() -> AsyncIterator[tuple[AsyncClient, asyncio.Task[str]]]:
         await serving
 
 
-async def test_what_a_server_that_drains_still_answers_arrives_though_others_find_nobody() -> None:
+async def test_what_a_server_that_drains_still_answers_arrives_though_others_find_no_server() -> None:
     async with draining() as (_, first):
         Model.go.set()
         assert "a" == await first
 
 
-async def test_a_call_whose_client_is_closed_is_told_so_and_nobody_has_cancelled_it() -> None:
+async def test_a_call_whose_client_is_closed_gets_an_error_and_no_caller_has_cancelled_it() -> None:
     async with draining() as (client, first):
         await client.close()
         with pytest.raises(ConnectionError, match="is closed; the call may have taken effect"):
@@ -185,7 +185,7 @@ async def test_a_file_that_is_no_certificate_or_anothers_key_is_named_and_no_por
             await sidecar.__aenter__()
 
 
-async def test_a_unix_socket_that_somebody_listens_on_is_not_taken_from_them(tmp_path: Path) -> None:
+async def test_a_unix_socket_of_a_listening_server_is_not_taken(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as theirs:
         theirs.bind(path)

@@ -217,7 +217,7 @@ def end(pid: int) -> None:
         os.close(watched)
 
 
-def test_a_worker_that_replaces_another_serves_http_while_its_port_is_somebody_elses(tmp_path: Path) -> None:
+def test_a_worker_that_replaces_another_serves_http_while_its_port_is_taken(tmp_path: Path) -> None:
     """GR-14: told from the first start of a server, which a port in use ends."""
     port = free_port()
     with gunicorn(tmp_path, f"{LOCAL}:{port}", 1) as server:
@@ -265,7 +265,7 @@ def serves(where: str) -> bytes:
         return bytes(channel.unary_unary(CHECK)(b"", wait_for_ready=True, timeout=20.0))
 
 
-async def test_a_unix_socket_is_taken_from_nobody_and_what_the_dead_left_is(tmp_path: Path) -> None:
+async def test_a_unix_socket_is_taken_from_dead_servers_only(tmp_path: Path) -> None:
     """GR-14: gRPC would take it without a word."""
     where = f"unix:{tmp_path / 's'}"
     with socket.socket(socket.AF_UNIX) as other:

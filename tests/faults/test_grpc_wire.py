@@ -156,7 +156,7 @@ async def test_more_data_than_it_may_costs_others_nothing() -> None:
         await still_right(port)
 
 
-async def test_a_frame_that_nobody_knows_is_passed_over() -> None:
+async def test_an_unknown_frame_is_ignored() -> None:
     """GR-09: as HTTP/2 wants it."""
     async with served() as port, Http2(port) as client:
         await client.send(*[frame(0xEE, 0xFF, 0, b"x" * 100)] * 100)
@@ -164,7 +164,7 @@ async def test_a_frame_that_nobody_knows_is_passed_over() -> None:
         assert "0" == (await client.hear(until=1)).status()
 
 
-async def test_who_pings_all_the_time_is_told_to_be_calm() -> None:
+async def test_who_pings_all_the_time_is_asked_to_be_calm() -> None:
     """GR-02, GR-10: ten thousand, where a Jina client sends one each 9.999 s; processor time ends with them."""
     async with served() as port:
         before = Residue.now()
@@ -220,7 +220,7 @@ async def test_who_is_unknown_is_refused_before_a_message_is_read(method: str) -
         assert UNAUTHENTICATED == (await client.hear(until=1)).status()
 
 
-async def test_who_is_known_and_sends_no_message_is_told_so() -> None:
+async def test_who_is_known_and_sends_no_message_gets_an_error() -> None:
     async with served(auth=True) as port, Http2(port) as client:
         await client.send(headers(1, head(POST, ("authorization", "Bearer key")), ends=True))
         assert INVALID_ARGUMENT == (await client.hear(until=1)).status()

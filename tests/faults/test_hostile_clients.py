@@ -76,7 +76,7 @@ def requests_of(canary: Path) -> list[dict[str, Any]]:
     return found
 
 
-async def test_hostile_bodies_are_4xx_and_harm_nobody(tmp_path: Path) -> None:
+async def test_hostile_bodies_are_4xx_and_harm_no_other_request(tmp_path: Path) -> None:
     """IN-04, IN-06, IN-08, IN-14, SEC-01, SEC-17, SEC-20: each body to each kind of endpoint, three at a time."""
     canary, answers = tmp_path / "canary", list[tuple[int, str]]()
     endpoints = ["/echo", "/batch", "/stream", "/post"]

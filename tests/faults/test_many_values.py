@@ -161,7 +161,7 @@ def test_what_is_read_patiently_is_the_same_and_its_first_error_too(shape: Any) 
     assert errors[:1] == fewer[:-1][:1]
 
 
-def test_of_a_list_of_wrong_items_the_first_is_told() -> None:
+def test_of_a_list_of_wrong_items_the_first_is_reported() -> None:
     raw = orjson.dumps({"data": {"texts": [0] * 10**6, "either": ["x"] * 10**5}})
     with pytest.raises(InvalidDocs) as found:
         bodies(schema_of(Lists)).read(JSON, raw, heavy=True)

@@ -109,7 +109,7 @@ async def test_readers_that_leave_at_any_token_stop_the_work_within_two() -> Non
     assert len(tokens.closed) == 501
 
 
-async def test_readers_that_stop_reading_stop_their_generators_and_nobody_else() -> None:
+async def test_readers_that_stop_reading_stop_their_generators_and_no_others() -> None:
     """ST-03: 20 of them, each of 4 GB; in the end they are cut and nothing is left."""
     tokens = Tokens()
     async with served(Speaker, tokens=tokens) as port:
@@ -203,7 +203,7 @@ async def test_a_generator_that_does_what_it_should_not_ends_its_stream_by_an_er
         assert (ledger.others, ledger.right > 0) == ([], True)
 
 
-async def test_a_generator_that_yields_after_it_was_closed_is_told_so_and_heard_by_nobody() -> None:
+async def test_a_generator_that_yields_after_it_was_closed_gets_an_error_and_no_client_hears_it() -> None:
     """ST-06."""
     async with served(Odd) as port:
         before = Residue.now()
@@ -218,7 +218,7 @@ async def test_a_generator_that_yields_after_it_was_closed_is_told_so_and_heard_
         assert (ledger.others, ledger.right > 0) == ([], True)
 
 
-async def test_a_generator_that_blocks_its_thread_holds_nobody_on_the_loop() -> None:
+async def test_a_generator_that_blocks_its_thread_holds_no_call_on_the_loop() -> None:
     """ST-06: a sync one, which others that need its thread wait for."""
     async with served(Odd) as port, Wire(port) as wire:
         await wire.send(post("/blocked", body("x"), "connection: close"))
@@ -270,7 +270,7 @@ asgi = JinaASGI(Deployment(Idle))
 
 
 @pytest.mark.processes
-async def test_500_idle_streams_are_small_and_end_when_the_server_is_told_to(tmp_path: Path) -> None:
+async def test_500_idle_streams_are_small_and_end_with_the_server(tmp_path: Path) -> None:
     """ST-07: under gunicorn with this library's settings, which give them 2 s here; each is told why it ends."""
     (tmp_path / "idle_app.py").write_text(IDLE)
     where = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}

@@ -161,7 +161,7 @@ async def test_a_body_without_a_length_is_refused_soon_after_its_limit() -> None
         await still_right(port)
 
 
-async def test_a_refused_client_that_asks_first_is_not_told_to_go_on() -> None:
+async def test_a_refused_client_that_asks_first_is_not_asked_to_go_on() -> None:
     """TR-08: `Expect: 100-continue`."""
     async with served(body=2**20) as port:
         async with Wire(port) as wire:

@@ -121,7 +121,7 @@ def protocol(request: pytest.FixtureRequest, kind: str, server: str) -> str:
     return str(request.param)
 
 
-def test_jinas_client_is_told_the_same(ask: Ask, kind: str, server: str, protocol: str, jina_python: Path) -> None:
+def test_jinas_client_gets_the_same(ask: Ask, kind: str, server: str, protocol: str, jina_python: Path) -> None:
     """GR-01: by its own server, whose answers are what is expected, and by ours."""
     differences = dict(OF_JINAS_CLIENT[protocol])
     if protocol == "http":
@@ -141,7 +141,7 @@ def test_jinas_client_is_told_the_same(ask: Ask, kind: str, server: str, protoco
     assert answers == found
 
 
-def test_our_client_is_told_the_same(ask: Ask, kind: str, server: str, protocol: str) -> None:
+def test_our_client_gets_the_same(ask: Ask, kind: str, server: str, protocol: str) -> None:
     differences = dict(OF_OURS)
     if protocol == "http" or (protocol, server) == ("websocket", "ours"):
         differences |= NO_ROUTES

@@ -66,7 +66,7 @@ def test_accepted_requests_finish_and_new_ones_are_refused(journal: Journal) -> 
 
 
 @pytest.mark.parametrize("prefix", ["", "/lm"], ids=["root", "mounted"])
-def test_what_would_outlast_the_drain_is_told_shortly_before_its_end(journal: Journal, prefix: str) -> None:
+def test_calls_that_would_outlast_the_drain_get_an_error_shortly_before_its_end(journal: Journal, prefix: str) -> None:
     with serve(journal) as server:
         streams = [
             sent(server, prefix + path, {"name": path, "pause": 0.05})
@@ -110,7 +110,7 @@ def test_a_second_sigterm_speeds_up(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_int_and_quit_end_at_once_and_still_tell(journal: Journal, number: int) -> None:
+def test_int_and_quit_end_at_once_with_an_error_for_callers(journal: Journal, number: int) -> None:
     with serve(journal, drain=60) as server:
         stream = sent(server, "/stream", {"name": "s", "pause": 0.05})
         heard = rest(stream, until=b"event: update")

@@ -50,7 +50,7 @@ def test_an_async_call_is_cancelled_by_a_reset(running: Running, prefix: str) ->
     running.journal.until(f"cancelled {name}", within=SOON)
 
 
-def test_a_running_sync_call_is_told_and_queued_work_never_starts(running: Running, prefix: str) -> None:
+def test_a_running_sync_call_is_notified_and_queued_work_never_starts(running: Running, prefix: str) -> None:
     holds, queued, after = next(names), next(names), next(names)
     holding = sent(running.server, f"{prefix}/hold", [{"name": holds}])
     running.journal.until(f"began {holds}")

@@ -233,7 +233,7 @@ def test_of_hosts_that_no_lifespan_reached_and_that_are_dropped_none_outlives_th
     assert [["loaded", "unloaded"]] * 5 == [story.told for story in stories]
 
 
-async def test_closing_a_thread_of_its_own_tells_who_still_waits() -> None:
+async def test_closing_a_thread_of_its_own_wakes_waiting_callers() -> None:
     story = Story()
     asgi = JinaASGI(Deployment(uses=story.model, grace=0.0))
     async with httpx.AsyncClient(transport=ASGITransport(asgi), base_url="http://test") as http:
@@ -246,7 +246,7 @@ async def test_closing_a_thread_of_its_own_tells_who_still_waits() -> None:
     assert set() == threads()
 
 
-async def test_a_failure_to_load_is_told_and_the_process_stays() -> None:
+async def test_a_failure_to_load_is_reported_and_the_process_stays() -> None:
     story = Story(failing=True)
     async with client(JinaASGI(story.model)) as http:
         answer = await http.post("/echo", json=BODY)
@@ -267,7 +267,7 @@ async def test_with_wait_ready_a_failure_to_load_fails_the_startup() -> None:
     assert set() == threads()
 
 
-async def test_calls_wait_for_loading_a_while_then_are_told_to_come_back() -> None:
+async def test_calls_wait_for_loading_a_while_then_are_asked_to_come_back() -> None:
     story = Story(closed=True)
     async with client(JinaASGI(story.model, startup_wait=0.05)) as http:
         early = await http.post("/echo", json=BODY)

@@ -99,7 +99,7 @@ class Coloured(logging.Formatter):
         (None, None),
     ],
 )
-def test_a_format_is_told_where_another_process_can_have_it(
+def test_a_format_is_passed_on_if_another_process_can_have_it(
     formatter: logging.Formatter | None, expected: tuple[str, str | None, str] | None
 ) -> None:
     handler, root = logging.NullHandler(), logging.getLogger()

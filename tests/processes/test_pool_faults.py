@@ -104,7 +104,7 @@ def test_a_pool_ends_after_the_calls_that_its_server_had_accepted(journal: Journ
         assert pool.server.ended(within=DRAIN) == 0
 
 
-def test_what_would_outlast_the_drain_is_told_so_across_the_pool(journal: Journal) -> None:
+def test_calls_that_would_outlast_the_drain_get_an_error_across_the_pool(journal: Journal) -> None:
     """GU-04: a stream without end, and a call of a minute."""
     with serving(journal) as pool, ThreadPoolExecutor(2) as threads:
         call = threads.submit(asked, pool, "call", 60.0)
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_a_server_and_its_pool_sooner(journal: Journal, sec
         assert call.result().status_code == 503
 
 
-def test_a_server_that_is_told_to_end_while_its_pool_loads_ends_at_once(journal: Journal) -> None:
+def test_a_server_that_is_asked_to_end_while_its_pool_loads_ends_at_once(journal: Journal) -> None:
     """GU-05."""
     with serving(journal, loads=False, POOLED_LOAD="60") as pool:
         pool.until(lambda: len(pool.replicas) == 2)
@@ -165,7 +165,7 @@ def test_a_server_that_is_told_to_end_while_its_pool_loads_ends_at_once(journal:
         pool.until(lambda: not any(instance.alive(pid, instance.started(pid)) for pid in replicas))
 
 
-def test_a_server_that_is_told_to_end_while_it_reloads_ends(journal: Journal) -> None:
+def test_a_server_that_is_asked_to_end_while_it_reloads_ends(journal: Journal) -> None:
     """GU-05."""
     with serving(journal) as pool:
         old = set(pool.workers)
@@ -178,7 +178,7 @@ def test_a_server_that_is_told_to_end_while_it_reloads_ends(journal: Journal) ->
 # -- what an arbiter does
 
 
-def test_a_worker_whose_loop_is_blocked_costs_nobody_else_anything(journal: Journal) -> None:
+def test_a_worker_whose_loop_is_blocked_does_not_affect_others(journal: Journal) -> None:
     """GU-07: gunicorn kills it, and says so."""
     with serving(journal, "--timeout", "2") as pool:
         replicas, workers = pool.replicas, set(pool.workers)

@@ -129,7 +129,7 @@ async def test_a_batch_is_bounded_by_the_cost_of_a_field(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [hosted, kept])
-async def test_functions_tell_the_cost_where_the_class_is_at_hand(make: Any) -> None:
+async def test_functions_report_the_cost_where_the_class_is_at_hand(make: Any) -> None:
     async with make(ByFunction) as pool:
         for on in ("/by_function", "/by_metric"):
             found = await pool.call(on, [Text(text="abcd") for _ in range(5)])
@@ -155,7 +155,7 @@ async def asked(pool: Deployment, on: str, docs: list[Known], *tenants: str) -> 
 
 
 @pytest.mark.parametrize("make", [hosted, kept])
-async def test_priorities_and_tenants_are_told_where_documents_are_read_and_kept_where_they_wait(make: Any) -> None:
+async def test_priorities_and_tenants_are_reported_where_documents_are_read_and_kept_where_they_wait(make: Any) -> None:
     async with make(Ordered) as pool:
         found = await asked(pool, "/by_priority", [Known(text=str(level), level=level) for level in range(6)])
         assert [doc.call for doc in found] == sorted((doc.call for doc in found), reverse=True)
@@ -193,7 +193,7 @@ async def test_a_document_that_only_its_class_refuses_fails_alone() -> None:
                 assert facts(found[0])["text"] == text
 
 
-async def test_what_nobody_uses_any_more_makes_way_for_what_has_changed() -> None:
+async def test_unused_code_makes_way_for_changed_code() -> None:
     for size in (2, 4, 2):
         batching = {"/by_number": {"preferred_batch_size": size}}
         async with hosted(Counts, name="changing", uses_dynamic_batching=batching) as pool:

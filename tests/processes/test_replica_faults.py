@@ -140,7 +140,7 @@ async def within(pool: ReplicaPool, seconds: float, order: Order) -> str:
         return "late"
 
 
-async def test_a_stopped_replica_that_goes_on_gives_nobody_an_answer_that_is_late(journal: Journal) -> None:
+async def test_a_stopped_replica_that_goes_on_gives_no_late_answers(journal: Journal) -> None:
     """RP-03: stopped in the middle of a call, and let go after its deadline."""
     async with ReplicaPool(Worker, replicas=1, env=journal.env) as pool:
         (pid,) = await all_up(pool)
@@ -303,7 +303,9 @@ async def test_health_that_flaps_refuses_now_and_then_and_restarts_nothing() -> 
 
 
 @pytest.mark.parametrize("uses", ["no_such_package.module.Model", "tests.doubles.replica_executors.NoSuchClass"])
-async def test_an_import_path_that_leads_nowhere_is_told_at_once(uses: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_import_path_that_leads_nowhere_is_reported_at_once(
+    uses: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """RP-11: a module that is not there will not be there a second later."""
     caplog.set_level(logging.ERROR, "jina_asgi")
     with pytest.raises((ExecutorError, DefinitionError), match=r"no_such_package|NoSuchClass"):

@@ -174,7 +174,7 @@ async def test_an_end_of_the_process_however_it_came_is_a_death(how: str) -> Non
         assert await pid_of(pool) != first
 
 
-async def test_a_replica_is_not_said_to_be_ready_once_a_call_has_been_told_that_it_died() -> None:
+async def test_a_replica_is_not_reported_as_ready_after_a_call_failed_by_its_death() -> None:
     """Its connection ends before its process does."""
     async with ReplicaPool(Worker, replicas=1) as pool:
         for _ in range(3):
@@ -431,7 +431,7 @@ class Lines:
         return
 
 
-async def test_a_flood_of_bytes_without_a_line_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_bytes_without_a_line_blocks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = Lines()
     monkeypatch.setattr(sys, "stderr", lines)  # where the process writes is what is tested
     size = 10_000_000

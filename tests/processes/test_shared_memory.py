@@ -227,9 +227,7 @@ def is_open(descriptor: int) -> bool:
     return Path(f"/proc/self/fd/{descriptor}").exists()
 
 
-async def test_an_arena_is_closed_once_its_connection_and_the_last_doc_in_it_are_gone_and_its_readers_are_told() -> (
-    None
-):
+async def test_an_arena_is_closed_after_its_connection_and_last_doc_and_its_readers_are_notified() -> None:
     ends, reader = Ends(), OwnerSharing()
     told: list[int] = []
     reader.start(lambda keys: None, told.extend)
@@ -247,7 +245,7 @@ async def test_an_arena_is_closed_once_its_connection_and_the_last_doc_in_it_are
     assert (False, [lent.arena]) == (is_open(lent.descriptor), told)
 
 
-async def test_a_reader_closes_what_it_is_told_there_is_no_more() -> None:
+async def test_a_reader_closes_what_is_reported_as_gone() -> None:
     ends = Ends()
     own = ExportArena(Arena().head(), ends.keeper.offer().descriptor)  # type: ignore[union-attr]  # it offers one
     lent = own.export(b"x" * (1 << 17))

@@ -108,7 +108,7 @@ def test_a_client_that_leaves_stops_its_generators(running: Running, how: str, t
     running.journal.until(f"closed idle {name}", within=2.0)
 
 
-def test_readers_that_do_not_read_hold_their_generators_and_nobody_else(running: Running) -> None:
+def test_readers_that_do_not_read_hold_their_generators_and_no_others(running: Running) -> None:
     with opened(running.server, max_queue=1) as slow:
         ask(slow, 1, "/stream", name=f"slow {running.kind}", text="x" * 100_000)
         with opened(running.server) as other:
@@ -164,7 +164,7 @@ def test_accepted_calls_finish_within_the_drain_and_the_socket_closes_1001(journ
     journal.until("unloaded", within=0.1)
 
 
-def test_what_would_outlast_the_drain_is_told(journal: Journal) -> None:
+def test_calls_that_would_outlast_the_drain_get_an_error(journal: Journal) -> None:
     with Served("gunicorn-uvicorn", APP, "--graceful-timeout", "3", env=journal.env) as server:
         with opened(server) as socket:
             for number, endpoint in enumerate(("/wait", "/idle-stream")):

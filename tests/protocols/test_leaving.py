@@ -94,7 +94,7 @@ async def test_a_call_that_cannot_be_written_leaves_its_socket_empty() -> None:
 
 
 @pytest.mark.parametrize("later", range(4))
-async def test_a_handshake_that_is_given_up_is_told_to_the_application(later: int) -> None:
+async def test_the_application_learns_of_an_abandoned_handshake(later: int) -> None:
     said: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

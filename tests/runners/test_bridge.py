@@ -139,7 +139,7 @@ async def test_a_stream_that_is_cancelled_within_a_step_is_closed_after_it() -> 
         assert [True, ["stepped", "closed"]] == [reading.cancelled(), model.told]
 
 
-async def test_the_end_of_the_other_loop_is_told_to_who_waits_and_who_comes() -> None:
+async def test_the_end_of_the_other_loop_is_reported_to_waiting_and_later_callers() -> None:
     async with bridged() as (bridge, model, end):
         waiting = asyncio.create_task(bridge.call(a_call(bridge, "/wait")))
         assert await asyncio.to_thread(model.began.wait, 10.0)

@@ -93,7 +93,7 @@ async def asked(runner: Runner, endpoint: str, text: str) -> str:
 
 @pytest.mark.parametrize("over", [lambda runner: runner, pipe_pair], ids=["in process", "frames"])
 @pytest.mark.parametrize("endpoint", ["/async", "/sync", "/batched", "/batched-sync", "/steps"])
-async def test_only_a_call_that_did_not_begin_is_told_to_come_back(endpoint: str, over: Callable[..., Runner]) -> None:
+async def test_only_a_call_that_did_not_begin_is_asked_to_come_back(endpoint: str, over: Callable[..., Runner]) -> None:
     runner = over(Deployment(Stuck, grace=GRACE).runner)
     async with runner.lifespan():
         stuck = INSTANCES[-1]

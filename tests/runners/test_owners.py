@@ -84,7 +84,7 @@ async def test_a_stream_over_a_bridge_is_closed_though_its_reader_is_cancelled_w
     assert inner.closed
 
 
-async def test_what_is_given_to_threads_that_have_ended_is_told_so_at_once() -> None:
+async def test_what_is_given_to_threads_that_have_ended_gets_an_error_at_once() -> None:
     async with ExecutorThreads("model") as threads:
         assert await threads.run(lambda: 1) == 1
     with pytest.raises(NotReady, match="is stopped"):

@@ -246,7 +246,7 @@ async def test_a_call_to_one_that_was_never_started_says_so(source: Deployment |
         source.runner.admit("/default")
 
 
-async def test_whoever_enters_a_living_one_shares_its_life() -> None:
+async def test_entering_a_living_one_shares_its_life() -> None:
     worker = Deployment(Worker)
     async with worker.lifespan():
         async with worker.lifespan():
@@ -325,7 +325,7 @@ async def test_it_works_on_one_loop_after_another() -> None:
 # Options.
 
 
-async def test_what_is_told_to_the_executor(tmp_path) -> None:
+async def test_what_is_passed_to_the_executor(tmp_path) -> None:
     options: dict[str, Any] = {
         "uses_with": {"greeting": "hello"},
         "uses_metas": {"name": "meta"},
@@ -397,7 +397,7 @@ def test_an_option_that_does_not_exist_or_fit_is_refused_by_name(option, message
     assert message in str(raised.value)
 
 
-def test_what_is_told_to_the_executor_is_not_shown() -> None:
+def test_what_is_passed_to_the_executor_is_not_shown() -> None:
     worker = Deployment(Worker, uses_with={"token": "SECRET"})
     assert "SECRET" not in repr(worker) + repr(worker.settings)
 

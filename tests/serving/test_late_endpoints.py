@@ -158,7 +158,7 @@ async def test_once_it_has_started_everything_is_served() -> None:
         assert figures["endpoints"] == {"/echo": "batch", "/who": "batch", "/two": "stream"}
 
 
-async def test_while_it_loads_calls_wait_and_what_tells_of_its_state_does_not() -> None:
+async def test_while_it_loads_calls_wait_and_what_shows_its_state_does_not() -> None:
     gate = asyncio.Event()
     async with client(JinaASGI(deployed(Late(Echo, gate)))) as http:
         assert (await http.get("/-/live")).json() == {}
@@ -188,7 +188,7 @@ async def test_while_it_loads_calls_wait_and_what_tells_of_its_state_does_not() 
     ("method", "path"),
     [("POST", "/echo"), ("GET", "/two"), ("POST", "/post"), ("POST", "/none"), ("GET", "/openapi.json")],
 )
-async def test_who_has_waited_for_startup_wait_is_told_to_come_back(method, path) -> None:
+async def test_who_has_waited_for_startup_wait_is_asked_to_come_back(method, path) -> None:
     gate = asyncio.Event()
     async with client(JinaASGI(deployed(Late(Echo, gate)), startup_wait=0)) as http:
         answer = await http.request(method, path, json=HI)
@@ -228,7 +228,7 @@ async def test_a_source_that_fails_to_load_says_so(caplog) -> None:
 # Who may ask.
 
 
-async def test_auth_is_asked_before_anything_is_told_and_once() -> None:
+async def test_auth_is_asked_before_anything_is_reported_and_once() -> None:
     gate, asked = asyncio.Event(), list[str]()
 
     async def auth(headers: Mapping[str, str], endpoint: str) -> str | None:
@@ -323,7 +323,7 @@ async def test_the_same_endpoints_are_made_into_applications_once() -> None:
     assert made == {id(asgi.endpoints)}
 
 
-async def test_endpoints_that_are_told_after_the_start_are_served_from_then_on() -> None:
+async def test_endpoints_that_are_reported_after_the_start_are_served_from_then_on() -> None:
     inner = Deployment(Echo).runner
     told = Told(inner, None)
     asgi = JinaASGI(deployed(told))

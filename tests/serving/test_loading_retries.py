@@ -141,7 +141,7 @@ class Wrong(Executor):
 
 
 @pytest.mark.parametrize(("how", "told"), [("import", "ModuleNotFoundError"), ("option", "DefinitionError")])
-async def test_a_mistake_is_told_at_once_and_is_not_tried_again(how: str, told: str) -> None:
+async def test_a_mistake_is_reported_at_once_and_is_not_tried_again(how: str, told: str) -> None:
     Wrong.tries = 0
     asgi = JinaASGI(Deployment(uses=Wrong, uses_with={"how": how}))
     async with client(asgi) as http:

@@ -78,7 +78,7 @@ def test_it_serves_at_the_port_that_it_is_given_and_says_nothing_where_quiet(
     assert "" == capsys.readouterr().out
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with bound() as other:
         other.listen()
         with pytest.raises(PortAlreadyUsed, match="in use; choose another"):
@@ -178,7 +178,7 @@ def test_block_ends_with_its_event() -> None:
         assert served.is_ready, "who started it closes it"
 
 
-def test_a_wrong_certificate_or_option_of_uvicorn_is_told(tmp_path: Path) -> None:
+def test_a_wrong_certificate_or_option_of_uvicorn_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"cannot serve with the certificate and key .*nowhere\.pem"):
         Deployment(Parrot, protocol="http", ssl_certfile="nowhere.pem", ssl_keyfile="nowhere.key").start()
     with pytest.raises(DefinitionError, match="nonsense"):

@@ -221,7 +221,7 @@ def test_a_body_that_ends_before_its_length_starts_nothing(asgi: JinaASGI) -> No
     assert "499 Unknown" == Answer(asgi, post("/echo", [{}], CONTENT_LENGTH="100")).status
 
 
-def test_a_body_that_cannot_be_read_is_the_servers_to_tell(asgi: JinaASGI) -> None:
+def test_a_body_that_cannot_be_read_is_the_servers_to_report(asgi: JinaASGI) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionResetError("the client left")
@@ -367,7 +367,7 @@ def test_a_process_that_was_forked_after_the_first_call_says_so() -> None:
     assert said.startswith("503 Service Unavailable failed to load (RuntimeError)")
 
 
-def test_a_coroutine_that_asks_to_end_the_process_ends_nobody_elses(asgi: JinaASGI) -> None:
+def test_a_coroutine_that_asks_to_end_the_process_ends_no_other_request(asgi: JinaASGI) -> None:
     async def leave() -> None:
         raise SystemExit(3)
 

@@ -68,7 +68,7 @@ async def test_an_app_is_held_back_by_a_slow_reader() -> None:
             assert made < 50
 
 
-async def test_closing_early_tells_the_app_that_its_client_left_and_waits_for_its_end() -> None:
+async def test_closing_early_shows_the_app_that_its_client_left_and_waits_for_its_end() -> None:
     happened: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

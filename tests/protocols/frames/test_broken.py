@@ -42,7 +42,7 @@ from tests.doubles.frames import CALLED, Double, RawEnd, a_call, client_of_raw, 
 HEAD = write(CallHead("/call", "id"))
 
 
-async def test_late_duplicate_and_unknown_answers_reach_nobody() -> None:
+async def test_late_duplicate_and_unknown_answers_reach_no_caller() -> None:
     async with client_of_raw() as (client, far):
         cancelled = asyncio.create_task(client.call(a_call("cancelled")))
         old = await far.next(_layout.CALL)
@@ -296,7 +296,7 @@ async def test_a_call_that_cannot_be_read_fails_alone(head: bytes) -> None:
         await near.next(_layout.RESULT)
 
 
-async def test_a_request_that_was_never_started_is_told_from_one_that_was() -> None:
+async def test_a_request_that_was_never_started_differs_from_one_that_was() -> None:
     async with client_of_raw() as (client, far):
         calls = [asyncio.create_task(client.call(a_call(str(number)))) for number in range(2)]
         first = await far.next(_layout.CALL)

@@ -338,7 +338,7 @@ async def test_a_cancel_while_leaving_the_lifespan_leaves_no_connection_behind()
         await server.wait_closed()
 
 
-async def test_the_callers_own_context_is_told_of_a_cancel() -> None:
+async def test_the_callers_own_context_learns_of_a_cancel() -> None:
     async with client_of_raw() as (client, far):
         call = a_call("x")
         task = asyncio.create_task(client.call(call))

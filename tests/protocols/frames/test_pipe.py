@@ -134,7 +134,7 @@ async def test_a_pair_around_a_pair_is_a_runner_too() -> None:
             assert [[str(number)] for number in range(50)] == [values(docs) async for docs in stream]
 
 
-async def test_leaving_its_lifespan_waits_for_the_clean_up_of_a_stream_that_nobody_reads() -> None:
+async def test_leaving_its_lifespan_waits_for_the_clean_up_of_a_stream_without_a_reader() -> None:
     closed = asyncio.Event()
 
     async def careful(call: Call) -> Any:

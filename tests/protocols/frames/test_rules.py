@@ -121,7 +121,7 @@ def test_a_cancelled_call_is_over_with_any_last_frame() -> None:
         assert not state.cancel(asked)
 
 
-def test_items_of_a_cancelled_stream_are_dropped_and_its_end_is_told() -> None:
+def test_items_of_a_cancelled_stream_are_dropped_and_its_end_is_reported() -> None:
     state = asking()
     asked = state.open_request("stream", Window())
     state.cancel(asked)

@@ -301,7 +301,7 @@ async def test_draining_ends_an_endless_stream_after_its_grace() -> None:
     assert counting.closed.is_set()
 
 
-async def test_leaving_the_lifespan_ends_a_stream_that_nobody_reads() -> None:
+async def test_leaving_the_lifespan_ends_a_stream_without_a_reader() -> None:
     counting = Counting()
 
     async with served(Double(stream=counting), grace=0.01) as (client, _):

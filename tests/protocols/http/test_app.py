@@ -161,7 +161,7 @@ async def test_parameters_that_are_no_object_are_422(http, parameters) -> None:
     assert answer.json()["detail"][0]["loc"][:2] == ["body", "parameters"]
 
 
-async def test_keys_that_nobody_knows_are_passed_over(http) -> None:
+async def test_unknown_keys_are_ignored(http) -> None:
     answer = await http.post("/echo", json={**HI, "exec_endpoint": "/x", "__class__": 1, "self": 2})
     assert answer.status_code == 200
 
@@ -260,7 +260,7 @@ async def test_deeper_parameters_than_the_limit_are_refused(http) -> None:
         *[("POST", path, "GET, HEAD") for path in ("/", "/-/live", "/-/ready", "/-/status", "/status", "/docs")],
     ],
 )
-async def test_another_method_is_405_and_told_which_are_allowed(http, method, path, allow) -> None:
+async def test_another_method_is_405_and_the_allowed_ones_are_listed(http, method, path, allow) -> None:
     answer = await http.request(method, path)
     assert (answer.status_code, answer.headers["allow"]) == (405, allow)
     if method != "HEAD":

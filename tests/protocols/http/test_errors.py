@@ -112,7 +112,7 @@ async def test_nothing_of_an_executors_own_error_reaches_a_client(path, caplog) 
 
 
 @pytest.mark.parametrize("path", FAILING)
-async def test_the_log_has_the_traceback_under_the_id_that_the_client_was_told(path, caplog) -> None:
+async def test_the_log_has_the_traceback_under_the_id_that_the_client_got(path, caplog) -> None:
     async with client(JinaASGI(Failing)) as http:
         answer = await http.post(path, json=body_of(path))
     (identity,) = re.findall(r'"id":"([0-9a-f]{16})"', answer.text)
@@ -122,7 +122,7 @@ async def test_the_log_has_the_traceback_under_the_id_that_the_client_was_told(p
     assert SECRET in caplog.text or path == "/wrong"
 
 
-async def test_expose_errors_tells_an_executors_own_message(caplog) -> None:
+async def test_expose_errors_reports_an_executors_own_message(caplog) -> None:
     async with client(JinaASGI(Failing, expose_errors=True)) as http:
         assert SECRET in (await http.post("/default", json=HI)).json()["detail"]
         assert SECRET in (await http.post("/stream_later", json={"data": {"text": "hi"}})).text
@@ -166,7 +166,7 @@ STATUSES = dict(re.findall(r"(\w+) +(\d{3})  ", inspect.getdoc(errors) or ""))
 
 
 @pytest.mark.parametrize("error", [e for e in all_errors(JinaASGIError) if e.__module__ == errors.__name__])
-def test_every_error_is_told_with_its_own_status_and_in_one_shape(error) -> None:
+def test_every_error_is_reported_with_its_own_status_and_in_one_shape(error) -> None:
     made = error(SECRET)
     status, body, headers = problem(made)
     assert str(status) == STATUSES.get(error.__name__, "500")
@@ -259,7 +259,7 @@ async def test_a_caller_is_known_before_the_body_is_read() -> None:
             assert answer.status_code == 401
 
 
-async def test_whoever_asks_is_the_identity_in_the_context() -> None:
+async def test_the_caller_is_the_identity_in_the_context() -> None:
     async with client(JinaASGI(Guarded, auth=by_token), headers={"authorization": "Bearer ann"}) as http:
         for path, body in [("/who", HI), ("/post", {**HI, "exec_endpoint": "/who"})]:
             answer = await http.post(path, json=body)
@@ -287,7 +287,7 @@ async def test_auth_may_answer_by_an_http_exception_of_its_own() -> None:
             assert (answer.status_code, answer.json()["detail"], answer.headers["x-why"]) == (403, "not yours", "plan")
 
 
-async def test_auth_that_fails_lets_nobody_in_and_tells_nothing(caplog) -> None:
+async def test_auth_that_fails_lets_no_caller_in_and_reports_nothing(caplog) -> None:
     async def broken(headers: Mapping[str, str], endpoint: str) -> str:
         raise RuntimeError(SECRET)
 
@@ -297,7 +297,7 @@ async def test_auth_that_fails_lets_nobody_in_and_tells_nothing(caplog) -> None:
             assert "SECRET" not in answer.text
 
 
-async def test_management_tells_nothing_of_the_environment(monkeypatch) -> None:
+async def test_management_reports_nothing_of_the_environment(monkeypatch) -> None:
     monkeypatch.setenv("JINA_ASGI_TEST_TOKEN", SECRET)
     async with client(JinaASGI(Guarded)) as http:
         for path in PUBLIC:

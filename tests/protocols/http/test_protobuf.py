@@ -120,7 +120,7 @@ async def test_what_cannot_be_read_is_the_clients_fault(http: httpx.AsyncClient,
     assert expected == (answer.status_code, answer.json()["error"]["type"])
 
 
-async def test_a_document_that_is_none_of_the_endpoints_is_told_with_its_place(http: httpx.AsyncClient) -> None:
+async def test_a_document_that_is_none_of_the_endpoints_is_reported_with_its_place(http: httpx.AsyncClient) -> None:
     message = DataRequestProto()
     message.data.docs.docs.add().data["text"].list.data.add().text = "no text"
     answer = await http.post("/default", content=message.SerializeToString(), headers=AS_PROTOBUF)

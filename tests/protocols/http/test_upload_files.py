@@ -456,7 +456,7 @@ def _small_files() -> None:
 
 
 @pytest.mark.processes
-def test_where_there_is_no_room_the_client_is_told_so(folder: Path) -> None:
+def test_where_there_is_no_room_the_client_gets_an_error(folder: Path) -> None:
     """A limit on the size of files stands for a disk that is full."""
     ask = "print((await http.post('/last', files={'clip': bytes(2_000_000)})).text)"
     done = ran(folder, "pass", ask, before=_small_files)

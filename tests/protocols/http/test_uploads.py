@@ -302,7 +302,7 @@ async def test_a_strict_class_takes_numbers_of_forms_and_refuses_other_names() -
     assert (422, [["body", "n"], ["body", "other"]]) == places(refused)
 
 
-async def test_every_wrong_field_is_told_with_its_place() -> None:
+async def test_every_wrong_field_is_reported_with_its_place() -> None:
     refused = await post("/photos", data={"stars": "many", "place": "{", "sizes": ["1", "x"]}, files={"none": b""})
     assert (422, {("body", "stars"), ("body", "place"), ("body", "sizes", 1), ("body", "image")}) == (
         places(refused)[0],
@@ -370,7 +370,7 @@ async def test_what_no_field_takes_is_another_content_type(media: str) -> None:
     [(b"x", "image/png"), (picture()[:45], "image/png"), (b"RIFF", "audio/wav"), (b"x", "video/mp4"), (b"x", "")],
     ids=["none", "cut off", "a sound", "another", "unsaid"],
 )
-async def test_a_tensor_that_is_no_picture_is_told_with_its_place(data: bytes, media: str) -> None:
+async def test_a_tensor_that_is_no_picture_is_reported_with_its_place(data: bytes, media: str) -> None:
     assert (422, [["body", "pixels"]]) == places(await post("/pixels", files={"pixels": ("a", data, media)}))
 
 

@@ -167,7 +167,7 @@ def test_a_tensor_of_no_axes_or_no_elements_keeps_its_shape_and_dtype(shape: tup
         assert_round_trips(Some, Some(value=np.zeros(shape, dtype)), paths={**PROTOBUF_PATHS, **MSGPACK_PATHS})
 
 
-def test_a_tensor_that_was_read_may_be_written_to_and_is_nobody_elses() -> None:
+def test_a_tensor_that_was_read_may_be_written_to_and_is_not_shared() -> None:
     Some = with_field(NdArray)
     raw = of(Some).write([Some(value=np.zeros(size)) for size in (3, 3, 20_000, 20_000)])
     first, second = of(Some).read(raw, LIMITS), of(Some).read(raw, LIMITS)

@@ -104,7 +104,7 @@ def test_an_error_is_known_again_with_its_facts_and_the_requests_docs_come_back(
     assert dict(error.facts()) == dict(found.value.facts())
 
 
-def test_an_executors_own_words_are_told_only_where_that_is_asked_for() -> None:
+def test_an_executors_own_words_are_reported_only_where_that_is_asked_for() -> None:
     try:
         raise ExecutorError("pw=SECRET", executor="Echo", endpoint="/echo", raised="KeyError")
     except ExecutorError as error:

@@ -238,7 +238,7 @@ def test_an_error_of_ours_is_itself_again_with_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"[1]", b'{"detail": {"a": 1}}', b'{"error": {"type": 3}}'])
-def test_an_error_that_nobody_wrote_for_us_is_still_one(text: bytes) -> None:
+def test_an_error_of_another_server_is_still_one(text: bytes) -> None:
     error = error_of(500, {"retry-after": "Mon, 01 Jan 2030 00:00:00 GMT"}, text)
     assert isinstance(error, JinaASGIError)
     assert type(error) is ExecutorError

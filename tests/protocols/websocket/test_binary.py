@@ -209,7 +209,7 @@ async def test_what_is_open_at_the_end_of_input_is_answered_and_what_follows_is_
     ],
     ids=["fail", "stream", "cancelled", "garbage", "too many"],
 )
-async def test_an_error_is_told_in_its_answer_and_others_go_on(raw: bytes, name: str) -> None:
+async def test_an_error_is_reported_in_its_answer_and_others_go_on(raw: bytes, name: str) -> None:
     async with served(limits=Limits(docs=10)) as port, opened(port) as socket:
         await socket.send(raw)
         answered = await answer(socket)
@@ -276,7 +276,7 @@ async def test_a_request_waits_for_its_place_in_a_full_queue_while_others_of_its
     assert [("first", 0), ("second", 0)] == [(header.request_id, header.status.code) for header in headers]
 
 
-async def test_a_request_that_others_keep_from_its_place_is_told_when_to_come_back() -> None:
+async def test_a_request_that_others_keep_from_its_place_learns_when_to_come_back() -> None:
     asgi = JinaASGI(Deployment(Bytes, max_queue=1), wait_ready=True)
     async with asgi.lifespan(), serving(asgi) as port, opened(port) as socket:
         ticket = (await asgi.service.runner()).admit("/upper", size=1)
@@ -372,7 +372,7 @@ async def test_auth_is_asked_at_the_handshake_and_about_each_endpoint() -> None:
             assert ["A/upper"] == texts(await answer(socket))
 
 
-async def test_a_hook_that_is_cancelled_by_nobody_is_an_error_of_its_request() -> None:
+async def test_a_hook_that_is_cancelled_by_no_caller_is_an_error_of_its_request() -> None:
     async def auth(headers: Mapping[str, str], endpoint: str) -> str:
         if endpoint == "/upper":
             raise asyncio.CancelledError
@@ -423,7 +423,7 @@ async def test_readiness_is_a_status() -> None:
         assert (1000, "") == await closed(socket)
 
 
-async def test_who_asks_while_it_loads_is_told_so() -> None:
+async def test_who_asks_while_it_loads_gets_an_error() -> None:
     loaded = threading.Event()
 
     class Slow(Executor):
@@ -502,7 +502,7 @@ WITHOUT = """
 
 
 @pytest.mark.processes
-def test_without_protobuf_it_is_told_which_extra_it_needs() -> None:
+def test_without_protobuf_it_learns_which_extra_it_needs() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(WITHOUT)], capture_output=True, text=True, check=True
     )

@@ -135,7 +135,7 @@ async def test_there_are_no_streams() -> None:
             await anext(client.stream_doc("/upper", Text()))
 
 
-async def test_a_network_error_of_its_server_is_told_with_its_reason() -> None:
+async def test_a_network_error_of_its_server_is_reported_with_its_reason() -> None:
     said = [{"type": "websocket.close", "code": 1011, "reason": "the deployment is down"}]
     async with asked(said=said) as (client, _):
         with pytest.raises(ConnectionError, match="1011 the deployment is down") as told:
@@ -173,7 +173,7 @@ WITHOUT = """
 
 
 @pytest.mark.processes
-async def test_without_protobuf_it_is_told_which_extra_it_needs() -> None:
+async def test_without_protobuf_it_learns_which_extra_it_needs() -> None:
     asgi = JinaASGI(Model)
     async with asgi.lifespan(), serving(LikeJinas(asgi)) as port:
         command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(WITHOUT), str(port)]

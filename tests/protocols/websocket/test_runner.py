@@ -72,7 +72,7 @@ async def test_callers_with_other_headers_have_other_sockets() -> None:
         assert 2 == len(dial.opened)
 
 
-async def test_what_breaks_with_its_socket_is_told_and_the_next_call_has_another() -> None:
+async def test_what_breaks_with_its_socket_is_reported_and_the_next_call_has_another() -> None:
     async with asking(JinaASGI(Spoken, wait_ready=True)) as (runner, dial):
         waiting = asyncio.ensure_future(runner.call(asked("/wait")))
         async with aclosing(runner.stream(asked("/idle", n=1))) as steps:
@@ -95,7 +95,7 @@ async def test_a_handshake_that_is_refused_is_the_server_s_word() -> None:
             await runner.call(asked("/echo"))
 
 
-async def test_where_nobody_listens_the_call_is_told_so() -> None:
+async def test_where_no_server_listens_the_call_gets_an_error() -> None:
     with pytest.raises(NotReady, match="cannot connect"):
         await dialler()(f"ws://127.0.0.1:{free_port()}/-/ws", {})
 

@@ -171,7 +171,7 @@ async def test_streams_that_never_wait_take_turns() -> None:
         assert ["t0"] == texts(await outcome(socket, "c"), "c")
 
 
-async def test_calls_beyond_the_limit_of_a_socket_are_told_to_come_back() -> None:
+async def test_calls_beyond_the_limit_of_a_socket_are_asked_to_come_back() -> None:
     async with websocket(spoken(limits=Limits(socket_calls=2))) as socket:
         for number in (1, 2):
             await socket.send(call(number, "/idle", n=1))
@@ -476,7 +476,7 @@ async def test_the_end_of_serving_finishes_calls_refuses_new_ones_and_closes_100
         await ending
 
 
-async def test_calls_that_outlast_the_grace_period_are_told() -> None:
+async def test_calls_that_outlast_the_grace_period_get_an_error() -> None:
     asgi = JinaASGI(Deployment(Spoken, grace=0.05), wait_ready=True)
     lifespan = asgi.lifespan()
     await lifespan.__aenter__()

@@ -134,7 +134,7 @@ async def test_one_that_left_never_reaches_the_function_and_its_mates_are_untouc
     assert batching.status()["cancelled"] == 1
 
 
-async def test_a_running_batch_is_cancelled_once_everybody_in_it_left() -> None:
+async def test_a_running_batch_is_cancelled_once_all_in_it_have_left() -> None:
     batching = Batching(function := Doubler(), Bounds(8))
     function.gate.clear()
     waiting = [asyncio.ensure_future(batching.submit([n], KEY)) for n in (1, 2)]
@@ -172,7 +172,7 @@ async def test_a_failed_request_whose_rest_had_not_begun_leaves_the_queue_to_oth
     assert await asyncio.wait_for(batching.submit([10], KEY), 5) == [20]
 
 
-async def test_stopping_tells_those_whose_batch_had_not_begun_its_first_step() -> None:
+async def test_stopping_fails_calls_whose_batch_had_not_begun_its_first_step() -> None:
     batching = Batching(function := Doubler(), Bounds(1))
     waiting = asyncio.ensure_future(batching.submit([1], KEY))
     while not batching.status()["running"]:
@@ -183,7 +183,7 @@ async def test_stopping_tells_those_whose_batch_had_not_begun_its_first_step() -
     assert function.batches == []
 
 
-async def test_one_too_late_is_told_so_though_the_others_of_its_batch_left() -> None:
+async def test_one_too_late_gets_an_error_though_the_others_of_its_batch_left() -> None:
     begin = asyncio.Event()
 
     async def waits(members: BatchMembers) -> Sequence[Any]:
@@ -203,7 +203,7 @@ async def test_one_too_late_is_told_so_though_the_others_of_its_batch_left() -> 
         await asyncio.wait_for(late, 5)
 
 
-async def test_nothing_runs_for_a_queue_that_everybody_left() -> None:
+async def test_nothing_runs_for_a_queue_that_all_have_left() -> None:
     batching = Batching(function := Doubler(), Bounds(8))
     async with function.busy(batching):
         waiting = [asyncio.ensure_future(batching.submit([n], KEY)) for n in (1, 2)]
@@ -215,7 +215,7 @@ async def test_nothing_runs_for_a_queue_that_everybody_left() -> None:
     assert function.batches == [[0]]
 
 
-async def test_the_late_are_told_before_they_run_and_the_hurried_go_first() -> None:
+async def test_late_calls_fail_before_they_run_and_urgent_ones_go_first() -> None:
     batching = Batching(function := Doubler(), Bounds(1))
     async with function.busy(batching):
         patient = asyncio.ensure_future(batching.submit([1], KEY))
@@ -236,7 +236,7 @@ async def test_a_poisoned_value_fails_its_own_caller_where_running_again_is_allo
     assert batching.status()["bisections"] == 5
 
 
-async def test_without_leave_to_run_again_all_of_a_shared_batch_are_told_to_try_again() -> None:
+async def test_without_leave_to_run_again_all_of_a_shared_batch_are_asked_to_try_again() -> None:
     batching = Batching(function := Doubler(2), Bounds(8))
     answers = await outcomes(batching, [1, 2, 3], function)
     assert {type(answer) for answer in answers} == {BatchFailed}
@@ -246,7 +246,7 @@ async def test_without_leave_to_run_again_all_of_a_shared_batch_are_told_to_try_
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_who_rides_alone_is_told_the_error_itself(idempotent: bool) -> None:
+async def test_a_call_alone_in_its_batch_gets_the_error_itself(idempotent: bool) -> None:
     batching = Batching(function := Doubler(2, error=ExecutorInputError), Bounds(8, idempotent=idempotent))
     with pytest.raises(ExecutorInputError, match="met"):
         await batching.submit([1, 2, 3], KEY)
@@ -307,7 +307,7 @@ async def test_a_value_over_the_budget_is_refused_or_runs_alone() -> None:
     assert function.batches == [[1], [2], [3]]
 
 
-async def test_stopping_tells_those_that_wait_to_come_back_and_those_that_run_that_they_may_have() -> None:
+async def test_after_stopping_waiting_calls_may_retry_and_running_ones_may_have_run() -> None:
     batching = Batching(function := Doubler(), Bounds(1))
     function.gate.clear()
     waiting = [asyncio.ensure_future(batching.submit([n], KEY)) for n in (1, 2)]
@@ -341,7 +341,7 @@ async def test_several_may_wait_for_a_drain_and_one_that_leaves_disturbs_no_othe
     await asyncio.wait_for(asyncio.gather(draining[0], draining[2]), 5)
 
 
-async def test_a_batch_runs_in_nobodys_context() -> None:
+async def test_a_batch_runs_without_a_callers_context() -> None:
     caller = contextvars.ContextVar("caller", default="nobody")
 
     async def who(members: BatchMembers) -> Sequence[Any]:
@@ -398,7 +398,7 @@ async def test_ten_thousand_queued_values_do_not_slow_a_step_down() -> None:
     assert answers == [[2 * n] for n in range(10_000)]
 
 
-async def test_the_figures_tell_sizes_and_waits() -> None:
+async def test_the_metrics_have_sizes_and_waits() -> None:
     batching = Batching(function := Doubler(), Bounds(4))
     await outcomes(batching, range(1, 6), function)
     status = batching.status()

@@ -79,7 +79,7 @@ def test_fuller_buckets_go_first_until_one_has_waited_long_enough() -> None:
 
 
 @given(seed=st.integers(0, 10_000), waits=st.sampled_from([0.0, 1.0, 5.0]))
-def test_whatever_keeps_coming_nobody_waits_longer_than_the_bound_and_a_batch_for_each_who_did_too(
+def test_whatever_keeps_coming_no_item_waits_longer_than_the_bound_and_a_batch_for_each_who_did_too(
     seed: int, waits: float
 ) -> None:
     """A batch of two a second, while as many short ones come."""

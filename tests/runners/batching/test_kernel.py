@@ -173,7 +173,7 @@ TestKernel.settings = settings(stateful_step_count=60, deadline=None, suppress_h
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_two_thousand_random_steps_leave_nobody_without_an_outcome(seed: int) -> None:
+def test_two_thousand_random_steps_leave_no_item_without_an_outcome(seed: int) -> None:
     choose = random.Random(seed)
     driver = Driver(choose.choice(BOUNDS), slots=choose.randint(1, 3), ahead=choose.randint(0, 1))
     for _ in range(2000):
@@ -284,7 +284,7 @@ def test_a_lack_of_memory_halves_the_cap_and_time_raises_it() -> None:
     assert driver.kernel.cap == 8
 
 
-def test_after_a_death_each_runs_alone_and_whoever_kills_twice_never_again() -> None:
+def test_after_a_death_each_runs_alone_and_what_kills_twice_never_again() -> None:
     driver = Driver(Bounds(8, idempotent=True))
     items = [driver.push(0) for _ in range(8)]
     guilty, sizes = items[3], []
@@ -344,7 +344,7 @@ def test_what_was_cancelled_after_its_batch_was_formed_is_not_run() -> None:
     assert stays.state == "running"
 
 
-def test_what_has_not_begun_when_serving_ends_is_told_so() -> None:
+def test_what_has_not_begun_when_serving_ends_gets_an_error() -> None:
     driver = Driver(Bounds(2))
     items = [driver.push(0) for _ in range(3)]
     assert driver.kernel.drop() == items

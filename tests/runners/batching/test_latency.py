@@ -76,7 +76,7 @@ def test_nothing_is_refused_before_anything_is_known() -> None:
     assert (found.expected(1, 1000, 0), found.budget(1000), found.max_load) == (0.0, math.inf, math.inf)
 
 
-def test_who_comes_behind_more_than_can_be_run_in_time_is_told_how_late_it_would_be() -> None:
+def test_who_comes_behind_more_than_can_be_run_in_time_learns_how_late_it_would_be() -> None:
     found = learned(0.1, 0.01, 0.001, most=16)
     assert found.expected(1, 0, 0.0) == pytest.approx(0.011)
     assert found.expected(1, 160, 0.02) == pytest.approx(0.02 + 10 * 0.026 + 0.011)

@@ -162,7 +162,7 @@ async def test_never_across_tenants_or_parameters() -> None:
         assert executor().batches[1:] == [["x", "x"]]
 
 
-async def test_a_poison_that_several_asked_for_fails_them_and_nobody_else() -> None:
+async def test_a_poison_that_several_asked_for_fails_them_and_no_others() -> None:
     async with model(single_flight=True) as deployment:
         texts = ["poison", "good", "poison", "well"]
         found = await behind_one(deployment, *(Text(text=text) for text in texts))
@@ -219,7 +219,7 @@ async def test_a_function_that_fails_fails_its_caller_alone() -> None:
         assert "the tenant of a call to /run could not be computed: KeyError" in str(bad)
 
 
-async def test_what_cannot_keep_the_target_is_refused_and_told_when_to_return() -> None:
+async def test_calls_that_cannot_keep_the_target_are_refused_with_a_time_to_return() -> None:
     class Slow(Executor):
         @dynamic_batching(preferred_batch_size=2, latency_target=50)
         @requests(on="/run")

@@ -160,7 +160,7 @@ async def test_one_over_the_budget_is_refused_and_the_others_share_it() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "nan"])
-async def test_a_cost_that_cannot_be_told_fails_its_caller_alone(wrong: str) -> None:
+async def test_a_cost_that_cannot_be_computed_fails_its_caller_alone(wrong: str) -> None:
     def cost(doc: Any) -> float:
         return float("nan") if doc.text == "nan" else 1 / len(doc.text)
 
@@ -179,7 +179,7 @@ async def test_a_custom_metric_bounds_weight_and_weightless_tails_are_answered()
 
 
 @pytest.mark.parametrize(("on", "says"), [("/dict", "returned a dict"), ("/fewer", "/fewer: expected 2 answers")])
-async def test_a_broken_promise_is_told_to_everybody_by_name(on: str, says: str) -> None:
+async def test_a_wrong_number_of_answers_is_reported_to_all_by_name(on: str, says: str) -> None:
     async with Deployment(Model) as model:
         for error in await together(model, on, (texts("a"), {}), (texts("b"), {})):
             assert type(error) is ExecutorError
@@ -187,7 +187,7 @@ async def test_a_broken_promise_is_told_to_everybody_by_name(on: str, says: str)
             assert not isinstance(error, BatchFailed)
 
 
-async def test_a_sync_batch_is_told_once_everybody_left_and_the_queued_never_run() -> None:
+async def test_a_sync_batch_is_notified_once_all_have_left_and_the_queued_never_run() -> None:
     async with Deployment(Model) as model:
         first = asyncio.ensure_future(model.call("/held", texts("hold")))
         await until(model, running=1)
@@ -208,7 +208,7 @@ async def test_leaving_finishes_what_is_queued_within_grace() -> None:
     assert [docs[0].text for docs in await asyncio.gather(*tasks)] == [str(n) for n in range(9)]
 
 
-async def test_after_the_grace_period_those_that_run_are_told_so_and_those_that_wait_to_come_back() -> None:
+async def test_after_the_grace_period_those_that_run_get_an_error_and_those_that_wait_to_come_back() -> None:
     async with Deployment(Model, grace=0.05) as model:
         tasks = [asyncio.ensure_future(model.call("/held", texts("hold")))]
         await until(model, running=1)

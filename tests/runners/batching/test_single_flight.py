@@ -138,7 +138,7 @@ async def test_an_error_reaches_all_who_wait_each_as_one_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_a_poison_is_found_among_others_and_told_to_all_who_asked_for_it(idempotent: bool) -> None:
+async def test_a_poison_is_found_among_others_and_reported_to_all_who_asked_for_it(idempotent: bool) -> None:
     function = Gated(poison="xa")
     batching = of(function, idempotent=idempotent)
     busy = ask(batching, "0a")

@@ -58,7 +58,7 @@ def test_the_answer_is_that_of_the_last_node_that_does_not_float() -> None:
     assert made.leaves() == ("b",)
 
 
-def test_whoever_is_not_awaited_is_handed_its_documents_first() -> None:
+def test_a_node_that_is_not_awaited_is_handed_its_documents_first() -> None:
     assert graph(a=GATEWAY, b="a", c="a", d="c", log_="a").feeds["a"] == ("b", "log_", "c")
 
 

@@ -120,7 +120,7 @@ async def test_readiness_is_what_health_says_and_names_what_is_ill(patient: type
 
 
 @pytest.mark.parametrize("raised", RAISED)
-async def test_what_health_raises_is_told_by_its_class_and_an_id_and_logged_once(
+async def test_what_health_raises_is_reported_by_its_class_and_an_id_and_logged_once(
     patient: type[Patient], raised: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, "jina_asgi")
@@ -179,7 +179,7 @@ async def test_one_that_is_mounted_twice_is_asked_as_one(patient: type[Patient])
         await readiness(second, 200)
 
 
-async def test_grpc_tells_it_too(patient: type[Patient]) -> None:
+async def test_grpc_reports_it_too(patient: type[Patient]) -> None:
     async with GRPCSidecar(Deployment(patient, name="one")) as sidecar:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{sidecar.port}") as channel:
             check = channel.unary_unary("/grpc.health.v1.Health/Check")

@@ -66,7 +66,7 @@ def test_workers_come_and_go_without_the_models_noticing(pooled: Pooled) -> None
     assert pooled.replicas == before
 
 
-def test_a_replica_that_is_killed_costs_nobody_an_answer(pooled: Pooled) -> None:
+def test_a_replica_that_is_killed_costs_no_caller_an_answer(pooled: Pooled) -> None:
     with Hammer(pooled) as hammer:
         for _ in range(2):
             hammer.more()
@@ -111,7 +111,7 @@ def test_a_stream_crosses_both_processes_and_is_closed_where_its_client_left(poo
         journal.until("closed s")
 
 
-def test_new_code_is_loaded_beside_the_old_when_workers_are_told_to_reload(tmp_path: Path, journal: Journal) -> None:
+def test_new_code_is_loaded_beside_the_old_when_workers_are_asked_to_reload(tmp_path: Path, journal: Journal) -> None:
     (tmp_path / "fresh_model.py").write_text((ROOT / "tests/doubles/pooled_model.py").read_text())
     app = (ROOT / "tests/doubles/pooled.py").read_text().replace("tests.doubles.pooled_model", "fresh_model")
     (tmp_path / "fresh_app.py").write_text(app)
