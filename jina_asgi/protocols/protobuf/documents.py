@@ -1,8 +1,8 @@
-"""Docs as docarray's protobuf: a DocListProto's bytes to typed docs and back, on the schema's field plan.
+"""Encodes docs as docarray's DocListProto, and decodes them, by the schema's field plan.
 
-Values are those that docarray's `from_protobuf` makes, with these differences: a tensor without elements keeps its
-dtype, a big-endian one comes in this machine's order, and values without a type are plain str, bytes and arrays. An
-integer over 32 bits is refused in writing; so is, both ways, a dtype that is no number.
+Values are as in docarray's `from_protobuf`, with these differences: an empty tensor keeps its dtype, a big-endian one gets
+this machine's byte order, and untyped values are plain str, bytes and arrays. Integers over 32 bits are refused when
+writing; dtypes that are not numbers are refused both ways.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jina_asgi.protocols.size_guard import PROTOBUF, is_heavy
 from jina_asgi.settings import Limits
 from jina_asgi.types import Schema
 
-#: A document of no class, which keeps whatever fields there are.
+#: A document without a class, which keeps all fields.
 _ANY = Schema("Any", {"Any": ()}, {"additionalProperties": True})
 _UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
 
 
 def wire(codec: Codec) -> DocsWire:
-    """What reads and writes the docs of a codec as protobuf, built once."""
+    """The reader and writer of a codec's docs as protobuf, built once."""
     if codec.cached_wire is None:
         codec.cached_wire = DocsWire(codec)
     found: DocsWire = codec.cached_wire
@@ -32,12 +32,12 @@ def wire(codec: Codec) -> DocsWire:
 
 
 def any_rows(raw: bytes, limits: Limits) -> list[dict[str, Any]]:
-    """The documents of a DocListProto as dicts of all that they hold; raises as `DocsWire.read` does."""
+    """The documents of a DocListProto as dicts of all their fields; raises as `DocsWire.read` does."""
     return Scanner(_ANY).rows(raw, limits)
 
 
 class DocsWire:
-    """Typed docs to protobuf and back."""
+    """Reads and writes typed docs as protobuf."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
@@ -46,10 +46,10 @@ class DocsWire:
         self._asking = NodeWriter(codec.schema, reveals=True)
 
     def read(self, raw: bytes, limits: Limits) -> list[Any]:
-        """The docs of a DocListProto.
+        """Reads the docs of a DocListProto.
 
         Raises:
-            InvalidRequest: the bytes are none. InvalidDocs: not of the schema; `loc` begins with the doc's index.
+            InvalidRequest: it is malformed. InvalidDocs: a doc does not fit the schema; `loc` begins with its index.
             TooLarge: too many docs, or nested too deep.
         """
         try:
@@ -61,10 +61,10 @@ class DocsWire:
             raise
 
     def write(self, docs: Sequence[Any]) -> bytes:
-        """A DocListProto of docs of this schema, for a request: secrets are in it as they are.
+        """Writes docs of this schema as a DocListProto, for a request: secrets are not hidden.
 
         Raises:
-            InvalidDocs: a value has no place in one, such as an integer over 32 bits.
+            InvalidDocs: a value cannot be written, such as an integer over 32 bits.
         """
         try:
             return b"".join(self._asking.documents(docs, self._name)[0])
@@ -80,7 +80,7 @@ class DocsWire:
             raise self._unwritable(docs, error) from error
 
     def write_doc(self, doc: Any, *, reveals: bool = False) -> bytes:
-        """A DocProto, of a request where it `reveals` secrets; raises as `write` does."""
+        """Writes a DocProto; `reveals`: for a request, without hiding secrets. Raises as `write` does."""
         try:
             if reveals:
                 return self._asking.document(doc, self._name)

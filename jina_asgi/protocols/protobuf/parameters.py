@@ -40,10 +40,10 @@ def struct_of(parameters: Mapping[str, Any]) -> Any:
         try:
             plain = to_jsonable_python(dict(parameters), fallback=_number)
             if _levels(plain) > _DEEPEST:
-                raise ValueError("expected at most 32 levels of mappings; no protobuf reads what is nested deeper")
+                raise ValueError("expected at most 32 levels of mappings; protobuf cannot read deeper nesting")
             made.update(plain)
         except (ValueError, TypeError, PydanticSerializationError) as error:
-            raise InvalidRequest(f"the parameters have no place in Jina's protobuf: {error}") from None
+            raise InvalidRequest(f"the parameters cannot be written as Jina's protobuf: {error}") from None
     return made
 
 
@@ -60,4 +60,4 @@ def _number(value: Any) -> Any:
     """Numbers and arrays of numpy's, among parameters and results."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} is no JSON")
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -1,7 +1,7 @@
 """Answers Jina's requests: one, a list of them that meet at a join, and a stream. Bytes in, bytes out.
 
-An Executor's error becomes an answer, with the request's own docs; so does what is no message at all. Errors that
-`problems.is_refusal` names are raised instead: nothing ran.
+An Executor's error becomes an answer, with the request's own docs; so does a malformed message. Errors of
+`problems.is_refusal` are raised instead, as nothing ran.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class CallerInfo(msgspec.Struct, frozen=True):
     """The caller of one RPC or socket.
 
     Attributes:
-        headers: the metadata of an RPC, or the handshake's headers.
-        deadline: on `time.monotonic`'s clock.
-        user: the caller as the host's own middleware knows it, where there is no `auth` hook.
+        headers: the metadata of an RPC, or the headers of a handshake.
+        deadline: a time of `time.monotonic`.
+        user: the identity from the host's own middleware, if there is no `auth` hook.
     """
 
     headers: Mapping[str, str]
@@ -79,7 +79,7 @@ class RequestHandler:
         """Answer one request, also one that failed: either answer keeps the call's place in the queue until it was sent.
 
         Raises:
-            What `problems.is_refusal` names: nothing ran.
+            The errors of `problems.is_refusal`: nothing ran.
         """
         heavy, limits = is_heavy(PROTOBUF, raw), self.service.limits
         try:
@@ -116,7 +116,7 @@ class RequestHandler:
             return await self._failed(lambda: request.message, future_safe(error), heavy=heavy)
 
     def join(self, raw: bytes, caller: CallerInfo) -> Awaitable[EncodedAnswer]:
-        """Answer one call whose docs come from several nodes, a request each; raises as `answer`."""
+        """Answer one call whose docs come from several nodes, in one request each; raises as `answer`."""
         return self.answer(raw, caller, parse_join)
 
     async def refused(self, raw: bytes, error: Exception) -> EncodedAnswer:
@@ -131,7 +131,7 @@ class RequestHandler:
         return await self._failed(message, error, heavy=is_heavy(PROTOBUF, raw))
 
     def readiness(self) -> bytes:
-        """Whether calls are answered now, as a StatusProto; begins to load where nothing has yet."""
+        """Whether calls are answered now, as a StatusProto; begins to load if necessary."""
         self.service.start()
         status = StatusProto()
         if reason := self.service.unhealthy_reason():
@@ -141,7 +141,7 @@ class RequestHandler:
         return bytes(status.SerializeToString())
 
     async def stream(self, raw: bytes, caller: CallerInfo) -> AsyncGenerator[EncodedAnswer, None]:
-        """Answer one stream, a document a message; an error is the last message. Raises as `answer`, at the first step."""
+        """Answer one stream, one document in each message; an error is the last message. Raises as `answer`, at the first step."""
         heavy = is_heavy(PROTOBUF, raw)
         try:
             message = await _offloaded(heavy, requests.read, raw, SingleDocumentRequest, self.service.limits)
@@ -178,7 +178,7 @@ class RequestHandler:
 
     @staticmethod
     def _endpoint(opened: OpenedCall, fields: RequestFields) -> Endpoint | None:
-        """The endpoint that answers, and the call's request id set; None: the request is sent back unchanged."""
+        """The endpoint that answers; also sets the call's request id. None: the request is returned unchanged."""
         is_known = _REQUEST_ID.fullmatch(fields.request_id)
         opened.context.request_id = fields.request_id if is_known else os.urandom(16).hex()
         return None if fields.endpoint == DRY_RUN else opened.endpoint
@@ -194,5 +194,5 @@ class RequestHandler:
 
 
 async def _offloaded(heavy: bool, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `work` returns; it runs in the codec thread where it is `heavy`."""
+    """Runs `work`; in a codec thread if it is `heavy`."""
     return await parse_in_thread(None, work, *args, **kwargs) if heavy else work(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Jina's requests and answers as calls and results, both ways; pure, and the same over gRPC, HTTP and WebSocket."""
+"""Converts Jina's requests and answers to calls and results, and back; pure, for gRPC, HTTP and WebSocket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jina_asgi.protocols.protobuf.statuses import raise_for
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
-_name = functools.lru_cache(maxsize=256)(normalised)  # of a client's own spelling: the same few again and again
+_name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
 _LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
 _UNBOUNDED = Limits(docs=2**63, values=2**63)
 USUAL = Limits()
@@ -46,7 +46,7 @@ class RequestFields(msgspec.Struct, frozen=True):
 
 
 class Answer(NamedTuple):
-    """What an answer says: `results` are Jina's `__results__`, `trail` its routes."""
+    """The content of an answer: `results` are Jina's `__results__`, `trail` its routes."""
 
     docs: Docs
     parameters: dict[str, Any]
@@ -56,10 +56,10 @@ class Answer(NamedTuple):
 
 
 def read(raw: bytes, kind: Any = DataRequest, limits: Limits = USUAL) -> Any:
-    """The DataRequest, DataRequestList or SingleDocumentRequest that bytes are.
+    """Parses a DataRequest, DataRequestList or SingleDocumentRequest.
 
     Raises:
-        InvalidRequest: they are none. TooLarge: there is too much in it beside docs.
+        InvalidRequest: it is malformed. TooLarge: it is too large without its docs.
     """
     (check_requests if kind is DataRequestList else check_request)(raw, limits)
     try:
@@ -77,7 +77,7 @@ def fields_of(message: Any) -> RequestFields:
 
 
 def endpoint_of(header: Any) -> str:
-    """The endpoint that a header names."""
+    """The endpoint in a header."""
     spelled = header.exec_endpoint
     return (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
 
@@ -139,11 +139,11 @@ def docs_buffers(docs: Docs) -> list[Any]:
 
 
 def _no_place(error: JinaASGIError) -> ExecutorError:
-    return ExecutorError(f"an answer has no place in Jina's protobuf: {error}")
+    return ExecutorError(f"an answer cannot be written as Jina's protobuf: {error}")
 
 
 def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> bytes:
-    """A DataRequest of a result and the parameters that go with it; raises as `answer` does."""
+    """A DataRequest with a result and its parameters; raises as `answer` does."""
     try:
         made = DataRequest(header=HeaderProto(request_id=request_id), parameters=struct_of(parameters))
     except JinaASGIError as error:
@@ -152,7 +152,7 @@ def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> 
 
 
 def stepped(message: Any) -> Callable[[Docs], bytes]:
-    """What makes each step of the answer to a SingleDocumentRequest: its bytes, of one document.
+    """Makes the function that writes each document of the answer to a SingleDocumentRequest.
 
     It raises ExecutorError, as `answer` does.
     """
@@ -170,10 +170,10 @@ def stepped(message: Any) -> Callable[[Docs], bytes]:
 def request(
     endpoint: str, docs: Docs | None, parameters: Mapping[str, Any], *, request_id: str, target_executor: str = ""
 ) -> Any:
-    """The DataRequest that asks for a call.
+    """The DataRequest of a call.
 
     Raises:
-        InvalidDocs: a value among the docs has no place in it. InvalidRequest: nor has a parameter.
+        InvalidDocs: a doc cannot be written. InvalidRequest: a parameter cannot be written.
     """
     made = DataRequest(header=_header(endpoint, request_id, target_executor), parameters=struct_of(parameters))
     if docs is not None:
@@ -182,17 +182,17 @@ def request(
 
 
 def single(endpoint: str, docs: Docs, parameters: Mapping[str, Any], *, request_id: str) -> Any:
-    """The SingleDocumentRequest that asks for a stream; raises as `request` does."""
+    """The SingleDocumentRequest of a stream; raises as `request` does."""
     made = SingleDocumentRequest(header=_header(endpoint, request_id, ""), parameters=struct_of(parameters))
     made.document = wire(docs.codec).write_doc(docs.typed[0], reveals=True)
     return made
 
 
 def answered(message: Any, codec: Codec) -> Answer:
-    """What an answer says.
+    """Reads an answer.
 
     Raises:
-        JinaASGIError: what its status says; InvalidDocs where its docs are not of the schema.
+        JinaASGIError: the error in its status; InvalidDocs if its docs do not fit the schema.
     """
     raise_for(message)
     parameters = parameters_of(message)
@@ -203,7 +203,7 @@ def answered(message: Any, codec: Codec) -> Answer:
 
 
 def values(message: Any) -> list[dict[str, Any]]:
-    """The docs of an answer as dicts, where their class is not known; raises as `answered` does."""
+    """The docs of an answer as dicts, without their class; raises as `answered` does."""
     raise_for(message)
     return any_rows(_docs_of(message), _UNBOUNDED)
 

@@ -17,8 +17,8 @@ from jina_asgi.types import Step
 def written(trail: Sequence[Step]) -> bytes:
     """A RouteProto for each step, as fields of a DataRequestProto.
 
-    The first is the gateway's, as Jina's routes have it: that is a Flow, which is the last step of its own trail, or what
-    is around a Deployment.
+    The first is the gateway's, as in Jina: that of the Flow, which is the last step of its own trail, or of the server of a
+    Deployment.
     """
     if not trail:
         return b""
