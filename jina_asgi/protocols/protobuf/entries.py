@@ -1,7 +1,7 @@
 """Parses one entry of a document's map, if its bytes are as protobuf's own writers write them; for `fast_parser`.
 
 An entry is `0A length, 0A length name, 12 length node`; a node is one value and, after it, docarray's name of its type.
-Everything else that means the same is `Odd`, and protobuf's to read.
+Any other encoding is `Odd`, and left to protobuf.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from jina_asgi.documents import tensors
 from jina_asgi.protocols.protobuf import messages
 
-#: A form is remembered when what stands around its payload is no longer.
+#: A form is cached if the bytes around its payload are at most this many.
 MAX_AROUND = 512
 _MAX_VARINT = 10
 _float = struct.Struct("<d").unpack_from
@@ -21,7 +21,7 @@ Make = Callable[[bytes, int, int], Any]
 
 
 class Odd(Exception):  # an outcome, and no error
-    """Not written as protobuf's own writers do."""
+    """Not encoded as protobuf's own writers do."""
 
 
 #: The form of an entry: its name, the bytes before and after its payload, the payload's place and length, and what
@@ -31,7 +31,7 @@ Entry = tuple[str, bytes, bytes, int, int, Make | None]
 
 
 def varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A length, and where it ends.
+    """Reads a length, and returns its end.
 
     Raises:
         Odd: it has more than four bytes. IndexError: `raw` ends within it.
@@ -50,10 +50,10 @@ def varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def bounds(raw: bytes, at: int, end: int) -> tuple[str, int, int]:
-    """The name of the entry at a place, and where its node begins and ends.
+    """The name of the entry at a place, and the start and end of its node.
 
     Raises:
-        Odd, IndexError: it is none, or not within `end`. UnicodeDecodeError: its name is no text.
+        Odd, IndexError: it is not an entry, or not within `end`. UnicodeDecodeError: its name is not text.
     """
     if raw[at] != 0x0A:
         raise Odd
@@ -72,13 +72,13 @@ def bounds(raw: bytes, at: int, end: int) -> tuple[str, int, int]:
 
 
 def form(raw: bytes, at: int, begin: int, stop: int, name: str, *, known: bool) -> Entry | None:
-    """The form of the entry at a place whose node is between two places; None where the value is no simple one.
+    """The form of an entry, by the places of the entry and of its node; None if the value is not a simple one.
 
     Args:
-        known: the document has such a field; the values of others are not looked at.
+        known: the document has this field; values of unknown fields are not read.
 
     Raises:
-        ValueError: a tensor lies about its size.
+        ValueError: a tensor's size is wrong.
     """
     if not known:
         return name, raw[at:begin], b"", begin - at, stop - begin, None
@@ -86,18 +86,18 @@ def form(raw: bytes, at: int, begin: int, stop: int, name: str, *, known: bool) 
     if found is None:
         return None
     start, end, after, make = found
-    if after != stop:  # its type stands there, and nothing else
+    if after != stop:  # only its type is there
         if raw[after] != 0x6A:
             return None
         length, text = varint(raw, after + 1)
         if text + length != stop:
             return None
-        raw[text:stop].decode()  # protobuf refuses what is no text
+        raw[text:stop].decode()  # protobuf refuses invalid text
     return name, raw[at:start], raw[end:stop], start - at, end - start, make
 
 
 def _payload(raw: bytes, begin: int, stop: int) -> tuple[int, int, int, Make] | None:
-    """Where the payload of a node begins and ends, where its value ends, and what makes it."""
+    """The start and end of a node's payload, the end of its value, and the function that makes the value."""
     if begin == stop:
         return begin, stop, stop, _none
     tag = raw[begin]
@@ -118,7 +118,7 @@ def _payload(raw: bytes, begin: int, stop: int) -> tuple[int, int, int, Make] | 
 
 
 def _tensor(raw: bytes, begin: int, stop: int) -> tuple[int, int, int, Make] | None:
-    """As `_payload`, of a dense array whose buffer stands before its shape and dtype, and has bytes in it."""
+    """As `_payload`, for a dense array with a buffer that is not empty, before its shape and dtype."""
     length, array = varint(raw, begin + 1)
     after = array + length
     if after > stop or length == 0 or raw[array] != 0x0A:
@@ -163,10 +163,10 @@ def _truth(raw: bytes, start: int, end: int) -> bool:
 
 
 def _varint64(raw: bytes, start: int, end: int) -> int:
-    """The number that just these bytes are.
+    """The number that these bytes encode.
 
     Raises:
-        Odd: they are none, or more than one.
+        Odd: they are not exactly one number.
     """
     value = 0
     last = end - 1

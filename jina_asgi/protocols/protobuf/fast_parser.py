@@ -1,4 +1,4 @@
-"""A DocListProto's bytes to one dict of plain values a document, faster than the messages of protobuf's parser are read.
+"""Parses a DocListProto to one dict of plain values for each document, faster than with protobuf's messages.
 
 Each entry of a document is expected to look like an earlier one at its place: equal bytes around a payload of equal length.
 Such an entry costs two comparisons; any other is parsed by `entries`, and remembered; an entry that protobuf's own writers
@@ -20,25 +20,25 @@ from jina_asgi.protocols.protobuf.size_guard import check_docs
 from jina_asgi.settings import Limits
 from jina_asgi.types import Schema
 
-#: Places in a document, and forms of an entry at each, that are remembered. A document of more entries is protobuf's to
-#: read, which is slower for each and quicker for millions.
+#: The cached places in a document, and forms of an entry at each. Documents with more entries are left to protobuf, which
+#: is slower for few and faster for millions.
 _MAX_PLACES, _MAX_FORMS = 64, 256
 _BROKEN = (DecodeError, UnicodeDecodeError, IndexError)
 
 
 class Scanner:
-    """What is remembered of the documents of one schema. Any number of threads may use one."""
+    """The cached forms of the documents of one schema; thread-safe."""
 
     def __init__(self, schema: Schema) -> None:
         self._name, self._nodes = schema.name, NodeReader(schema)
         self._places: list[dict[bytes, Entry]] = [{} for _ in range(_MAX_PLACES)]
 
     def rows(self, raw: bytes, limits: Limits) -> list[dict[str, Any]]:
-        """The documents of a DocListProto.
+        """Parses the documents of a DocListProto.
 
         Raises:
-            InvalidRequest: the bytes are none. InvalidDocs: a tensor in one lies. TooLarge: more documents, or
-            values, than `limits` allows.
+            InvalidRequest: it is malformed. InvalidDocs: a tensor's data does not match its shape. TooLarge: there are more
+            documents or values than `limits` allows.
         """
         check_docs(raw, limits)
         limit = limits.docs
@@ -67,7 +67,7 @@ class Scanner:
         return rows
 
     def row(self, raw: bytes, start: int, end: int) -> dict[str, Any]:
-        """The document that a DocProto between two places is; raises as protobuf does, or IndexError."""
+        """Parses the DocProto between two places; raises as protobuf does, or IndexError."""
         row: dict[str, Any] = {}
         at, startswith = start, raw.startswith
         try:
@@ -91,7 +91,7 @@ class Scanner:
         return row if at == end else self._document(messages.DocProto.FromString(raw[start:end]))
 
     def _entry(self, raw: bytes, at: int, end: int, row: dict[str, Any], forms: dict[bytes, Entry]) -> int:
-        """Read one entry that looks like none before, remember it, and say where it ends."""
+        """Parse an entry of a new form, cache the form, and return the entry's end."""
         name, begin, stop = entries.bounds(raw, at, end)
         field = self._nodes.field(self._name, name)
         form = entries.form(raw, at, begin, stop, name, known=field is not None)
@@ -110,7 +110,7 @@ class Scanner:
         return stop
 
     def _unusual(self, raw: bytes, limit: int) -> list[dict[str, Any]]:
-        """As `rows`, for a message that has more in it than documents, or is broken."""
+        """As `rows`, for a message with other fields than documents, or a broken one."""
         try:
             docs = messages.DocListProto.FromString(raw).docs
         except DecodeError as error:
@@ -130,17 +130,17 @@ class Scanner:
 
 
 def too_many(limit: int) -> TooLarge:
-    """More documents than a request may hold."""
+    """The error for more documents than a request may have."""
     return TooLarge(f"expected at most {limit} docs; the option `limits` of JinaASGI raises this")
 
 
 def broken(error: Exception) -> InvalidRequest:
-    """Bytes that are no protobuf, or not of this message."""
+    """The error for bytes that are not this message."""
     return InvalidRequest(f"the docs are not protobuf: {str(error) or 'they end within a value'}")
 
 
 def lying(error: Exception, index: int) -> InvalidDocs:
-    """A tensor of a document that is not what it says."""
+    """The error for a tensor whose data does not match its shape and dtype."""
     return InvalidDocs(
         "a tensor's data does not match its shape and dtype",
         [{"type": "value_error", "loc": [index], "msg": str(error)}],

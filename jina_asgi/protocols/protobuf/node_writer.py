@@ -1,8 +1,8 @@
-"""Documents to protobuf by hand: the bytes before a value are made once for each length, and all is joined at the end.
+"""Writes documents as protobuf by hand: the bytes before a value are made once for each length, and all are joined at last.
 
 protobuf's own messages take as long for one text, and three times as long for 64 vectors (tests/benchmarks/bench_codecs.py).
 
-The bytes are those that docarray's own messages serialize to, but for the order of the fields, which is the class's.
+The bytes are as from docarray's own messages, except for the order of the fields, which is the class's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from jina_asgi.documents import tensors
 from jina_asgi.documents.writers import Writer, plain, revealed
 from jina_asgi.types import Field, Schema
 
-Buffer = Any  # bytes or an array; what a buffer is has a type from Python 3.12 on
-#: Buffers of a column, to be written one after the other for each document, and how many bytes they are together.
+Buffer = Any  # bytes or an array; Python has a type for buffers from 3.12 on
+#: The buffers of a column, one for each document, and their total size.
 Column = tuple[list[Iterable[Buffer]], list[int] | int]
 _ANY = Field("", "json")
 _INT32, _MAX_HEADS = 1 << 31, 4096
@@ -32,7 +32,7 @@ _float = struct.Struct("<d").pack
 
 
 class NodeWriter:
-    """Writes the documents of one schema; `reveals`: with secrets as they are."""
+    """Writes the documents of one schema; `reveals`: without hiding secrets."""
 
     def __init__(self, schema: Schema, *, reveals: bool = False) -> None:
         self._plain = revealed if reveals else plain
@@ -47,14 +47,14 @@ class NodeWriter:
         }
 
     def documents(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
-        """The buffers of a DocListProto, and how many bytes they are together.
+        """The buffers of a DocListProto, and their total size.
 
         Raises:
-            ValueError: a value has no place in one (an integer over 32 bits, a tensor of objects).
+            ValueError: a value cannot be written (an integer over 32 bits, a tensor of objects).
         """
         fields = self._fields.get(name or "", {})
         if len(docs) == 1 and name not in self._with_tensors:
-            (doc,) = docs  # what an index finds is looked up by a DocList itself
+            (doc,) = docs  # a DocList runs Python code for an index
             found = self._alone(self._values(doc), fields)
             return found, sum(map(len, found))
         rows = [self._values(doc) for doc in docs]
@@ -82,12 +82,12 @@ class NodeWriter:
         return list(chain.from_iterable(zip(heads, *pieces, strict=False))), sum(map(len, heads)) + sum(lengths)
 
     def _each(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
-        """As `documents`, of documents that differ in their fields."""
+        """As `documents`, for documents with different fields."""
         parts = [self.documents([doc], name) for doc in docs]
         return [buffer for buffers, _ in parts for buffer in buffers], sum(size for _, size in parts)
 
     def _alone(self, row: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Buffer]:
-        """The buffers of one document: for so few columns cost more than they save."""
+        """The buffers of one document, for which columns cost more than they save."""
         found: list[Buffer] = [b""]
         for key, value in row.items():
             field = fields.get(key, _ANY)
@@ -102,7 +102,7 @@ class NodeWriter:
         return found
 
     def _text(self, key: str, kind: type, field: Field) -> tuple[_Heads, bytes]:
-        """What stands before and after a text of a field, from now on remembered."""
+        """The bytes before and after a text of a field; cached."""
         tail = _tail(kind, field)
         if len(self._texts) >= _MAX_HEADS:
             self._texts.clear()
@@ -110,11 +110,11 @@ class NodeWriter:
         return found
 
     def document(self, doc: Any, name: str | None) -> bytes:
-        """A DocProto; raises as `documents` does."""
+        """Writes a DocProto; raises as `documents` does."""
         return b"".join(self.documents([doc], name)[0][1:])
 
     def _column(self, key: str, field: Field, column: list[Any]) -> Column:
-        """What is written of one field of several documents."""
+        """The encoded values of one field of several documents."""
         kinds = set(map(type, column))
         kind = kinds.pop()
         if not kinds:
@@ -128,7 +128,7 @@ class NodeWriter:
         return self._sized(key, b"", b"", [value(item, field) for item in column])
 
     def _sized(self, key: str, tag: bytes, tail: bytes, column: list[bytes]) -> Column:
-        """Values of a length of their own each, behind a tag (b"": whole nodes)."""
+        """Values of different lengths, after a tag (b"": whole nodes)."""
         heads = self._heads_of(key, tag, tail)
         lengths = list(map(len, column))
         before = [heads[length] for length in lengths]
@@ -165,7 +165,7 @@ class NodeWriter:
         return found
 
     def value(self, value: Any, field: Field) -> bytes:
-        """A NodeProto; raises as `documents` does."""
+        """Writes a NodeProto; raises as `documents` does."""
         kind = type(value)
         if value is None:
             return b""
@@ -183,7 +183,7 @@ class NodeWriter:
         return self._composed(value, kind, field)
 
     def _composed(self, value: Any, kind: type, field: Field) -> bytes:
-        """A NodeProto of what holds other values."""
+        """Writes the NodeProto of a value that holds others."""
         if isinstance(value, BaseModel) and not isinstance(value, RootModel):
             return framed(b"\x3a", self.document(value, self._names.get(kind, field.doc)))
         if isinstance(value, dict):
@@ -205,7 +205,7 @@ class NodeWriter:
         return framed(tag, b"".join([b"\x0a" + varint(len(node)) + node for node in nodes]))
 
     def _mapping(self, value: Mapping[Any, Any], field: Field) -> bytes:
-        """The entries of a DictOfAnyProto."""
+        """Writes the entries of a DictOfAnyProto."""
         item = _item(field)
         entries = []
         for key, inner in value.items():
@@ -216,7 +216,7 @@ class NodeWriter:
         return b"".join(entries)
 
     def _other(self, value: Any, field: Field) -> bytes:
-        """Numbers of numpy's, and what pydantic makes of all else."""
+        """Converts numpy's numbers, and other values with pydantic."""
         if isinstance(value, np.generic):
             return self.value(value.item(), field)
         if isinstance(value, RootModel):
@@ -225,7 +225,7 @@ class NodeWriter:
 
 
 class _Heads(dict[int, bytes]):
-    """What stands before the values of one field in a document, by their length."""
+    """The bytes before the values of one field, by their length."""
 
     def __init__(self, key: str, tag: bytes, tail: int) -> None:
         super().__init__()
@@ -242,7 +242,7 @@ class _Heads(dict[int, bytes]):
 
 
 class _Lengths(dict[int, bytes]):
-    """What stands before each document of a list."""
+    """The bytes before each document of a list, by its length."""
 
     def __missing__(self, length: int) -> bytes:
         made = b"\x0a" + varint(length)
@@ -255,7 +255,7 @@ _LIST = _Lengths()
 
 
 class _Varints(dict[int, bytes]):
-    """Numbers as protobuf writes them. Most are lengths, and small: finding those calls no Python."""
+    """Encoded numbers, cached: most are small lengths, whose lookup runs no Python code."""
 
     def __missing__(self, n: int) -> bytes:
         if 1 << 28 <= n < 1 << 35:  # as most nanoseconds are
@@ -278,23 +278,23 @@ def _integer(number: int) -> bytes:
 
 
 def framed(tag: bytes, content: bytes) -> bytes:
-    """A message, a text or bytes within another message."""
+    """A field of a message, a text or bytes, with its length."""
     return tag + varint(len(content)) + content
 
 
 def _item(field: Field) -> Field:
-    """The plan of what a list, a set or a dict holds."""
+    """The plan of the items of a list, a set or a dict."""
     return field.items[-1] if field.kind in ("list", "set", "dict") and field.items else _ANY
 
 
 def _tail(kind: type, field: Field, default: str | None = None) -> bytes:
-    """docarray's name for a value's type, where it has one."""
+    """docarray's name for a value's type, if any, as a field."""
     name = getattr(kind, "_proto_type_name", None) or field.tag or default
     return framed(b"\x6a", name.encode()) if name else b""
 
 
 def _around(name: str, shape: tuple[int, ...], size: int) -> tuple[bytes, bytes]:
-    """What stands before and after the buffer of a tensor."""
+    """The bytes before and after the buffer of a tensor."""
     dtype = framed(b"\x1a", name.encode())
     after = (framed(b"\x12", b"".join(map(varint, shape))) if shape else b"") + dtype
     before = b"\x0a" + varint(size) if size else b""

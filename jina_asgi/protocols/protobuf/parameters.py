@@ -1,4 +1,4 @@
-"""Parameters and results in Jina's protobuf: a Struct of plain values, and back."""
+"""Converts parameters and results to Jina's protobuf, a Struct of plain values, and back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.protobuf.messages import Struct
 
-#: Up to here a float names every integer.
+#: Floats up to this represent every integer.
 _WHOLE = 2.0**53
-_DEEPEST = 96  # messages within one another that every protobuf reads, which are 32 of a Struct's levels
+_DEEPEST = 96  # the nesting that every protobuf reads: 32 levels of a Struct
 
 
 def parameters_of(message: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def struct_of(parameters: Mapping[str, Any]) -> Any:
 
 
 def _levels(value: Any) -> int:
-    """How many messages lie within one another, where a Struct holds this."""
+    """The nesting of messages for a value in a Struct."""
     if isinstance(value, dict):
         return 3 + max(map(_levels, value.values()), default=0)
     if isinstance(value, list):
@@ -57,7 +57,7 @@ def _levels(value: Any) -> int:
 
 
 def _number(value: Any) -> Any:
-    """Numbers and arrays of numpy's, among parameters and results."""
+    """Converts numpy's numbers and arrays in parameters and results."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -1,7 +1,7 @@
-"""A request as it came, its call, and its answer: one DataRequest, or several that meet at a join.
+"""Parses a request, makes its call, and writes its answer: one DataRequest, or several that meet at a join.
 
-Requests of a client differ in their ids and docs alone, most of them. So those are cut out, and what is left of a header is
-parsed once and remembered; a request that is written in another way is protobuf's to parse. Without this an echo over gRPC
+Most requests of a client differ only in their ids and docs. So these are cut out, and the rest of a header is parsed once
+and cached; a request that is encoded in another way is left to protobuf. Without this an echo over gRPC
 takes 3% more of the server's time, whose goal is 0.85 of bare grpc.aio (tests/benchmarks/bench_grpc.py).
 """
 
@@ -21,7 +21,7 @@ from jina_asgi.protocols.protobuf.routes import written
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Endpoint, Result
 
-_MAX_HEADERS = 1024  # that are remembered; none is longer than a length of one byte says
+_MAX_HEADERS = 1024  # the number of cached ones, each of at most 127 bytes
 
 
 class ParsedRequest:
@@ -51,11 +51,11 @@ class ParsedRequest:
         return self._message
 
     def call(self, endpoint: Endpoint, context: Context) -> Call:
-        """The call that it makes of an endpoint; raises as `requests.call`."""
+        """The request's call of an endpoint; raises as `requests.call`."""
         return requests.call(self.fields, endpoint, context, self._limits)
 
     def answer(self, result: Result) -> bytes:
-        """As `requests.answer`, which uses up the message."""
+        """As `requests.answer`, which changes the message."""
         if self._front is None or result.results:
             return requests.answer(self.message, result)
         return b"".join([self._front, written(result.trail), *requests.docs_buffers(result.docs)])
@@ -90,18 +90,18 @@ def parse_join(raw: bytes, limits: Limits) -> ParsedRequest:
     return ParsedRequest(messages[0].SerializeToString() if messages else b"", limits)
 
 
-#: The endpoint and the target that the rest of a header names, behind the id.
+#: The endpoint and the target in the rest of a header, after the id.
 _headers: dict[bytes, tuple[str, str]] = {}
 
 
 def _split(raw: bytes) -> tuple[RequestFields, bytes]:
     """The fields of a request, and its bytes before the docs.
 
-    It is a header, which begins with an id; maybe empty parameters; and data, which hold docs alone:
+    It is a header, which begins with an id; possibly empty parameters; and data with docs only:
     `0A length {0A length id, rest}`, `12 00`, `22 length {0A length docs}`.
 
     Raises:
-        Odd, IndexError, UnicodeDecodeError, DecodeError: it is another, or broken, and protobuf's to read.
+        Odd, IndexError, UnicodeDecodeError, DecodeError: it is encoded in another way, or broken: left to protobuf.
     """
     if raw[0] != 0x0A or raw[1] > 127 or raw[2] != 0x0A:
         raise Odd
@@ -119,7 +119,7 @@ def _split(raw: bytes) -> tuple[RequestFields, bytes]:
 
 
 def _named(rest: bytes) -> tuple[str, str]:
-    """What the rest of a header names, from now on remembered; raises as `_split` does."""
+    """The endpoint and the target in the rest of a header; cached. Raises as `_split` does."""
     header = HeaderProto.FromString(rest)
     if header.request_id or header.HasField("status") or header.SerializeToString() != rest:
         raise Odd

@@ -76,7 +76,7 @@ class RequestHandler:
     async def answer(
         self, raw: bytes, caller: CallerInfo, parse: Callable[[bytes, Limits], ParsedRequest] = ParsedRequest
     ) -> EncodedAnswer:
-        """Answer one request, also one that failed: either answer keeps the call's place in the queue until it was sent.
+        """Answer one request, also a failed one; the answer keeps the call's place in the queue until it has been sent.
 
         Raises:
             The errors of `problems.is_refusal`: nothing ran.

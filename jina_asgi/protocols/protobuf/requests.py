@@ -30,7 +30,7 @@ from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
-_LONG_NAME = 256  # one that is longer is nobody's again and again, and would be kept
+_LONG_NAME = 256  # a longer one is hardly repeated, and would fill the cache
 _UNBOUNDED = Limits(docs=2**63, values=2**63)
 USUAL = Limits()
 
@@ -94,7 +94,7 @@ def calls(parts: Sequence[RequestFields], endpoint: Endpoint, context: Context, 
 
 
 def call(fields: RequestFields, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
-    """The call that a request makes of an endpoint.
+    """The call of a request to an endpoint.
 
     Raises:
         InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
@@ -110,9 +110,9 @@ def docs(fields: RequestFields, codec: Codec, limits: Limits) -> Docs:
 
 
 def answer(message: Any, result: Result) -> bytes:
-    """The answer to a DataRequest: itself with the result's docs; the result also adds to its parameters and routes.
+    """Makes the answer to a DataRequest: the message with the result's docs, and with its results and routes added.
 
-    The message is used up.
+    The message is changed.
 
     Raises:
         ExecutorError: a value among the docs or the results cannot be written; the message is unchanged then.
@@ -129,7 +129,7 @@ def answer(message: Any, result: Result) -> bytes:
 
 
 def docs_buffers(docs: Docs) -> list[Any]:
-    """The buffers of an answer's `data`; what may be large is a buffer of its own, to be copied once. Raises as `answer`."""
+    """The buffers of an answer's `data`; large docs are buffers of their own, to be copied once. Raises as `answer`."""
     try:
         buffers, size = wire(docs.codec).buffers(docs.typed)
     except JinaASGIError as error:

@@ -1,4 +1,4 @@
-"""Errors in Jina's protobuf, both ways: a StatusProto of an error, and the error that a status reports.
+"""Converts errors to Jina's StatusProto, and back.
 
 A status has a sentence that is safe to show, and in `exception.args`, after that sentence, the JSON that HTTP would answer,
 from which this library's clients make the same error again.
@@ -53,10 +53,10 @@ def status_of(error: BaseException, *, expose: bool = False) -> Any:
 
 
 def raise_for(message: Any) -> None:
-    """Raise what the status of an answer says, if that is an error.
+    """Raise the error in the status of an answer, if any.
 
     Raises:
-        JinaASGIError: that error; of a server that is not ours, an ExecutorError with its description.
+        JinaASGIError: that error; of another server, an ExecutorError with its description.
     """
     status = message.header.status
     if status.code != ERROR:

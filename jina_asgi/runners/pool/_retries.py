@@ -9,7 +9,7 @@ from jina_asgi.errors import ReplicaDied, Unavailable
 _MOVES = 8  # the most moves to other replicas of a call that had not begun
 
 
-class Retries:
+class CallRetries:
     """The tries of one call.
 
     Args:

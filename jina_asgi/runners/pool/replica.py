@@ -34,7 +34,7 @@ class ReplicaClient(Runner, Protocol):
 
 
 class Replica(ABC):
-    """What answers a pool's calls: started once and stopped once.
+    """A process, or another Runner, that answers a pool's calls; started once and stopped once.
 
     Attributes:
         client: sends it calls.

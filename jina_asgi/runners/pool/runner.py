@@ -25,7 +25,7 @@ from jina_asgi.errors._raised import raised_class
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.runners.admission import Admission, RemoteQueue
 from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.runners.pool._retries import Retries
+from jina_asgi.runners.pool._retries import CallRetries
 from jina_asgi.runners.pool.replica import ReplicaHandle
 from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
@@ -97,13 +97,13 @@ class PoolRunner:
 
     async def call(self, call: Call, /) -> Result:
         endpoint = self._find(call.endpoint)
-        retries: Retries | None = None
+        retries: CallRetries | None = None
         while True:
             handle = await self._acquire(endpoint)
             try:
                 result = await handle.client.call(call)
             except JinaASGIError as error:
-                retries = retries or Retries(self._counts, self._may_retry(endpoint))
+                retries = retries or CallRetries(self._counts, self._may_retry(endpoint))
                 if not self._runs_again(retries, handle, endpoint, error):
                     raise
             except asyncio.CancelledError:
@@ -117,7 +117,7 @@ class PoolRunner:
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         endpoint = self._find(call.endpoint)
-        retries = Retries(self._counts, self._may_retry(endpoint))
+        retries = CallRetries(self._counts, self._may_retry(endpoint))
         begun = False
         while True:
             handle = await self._acquire(endpoint)
@@ -286,11 +286,13 @@ class PoolRunner:
             if handle.client.is_open and (found := handle.client.endpoints) != self._endpoints:
                 self._endpoints = found
 
-    def _runs_again(self, retries: Retries, handle: ReplicaHandle, endpoint: Endpoint, error: JinaASGIError) -> bool:
+    def _runs_again(
+        self, retries: CallRetries, handle: ReplicaHandle, endpoint: Endpoint, error: JinaASGIError
+    ) -> bool:
         """Whether a call runs again; False if the error is the Executor's own, or final.
 
         Raises:
-            ReplicaDied: as `Retries.may_retry`.
+            ReplicaDied: as `CallRetries.may_retry`.
         """
         if isinstance(error, Overloaded) and error.server_wide:
             self._remote_queue.record_refusal(error)
