@@ -92,7 +92,9 @@ async def large_step(step: WriteDocument, docs: Docs, frame: Callable[[bytes], T
 
 def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:
     codec: Codec = docs.codec
-    return codec.dumps(codec.to_json(docs.typed, in_pieces=in_pieces)[0], in_pieces=in_pieces)
+    if not in_pieces:
+        return codec.dumps_doc(docs.typed[0])
+    return codec.dumps(codec.to_json(docs.typed, in_pieces=True)[0], in_pieces=True)
 
 
 def _step_with_json(docs: Docs, /, *, in_pieces: bool = False) -> bytes:

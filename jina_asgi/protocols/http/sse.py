@@ -12,12 +12,13 @@ import base64
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 from starlette.types import Send
 
 from jina_asgi.concurrency.tasks import mark_retrieved, start_task
+from jina_asgi.protocols.last_write import LONGEST_TURN, last_write
 
 logger = logging.getLogger("jina_asgi")
 
@@ -30,7 +31,6 @@ HEADERS: list[tuple[bytes, bytes]] = [
 ]
 #: The headers of a stream whose documents are msgpack.
 PACKED_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8; data=msgpack"), *HEADERS[1:]]
-_YIELD_AFTER = 0.001  # seconds of one stream's work after which other streams run
 
 
 def update(data: bytes) -> bytes:
@@ -75,13 +75,10 @@ def _server_sent_event() -> Callable[..., Any]:
 class EventWriter:
     """One stream of events to one client. The response starts with its first event, so an early error has a status."""
 
-    #: The last writer. A stream yields to the loop only if it alone has written for a while.
-    _speaking: ClassVar[EventWriter | None] = None
-
     def __init__(self, send: Send, heartbeat: float, *, packed: bool = False) -> None:
         self._send, self._heartbeat = send, heartbeat
         self._loop = asyncio.get_running_loop()
-        self._sent = self._yielded = self._loop.time()
+        self._sent = self._loop.time()
         self._busy = False
         self._pinging: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(heartbeat, self._ping)
@@ -96,11 +93,11 @@ class EventWriter:
             await self._start()
         await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._sent = now = self._loop.time()
-        if EventWriter._speaking is not self:  # another stream has written since: the loop does turn
-            EventWriter._speaking, self._yielded = self, now
-        elif now - self._yielded > _YIELD_AFTER:
+        if last_write.writer is not self:  # another stream has written since: the loop does turn
+            last_write.writer, last_write.since = self, now
+        elif now - last_write.since > LONGEST_TURN:
             await asyncio.sleep(0)
-            self._yielded = self._loop.time()
+            last_write.since = self._loop.time()
         self._busy = False
 
     async def finish(self, frame: bytes) -> None:
@@ -111,8 +108,8 @@ class EventWriter:
 
     def close(self) -> None:
         """Stop the heartbeat."""
-        if EventWriter._speaking is self:
-            EventWriter._speaking = None
+        if last_write.writer is self:
+            last_write.writer = None
         self._timer.cancel()
         if self._pinging is not None:
             self._pinging.cancel()

@@ -85,11 +85,10 @@ class OpenCall:
 
     Attributes:
         sends: its event is being sent; cancelling that would break the frame on some servers.
-        spoke_since: since when no other call has sent an event.
         unread: bytes of documents that have not been parsed yet.
     """
 
-    __slots__ = ("_asked", "_begun", "_events", "_socket", "_stopped", "_until", "_write", "sends", "spoke_since")
+    __slots__ = ("_asked", "_begun", "_events", "_socket", "_stopped", "_until", "_write", "sends")
 
     def __init__(
         self, asked: CallMessage, socket: SocketContext, write: Callable[[OpenCall, str | bytes], Awaitable[None]]
@@ -99,7 +98,6 @@ class OpenCall:
         self._events = (PackedEvents if asked.packed else Events)(asked.id)
         self._until = None if asked.timeout is None else time.monotonic() + asked.timeout
         self._begun = self._stopped = self.sends = False
-        self.spoke_since = 0.0
 
     @property
     def unread(self) -> int:

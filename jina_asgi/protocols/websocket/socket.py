@@ -7,20 +7,18 @@ blocks another. Each call ends with one event, "end" or "error"; the end of the 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
+from jina_asgi.protocols.last_write import LONGEST_TURN, last_write
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket._messages import PING, CallMessage, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
 from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
-
-_TURN = 0.001  # seconds of one call's events after which other calls run
 
 
 class Socket:
@@ -31,9 +29,6 @@ class Socket:
         service: answers the calls.
         bodies: the readers of their bodies.
     """
-
-    #: The call that sent the last event, on any socket: one that never waits yields to the loop now and then.
-    _speaking: ClassVar[OpenCall | None] = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, service: Service, bodies: BodiesByEndpoint) -> None:
         self._receive, self._limits = receive, service.limits
@@ -142,13 +137,11 @@ class Socket:
                 if call is not None:
                     call.sends = False
         self._sent = now = self._loop.time()
-        if call is None or Socket._speaking is not call:  # another call has sent an event since: the loop does turn
-            Socket._speaking = call
-            if call is not None:
-                call.spoke_since = now
-        elif now - call.spoke_since > _TURN:
+        if last_write.writer is not call:  # another call has sent an event since: the loop does turn
+            last_write.writer, last_write.since = call, now
+        elif now - last_write.since > LONGEST_TURN:
             await asyncio.sleep(0)
-            call.spoke_since = self._loop.time()
+            last_write.since = self._loop.time()
 
     async def _keep_alive(self) -> None:
         """Send a ping after some time of silence; not while a reader is slow."""

@@ -202,8 +202,8 @@ class LocalRunner:
                 async for item in running.steps:
                     end_if_forked(self._process)
                     running.task, running.begun = None, True
-                    yield bound.codec.docs([bound.checked_document(item)])
-                    running.task = asyncio.current_task()
+                    yield Docs(bound.codec, [bound.checked_document(item)])
+                    running.task = asyncio.current_task(self._loop)
                     if running.stopped:
                         break
             finally:
