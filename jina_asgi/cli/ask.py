@@ -1,4 +1,4 @@
-"""`jina-asgi ping` and `jina-asgi client`: call a server, over the protocol that its host names or that it speaks."""
+"""`jina-asgi ping` and `jina-asgi client`: call a server, over the protocol in its address or the detected one."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import NotSupportedError
 
 _PAUSE = 1.0  # seconds between two attempts, as in Jina
-_LOOK = 5.0  # seconds in which a server has to show which protocol it speaks
+_LOOK = 5.0  # seconds for detecting a server's protocol
 
 
-@click.command(short_help="Ask whether a server can answer.")
+@click.command(short_help="Check whether a server can answer.")
 @click.argument("target", type=click.Choice(["executor", "gateway", "flow"]))
 @click.argument("host")
 @click.option("--timeout", default=3000, show_default=True, help="Milliseconds that one attempt may take.")
-@click.option("--attempts", default=1, show_default=True, type=click.IntRange(1), help="How often to ask.")
+@click.option("--attempts", default=1, show_default=True, type=click.IntRange(1), help="The number of attempts.")
 @click.option(
-    "--min-successful-attempts", default=1, show_default=True, type=click.IntRange(1), help="How many must do."
+    "--min-successful-attempts",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many of them must succeed.",
 )
 def ping(target: str, host: str, timeout: int, attempts: int, min_successful_attempts: int) -> int:
-    """Ask whether an Executor, a gateway or a whole Flow at HOST[:PORT] can answer; exits with 1 where it cannot.
+    """Check whether an Executor, a gateway or a whole Flow at HOST[:PORT] can answer; exits with 1 if it cannot.
 
-    Over what it speaks there, HTTP or gRPC; a scheme, as in grpc://HOST:PORT, says which.
+    The protocol, HTTP or gRPC, is detected, unless HOST has a scheme, as in grpc://HOST:PORT.
 
     \b
     jina-asgi ping executor 127.0.0.1:8080
@@ -44,7 +48,7 @@ def ping(target: str, host: str, timeout: int, attempts: int, min_successful_att
     """
     address = _detect_address(host)
     if address.protocol == "websocket":
-        raise NotSupportedError(f"{host}: a WebSocket is not pinged; name its HTTP port, http://host:port")
+        raise NotSupportedError(f"{host}: a WebSocket is not pinged; give its HTTP port, http://host:port")
     if address.others:
         raise NotSupportedError(f"{host}: expected one server to ping; ping each of them")
     url = address.url if address.protocol == "http" else f"grpc://{address.target}"
@@ -77,7 +81,7 @@ def _detect_address(host: str) -> Address:
             http.get(plain.url)
     except httpx.ConnectError:
         return plain if find_spec("grpc") is None else address
-    except httpx.TransportError:  # it closed the connection at the first line, as gRPC servers do
+    except httpx.TransportError:  # gRPC servers close the connection at the first line
         return address
     return plain
 
@@ -89,7 +93,7 @@ def _problem(address: Address, target: str, timeout: float) -> str:
             from jina_asgi.protocols.grpc import ping  # needs grpcio, an extra
         except ImportError as error:
             raise NotSupportedError(
-                f"gRPC needs the extra grpc: pip install 'jina-asgi[grpc]'; for HTTP name the scheme, http://... ({error})"
+                f"gRPC needs the extra grpc: pip install 'jina-asgi[grpc]'; for HTTP write the scheme, http://... ({error})"
             ) from error
         return ping.problem(address.target, whole=target == "flow", timeout=timeout, tls=address.tls)
     url = address.url
@@ -111,19 +115,19 @@ def _problem(address: Address, target: str, timeout: float) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-@click.command(short_help="Ask an endpoint, and print its documents.")
+@click.command(short_help="Call an endpoint, and print its documents.")
 @click.argument("host")
 @click.option("--on", required=True, metavar="/ENDPOINT", help="The endpoint.")
 @click.option(
     "--data",
     default=None,
     metavar="JSON|@FILE|-",
-    help="A document, a list of them, or one a line; from a file, or from standard input.",
+    help="A document, a list of them, or one on each line; also from a file, or from standard input.",
 )
-@click.option("--parameters", default=None, metavar="JSON", help="For the endpoint.")
-@click.option("--stream", is_flag=True, help="Ask a streaming endpoint with one document.")
-@click.option("--timeout", default=None, type=float, help="Seconds that a request may take.")
-@click.option("--header", multiple=True, metavar="NAME:VALUE", help="Sent with every request; as often as needed.")
+@click.option("--parameters", default=None, metavar="JSON", help="The parameters of the call.")
+@click.option("--stream", is_flag=True, help="Call a streaming endpoint with one document.")
+@click.option("--timeout", default=None, type=float, help="The time limit of a request in seconds.")
+@click.option("--header", multiple=True, metavar="NAME:VALUE", help="A header of every request; can be repeated.")
 def client(
     host: str,
     on: str,
@@ -133,9 +137,9 @@ def client(
     timeout: float | None,
     header: tuple[str, ...],
 ) -> None:
-    """Ask an endpoint of the server at HOST, and print what it answers, one document a line.
+    """Call an endpoint of the server at HOST, and print its answer, one document on each line.
 
-    Over what it speaks there, HTTP or gRPC; a scheme, as in grpc://HOST:PORT, says which.
+    The protocol, HTTP or gRPC, is detected, unless HOST has a scheme, as in grpc://HOST:PORT.
 
     \b
     jina-asgi client localhost:12345 --on /encode --data '{"text": "hi"}'
@@ -159,7 +163,7 @@ def client(
 
 
 def _print(doc: Any) -> None:
-    """Prints the fields of a document that the server sent; arrays as lists, bytes in base64."""
+    """Prints a document's fields; arrays as lists, bytes in base64."""
     fields = {name: value for name, value in vars(doc).items() if name in doc.model_fields_set}
     line = orjson.dumps(fields, default=_in_base64, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
     sys.stdout.buffer.write(line)
@@ -196,7 +200,7 @@ def _documents(data: str | None) -> Iterator[dict[str, Any]]:
         text = data.encode()
     for item in _values(text):
         if not isinstance(item, dict):
-            raise DefinitionError(f"--data: expected a document, an object of JSON, got {item!r}")
+            raise DefinitionError(f"--data: expected a document, a JSON object, got {item!r}")
         yield item
 
 
@@ -214,7 +218,7 @@ def _values(text: bytes) -> list[Any]:
 
 
 def _no_json(error: Exception) -> NoReturn:
-    raise DefinitionError(f"--data: expected JSON, or a document of it a line: {error}") from error
+    raise DefinitionError(f"--data: expected JSON, or a JSON document on each line: {error}") from error
 
 
 def _object(option: str, text: str) -> dict[str, Any]:
@@ -223,7 +227,7 @@ def _object(option: str, text: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise DefinitionError(f"{option}: expected JSON: {error}") from error
     if not isinstance(found, dict):
-        raise DefinitionError(f"{option}: expected an object of JSON, got {found!r}")
+        raise DefinitionError(f"{option}: expected a JSON object, got {found!r}")
     return found
 
 

@@ -34,12 +34,12 @@ class _Outcome:
 
 @click.command(short_help="Run every endpoint once.")
 @click.argument("uses", metavar="X")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds that one endpoint may take.")
+@click.option("--timeout", default=60.0, show_default=True, help="The time limit of each endpoint in seconds.")
 def check(uses: str, timeout: float) -> int:
     """Load X (an import path, or the YAML of an Executor, a Deployment or a Flow), run each endpoint once, and report.
 
-    The example is the one that the schema of its documents gives (`examples` of pydantic), else one made of what is
-    required. Exits with 1 where an endpoint fails.
+    The example is that of the documents' schema (`examples` in pydantic), else one with the required fields. Exits with 1
+    if an endpoint fails.
     """
     failed = asyncio.run(_check(source_of(uses), timeout))
     return 1 if failed else 0
@@ -76,7 +76,7 @@ async def _try(source: Deployment | Flow, endpoint: Endpoint, timeout: float, cl
 
 
 async def _count(source: Deployment | Flow, endpoint: Endpoint) -> int:
-    """The number of documents with which an endpoint answers its example; a stream is closed after enough of them."""
+    """Calls an endpoint with its example, and counts the answered documents; a stream is closed after enough of them."""
     doc = document_example(endpoint.input)
     typed = endpoint.parameters
     parameters = value_example(typed.json_schema) if typed is not None and typed.required else None

@@ -10,18 +10,20 @@ import click
 from jina_asgi.config.json_schema import yaml_schema
 from jina_asgi.serving.flow import Flow
 
-_OUT = click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file; else it is printed.")
+_OUT = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; by default it is printed."
+)
 
 
-@click.group(short_help="Write what other programs read: a schema, a flowchart.")
+@click.group(short_help="Write files for other programs: a schema, a flowchart.")
 def export() -> None:
-    """Write what other programs read."""
+    """Write files for other programs."""
 
 
 @export.command()
 @_OUT
 def schema(out: Path | None) -> None:
-    """The JSON Schema of the YAML of Executors, Deployments and Flows, by which editors complete and check it.
+    """The JSON Schema of the YAML of Executors, Deployments and Flows, with which editors complete and check it.
 
     \b
     jina-asgi export schema --out jina-asgi.json

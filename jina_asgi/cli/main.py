@@ -91,7 +91,7 @@ class _Commands(click.Group):
     is_eager=True,
     expose_value=False,
     callback=_versions,
-    help="The versions of all that matters.",
+    help="The versions of Python and the main packages.",
 )
 def jina_asgi() -> None:
     """Executors inside your own web application.
@@ -102,7 +102,7 @@ def jina_asgi() -> None:
     jina-asgi deployment --uses config.yml --protocol http --port 12345
                                              serve it by itself
     jina-asgi client localhost:12345 --on /shout --data '{"text": "hi"}'
-                                             ask it
+                                             call it
     """
 
 

@@ -32,17 +32,19 @@ _LINK = "https://github.com/jina-asgi/jina-asgi"
 
 @click.command(short_help="Make a project that passes its own tests.")
 @click.argument("folder", metavar="NAME", type=click.Path(path_type=Path))
-@click.option("--type", "kind", type=click.Choice(list(_TYPES)), default="app", show_default=True, help="What it is.")
+@click.option(
+    "--type", "kind", type=click.Choice(list(_TYPES)), default="app", show_default=True, help="The kind of project."
+)
 def new(folder: Path, kind: str) -> None:
-    """Make a project in a new folder NAME: an Executor, an application that has it, and tests that pass.
+    """Make a project in a new folder NAME: an Executor, an application with it, and tests that pass.
 
-    `app` is an Executor mounted into FastAPI; `deployment` and `flow` are that with a YAML that says how it is served.
+    `app` is an Executor mounted into FastAPI; `deployment` and `flow` add a YAML with which it can be served alone.
     """
     name = folder.name
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise click.BadParameter(f"expected letters, digits, - and _, got {name!r}", param_hint="NAME")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise click.BadParameter(f"{folder} is there already; name a new folder", param_hint="NAME")
+        raise click.BadParameter(f"{folder} exists already; choose a new folder", param_hint="NAME")
     for path, text in project(name, kind).items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)

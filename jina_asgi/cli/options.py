@@ -1,6 +1,6 @@
 """Command-line options made from a settings class, which declares each with its default and description.
 
-Text options take text as it is; others are parsed as YAML; mappings are YAML too, or KEY=VALUE, repeated as needed.
+Text options are not parsed; others are parsed as YAML; mappings are YAML too, or KEY=VALUE, which can be repeated.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def setting_options(settings: type[Settings], *, without: Iterable[str] = ()) ->
             ["--option"],
             multiple=True,
             metavar="NAME=VALUE",
-            help="Any option by its name, also one of Jina's that changes nothing here.",
+            help="Any option by its name, also one of Jina's without effect here.",
         )
         vars(command).setdefault("__click_params__", []).extend(reversed([more, *declared]))
         return command
@@ -118,7 +118,7 @@ def _read(option: _SettingOption, value: Any) -> Any:
 
 
 def _value(text: str) -> Any:
-    """Parses a value as YAML, but without comments: a `#` on the command line is meant literally."""
+    """Parses a value as YAML, but without comments: a `#` on the command line is literal."""
     found = read_value(text)
     is_text = isinstance(found, str) or (found is None and text.strip() not in ("", "~", "null", "Null", "NULL"))
     return text if is_text else found

@@ -32,7 +32,7 @@ def deployment(context: click.Context, /, uses: str, **values: Any) -> None:
 @setting_options(FlowSettings, without=("uses_with", *AROUND, "external", "tls", "shard_id"))
 @click.pass_context
 def flow(context: click.Context, /, uses: str, **values: Any) -> None:
-    """Serve the YAML of a Flow, until Ctrl-C or SIGTERM. Options are over those of its `with`.
+    """Serve the YAML of a Flow, until Ctrl-C or SIGTERM. Options override those of its `with`.
 
     \b
     jina-asgi flow --uses flow.yml --protocol http --port 12345
@@ -47,7 +47,7 @@ def flow(context: click.Context, /, uses: str, **values: Any) -> None:
 @setting_options(DeploymentSettings, without=("replicas", "shards", "polling", *AROUND, "external", "tls", "no_reduce"))
 @click.pass_context
 def executor(context: click.Context, /, uses: str, **values: Any) -> None:
-    """Serve one Executor alone, as a container of it does, until Ctrl-C or SIGTERM.
+    """Serve one Executor alone, as in a container, until Ctrl-C or SIGTERM.
 
     \b
     jina-asgi executor --uses config.yml --protocol http --port 8080

@@ -160,7 +160,7 @@ def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) ->
             "/words streams its answer; ask for a stream: stream_doc, or --stream",
         ),
         (["--on", "/shout", "--data", "{"], 2, "--data: expected JSON"),
-        (["--on", "/shout", "--data", "5"], 2, "expected a document, an object of JSON, got 5"),
+        (["--on", "/shout", "--data", "5"], 2, "expected a document, a JSON object, got 5"),
         (["--on", "/shout", "--data", "@nowhere"], 2, "No such file"),
         (["--on", "/shout", "--data", "{}", "--parameters", "[]"], 2, "--parameters: expected an object"),
         (["--on", "/words", "--stream"], 2, "--stream takes one document"),
@@ -232,7 +232,7 @@ def test_new_writes_over_nothing(folder: Path, typed: Typed) -> None:
     (folder / "mine" / "app.py").write_text("mine")
     code, _, error = typed("new", "mine")
     assert 2 == code
-    assert "mine is there already" in error
+    assert "mine exists already" in error
     assert ["mine"] == [file.read_text() for file in (folder / "mine").iterdir()]
     assert 2 == typed("new", "0 no name")[0]
 
