@@ -1,6 +1,6 @@
 """Serves the endpoints as FastAPI routes: in the host's own `/docs`, with the host's dependencies.
 
-FastAPI resolves the dependencies and hands the request over; bodies are read and answered as by the other hosts.
+FastAPI resolves the dependencies; then the endpoint's own application reads the request and answers it.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ def router(
     Args:
         source: a Deployment, a Flow, or an Executor class.
         dependencies: FastAPI dependencies of every route but `/-/live` and `/-/ready`, which only report whether the
-            process lives and can serve. A dependency with a `Request` parameter rejects every WebSocket, which has
-            none:
-            use `HTTPConnection`.
+            process lives and can serve. A dependency with a `Request` parameter rejects every WebSocket, which
+            has none: use `HTTPConnection`.
         identity: one more dependency, whose result is the Executor's `context.identity`, such as the function that
             returns your user. By default the identity is `request.user`, if a middleware has set it.
         tags: for the OpenAPI document.

@@ -62,8 +62,7 @@ _ON_ITS_WAY = 0.5  # seconds in which the request of a newly accepted connection
 def when_ready(arbiter: Any) -> None:
     """Makes a second SIGTERM end the server sooner; gunicorn itself handles only SIGINT and SIGQUIT while it stops.
 
-    A worker that was just forked still has gunicorn's handlers, which would keep such a signal for an event loop that
-    is
+    A worker that was just forked still has gunicorn's handlers, which would keep such a signal for an event loop that is
     not its own: the server would wait for it until `graceful_timeout`.
     """
     asked = False

@@ -1,9 +1,9 @@
-"""The types that all layers share, and the one seam: Runner.
+"""The types that all layers share, and the interface Runner.
 
-Types made for every request are msgspec.Structs: frozen like a dataclass, and made in a sixth of the time.
+Types of which each request makes objects are msgspec.Structs: frozen like dataclasses, and created six times as fast.
 
-An Executor in this process is a Runner; so are a wrapper of one, the far end of a connection, and a whole
-graph of them. Nothing here imports docarray, a codec or a protocol.
+An Executor in this process is a Runner; so are a wrapper of a Runner, a remote server, and a graph of Runners. This module
+imports no docarray, no codec and no protocol.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FieldKind = Literal[
 
 
 class _Empty(dict[str, Any]):
-    """An immutable empty mapping: a dict, which encoders know, and hashable, as a default must be."""
+    """An immutable empty mapping: a dict, for encoders, and hashable, as a default."""
 
     def __hash__(self) -> int:  # type: ignore[override]  # dict is unhashable; this one is immutable
         return 0
@@ -41,11 +41,11 @@ EMPTY: Mapping[str, Any] = _Empty()
 class Field:
     """One field of a document, as data.
 
-    `kind` "json" is any type that pydantic serialises to JSON by itself (a datetime, an enum, an untyped value).
-    `shape` holds one entry an axis, None where any length goes; `shape` None allows any shape, `dtype` None
-    any dtype. `items` are the element (list, set, dict), the elements (tuple) or the members (union).
-    `doc` names a document of the same `Schema`. `tag` is the name that docarray's wire gives the type. A `secret` is in no
-    answer; a `file` is given the path of a form's file.
+    `kind` "json" is any other type that pydantic serialises to JSON (a datetime, an enum, an untyped value).
+    `shape` has one entry for each axis, None for any length; `shape` None allows any shape, `dtype` None any
+    dtype. `items` are the element (list, set, dict), the elements (tuple) or the members (union).
+    `doc` names a document of the same `Schema`. `tag` is docarray's name of the type in protobuf. A `secret` is hidden in
+    answers; a `file` gets the path of an uploaded file.
     """
 
     name: str
@@ -63,10 +63,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A document class as data: its fields, those of every document nested in it by name, its JSON Schema.
+    """A document class as data: its fields, those of all nested documents by name, and its JSON Schema.
 
-    `models` has the classes where they are at hand, under the same names; equality leaves them out, so that
-    a schema equals its copy on the other side of a wire.
+    `models` has the classes by the same names, if they are available; equality ignores them, so that a schema equals
+    its copy in another process.
     """
 
     name: str
@@ -83,13 +83,13 @@ class Schema:
 
     @property
     def model(self) -> type[Any] | None:
-        """The document class itself, where it is at hand."""
+        """The document class itself, if it is available."""
         return self.models.get(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class ParametersSchema:
-    """A typed `parameters` argument: its JSON Schema, whether it may be left out, its class where at hand."""
+    """A typed `parameters` argument: its JSON Schema, whether it is required, and its class if available."""
 
     name: str
     json_schema: Mapping[str, Any]
@@ -99,7 +99,7 @@ class ParametersSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One endpoint's input, output and options, as data that crosses a wire.
+    """One endpoint's input, output and options, as data that can be sent to other processes.
 
     `concurrent`: its calls run concurrently on an event loop; others run one at a time in each Executor thread.
     `batching` has the batching settings for the process that supervises its replicas.
@@ -117,7 +117,7 @@ class Endpoint:
 
 
 class Parts:
-    """One encoded document as several buffers to be written in order, so that large tensors are not copied.
+    """One encoded document as several buffers in order, so that large tensors are not copied.
 
     `aligned` is the number of bytes before the first large buffer.
     """
@@ -137,7 +137,7 @@ class Parts:
 
 
 class Docs:
-    """A list of documents, typed or encoded as one buffer a doc; each form is made from the other once."""
+    """A list of documents, typed or encoded as one buffer each; each form is made from the other once."""
 
     __slots__ = ("_encoded", "_typed", "codec")
 
@@ -147,14 +147,14 @@ class Docs:
         typed: list[Any] | None = None,
         encoded: Sequence[bytes | memoryview] | None = None,
     ) -> None:
-        self.codec = codec  #: The `documents.codec.Codec` of these docs' schema, which lies in a layer above.
+        self.codec = codec  #: The `documents.codec.Codec` of these docs' schema, of a higher layer.
         self._typed, self._encoded = typed, encoded
 
     @property
     def typed(self) -> list[Any]:
-        """The docs as objects: a `DocList[T]` or a list of models where the class is at hand, else of dicts.
+        """The docs as objects: a `DocList[T]` or a list of models if the class is available, else a list of dicts.
 
-        Raises `InvalidDocs` when a buffer does not hold what the schema says.
+        Raises `InvalidDocs` if a buffer does not fit the schema.
         """
         if self._typed is None:
             assert self._encoded is not None
@@ -196,8 +196,8 @@ class Docs:
 class Context:
     """The context of a call: its caller, its deadline, and whether the caller has left.
 
-    `headers` are the caller's, names in lower case; `deadline` is a moment on `time.monotonic`'s clock in
-    seconds, or None; `identity` is what `auth` answered; `trace` is a tracing library's own context.
+    `headers` are the caller's, names in lower case; `deadline` is a time of `time.monotonic` in
+    seconds, or None; `identity` is the result of `auth`; `trace` is a tracing library's own context.
     """
 
     __slots__ = (
@@ -231,7 +231,7 @@ class Context:
         self.cancelled = False
         #: The cost of each document, for a batcher in a process that sees only buffers.
         self.costs: Sequence[float] | None = None
-        #: A digest of each document's content, where equal documents are run once.
+        #: A digest of each document's content, if equal documents run once.
         self.inputs: Sequence[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -241,7 +241,7 @@ class Context:
 class Call(msgspec.Struct, frozen=True):
     """One request to one endpoint.
 
-    `sources` are (node, docs) pairs where several nodes feed a join; `giver` is the single node that gave the docs:
+    `sources` are (node, docs) pairs if several nodes feed a join; `giver` is the single node that gave the docs:
     "gateway" is the request itself, "" a batch of several calls. `target_executor` is a pattern for the names of the
     Flow's nodes that run: the others pass their documents on. `on_begin` returns the docs in place of `docs`: those of a
     batch are settled only as it begins.
@@ -271,7 +271,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The answer: docs in the order asked, what nodes returned as dicts (Jina's `__results__`), and the trail."""
+    """The answer: docs in the order of the request, the dicts that nodes returned (Jina's `__results__`), and the trail."""
 
     docs: Docs
     results: Mapping[str, Any] = EMPTY
@@ -288,7 +288,7 @@ class Ticket:
 
 
 class Runner(Protocol):
-    """Answers calls. The contract each of these keeps is `jina_asgi.testing.runner_conformance`."""
+    """Answers calls. Its contract is `jina_asgi.testing.runner_conformance`."""
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -296,10 +296,10 @@ class Runner(Protocol):
         ...
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
-        """A place for a call of `size` bytes (0: not known). No I/O.
+        """Take a place in the queue for a call of `size` bytes (0: not known), without I/O.
 
         Raises:
-            Overloaded: the queue is full; `retry_after` says when to come back.
+            Overloaded: the queue is full; `retry_after` is the time until a retry.
             NotReady: the runner is not running.
         """
         ...
@@ -313,14 +313,14 @@ class Runner(Protocol):
         ...
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        """Answer one call of a stream endpoint, a doc at a time. Closing it early closes the user's generator.
+        """Answer one call of a stream endpoint, doc by doc. Closing it early closes the user's generator.
 
         Raises as `call` does, at the first step or a later one.
         """
         ...
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
-        """Load on entering, finish what runs on leaving. May be entered again afterwards."""
+        """Load on entering, finish running calls on leaving. May be entered again afterwards."""
         ...
 
 
@@ -329,7 +329,7 @@ ANY_DOCUMENT = Schema("Document", {"Document": ()}, {"type": "object", "addition
 
 
 def untyped_endpoint(name: str) -> Endpoint:
-    """Return an endpoint that is known by its name alone."""
+    """Return an endpoint of which only the name is known."""
     return Endpoint(name=name, kind="batch", input=ANY_DOCUMENT, output=ANY_DOCUMENT)
 
 

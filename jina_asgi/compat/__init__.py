@@ -1,7 +1,7 @@
 """Runs programs written for Jina unchanged: `from jina import Executor` imports this library.
 
-`python -m jina_asgi.compat script.py` runs a program so; `install()` does it inside a program. Both put a folder on
-Python's path that holds nothing but a `jina` of this library, so that it also works in every process started from
+`python -m jina_asgi.compat script.py` runs a program in this way; `install()` does the same inside a program. Both put a
+folder on Python's path that contains only this library's `jina`, so that it also works in all processes started from
 there.
 """
 

@@ -1,4 +1,4 @@
-"""The names of `jina.helper` and `jina_commons` that go through data in batches."""
+"""The functions of `jina.helper` and `jina_commons` for data in batches."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _OURS = {*inspect.signature(client.Client).parameters, *ClientSettings.model_fie
 
 
 def Client(**options: Any) -> Any:  # noqa: N802  # Jina's name, and used as a class is
-    """As `jina_asgi.Client`, which says what it takes and raises."""
+    """As `jina_asgi.Client`, with the same arguments and errors."""
     given = {name: value for name, value in options.items() if value is not None}
     ours = {name: value for name, value in given.items() if name in _OURS}
     rest = {name: value for name, value in given.items() if name not in _OURS}

@@ -17,7 +17,9 @@ class _StringEnum(StrEnum):
         for member in cls:
             if member.name == text.upper():
                 return member
-        raise ValueError(f"{text!r} is not a {cls.__name__}; expected one of {', '.join(member.name for member in cls)}")
+        raise ValueError(
+            f"{text!r} is not a {cls.__name__}; expected one of {', '.join(member.name for member in cls)}"
+        )
 
 
 class ProtocolType(_StringEnum):

@@ -13,7 +13,7 @@ _INSTEAD = (
 
 
 class Gateway:
-    """Can be imported by programs that name it; subclassing or creating one raises, and says what to do instead."""
+    """Can be imported; subclassing or creating one raises an error that says what to do instead."""
 
     def __init_subclass__(cls, **_: Any) -> NoReturn:
         raise NotSupportedError(f"class {cls.__name__}(Gateway): {_INSTEAD}")

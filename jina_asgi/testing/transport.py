@@ -24,7 +24,7 @@ async def client(
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.
         base_url: what relative URLs are relative to.
-        root_path: the prefix that the app is served under; URLs are below it.
+        root_path: the app's prefix; URLs are below it.
         options: further ones of `httpx.AsyncClient`.
 
     Raises:
@@ -53,9 +53,9 @@ async def websocket(
     Args:
         app: any ASGI application: a JinaASGI, or a host that one is mounted in.
         path: where the app has its WebSocket: "/lm/-/ws" where it is mounted at "/lm".
-        headers, subprotocols: of the handshake.
-        root_path: the prefix that the app is served under.
-        denial: whether the app may refuse by an HTTP response, as not every server lets it.
+        headers, subprotocols: those of the handshake.
+        root_path: the app's prefix.
+        denial: whether the app can refuse with an HTTP response, which not every server supports.
 
     Raises:
         SocketRefused: the app refused the handshake; `status` and `body` are its answer.

@@ -162,7 +162,7 @@ def test_client_prints_a_stream_as_it_comes(command: Command, served: Served) ->
         (["--on", "/shout", "--data", "{"], 2, "--data: expected JSON"),
         (["--on", "/shout", "--data", "5"], 2, "expected a document, a JSON object, got 5"),
         (["--on", "/shout", "--data", "@nowhere"], 2, "No such file"),
-        (["--on", "/shout", "--data", "{}", "--parameters", "[]"], 2, "--parameters: expected an object"),
+        (["--on", "/shout", "--data", "{}", "--parameters", "[]"], 2, "--parameters: expected a JSON object"),
         (["--on", "/words", "--stream"], 2, "--stream takes one document"),
         (["--on", "/nowhere", "--data", '{"text": "a"}'], 1, "no such endpoint /nowhere"),
         (["--on", "/shout", "--data", '{"other": 1}'], 1, "text"),

@@ -106,7 +106,7 @@ def _parameters(endpoint: Endpoint, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add(name: str, json_schema: Mapping[str, Any], schemas: dict[str, Any]) -> str:
-    """The name that a schema goes by, once it and what it refers to are in `schemas`; what is there already is shared."""
+    """Adds a schema, with those that it refers to, to `schemas`, and returns its name there; equal ones are shared."""
     own = dict(json_schema)
     wanted: dict[str, Any] = dict(own.pop("$defs", {}))
     reference = own.get("$ref", "") if set(own) == {"$ref"} else ""
