@@ -6,6 +6,7 @@ This helps for Python code. A single C call that keeps the GIL, such as parsing 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -32,6 +33,7 @@ _READS, _DISK = "jina-asgi-reads", "jina-asgi-uploads"
 _Job = list[tuple[asyncio.AbstractEventLoop | None, asyncio.Future[Any] | None, Context, Callable[[], Any]]]
 #: Size in bytes from which a request is large. A smaller one may still hold many values: see `protocols.size_guard`.
 LARGE = 2**20
+_NEVER = 2**30  # searches of young objects after which a full one follows
 
 
 async def parse_in_thread(until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -39,7 +41,7 @@ async def parse_in_thread(until: float | None, read: Callable[P, T], /, *args: P
 
     Args, and raises: as `_run_in_thread`.
     """
-    return await _run_in_thread(_READS, until, partial(read, *args, **kwargs))
+    return await _run_in_thread(_READS, until, partial(_without_full_collections, partial(read, *args, **kwargs)))
 
 
 async def run_in_disk_thread(until: float | None, write: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,6 +81,21 @@ async def _run_in_thread(thread: str, until: float | None, read: Callable[[], T]
         raise DeadlineExceeded("the deadline of this call passed before it was read") from None
     finally:
         job.clear()
+
+
+def _without_full_collections(read: Callable[[], T]) -> T:
+    """Run work of the codec thread, meanwhile only young objects are searched for garbage.
+
+    A full search looks at the hundreds of thousands of objects that the work has created so far, keeps other threads
+    waiting, and comes again for each quarter more of them.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], _NEVER)
+    try:
+        return read()
+    finally:
+        if gc.get_threshold() == (*thresholds[:2], _NEVER):  # else other code has set it meanwhile
+            gc.set_threshold(*thresholds)
 
 
 @lru_cache(maxsize=2)

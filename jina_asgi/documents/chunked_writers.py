@@ -19,7 +19,7 @@ from pydantic import RootModel
 from jina_asgi.documents import tensors
 from jina_asgi.documents._sizes import JSON, is_large
 from jina_asgi.documents.rendered import RawJson
-from jina_asgi.documents.writers import map_head
+from jina_asgi.documents.writers import list_head, map_head
 
 #: The size of a piece, as in `_sizes`; the numbers, characters and bytes that are written in one call.
 _PIECE = 2**19
@@ -191,9 +191,9 @@ class PackedPieces(Pieces):
 
     def _list(self, value: Sequence[Any], out: list[bytes], depth: int) -> None:
         def many(items: Sequence[Any]) -> None:
-            out.append(self._encode(items)[len(_list_head(len(items))) :])
+            out.append(self._encode(items)[len(list_head(len(items))) :])
 
-        out.append(_list_head(len(value)))
+        out.append(list_head(len(value)))
         self._cut(_listed(value), lambda item: self._write(item[0], out, depth), many)
 
 
@@ -202,13 +202,6 @@ def _listed(value: Sequence[Any]) -> Sequence[Any]:
     if type(value) is list or type(value) is tuple:
         return value
     return [*list.__iter__(value)] if isinstance(value, list) else [*value]
-
-
-def _list_head(count: int) -> bytes:
-    """The head of a msgpack list of this length."""
-    if count < 1 << 4:
-        return bytes([0x90 | count])
-    return struct.pack(">BH", 0xDC, count) if count < 1 << 16 else struct.pack(">BI", 0xDD, count)
 
 
 def _copy(data: memoryview, out: list[bytes]) -> None:

@@ -26,6 +26,7 @@ from jina_asgi.documents import (
     untyped_reader,
     yielding_validator,
 )
+from jina_asgi.documents._sizes import LARGE
 from jina_asgi.documents.chunked_writers import JsonPieces, PackedPieces
 from jina_asgi.documents.columns import column_length, stacked
 from jina_asgi.documents.msgpack import Buffer, unpack, unpack_answer
@@ -222,7 +223,7 @@ class Codec:
         return list(map(rendered.pack, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
-        """Decodes docs from one msgpack buffer each.
+        """Decodes docs from one msgpack buffer each; large ones in pieces, between which other threads run.
 
         Raises:
             InvalidDocs: a buffer is not a document of this schema.
@@ -232,7 +233,7 @@ class Codec:
             if self.model is None:
                 return rows  # with the JSON of their class
             rows = list(map(dict, rows))
-        return self.read(rows, owned=True)
+        return self.read(rows, owned=True, yielding=sum(map(len, buffers)) > LARGE)
 
     def to_columns(self, docs: Sequence[Any]) -> dict[str, Any]:
         """Converts docs to columns, one for each field: an array for tensors of one dtype and shape, else a list."""

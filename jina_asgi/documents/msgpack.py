@@ -1,4 +1,4 @@
-"""Writes and reads any value, with docs and tensors in it, as msgpack."""
+"""Writes and reads any value, with docs and tensors in it, as msgpack; large buffers are read in pieces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from jina_asgi.documents import rendered, tensors
+from jina_asgi.documents._sizes import LARGE
+from jina_asgi.documents.chunked_reader import unpack_in_pieces
 from jina_asgi.documents.writers import Writer
 from jina_asgi.errors import InvalidDocs
 
@@ -35,7 +37,7 @@ def unpack_answer(buffer: Buffer) -> Any:
 
 def _decoded(decode: Callable[[Buffer], Any], buffer: Buffer) -> Any:
     try:
-        return decode(buffer)
+        return decode(buffer) if len(buffer) <= LARGE else unpack_in_pieces(buffer, decode)
     except (msgspec.DecodeError, ValueError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidDocs(f"not a msgpack document: {error}") from error
 

@@ -231,6 +231,13 @@ def map_head(count: int) -> bytes:
     return struct.pack(">BH", _MAP16, count) if count < 1 << 16 else struct.pack(">BI", _MAP32, count)
 
 
+def list_head(count: int) -> bytes:
+    """How msgpack begins a list of so many values."""
+    if count < 1 << 4:
+        return bytes([0x90 | count])
+    return struct.pack(">BH", 0xDC, count) if count < 1 << 16 else struct.pack(">BI", 0xDD, count)
+
+
 def revealed(value: Any) -> Any:
     """The value of a secret; of other values their plain form."""
     return value.get_secret_value() if isinstance(value, pydantic_facts.SECRETS) else plain(value)

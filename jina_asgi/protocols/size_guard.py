@@ -13,6 +13,7 @@ from typing import Any
 
 from jina_asgi.concurrency.offload import LARGE
 from jina_asgi.documents import _sizes
+from jina_asgi.documents._msgpack import LENGTHS
 from jina_asgi.errors import TooLarge
 from jina_asgi.types import Docs, Result
 
@@ -181,7 +182,7 @@ def _count(raw: bytes, limit: int) -> None:
     values = numbers = 0
     while at < size:
         head = raw[at]
-        length = _LENGTHS[head]
+        length = LENGTHS[head]
         at += 1
         if length >= 0:
             at += length
@@ -212,27 +213,15 @@ def _alike(raw: bytes, at: int, count: int) -> tuple[int, int]:
     return (width * count, count) if heads.count(raw[at : at + 1]) == count else (0, 0)
 
 
-def _lengths() -> tuple[list[int], list[int]]:
-    """Two tables by a value's first byte: how many bytes follow, or minus the width of that number; and the value's weight."""
-    lengths, weights = [0] * 256, [0] * 256
-    for head in (*range(0x80, 0xC0), *range(0xC4, 0xCA), *range(0xD9, 0xE0)):  # mappings, lists, texts, buffers
-        weights[head], lengths[head] = 1, head - 0xA0 if 0xA0 <= head < 0xC0 else 0
-    for head in (*range(0x80, 0x90), 0xDE, 0xDF):
-        weights[head] = MAPPING
-    for head, width in {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}.items():
-        lengths[head] = -width
-    for head, width in {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}.items():
-        lengths[head] = -width
-    for head, length in {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}.items():
-        lengths[head] = length
-    for head, length in {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}.items():
-        lengths[head] = length
-    for power in range(5):
-        weights[0xD4 + power], lengths[0xD4 + power] = 1, 1 + 2**power
-    return lengths, weights
+def _weights() -> list[int]:
+    """A table by a value's first byte: its weight, which is 0 for numbers."""
+    weights = [0] * 256
+    for head in (*range(0x80, 0xC0), *range(0xC4, 0xCA), *range(0xD4, 0xE0)):  # mappings, lists, texts, buffers
+        weights[head] = MAPPING if head < 0x90 or head in (0xDE, 0xDF) else 1
+    return weights
 
 
-_LENGTHS, _WEIGHTS = _lengths()
+_WEIGHTS = _weights()
 
 
 def are_large(docs: Docs, media: str) -> bool:

@@ -136,3 +136,20 @@ def test_a_fork_reads_in_a_thread_of_its_own() -> None:
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30, check=True
     )
     assert "both" == done.stdout.strip()
+
+
+async def test_only_young_objects_are_searched_for_garbage_while_many_are_made() -> None:
+    before, searched = gc.get_threshold(), list[int]()
+
+    def search(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and threading.current_thread() is not threading.main_thread():
+            searched.append(info["generation"])
+
+    gc.callbacks.append(search)
+    try:
+        assert 500_000 == len(await parse_in_thread(None, lambda: [[number] for number in range(500_000)]))
+    finally:
+        gc.callbacks.remove(search)
+    assert searched
+    assert 2 not in searched
+    assert before == gc.get_threshold()

@@ -8,7 +8,6 @@ for a client that accepts `application/msgpack; columns=true`. In protobuf both 
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -109,8 +108,7 @@ class Bodies:
             return self.read_values(loads_any(raw))
         if media == MSGPACK:
             check_msgpack(raw, self._limits.values)
-            value = _unpack_whole(raw) if patiently else unpack(raw)
-            return self.read_values(value, columns=self._has_columns, patiently=patiently)
+            return self.read_values(unpack(raw), columns=self._has_columns, patiently=patiently)
         if media == PROTOBUF:
             return self._read_protobuf(raw)
         raise unsupported(media)
@@ -254,20 +252,6 @@ def loads_any(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
-
-
-def _unpack_whole(raw: bytes) -> Any:
-    """As `unpack`, without garbage collection meanwhile, which would visit millions of new objects several times.
-
-    No other thread runs while msgpack is parsed, so none is affected.
-    """
-    searches = gc.isenabled()
-    gc.disable()
-    try:
-        return unpack(raw)
-    finally:
-        if searches:
-            gc.enable()
 
 
 #: The kinds of fields whose numbers become Python objects.

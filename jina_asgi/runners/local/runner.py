@@ -34,6 +34,7 @@ from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.monitoring import timings
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
+from jina_asgi.runners.local.decoding import decoded, is_slow_to_decode
 from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
@@ -173,7 +174,9 @@ class LocalRunner:
             parameters = bound.parameters(call)
             if bound.is_async:
                 running.begun = True
-                value = await bound.run_async(call.begin().typed, parameters, call)
+                docs = call.begin()
+                typed = await decoded(docs) if is_slow_to_decode(docs) else docs.typed
+                value = await bound.run_async(typed, parameters, call)
                 end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
@@ -192,11 +195,13 @@ class LocalRunner:
         running = _RunningCall()
         self._active.add(running)
         try:
-            docs, parameters = call.begin().typed, bound.parameters(call)
-            if len(docs) != 1:
-                raise InvalidDocs(f"{call.endpoint} takes one document, got {len(docs)}")
+            docs = call.begin()
+            typed = await decoded(docs) if is_slow_to_decode(docs) else docs.typed
+            parameters = bound.parameters(call)
+            if len(typed) != 1:
+                raise InvalidDocs(f"{call.endpoint} takes one document, got {len(typed)}")
             running.begun = bound.is_async
-            running.steps = self._steps(bound, docs[0], parameters, call, running)
+            running.steps = self._steps(bound, typed[0], parameters, call, running)
             running.task = asyncio.current_task()
             try:
                 async for item in running.steps:

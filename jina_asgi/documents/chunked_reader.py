@@ -1,0 +1,111 @@
+"""Large msgpack read in pieces, so that other threads run in between: a decoder lets none in until it has read all that
+it is given.
+
+A list or a mapping is cut between its items; what is not large is read by the decoder itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jina_asgi.documents._msgpack import SIZES, Buffer, container, end_of, is_mapping
+from jina_asgi.documents._sizes import LARGE
+from jina_asgi.documents.writers import list_head, map_head
+
+#: Bytes that are read at one go where a buffer is `LARGE`: 40,000 keys at most, or 130,000 numbers of one byte.
+PIECE = 2**17
+#: From this level on a value is given to the decoder whole: it has a bound of its own for values within values.
+_DEEPEST = 64
+_FLOATS = {0xCA: 5, 0xCB: 9}
+
+
+def unpack_in_pieces(raw: Buffer, decode: Callable[[Buffer], Any]) -> Any:
+    """The value in a buffer, as `decode` reads it; raises what that raises."""
+    if len(raw) <= LARGE:
+        return decode(raw)
+    try:
+        value, end = _Pieces(memoryview(raw), decode).value(0, 0)
+    except (IndexError, TypeError):  # it is broken, or a key is a list
+        return decode(raw)
+    return value if end == len(raw) else decode(raw)
+
+
+class _Pieces:
+    def __init__(self, raw: memoryview, decode: Callable[[Buffer], Any]) -> None:
+        self._raw, self._decode = raw, decode
+
+    def value(self, at: int, depth: int) -> tuple[Any, int]:
+        """The value at a place, and where it ends.
+
+        Raises:
+            IndexError: the buffer ends within it. TypeError: a key is a list. Others as the decoder does.
+        """
+        count, start = container(self._raw, at)
+        if count < 0 or depth >= _DEEPEST:
+            end = self._end(at)
+            return self._decode(self._raw[at:end]), end
+        return (self._mapping if is_mapping(self._raw[at]) else self._list)(start, count, depth)
+
+    def _list(self, at: int, count: int, depth: int) -> tuple[list[Any], int]:
+        raw, made = self._raw, list[Any]()
+        start, items = at, 0
+        while count:
+            if not items and (alike := self._floats(at, count)):
+                items, at = alike, at + alike * _FLOATS[raw[at]]
+            else:
+                size = SIZES[raw[at]]
+                end = at + size if size else end_of(raw, at, start + PIECE)
+                if end < 0:
+                    made += self._items(start, at, items)
+                    value, at = self.value(at, depth + 1)
+                    made.append(value)
+                    start, items, count = at, 0, count - items - 1
+                    continue
+                at, items = end, items + 1
+            if at - start >= PIECE or items == count:
+                made += self._items(start, at, items)
+                start, items, count = at, 0, count - items
+        return made, at
+
+    def _mapping(self, at: int, count: int, depth: int) -> tuple[dict[Any, Any], int]:
+        raw, made = self._raw, dict[Any, Any]()
+        start, items = at, 0
+        while count:
+            key = at
+            size = SIZES[raw[at]]
+            at = at + size if size else self._end(at)
+            size = SIZES[raw[at]]
+            end = at + size if size else end_of(raw, at, start + PIECE)
+            if end < 0:
+                made |= self._entries(start, key, items)
+                name = self._decode(raw[key:at])
+                made[name], at = self.value(at, depth + 1)
+                start, items, count = at, 0, count - items - 1
+                continue
+            at, items = end, items + 1
+            if at - start >= PIECE or items == count:
+                made |= self._entries(start, at, items)
+                start, items, count = at, 0, count - items
+        return made, at
+
+    def _end(self, at: int) -> int:
+        end = end_of(self._raw, at, len(self._raw))
+        if end < 0:
+            raise IndexError(at)
+        return end
+
+    def _floats(self, at: int, count: int) -> int:
+        """How many floats alike stand at a place, where they fill a piece or are all that is left; else 0."""
+        width = _FLOATS.get(self._raw[at], 0)
+        many = width and min(count, PIECE // width + 1)
+        heads = bytes(self._raw[at : at + many * width : width]) if many else b""
+        return many if many and heads.count(heads[:1]) == many else 0
+
+    def _items(self, start: int, end: int, count: int) -> list[Any]:
+        found: list[Any] = self._decode(list_head(count) + self._raw[start:end])
+        return found
+
+    def _entries(self, start: int, end: int, count: int) -> dict[Any, Any]:
+        found: dict[Any, Any] = self._decode(map_head(count) + self._raw[start:end])
+        return found
