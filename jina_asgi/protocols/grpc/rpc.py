@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import grpc
 
 from jina_asgi.errors import JinaASGIError, Unavailable
+from jina_asgi.protocols.protobuf.request_handler import CallerInfo
 from jina_asgi.protocols.service import Service
 
 _BY_STATUS = {
@@ -54,7 +55,7 @@ def headers_of(context: Any) -> dict[str, str]:
     return headers
 
 
-def deadline_of(context: Any) -> float | None:
-    """The client's deadline, a time of `time.monotonic`."""
+def caller_of(context: Any) -> CallerInfo:
+    """The caller of an RPC: its metadata, and how long it waits."""
     left = context.time_remaining()
-    return None if left is None else time.monotonic() + left
+    return CallerInfo(headers_of(context), None if left is None else time.monotonic() + left)

@@ -24,7 +24,7 @@ from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.protocols.grpc.health import Health
 from jina_asgi.protocols.grpc.listening_sockets import Listening, listening, listens
 from jina_asgi.protocols.grpc.reflection import Reflection
-from jina_asgi.protocols.grpc.services import SERVICES, Services
+from jina_asgi.protocols.grpc.services import SERVICES, MethodTable, Services
 from jina_asgi.protocols.grpc.socket_path import SocketPath
 from jina_asgi.protocols.service import Service
 from jina_asgi.settings import GrpcSettings
@@ -86,7 +86,7 @@ class GrpcServer:
             options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
         )
         opened(server)
-        server.add_generic_rpc_handlers((_Methods(self._handlers()),))
+        server.add_generic_rpc_handlers((MethodTable(self._handlers()),))
         before = listening()
         self.port = self._listen(server, port)
         self._sockets = listening(self.port) - before
@@ -168,16 +168,6 @@ class GrpcServer:
 
 _LONG = 3600.0  # seconds: `close` ends it earlier
 _LOOK = 1.0  # seconds between looks: no event reports that a listening socket is closed; a look takes 3 microseconds
-
-
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
-    """Every method by its full name."""
-
-    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
-        self._handlers = handlers
-
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
-        return self._handlers.get(handler_call_details.method)
 
 
 def _credentials(settings: GrpcSettings) -> Any:

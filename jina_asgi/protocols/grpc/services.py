@@ -18,7 +18,7 @@ from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.grpc import discovery
 from jina_asgi.protocols.grpc.bidi_call import Conversation, draining
-from jina_asgi.protocols.grpc.rpc import deadline_of, headers_of, refuse
+from jina_asgi.protocols.grpc.rpc import caller_of, headers_of, refuse
 from jina_asgi.protocols.problems import is_refusal
 from jina_asgi.protocols.protobuf.messages import JinaInfoProto
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
@@ -36,6 +36,16 @@ SERVICES = (
 )
 _IS_ERROR = (("is-error", "true"),)
 _MAX_DIGITS = 10  # the requested number of open requests: a larger one gets the limit
+
+
+class MethodTable(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
+    """Every method by its full name."""
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
+        return self._handlers.get(handler_call_details.method)
 
 
 class Services:
@@ -91,15 +101,15 @@ class Services:
     async def _call(self, requests: Any, context: Any) -> None:
         await self._authenticate("/post", context)
         limits = self._service.limits
-        headers = headers_of(context)
-        wanted = headers.get("__prefetch__", "")
+        caller = caller_of(context)
+        wanted = caller.headers.get("__prefetch__", "")
         few = int(wanted) if wanted.isdecimal() and len(wanted) < _MAX_DIGITS else 0
         conversation = Conversation(
             context,
             self._handler,
-            CallerInfo(headers, deadline_of(context)),
+            caller,
             ahead=min(few or limits.socket_calls, limits.socket_calls),
-            in_order=headers.get("__results_in_order__", "").lower() == "true",
+            in_order=caller.headers.get("__results_in_order__", "").lower() == "true",
         )
         self._open.add(conversation)
         try:
@@ -115,7 +125,7 @@ class Services:
         self, answer: Callable[[bytes, CallerInfo], Awaitable[EncodedAnswer]], raw: bytes, context: Any
     ) -> bytes:
         try:
-            answered = await answer(raw, CallerInfo(headers_of(context), deadline_of(context)))
+            answered = await answer(raw, caller_of(context))
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             await refuse(context, error, self._service)
         if answered.ticket is not None:
@@ -125,7 +135,7 @@ class Services:
         return answered.raw
 
     async def _stream_doc(self, raw: bytes, context: Any) -> None:
-        caller = CallerInfo(headers_of(context), deadline_of(context))
+        caller = caller_of(context)
         try:
             async with aclosing(self._handler.stream(raw, caller)) as steps:
                 async for answered in steps:

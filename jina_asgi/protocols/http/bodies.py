@@ -25,6 +25,7 @@ from jina_asgi.protocols.size_guard import (
     JSON,
     MSGPACK,
     PROTOBUF,
+    SMALL,
     check_json,
     check_msgpack,
     check_parameters,
@@ -89,7 +90,7 @@ class Bodies:
 
     def is_heavy(self, media: str, raw: bytes) -> bool:
         """Whether a body may be so large that it should be read in a thread."""
-        return is_heavy(media, raw, numbers=self._numbers)
+        return len(raw) >= SMALL and is_heavy(media, raw, numbers=self._numbers)
 
     def read(self, media: str, raw: bytes, *, heavy: bool = False) -> Request:
         """Reads the body of a request; `heavy`: this runs in a thread, and lets other threads run.

@@ -47,7 +47,8 @@ class ResponseWriter:
     async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
         """Send the whole response; raises as `message` does."""
         self.started = True
-        self.ends()
+        if self.watched is not None:
+            self.watched.answered = True
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": headers})

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from jina_asgi.documents.codec import Codec
-from jina_asgi.errors import InvalidDocs, TooLarge
+from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError, TooLarge
 from jina_asgi.protocols.protobuf.fast_parser import Scanner
-from jina_asgi.protocols.protobuf.node_writer import NodeWriter
+from jina_asgi.protocols.protobuf.node_writer import NodeWriter, varint
 from jina_asgi.protocols.size_guard import PROTOBUF, is_heavy
 from jina_asgi.settings import Limits
-from jina_asgi.types import Schema
+from jina_asgi.types import Docs, Schema
 
 #: A document without a class, which keeps all fields.
 _ANY = Schema("Any", {"Any": ()}, {"additionalProperties": True})
@@ -29,6 +29,25 @@ def wire(codec: Codec) -> DocsWire:
         codec.cached_wire = DocsWire(codec)
     found: DocsWire = codec.cached_wire
     return found
+
+
+def answer_buffers(docs: Docs) -> list[Any]:
+    """The buffers of an answer's `data`, to be joined: so docs that may be large are copied once.
+
+    Raises:
+        ExecutorError: a value in the docs cannot be written.
+    """
+    try:
+        buffers, size = wire(docs.codec).buffers(docs.typed)
+    except JinaASGIError as error:
+        raise not_writable(error) from error
+    before = b"\x0a" + varint(size)
+    return [b"\x22", varint(len(before) + size), before, *buffers]
+
+
+def not_writable(error: JinaASGIError) -> ExecutorError:
+    """The error of an Executor whose answer cannot be written."""
+    return ExecutorError(f"an answer has no place in Jina's protobuf: {error}")
 
 
 def any_rows(raw: bytes, limits: Limits) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge
 from jina_asgi.protocols.protobuf import entries, messages
 from jina_asgi.protocols.protobuf.entries import Entry, Odd, varint
 from jina_asgi.protocols.protobuf.node_reader import NodeReader
-from jina_asgi.protocols.protobuf.size_guard import check_docs
+from jina_asgi.protocols.protobuf.size_guard import LIGHT, check_docs
 from jina_asgi.settings import Limits
 from jina_asgi.types import Schema
 
@@ -40,7 +40,8 @@ class Scanner:
             InvalidRequest: it is malformed. InvalidDocs: a tensor's data does not match its shape. TooLarge: there are more
             documents or values than `limits` allows.
         """
-        check_docs(raw, limits)
+        if len(raw) > 2 * LIGHT * limits.values:  # a value takes two bytes or more
+            check_docs(raw, limits)
         limit = limits.docs
         rows: list[dict[str, Any]] = []
         at, size = 0, len(raw)

@@ -14,14 +14,39 @@ from google.protobuf.message import DecodeError
 
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.protocols.protobuf import requests
+from jina_asgi.protocols.protobuf.documents import answer_buffers, wire
 from jina_asgi.protocols.protobuf.entries import Odd, varint
+from jina_asgi.protocols.protobuf.fast_parser import too_many
 from jina_asgi.protocols.protobuf.messages import DataRequestList, HeaderProto
 from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.protocols.protobuf.routes import written
+from jina_asgi.protocols.protobuf.size_guard import check_docs
 from jina_asgi.settings import Limits
-from jina_asgi.types import Call, Context, Endpoint, Result
+from jina_asgi.types import Call, Context, Docs, Endpoint, Result
 
 _MAX_HEADERS = 1024  # the number of cached ones, each of at most 127 bytes
+
+
+def calls_of(parts: Sequence[RequestFields], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
+    """The calls of the requests that meet at a join; raises as `call_of`, for the docs of all of them together."""
+    check_docs(b"".join([part.docs for part in parts]), limits)  # as one list, which they become
+    made: list[Call] = []
+    for part in parts:
+        made.append(call_of(part, endpoint, context, limits))
+        if sum(len(one.docs) for one in made) > limits.docs:
+            raise too_many(limits.docs)
+    return made
+
+
+def call_of(fields: RequestFields, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
+    """The call of a request to an endpoint.
+
+    Raises:
+        InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
+    """
+    reader = codec(endpoint.input)
+    docs = Docs(reader, wire(reader).read(fields.docs, limits))
+    return Call(endpoint.name, docs, fields.parameters, context, (), fields.target_executor)
 
 
 class ParsedRequest:
@@ -51,14 +76,14 @@ class ParsedRequest:
         return self._message
 
     def call(self, endpoint: Endpoint, context: Context) -> Call:
-        """The request's call of an endpoint; raises as `requests.call`."""
-        return requests.call(self.fields, endpoint, context, self._limits)
+        """The request's call of an endpoint; raises as `call_of`."""
+        return call_of(self.fields, endpoint, context, self._limits)
 
     def answer(self, result: Result) -> bytes:
         """As `requests.answer`, which changes the message."""
         if self._front is None or result.results:
             return requests.answer(self.message, result)
-        return b"".join([self._front, written(result.trail), *requests.docs_buffers(result.docs)])
+        return b"".join([self._front, written(result.trail), *answer_buffers(result.docs)])
 
 
 class JoinedRequest(ParsedRequest):
@@ -74,11 +99,11 @@ class JoinedRequest(ParsedRequest):
 
     def call(self, endpoint: Endpoint, context: Context) -> Call:
         """One call with the docs of all nodes one after another, and each node's own as its sources."""
-        calls = requests.calls(self._parts, endpoint, context, self._limits)
+        found = calls_of(self._parts, endpoint, context, self._limits)
         reader: Codec = codec(endpoint.input)
-        sources = tuple((name, call.docs) for name, call in zip(self._names, calls, strict=True))
-        docs = reader.docs(reader.wrap([doc for call in calls for doc in call.docs.typed]))
-        first = calls[0]
+        sources = tuple((name, one.docs) for name, one in zip(self._names, found, strict=True))
+        docs = reader.docs(reader.wrap([doc for one in found for doc in one.docs.typed]))
+        first = found[0]
         return Call(first.endpoint, docs, first.parameters, context, sources, first.target_executor)
 
 

@@ -28,7 +28,7 @@ from jina_asgi.protocols.protobuf.messages import (
     SingleDocumentRequest,
     StatusProto,
 )
-from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest, parse_join
+from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest, call_of, parse_join
 from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import PROTOBUF, are_large, is_heavy, is_large
@@ -158,7 +158,7 @@ class RequestHandler:
                 if endpoint is None or endpoint.kind != "stream":
                     raise InvalidDocs(f"{fields.endpoint} is no streaming endpoint; it answers post")
                 opened.resize(len(raw))
-                read = partial(requests.call, fields, endpoint, opened.context, self.service.limits)
+                read = partial(call_of, fields, endpoint, opened.context, self.service.limits)
                 call = await parse_in_thread(opened.context.deadline, read) if heavy else read()
                 step = requests.stepped(message)
                 async with aclosing(opened.runner.stream(call)) as steps:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from google.protobuf.message import DecodeError
 
-from jina_asgi.documents.codec import Codec, codec
-from jina_asgi.errors import ExecutorError, InvalidRequest, JinaASGIError
+from jina_asgi.documents.codec import Codec
+from jina_asgi.errors import InvalidRequest, JinaASGIError
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.protocols.protobuf.documents import any_rows, wire
-from jina_asgi.protocols.protobuf.fast_parser import too_many
+from jina_asgi.protocols.protobuf.documents import answer_buffers, any_rows, not_writable, wire
 from jina_asgi.protocols.protobuf.messages import (
     ERROR,
     DataRequest,
@@ -21,13 +20,13 @@ from jina_asgi.protocols.protobuf.messages import (
     HeaderProto,
     SingleDocumentRequest,
 )
-from jina_asgi.protocols.protobuf.node_writer import framed, varint
+from jina_asgi.protocols.protobuf.node_writer import framed
 from jina_asgi.protocols.protobuf.parameters import parameters_of, struct_of
 from jina_asgi.protocols.protobuf.routes import written
-from jina_asgi.protocols.protobuf.size_guard import check_docs, check_request, check_requests
+from jina_asgi.protocols.protobuf.size_guard import check_request, check_requests
 from jina_asgi.protocols.protobuf.statuses import raise_for
 from jina_asgi.settings import Limits
-from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Step
+from jina_asgi.types import Docs, Result, Step
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
 _LONG_NAME = 256  # a longer one is hardly repeated, and would fill the cache
@@ -82,30 +81,8 @@ def endpoint_of(header: Any) -> str:
     return (_name if len(spelled) <= _LONG_NAME else normalised)(spelled) or "/default"
 
 
-def calls(parts: Sequence[RequestFields], endpoint: Endpoint, context: Context, limits: Limits) -> list[Call]:
-    """The calls of the requests that meet at a join; raises as `call` does, for the docs of all of them together."""
-    check_docs(b"".join([part.docs for part in parts]), limits)  # as one list, which they become
-    made: list[Call] = []
-    for part in parts:
-        made.append(call(part, endpoint, context, limits))
-        if sum(len(one.docs) for one in made) > limits.docs:
-            raise too_many(limits.docs)
-    return made
-
-
-def call(fields: RequestFields, endpoint: Endpoint, context: Context, limits: Limits) -> Call:
-    """The call of a request to an endpoint.
-
-    Raises:
-        InvalidRequest, InvalidDocs, TooLarge: as `DocsWire.read`.
-    """
-    reader = codec(endpoint.input)
-    docs = Docs(reader, wire(reader).read(fields.docs, limits))
-    return Call(endpoint.name, docs, fields.parameters, context, (), fields.target_executor)
-
-
 def docs(fields: RequestFields, codec: Codec, limits: Limits) -> Docs:
-    """The docs of a request; raises as `call` does."""
+    """The docs of a request; raises as `DocsWire.read`."""
     return Docs(codec, wire(codec).read(fields.docs, limits))
 
 
@@ -117,29 +94,15 @@ def answer(message: Any, result: Result) -> bytes:
     Raises:
         ExecutorError: a value among the docs or the results cannot be written; the message is unchanged then.
     """
-    docs = docs_buffers(result.docs)
+    docs = answer_buffers(result.docs)
     if result.results:
         try:
             message.parameters.CopyFrom(struct_of({**parameters_of(message), "__results__": result.results}))
         except JinaASGIError as error:
-            raise _no_place(error) from error
+            raise not_writable(error) from error
     message.ClearField("data")
     message.header.ClearField("status")
     return b"".join([message.SerializeToString(), written(result.trail), *docs])
-
-
-def docs_buffers(docs: Docs) -> list[Any]:
-    """The buffers of an answer's `data`; large docs are buffers of their own, to be copied once. Raises as `answer`."""
-    try:
-        buffers, size = wire(docs.codec).buffers(docs.typed)
-    except JinaASGIError as error:
-        raise _no_place(error) from error
-    before = b"\x0a" + varint(size)
-    return [b"\x22", varint(len(before) + size), before, *buffers]
-
-
-def _no_place(error: JinaASGIError) -> ExecutorError:
-    return ExecutorError(f"an answer cannot be written as Jina's protobuf: {error}")
 
 
 def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> bytes:
@@ -147,7 +110,7 @@ def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> 
     try:
         made = DataRequest(header=HeaderProto(request_id=request_id), parameters=struct_of(parameters))
     except JinaASGIError as error:
-        raise _no_place(error) from error
+        raise not_writable(error) from error
     return answer(made, Result(result.docs, trail=result.trail))
 
 
@@ -162,7 +125,7 @@ def stepped(message: Any) -> Callable[[Docs], bytes]:
         try:
             return head + framed(b"\x22", wire(docs.codec).write_doc(docs.typed[0]))
         except JinaASGIError as error:
-            raise _no_place(error) from error
+            raise not_writable(error) from error
 
     return step
 

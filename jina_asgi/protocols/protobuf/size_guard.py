@@ -12,7 +12,7 @@ from jina_asgi.settings import Limits
 #: Bytes of a request without its docs.
 MAX_BESIDE = 4 * 2**20
 #: The number of values in protobuf's lists and mappings, also numbers, that count as one of `Limits.values`.
-_LIGHT = 8
+LIGHT = 8
 #: The values that a document counts as: it becomes several objects.
 _DOCUMENT = 32
 #: The limits of a request's own fields, and of requests that meet at a join.
@@ -43,7 +43,7 @@ def check_docs(raw: bytes, limits: Limits) -> None:
     Raises:
         TooLarge: it has more. InvalidRequest: it nests too deep, or is broken.
     """
-    limit = _LIGHT * limits.values
+    limit = LIGHT * limits.values
     if len(raw) // 2 <= limit or raw.count(b"\x0a") + raw.count(b"\x8a") <= limit:
         return  # a value takes two bytes or more, of which one begins its field
     try:

@@ -18,6 +18,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.protobuf import requests, statuses
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestProto, SingleDocumentRequest
+from jina_asgi.protocols.protobuf.parsed_request import call_of
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint, Result, Step
 
@@ -39,7 +40,7 @@ def test_a_call_is_asked_for_as_it_is_made() -> None:
     parameters = {"n": 1, "half": 0.5, "on": True, "none": None, "list": [1, {"a": "b"}], "whole": 2.0}
     sent = requests.request("/echo", docs("a", "b"), parameters, request_id="id", target_executor="one.*")
     asked = requests.fields_of(DataRequest.FromString(sent.SerializeToString()))
-    call = requests.call(asked, ECHO, Context(), Limits())
+    call = call_of(asked, ECHO, Context(), Limits())
     assert ("/echo", "id", "one.*") == (asked.endpoint, asked.request_id, call.target_executor)
     assert parameters == call.parameters
     assert int is type(call.parameters["n"]) is type(call.parameters["whole"])
@@ -65,7 +66,7 @@ def test_docs_that_were_serialized_before_are_docs_too() -> None:
 def test_a_stream_is_asked_for_with_one_document_and_answered_with_one_after_another() -> None:
     sent = requests.single("/echo", docs("a"), {"n": 1}, request_id="id")
     asked = requests.fields_of(SingleDocumentRequest.FromString(sent.SerializeToString()))
-    assert ["a"] == [doc.text for doc in requests.call(asked, ECHO, Context(), Limits()).docs.typed]
+    assert ["a"] == [doc.text for doc in call_of(asked, ECHO, Context(), Limits()).docs.typed]
     step = SingleDocumentRequest.FromString(requests.stepped(sent)(docs("b")))
     assert ["b"] == [doc.text for doc in requests.answered(step, CODEC).docs.typed]
     assert "id" == step.header.request_id
