@@ -87,51 +87,18 @@ class AsyncClient(BaseClient):
     ) -> AsyncGenerator[Any, None]:
         """Calls an endpoint, and yields the documents of each request as they come.
 
-        Args:
-            on: the endpoint.
-            inputs: as of a synchronous Client, or an async generator of documents.
-            on_done: called with the response of each request that succeeded.
-            on_error: called with the response of each request that failed; without it, and without `continue_on_error`, a
-                failed request raises.
-            on_always: called with the response of each request, after the other callbacks.
-            parameters: for the endpoint: a dict or a pydantic model.
-            target_executor: a regular expression of the names of the Flow's Executors that should run.
-            request_size: documents in a request; 0 or less sends all in one.
-            show_progress: show the number of finished requests on stderr.
-            continue_on_error: log failed requests, and continue.
-            return_responses: yield responses, with `docs`, `parameters`, `header`, `routes` and `status`.
-            max_attempts: how often a request is sent at most. It is retried if nothing ran (the server was not
-                reachable, overloaded or loading), and if the server says that another attempt may succeed.
-            initial_backoff, max_backoff, backoff_multiplier: the seconds between attempts, as in Jina.
-            results_in_order: yield answers in the order of their requests, not as they come.
-            stream: has an effect over gRPC only.
-            prefetch: how many requests are open at the same time; inputs are not read further ahead.
-            return_type: `DocList[T]`, `list[T]`, or a document class; without it documents have any fields.
-                `numpy.ndarray`: the one tensor that each document has, those of a request in one array, in order.
-            options: `files` (by field: a path, bytes, an open file, (name, content), or a list of these; sent with each
-                request as a form, over HTTP), `timeout` (seconds, for each request), `headers`, `metadata` (sent as
-                headers), `auth` (a user and a password), `cookies`.
+        Arguments and options are those of `SyncClient.post`; `inputs` may also be an async generator of documents.
 
         Yields:
             For each request a list of documents, or the one document where `return_type` is a class and there is one;
             with `return_responses` its response.
 
         Raises:
-            BadClient: no such endpoint; an answer that does not fit `return_type`.
-            BadClientInput: invalid inputs, or an invalid option.
-            BadClientCallback: a callback raised.
-            BadServer: the server answered with an error.
-            ConnectionError: the server cannot be reached, is overloaded, or the deadline passed.
+            As `SyncClient.post`.
         """
         retries = Retries(max_attempts, initial_backoff, max_backoff, backoff_multiplier)
         call = CallOptions.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
-        handling = AnswerHandler(
-            on_done=on_done,
-            on_error=on_error,
-            on_always=on_always,
-            continue_on_error=continue_on_error,
-            return_responses=return_responses,
-        )
+        handling = AnswerHandler(on_done, on_error, on_always, continue_on_error, return_responses)
         ahead = self._ahead(prefetch)
         connection = self._connection(asyncio.get_running_loop())
         with Progress(shown=show_progress) as progress:

@@ -69,7 +69,7 @@ class CallOptions:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AnswerHandler:
     """Handles the answers of a call."""
 

@@ -134,13 +134,7 @@ class SyncClient(BaseClient):
         """
         retries = Retries(max_attempts, initial_backoff, max_backoff, backoff_multiplier)
         call = CallOptions.of(on, parameters, return_type, options, target_executor=target_executor, retries=retries)
-        handling = AnswerHandler(
-            on_done=on_done,
-            on_error=on_error,
-            on_always=on_always,
-            continue_on_error=continue_on_error,
-            return_responses=return_responses,
-        )
+        handling = AnswerHandler(on_done, on_error, on_always, continue_on_error, return_responses)
         ahead = self._ahead(prefetch)
         thread, connection = self._connect()
         collected: list[Any] = []

@@ -17,7 +17,7 @@ from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket.call import Gone
-from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife, is_gone
+from jina_asgi.protocols.websocket.connection import Closing, Inbound, SocketLife, is_gone
 
 logger = logging.getLogger("jina_asgi")
 
@@ -61,8 +61,8 @@ class BinarySocket:
     """
 
     def __init__(self, receive: Receive, send: Send, handler: RequestHandler, caller: CallerInfo) -> None:
-        self._receive, self._handler, self._caller = receive, handler, caller
-        self._limits = handler.service.limits
+        self._handler, self._caller, self._limits = handler, caller, handler.service.limits
+        self._inbound = Inbound(receive, self._limits.body)
         self._life = SocketLife(send, handler.service)
         self._open = self._refused = self._bytes = 0
         self._is_last = False
@@ -74,24 +74,14 @@ class BinarySocket:
         await self._life.run(self._read())
 
     async def _read(self) -> Closing | None:
-        """Start requests as they arrive; return why to close, or None if the client did.
-
-        `receive` may never wait if messages arrive fast, so this yields to the loop.
-        """
-        heard = 0
+        """Start requests as they arrive; return why to close, or None if the client did."""
         while True:
-            if heard >= TURN:
-                heard = 0
-                await asyncio.sleep(0)
-            message = await self._receive()
-            if message["type"] != "websocket.receive":
-                return None
-            raw = message.get("bytes")
-            if raw is None:
+            message = await self._inbound.next()
+            if message is None or isinstance(message, Closing):
+                return message
+            raw, is_text = message
+            if is_text:
                 return _TEXT
-            heard += MESSAGE + len(raw)
-            if len(raw) > self._limits.body:
-                return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
             if raw == _END:
                 self._is_last = True
                 self._life.finish(Closing(1000, ""))

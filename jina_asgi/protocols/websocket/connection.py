@@ -10,7 +10,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 from starlette.websockets import WebSocketDisconnect
 
 from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task
@@ -21,7 +21,7 @@ from jina_asgi.protocols.websocket.call import Gone
 logger = logging.getLogger("jina_asgi")
 
 #: Bytes that are read of one socket before others run, and the additional bytes that each message counts: 16 small ones.
-TURN, MESSAGE = 2**12, 2**8
+_TURN, _MESSAGE = 2**12, 2**8
 
 
 def is_gone(error: Exception) -> bool:
@@ -40,6 +40,34 @@ class Closing(NamedTuple):
 
     code: int
     reason: str
+
+
+class Inbound:
+    """The messages of one socket. If they arrive fast, `receive` never waits, so this yields to the loop.
+
+    Args:
+        receive: ASGI's.
+        limit: the most bytes of a message.
+    """
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._heard = 0  # bytes since others ran
+
+    async def next(self) -> tuple[bytes, bool] | Closing | None:
+        """The next message and whether it is text; a reason to close if it is too large; None if the client left."""
+        if self._heard >= _TURN:
+            self._heard = 0
+            await asyncio.sleep(0)
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            return None
+        text: str | None = message.get("text")
+        raw: bytes = message["bytes"] if text is None else text.encode("utf-8", "surrogatepass")
+        if len(raw) > self._limit:
+            return Closing(1009, f"expected at most {self._limit} bytes; `limits` of JinaASGI raises this")
+        self._heard += _MESSAGE + len(raw)
+        return raw, text is not None
 
 
 class SocketLife:

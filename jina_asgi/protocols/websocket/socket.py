@@ -18,7 +18,7 @@ from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket._messages import PING, CallMessage, Cancelled, Events, Identity, Unread, read
 from jina_asgi.protocols.websocket._packed import PackedEvents
 from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
-from jina_asgi.protocols.websocket.connection import MESSAGE, TURN, Closing, SocketLife
+from jina_asgi.protocols.websocket.connection import Closing, Inbound, SocketLife
 
 
 class Socket:
@@ -31,7 +31,7 @@ class Socket:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, service: Service, bodies: BodiesByEndpoint) -> None:
-        self._receive, self._limits = receive, service.limits
+        self._inbound, self._limits = Inbound(receive, service.limits.body), service.limits
         self._life = SocketLife(send, service)
         self._context = SocketContext(service, Headers(raw=scope["headers"]), scope.get("user"), bodies)
         self._loop = asyncio.get_running_loop()
@@ -44,34 +44,23 @@ class Socket:
         await self._life.run(self._read(), self._keep_alive())
 
     async def _read(self) -> Closing | None:
-        """Start and cancel calls as the client requests; return why to close, or None if the client did.
-
-        `receive` may never wait if messages arrive fast, so this yields to the loop.
-        """
-        heard = 0
+        """Start and cancel calls as the client requests; return why to close, or None if the client did."""
         while True:
-            if heard >= TURN:
-                heard = 0
-                await asyncio.sleep(0)
-            message = await self._receive()
-            if message["type"] != "websocket.receive":
-                return None
-            text = message.get("text")
-            raw: bytes = message["bytes"] if text is None else text.encode("utf-8", "surrogatepass")
-            if len(raw) > self._limits.body:
-                return Closing(1009, f"expected at most {self._limits.body} bytes; `limits` of JinaASGI raises this")
-            heard += MESSAGE + len(raw)
-            packed = text is None
+            message = await self._inbound.next()
+            if message is None or isinstance(message, Closing):
+                return message
+            raw, is_text = message
+            packed = not is_text
             said = (
                 read(raw, packed=packed) if len(raw) < LARGE else await parse_in_thread(None, read, raw, packed=packed)
             )
-            if text is None and isinstance(said, Unread) and said.id is None:
+            if packed and isinstance(said, Unread) and said.id is None:
                 return Closing(1003, "expected JSON as text, or a msgpack map; got a binary message that is none")
             unread = self._take(said)
             if unread is not None:
                 identity = None if unread.id in self._open else unread.id
                 try:
-                    events = (PackedEvents if text is None else Events)(identity)
+                    events = (PackedEvents if packed else Events)(identity)
                     await self._write(None, self._context.error_event(events, unread.error))
                 except Gone:
                     return None
