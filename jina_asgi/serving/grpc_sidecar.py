@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import AddressInUse
@@ -109,6 +110,7 @@ class Sidecar:
                 bound()
             self._held = held.pop_all()
         self._state, self._why = "serving", ""
+        health_signal.notify()
 
     def _claimed(self, held: ExitStack, *, waits: bool) -> Callable[[], None] | None:
         """Claims the address; returns the callback to run when it is bound, or None if addresses are not claimed."""

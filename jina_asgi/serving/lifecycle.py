@@ -14,6 +14,7 @@ import random
 import time
 
 from jina_asgi.concurrency.gc_freeze import frozen
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.errors._raised import clear_frames, loggable
 from jina_asgi.errors.load_failure import LoadFailure, is_permanent
 from jina_asgi.runners.bridge import BridgeRunner
@@ -148,6 +149,7 @@ class Life:
 
     def _become(self, state: str) -> None:
         self.state = state
+        health_signal.notify()
         for waiter in list(self._waiters):
             try:
                 waiter.get_loop().call_soon_threadsafe(_release, waiter)

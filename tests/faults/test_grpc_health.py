@@ -139,6 +139,22 @@ async def test_health_is_reported_when_the_only_replica_dies_and_when_it_is_back
         await doctor.is_told(SERVING)
 
 
+class Ill(Model):
+    is_well = True
+
+    def health(self) -> bool:
+        return type(self).is_well
+
+
+async def test_health_is_reported_when_the_executor_says_that_it_is_ill_and_when_it_is_well() -> None:
+    async with GRPCSidecar(Deployment(Ill), wait_ready=True) as sidecar, watched(sidecar.port) as doctor:
+        await doctor.hears(SERVING, within=5.0)
+        for is_well, status in ((False, NOT_SERVING), (True, SERVING)):
+            Ill.is_well = is_well
+            await doctor.hears(status, within=10.0)  # it is asked once a second
+            await doctor.is_told(status)
+
+
 APP = """
 import asyncio
 from docarray import BaseDoc, DocList

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, interrupted_error
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write
@@ -128,6 +129,8 @@ class FrameClientConnection(FrameConnection):
                 waiter.set_result(None)
         elif frame.kind == _layout.GOODBYE:
             self.goodbye.set()
+        elif frame.kind == _layout.NEWS:
+            health_signal.notify()
         elif frame.kind >= _layout.SHARES:
             self.memory_received(frame)
         elif frame.kind == _layout.HELLO and self.state.hello is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.protocols.grpc.messages import (
     NOT_SERVING,
     SERVICE_UNKNOWN,
@@ -19,7 +21,6 @@ from jina_asgi.protocols.grpc.messages import (
 from jina_asgi.protocols.service import Service
 
 SERVICE = "grpc.health.v1.Health"
-_LOOK = 0.5  # seconds: a replica that dies or comes back sends no event here, so that watchers poll
 
 
 class Health:
@@ -27,7 +28,8 @@ class Health:
 
     def __init__(self, service: Service, services: Collection[str]) -> None:
         self._service, self._services = service, frozenset(("", *services))
-        self._ended, self._ending = asyncio.Event(), False
+        self._changed, self._ending = asyncio.Event(), False
+        self._stop_watching: Callable[[], None] = lambda: None
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         """The methods by their full names."""
@@ -38,12 +40,25 @@ class Health:
 
     def begin(self) -> None:
         """Called when serving begins, on this loop."""
-        self._ended, self._ending = asyncio.Event(), False
+        self._changed, self._ending = asyncio.Event(), False
+        loop = asyncio.get_running_loop()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # that loop is closed, and no RPC is on it
+                loop.call_soon_threadsafe(self._notify)
+
+        self._stop_watching = health_signal.watch(notify)
 
     def end(self) -> None:
         """Called when serving ends: watchers are notified at once, and their RPCs end."""
+        self._stop_watching()
         self._ending = True
-        self._ended.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake the watchers, who look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _check(self, raw: bytes, context: Any) -> bytes:
         self._service.start()
@@ -56,20 +71,14 @@ class Health:
         service = await _service(raw, context)
         sent = 0
         while True:
+            changed = self._changed  # the one of before this look
             status = self._status() if service in self._services else SERVICE_UNKNOWN
             if status != sent:
                 sent = status
                 await context.write(HealthResponse(status=status).SerializeToString())
             if self._ending:
                 return
-            await self._next_look()
-
-    async def _next_look(self) -> None:
-        try:
-            async with asyncio.timeout(_LOOK):
-                await self._ended.wait()
-        except TimeoutError:
-            return
+            await changed.wait()
 
     def _status(self) -> int:
         return NOT_SERVING if self._ending or self._service.unhealthy_reason() else SERVING

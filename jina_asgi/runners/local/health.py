@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from jina_asgi.concurrency.forks import end_if_forked
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.concurrency.hooks import maybe_await
 from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, mark_retrieved, start_task
 from jina_asgi.concurrency.timeouts import any_done
@@ -80,7 +81,10 @@ class HealthWatch:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_PAUSE)
+            before = self.unhealthy_reason
             await self.look()
+            if self.unhealthy_reason != before:
+                health_signal.notify()
 
     async def _ended(self, watching: asyncio.Task[None]) -> None:
         await asyncio.wait([watching])

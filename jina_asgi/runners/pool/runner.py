@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from jina_asgi.concurrency.health_signal import health_signal
 from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.errors import (
@@ -269,6 +270,7 @@ class PoolRunner:
         self._refresh_endpoints()
         self._changed.set()
         self._on_change()
+        health_signal.notify()
         self._dispatch()
         if self._restarts.failing and (reason := self.unhealthy_reason()):
             self._fail_waiting(reason)
