@@ -98,7 +98,7 @@ class SyncClient(BaseClient):
 
         Args:
             on: the endpoint.
-            inputs: a document, a list or generator of them, a function that gives one of these, or None.
+            inputs: a document, a list or generator of them, a function that returns one of these, or None.
             on_done: called with the response of each request that succeeded.
             on_error: called with the response of each request that failed; without it, and without `continue_on_error`, a
                 failed request raises.
@@ -122,8 +122,8 @@ class SyncClient(BaseClient):
                 headers), `auth` (a user and a password), `cookies`.
 
         Returns:
-            A list of documents, or the one document where `return_type` is a class and there is one; with
-            `return_responses` a list of responses; None where `on_done` or `on_always` takes them.
+            A list of documents, or the one document if `return_type` is a class; with `return_responses` a list of
+            responses; None if `on_done` or `on_always` is given.
 
         Raises:
             BadClient: no such endpoint; an answer that does not fit `return_type`.

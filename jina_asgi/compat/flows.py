@@ -6,7 +6,7 @@ from asyncio import to_thread
 from typing import Any, Self
 
 from jina_asgi.clients.asynchronous import AsyncClient
-from jina_asgi.compat.words import FlowMembers
+from jina_asgi.compat.members import FlowMembers
 
 
 class JinaFlow(FlowMembers):

@@ -13,7 +13,7 @@ _EXECUTOR = {
 }
 _FLOW = {"Flow": "jina_asgi.compat.flows:JinaFlow"}
 _ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
-_DEPLOYMENT = {"Deployment": "jina_asgi.compat.words:JinaDeployment"}
+_DEPLOYMENT = {"Deployment": "jina_asgi.compat.members:JinaDeployment"}
 _CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
 _GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
 _DECORATORS = {
@@ -87,9 +87,9 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     "jina.orchestrate.flow.asyncio": _ASYNC_FLOW,
     "jina.orchestrate.flow.base": _FLOW,
     "jina.serve": {},
-    "jina.serve.executors": {**_EXECUTOR, "__dry_run_endpoint__": "jina_asgi.compat.metas:DRY_RUN"},
-    "jina.serve.executors.decorators": {**_DECORATORS, "write": "jina_asgi.compat.decorators:write"},
-    "jina.serve.executors.metas": {"get_default_metas": "jina_asgi.compat.metas:get_default_metas"},
+    "jina.serve.executors": {**_EXECUTOR, "__dry_run_endpoint__": "jina_asgi.compat.executors:DRY_RUN"},
+    "jina.serve.executors.decorators": {**_DECORATORS, "write": "jina_asgi.compat.executors:write"},
+    "jina.serve.executors.metas": {"get_default_metas": "jina_asgi.compat.executors:get_default_metas"},
     "jina.types": {},
     "jina.types.request": {"Request": _RESPONSE},
     "jina_commons": {"get_logger": "jina_asgi.compat.batches:get_logger"},

@@ -26,7 +26,6 @@ from jina_asgi.documents.document_types import (
     legacy_docstring,
     members_of,
 )
-from jina_asgi.documents.json_schema import object_schema
 from jina_asgi.errors import DefinitionError
 from jina_asgi.types import Field, FieldKind, ParametersSchema, Schema
 
@@ -183,7 +182,7 @@ def _json_schema(model: type[BaseModel], documents: Mapping[str, tuple[Field, ..
         try:
             return _repeatable(model.model_json_schema(by_alias=True))  # type: ignore[no-any-return]  # a dict, as it was
         except (PydanticInvalidForJsonSchema, TypeError):
-            definitions = {key: object_schema(key, fields) for key, fields in documents.items()}
+            definitions = {key: _object_schema(key, fields) for key, fields in documents.items()}
             return {**definitions[name], "$defs": definitions}
 
 
@@ -193,3 +192,42 @@ def _repeatable(schema: Any) -> Any:
         drawn = schema.get("example") == DRAWN_ID
         return {key: _repeatable(value) for key, value in schema.items() if not (drawn and key == "example")}
     return [_repeatable(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _object_schema(title: str, fields: tuple[Field, ...]) -> dict[str, Any]:
+    """The JSON Schema of a document with these fields; nested documents are under `$defs`."""
+    properties = {field.name: _value_schema(field) for field in fields}
+    required = [field.name for field in fields if field.required]
+    return {"type": "object", "title": title, "properties": properties, "required": required}
+
+
+_PLAIN_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "str": {"type": "string"},
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "bytes": {"type": "string", "contentEncoding": "base64"},
+    "tensor": {"type": "array", "items": {}},
+    "list": {"type": "array"},
+    "tuple": {"type": "array"},
+    "set": {"type": "array", "uniqueItems": True},
+    "dict": {"type": "object"},
+    "json": {},
+}
+
+
+def _value_schema(field: Field) -> dict[str, Any]:
+    reference = {"$ref": f"#/$defs/{field.doc}"}
+    if field.kind == "doc":
+        value: dict[str, Any] = reference
+    elif field.kind == "docs":
+        value = {"type": "array", "items": reference}
+    elif field.kind == "union":
+        value = {"anyOf": [_value_schema(item) for item in field.items]}
+    else:
+        value = dict(_PLAIN_SCHEMAS[field.kind])
+        if field.items and field.kind in ("list", "set"):
+            value["items"] = _value_schema(field.items[0])
+        elif field.items and field.kind == "dict":
+            value["additionalProperties"] = _value_schema(field.items[-1])
+    return {"anyOf": [value, {"type": "null"}]} if field.nullable else value

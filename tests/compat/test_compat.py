@@ -136,7 +136,7 @@ def test_install_does_it_in_a_program(tmp_path: Path) -> None:
         print(jina.Deployment.__module__)
     """
     done = run(tmp_path, program, "program.py")
-    assert done.stdout == "jina_asgi.compat.words\n", done.stderr
+    assert done.stdout == "jina_asgi.compat.members\n", done.stderr
 
 
 @pytest.mark.processes

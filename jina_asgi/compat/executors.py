@@ -1,4 +1,4 @@
-"""Jina's `@write`, which marks methods that change an Executor's state."""
+"""The names of `jina.serve.executors` about metas, and `@write`, which marks methods that change an Executor's state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from typing import Any, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 logger = logging.getLogger("jina_asgi")
+
+#: The endpoint that Jina calls to check whether an Executor answers.
+DRY_RUN = "_jina_dry_run_"
+
+
+def get_default_metas() -> dict[str, Any]:
+    """The default metas of an Executor."""
+    return {"name": "", "description": "", "workspace": "", "py_modules": ""}
 
 
 def write(function: F | None = None) -> Any:
