@@ -122,8 +122,8 @@ class SyncClient(BaseClient):
                 headers), `auth` (a user and a password), `cookies`.
 
         Returns:
-            A list of documents, or the one document if `return_type` is a class; with `return_responses` a list of
-            responses; None if `on_done` or `on_always` is given.
+            A list of documents, or the one document if `return_type` is a class and there is one; with
+            `return_responses` a list of responses; None if `on_done` or `on_always` is given.
 
         Raises:
             BadClient: no such endpoint; an answer that does not fit `return_type`.

@@ -128,8 +128,8 @@ class Source(ABC):
             docs: a list of documents (or of dicts with their fields), or one document, for which the answer is a list of one.
                 They are of the endpoint's class, or of another class with its fields.
             parameters: for the endpoint: a dict or a pydantic model.
-            return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which returns a single
-                document. Without it documents are of the endpoint's class; if only replicas or another server have it,
+            return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which returns the
+                document itself if there is one. Without it documents are of the endpoint's class; if only replicas or another server have it,
                 they are dicts with attributes.
 
         Raises:
