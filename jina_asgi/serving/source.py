@@ -129,8 +129,8 @@ class Source(ABC):
                 They are of the endpoint's class, or of another class with its fields.
             parameters: for the endpoint: a dict or a pydantic model.
             return_type: the class of the answer: `DocList[T]`, `list[T]`, or a document class, which returns the
-                document itself if there is one. Without it documents are of the endpoint's class; if only replicas or another server have it,
-                they are dicts with attributes.
+                document itself if there is one. Without it documents are of the endpoint's class; if only replicas or
+                another server have that class, they are dicts with attributes.
 
         Raises:
             UnknownEndpoint, InvalidDocs, ExecutorInputError, ExecutorError, DeadlineExceeded, Unavailable.
