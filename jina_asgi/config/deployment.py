@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from jina_asgi.config.executor import module_files
-from jina_asgi.config.reading import Reading, opened, overridden
+from jina_asgi.config.reading import Reading, opened, overridden, search_paths
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.settings import AROUND
@@ -32,7 +32,7 @@ def unwrapped(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[
     found.check()
     if isinstance(inner, Document) and inner.data.get("jtype") == "Deployment":
         raise DefinitionError(f"{found.where(('uses',))}: a Deployment's 'uses' must be an Executor, not a Deployment")
-    modules = module_files(options.get("py_modules"), reading, options.get("extra_search_paths") or ())
+    modules = module_files(options.get("py_modules"), reading, search_paths(options))
     merged, there = overridden(below, options), replace(reading, folder=found.folder)
     for part in AROUND:
         if merged.get(part) is not None:  # relative to the file that names it

@@ -16,7 +16,7 @@ from pydantic import Field, WithJsonSchema
 
 from jina_asgi.config.mapping import YamlMapping
 from jina_asgi.config.paths import find_file
-from jina_asgi.config.reading import Reading, opened, overridden
+from jina_asgi.config.reading import Reading, opened, overridden, search_paths
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
@@ -43,8 +43,12 @@ class ExecutorKeys(YamlMapping):
     runtime_args: Any = Field(None, description="changes nothing here: a Deployment says where an Executor runs")
     with_: Mapping_ = Field(None, alias="with", description="the arguments of its `__init__`")
     metas: Mapping_ = Field(None, description="its name, description and workspace")
-    requests: Mapping_ = Field(None, description="endpoint to method")
-    dynamic_batching: Mapping_ = Field(None, description="options of batching, by endpoint or method")
+    requests: Annotated[dict[str, str] | None, Field(title="a mapping of endpoints to methods")] = Field(
+        None, description="endpoint to method"
+    )
+    dynamic_batching: Annotated[
+        dict[str, dict[str, Any]] | None, Field(title="a mapping of endpoints, or methods, to options")
+    ] = Field(None, description="options of batching, by endpoint or method")
 
 
 def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[Named, dict[str, Any]]:
@@ -59,7 +63,7 @@ def resolved(uses: Any, options: Mapping[str, Any], reading: Reading) -> tuple[N
     Raises:
         DefinitionError: it names no Executor class.
     """
-    search = options.get("extra_search_paths") or ()
+    search = search_paths(options)
     metas = _with_modules(options.get("uses_metas"), reading, search)
     files = [*module_files(options.get("py_modules"), reading, search), *metas.get("py_modules", ())]
     options = {**options, "uses_metas": metas} if metas else dict(options)
@@ -90,14 +94,14 @@ def _of_document(
     document: Document, options: Mapping[str, Any], files: list[str], reading: Reading
 ) -> tuple[Named, dict[str, Any]]:
     data, merged, own = document.data, dict(options), replace(reading, folder=document.folder)
-    search = [str(reading.start / path) for path in options.get("extra_search_paths") or ()]
+    search = [str(reading.start / path) for path in search_paths(options)]
     jtype = data.get("jtype")
     if jtype == "Flow":
         raise DefinitionError(f"{document.where(('jtype',))}: expected an Executor or a Deployment, got a Flow")
     ExecutorKeys.check(document, data, lambda key: (key,))
     for key in ("with", "metas", "requests", "dynamic_batching"):
-        if isinstance(given := data.get(key), dict):
-            upper = merged.get(f"uses_{key}") or {}
+        upper = merged.get(f"uses_{key}") or {}  # one that is not a mapping is left to the settings, which refuse it
+        if isinstance(given := data.get(key), dict) and isinstance(upper, Mapping):
             merged[f"uses_{key}"] = overridden(given, upper) if key == "dynamic_batching" else {**given, **upper}
     if "runtime_args" in data:
         place = document.where(("runtime_args",))

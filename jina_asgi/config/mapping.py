@@ -25,20 +25,23 @@ class YamlMapping(BaseModel):
         return {field.alias or name: field.title for name, field in cls.model_fields.items()}
 
     @classmethod
-    def wrong(cls, values: Mapping[str, Any]) -> list[str]:
-        """The keys that are unknown, or have a value of the wrong type."""
+    def wrong(cls, values: Mapping[str, Any]) -> dict[str, Key]:
+        """The keys that are unknown, or have a value of the wrong type; and the place of the first mistake in each."""
+        found: dict[str, Key] = {}
         try:
             cls.model_validate(values)
         except ValidationError as error:
-            return [*dict.fromkeys(str(entry["loc"][0]) for entry in error.errors())]
-        return []
+            for entry in error.errors():
+                found.setdefault(str(entry["loc"][0]), entry["loc"])
+        return found
 
     @classmethod
     def check(cls, found: Document, values: Mapping[str, Any], place: Callable[[str], Key]) -> None:
-        """Records every mistake in the values, each at the place of its key."""
+        """Records every mistake in the values, each at its place."""
         known = cls.known()
-        for name in cls.wrong(values):
+        for name, within in cls.wrong(values).items():
             if name in known:
-                found.complain(place(name), f"{name!r}: expected {known[name]}, got {safe_repr(values[name])}")
+                message = f"{name!r}: expected {known[name]}, got {safe_repr(values[name])}"
+                found.complain((*place(name), *within[1:]), message)
             else:
                 found.unknown(place(name), known)

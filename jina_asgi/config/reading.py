@@ -71,6 +71,18 @@ def is_yaml(uses: Any) -> bool:
     return not isinstance(uses, Executor) and (isinstance(uses, Document | Mapping | os.PathLike) or is_stream(uses))
 
 
+def search_paths(options: Mapping[str, Any]) -> list[str]:
+    """The option `extra_search_paths`, which is used before the settings check it.
+
+    Raises:
+        DefinitionError: it is not a list of folders.
+    """
+    search = options.get("extra_search_paths") or []
+    if not isinstance(search, list | tuple) or not all(isinstance(path, str) for path in search):
+        raise DefinitionError(f"option 'extra_search_paths': expected a list of folders, got {safe_repr(search)}")
+    return list(search)
+
+
 def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
     """Reads the document that `uses` names if it is YAML; else returns `uses` unchanged."""
     if not is_yaml(uses) or isinstance(uses, Document):
@@ -78,7 +90,7 @@ def opened(uses: Any, options: Mapping[str, Any], reading: Reading) -> Any:
     if isinstance(uses, Mapping):  # given in Python: no substitution
         return Document(dict(uses), "uses", reading.start, {})
     if isinstance(uses, os.PathLike) or (isinstance(uses, str) and "\n" not in uses):
-        search = options.get("extra_search_paths") or ()
+        search = search_paths(options)
         beside = None if reading.folder else folder_of_caller()
         uses = find_file(str(uses), reading.start, [*search, *([str(beside)] if beside else ())])
     return document(uses, reading)

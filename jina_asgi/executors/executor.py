@@ -173,7 +173,7 @@ def make(
 ) -> Executor:
     """Creates an Executor as Jina does: its attributes are set before `__init__`, which may take them.
 
-    Without a `turn` it waits for the load lock itself.
+    Without a `load_lock` it waits for one itself.
 
     Raises:
         DefinitionError: `requests` names an unknown method. Any exception of `__init__`.

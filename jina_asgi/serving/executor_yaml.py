@@ -13,6 +13,7 @@ from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.serving.deployment import Deployment
+from jina_asgi.settings import DeploymentSettings
 
 #: The values of an Executor's `metas` that were not set.
 _NOTHING = (None, "")
@@ -26,9 +27,10 @@ class Yaml:
         cls = named.load() if isinstance(named, Uses) else named
         if not issubclass(cls, base):
             raise DefinitionError(f"{base.__name__}.load_config: expected a class derived from it, got {cls.__name__}")
-        requests = chosen.get("uses_requests")
-        batching_of(cls, bind(cls, requests), chosen.get("uses_dynamic_batching") or {})  # raises for invalid options
-        return make(cls, chosen.get("uses_with") or {}, metas=chosen.get("uses_metas"), requests=requests)
+        settings = DeploymentSettings.of(chosen)
+        requests = settings.uses_requests
+        batching_of(cls, bind(cls, requests), settings.uses_dynamic_batching)  # raises for invalid options
+        return make(cls, settings.uses_with, metas=settings.uses_metas, requests=requests)
 
     def serve(self, cls: type[Executor], options: Mapping[str, Any]) -> None:
         """Serve an Executor as a Deployment until it is ended; `stop_event` ends it too."""

@@ -162,6 +162,9 @@ def test_an_executor_is_never_read_as_a_file(take: Callable[[Any], Any], what: A
     [
         ("jtyp: Greeter\n", ":1:1: unknown key 'jtyp'; did you mean 'jtype'?"),
         ("jtype: Greeter\nwith: 5\n", "'with': expected a mapping, got 5"),
+        ("jtype: 5\n", ":1:1: 'jtype': expected the name of an Executor class, got 5"),
+        ("jtype: Greeter\nrequests: {/a: 5}\n", ":2:12: 'requests': expected a mapping of endpoints to methods, got"),
+        ("jtype: Greeter\ndynamic_batching: {greet: 5}\n", ":2:20: 'dynamic_batching': expected a mapping of"),
         ("jtype: Greeter\njtype: Other\n", ":2:1: 'jtype' stands here twice"),
         ("jtype: Greeter\nmetas: &a {name: *a}\n", ":2:8: this alias stands within what it repeats"),
         ("jtype: !!python/name:os.system\n", ":1:8: the tag"),

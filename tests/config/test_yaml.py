@@ -212,6 +212,21 @@ def test_an_executor_is_made_of_a_name_a_string_and_a_class_of_its_own(folder: P
         Other.load_config(folder / "config.yml")
 
 
+@pytest.mark.parametrize("load", [Deployment, Executor.load_config])
+@pytest.mark.parametrize(
+    "options", [{"uses_requests": {"/a": 5}}, {"uses_dynamic_batching": {"greet": 5}}, {"uses_with": 5}]
+)
+def test_an_option_of_another_type_is_named(folder: Path, load: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match=f"option '{next(iter(options))}'"):
+        load(folder / "config.yml", **options)
+
+
+@pytest.mark.parametrize("search", [5, "folder", [5]])
+def test_search_paths_of_another_type_are_named(folder: Path, search: Any) -> None:
+    with pytest.raises(DefinitionError, match="option 'extra_search_paths': expected a list of folders"):
+        Deployment(folder / "config.yml", extra_search_paths=search)
+
+
 def test_what_is_no_plain_data_is_not_saved() -> None:
     class Holder(Executor):
         def __init__(self, model: Any, **kwargs: Any) -> None:
