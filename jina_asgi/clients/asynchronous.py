@@ -90,7 +90,7 @@ class AsyncClient(BaseClient):
         Arguments and options are those of `SyncClient.post`; `inputs` may also be an async generator of documents.
 
         Yields:
-            For each request a list of documents, or the one document where `return_type` is a class and there is one;
+            For each request a list of documents, or the one document if `return_type` is a class and there is one;
             with `return_responses` its response.
 
         Raises:
