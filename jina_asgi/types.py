@@ -136,19 +136,15 @@ class Parts:
         return b"".join(self.buffers)
 
 
-class Docs:
-    """A list of documents, typed or encoded as one buffer each; each form is made from the other once."""
+class Docs(msgspec.Struct, eq=False):
+    """A list of documents, typed or encoded as one buffer a doc; each form is made from the other once.
 
-    __slots__ = ("_encoded", "_typed", "codec")
+    `codec` is the `documents.codec.Codec` of their schema, which lies in a layer above.
+    """
 
-    def __init__(
-        self,
-        codec: Any,
-        typed: list[Any] | None = None,
-        encoded: Sequence[bytes | memoryview] | None = None,
-    ) -> None:
-        self.codec = codec  #: The `documents.codec.Codec` of these docs' schema, of a higher layer.
-        self._typed, self._encoded = typed, encoded
+    codec: Any
+    _typed: list[Any] | None = None
+    _encoded: Sequence[bytes | memoryview] | None = None
 
     @property
     def typed(self) -> list[Any]:
@@ -193,46 +189,37 @@ class Docs:
         return f"<Docs of {len(self)}, {'typed' if self.is_typed else 'encoded'}>"
 
 
-class Context:
+def _random_id() -> str:
+    return os.urandom(16).hex()
+
+
+class _Identified(msgspec.Struct, eq=False):
+    request_id: str = msgspec.field(default_factory=_random_id)
+
+
+class Context(_Identified, kw_only=True, eq=False):
     """The context of a call: its caller, its deadline, and whether the caller has left.
 
-    `headers` are the caller's, names in lower case; `deadline` is a time of `time.monotonic` in
-    seconds, or None; `identity` is the result of `auth`; `trace` is a tracing library's own context.
+    Attributes:
+        request_id: the caller's; a random one if none is given.
+        headers: the caller's, names in lower case.
+        deadline: a moment on `time.monotonic`'s clock in seconds, or None.
+        identity: the result of `auth`.
+        trace: a tracing library's own context.
+        cancelled: True once the caller has left: a long sync endpoint checks it and returns early.
+        costs: the cost of each document, for a batcher in a process that sees only buffers.
+        inputs: a digest of each document's content, if equal documents are run once.
     """
 
-    __slots__ = (
-        "cancelled",
-        "costs",
-        "deadline",
-        "headers",
-        "identity",
-        "inputs",
-        "priority",
-        "request_id",
-        "tenant",
-        "trace",
-    )
-
-    def __init__(
-        self,
-        request_id: str | None = None,
-        *,
-        headers: Mapping[str, str] = EMPTY,
-        deadline: float | None = None,
-        identity: Any = None,
-        tenant: str = "",
-        priority: int = 0,
-        trace: Any = None,
-    ) -> None:
-        self.request_id = os.urandom(16).hex() if request_id is None else request_id
-        self.headers, self.deadline, self.identity = headers, deadline, identity
-        self.tenant, self.priority, self.trace = tenant, priority, trace
-        #: True once the caller has left: a long sync endpoint checks it and returns early.
-        self.cancelled = False
-        #: The cost of each document, for a batcher in a process that sees only buffers.
-        self.costs: Sequence[float] | None = None
-        #: A digest of each document's content, if equal documents run once.
-        self.inputs: Sequence[bytes] | None = None
+    headers: Mapping[str, str] = EMPTY
+    deadline: float | None = None
+    identity: Any = None
+    tenant: str = ""
+    priority: int = 0
+    trace: Any = None
+    cancelled: bool = False
+    costs: Sequence[float] | None = None
+    inputs: Sequence[bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<Context {self.request_id}>"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from jina_asgi.errors import Overloaded
-from jina_asgi.types import Ticket
+from jina_asgi.types import Runner, Ticket
 
 _SPAN = 3.0  # seconds of work over which the rate of completions is measured
 _BURST = 0.02  # seconds within which completions are one burst, as those of a batch are
@@ -73,12 +73,6 @@ class Admission:
         """The seconds until the pending calls should be done; 1.0 before any measurement."""
         rate = self._rate.rate()
         return min(max(_LEAST, self._pending / rate), _MOST) if rate else 1.0
-
-    def leave(self, size: int) -> None:
-        """End a call."""
-        self._pending -= 1
-        self._bytes -= size
-        self._rate.count(last=not self._pending)
 
     def status(self) -> dict[str, Any]:
         """Return the metrics for `/-/status`."""
@@ -177,21 +171,29 @@ class QueueTicket(Ticket, msgspec.Struct, eq=False):
     def close(self) -> None:
         admission, self._admission = self._admission, None
         if admission is not None:
-            admission.leave(self._size)
+            admission._pending -= 1
+            admission._bytes -= self._size
+            admission._rate.count(last=not admission._pending)
 
 
-class Tickets(Ticket):
+class Tickets(Ticket, msgspec.Struct, eq=False):
     """Places in several queues, freed together."""
 
-    __slots__ = ("_tickets",)
-
-    def __init__(self) -> None:
-        self._tickets: list[Ticket] = []
-
-    def add(self, ticket: Ticket) -> None:
-        self._tickets.append(ticket)
+    _tickets: list[Ticket]
 
     def close(self) -> None:
         tickets, self._tickets = self._tickets, []
         for ticket in tickets:
             ticket.close()
+
+
+def admit_all(runners: Iterable[Runner], endpoint: str, size: int) -> Ticket:
+    """Take a place in the queue of every Runner, or in none if one refuses."""
+    tickets = list[Ticket]()
+    try:
+        for runner in runners:
+            tickets.append(runner.admit(endpoint, size=size))
+    except BaseException:
+        Tickets(tickets).close()
+        raise
+    return Tickets(tickets)

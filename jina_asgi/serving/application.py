@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from typing import Any, overload
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,6 +20,7 @@ from jina_asgi.serving.grpc_sidecar import Sidecar
 from jina_asgi.serving.management import Management, is_managed, without_body
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.serving.source import Source
+from jina_asgi.serving.wsgi import WsgiApp
 from jina_asgi.settings import AppSettings
 
 
@@ -36,9 +38,20 @@ class Application:
             self.management.sections["grpc"] = self.sidecar.status
         self._http = HttpRoutes(self.service)
         self._entrance = _Entrance(self, options)
+        self.wsgi = WsgiApp(self._entrance)
+        # Servers detect the interface by this attribute, and must find a coroutine function there. Calls use the
+        # class's own method, below.
+        vars(self)["__call__"] = self._entrance.__call__
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._entrance(scope, receive, send)  # async itself: uvicorn takes any other callable for one of ASGI 2
+    @overload
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]: ...
+    @overload
+    def __call__(self, scope: WSGIEnvironment, receive: StartResponse) -> Iterable[bytes]: ...
+    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
+        """ASGI 3, or with two arguments WSGI."""
+        if send is None:
+            return self.wsgi(scope, receive)
+        return (self._entrance.http if scope["type"] == "http" else self._entrance)(scope, receive, send)
 
     def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
         """The application's lifespan, for a host that composes lifespans itself.
@@ -84,10 +97,11 @@ class _Entrance:
 
     def __init__(self, app: Application, options: AppSettings) -> None:
         self._service, self._websocket, self._sidecar, self._options = app.service, app.websocket, app.sidecar, options
-        self._http: ASGIApp = _HttpApp(app._http, app.management)
+        #: Receives the requests over HTTP.
+        self.http: ASGIApp = _HttpApp(app._http, app.management)
         if options.cors:
-            self._http = CORSMiddleware(
-                self._http,
+            self.http = CORSMiddleware(
+                self.http,
                 ["*"] if options.cors is True else options.cors,
                 allow_methods=["*"],
                 allow_headers=["*"],
@@ -97,7 +111,7 @@ class _Entrance:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self.http(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
@@ -135,7 +149,7 @@ class _HttpApp:
         self._routes, self._management = routes, management
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = route_path(scope)
+        path = route_path(scope) if scope.get("root_path") else scope["path"]
         calls = self._routes.current()
         call = calls.get(path)
         if call is not None:

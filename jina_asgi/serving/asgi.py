@@ -5,11 +5,10 @@ A source is a Deployment or a Flow, or names one: a class, an import path, or YA
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from os import PathLike
-from typing import Any, Self, Unpack, overload
-from wsgiref.types import StartResponse, WSGIEnvironment
+from typing import Any, Self, Unpack
 
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +22,6 @@ from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow import Flow
 from jina_asgi.serving.service_group import awaiting
 from jina_asgi.serving.source import Source
-from jina_asgi.serving.wsgi import WsgiApp
 from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import AppOptions, SidecarOptions
@@ -56,18 +54,6 @@ class JinaASGI(Application):
 
     def __init__(self, source: AnySource, **options: Unpack[AppOptions]) -> None:
         super().__init__(as_source(source), AppSettings.of(options))
-        self.wsgi = WsgiApp(self._entrance)
-        # Servers detect the interface by this attribute, and must find a coroutine function there. Calls use the
-        # class's own method, below.
-        vars(self)["__call__"] = self._entrance.__call__
-
-    @overload
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]: ...
-    @overload
-    def __call__(self, scope: WSGIEnvironment, receive: StartResponse) -> Iterable[bytes]: ...
-    def __call__(self, scope: Any, receive: Any, send: Any = None) -> Any:
-        """ASGI 3, or with two arguments WSGI."""
-        return self.wsgi(scope, receive) if send is None else self._entrance(scope, receive, send)
 
 
 class GRPCSidecar:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
+import msgspec
+
 from jina_asgi.concurrency.hooks import maybe_await
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated
@@ -126,15 +128,14 @@ class RunnerService(ServiceLifecycle):
                 yield name, endpoint
 
 
-class ServiceCall:
+class ServiceCall(msgspec.Struct, eq=False):
     """Implements `protocols.service.OpenedCall`: admission and the check of the deadline."""
 
-    __slots__ = ("_name", "_size", "_ticket", "context", "runner")
-
-    def __init__(self, name: str, runner: Runner, context: Context) -> None:
-        self._name, self.runner, self.context = name, runner, context
-        self._ticket: Ticket | None = None
-        self._size = 0
+    _name: str
+    runner: Runner
+    context: Context
+    _ticket: Ticket | None = None
+    _size: int = 0
 
     def __enter__(self) -> Self:
         return self
@@ -171,6 +172,10 @@ class _TrackedRunner(Wrapper):
     def __init__(self, inner: Runner, service: RunnerService) -> None:
         super().__init__(inner)
         self._service = service
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        return self._endpoints_source.endpoints
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

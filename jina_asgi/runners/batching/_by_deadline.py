@@ -10,8 +10,30 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 
-from jina_asgi.runners.batching._items import SLACK, Batch, Bounds, Item, KeyQueue
+from jina_asgi.runners.batching._items import SLACK, Batch, Bounds, Item
+
+
+@dataclass(slots=True, eq=False)
+class KeyQueue:
+    """The items of one key: a heap; cancelled items are removed when they reach the top."""
+
+    key: Hashable
+    heap: list[tuple[float, int, Item]] = field(default_factory=list)
+    size: int = 0
+    cost: float = 0.0
+
+    def head(self) -> Item | None:
+        heap = self.heap
+        while heap and heap[0][2].state != "queued":
+            heapq.heappop(heap)
+        return heap[0][2] if heap else None
+
+    def sweep(self) -> None:
+        if len(self.heap) > 2 * self.size + SLACK:
+            self.heap = [entry for entry in self.heap if entry[2].state == "queued"]
+            heapq.heapify(self.heap)
 
 
 class DeadlineOrder:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from bisect import bisect_left
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 #: How many stale heap entries may remain before they are removed.
@@ -109,24 +108,3 @@ class Decisions:
     start: list[Batch]
     expired: list[Item]
     wake: float | None
-
-
-@dataclass(slots=True, eq=False)
-class KeyQueue:
-    """The items of one key: a heap; cancelled items are removed when they reach the top."""
-
-    key: Hashable
-    heap: list[tuple[float, int, Item]] = field(default_factory=list)
-    size: int = 0
-    cost: float = 0.0
-
-    def head(self) -> Item | None:
-        heap = self.heap
-        while heap and heap[0][2].state != "queued":
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
-
-    def sweep(self) -> None:
-        if len(self.heap) > 2 * self.size + SLACK:
-            self.heap = [entry for entry in self.heap if entry[2].state == "queued"]
-            heapq.heapify(self.heap)

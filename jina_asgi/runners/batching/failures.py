@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jina_asgi.errors import BatchFailed, ExecutorError, InvalidDocs, JinaASGIError, ReplicaDied, interrupted_error
 from jina_asgi.errors._raised import copy_error
 from jina_asgi.errors._shown import class_name, safe_str
 from jina_asgi.runners.batching._items import FailureKind
-
-_PLAIN = (list, tuple)
 
 
 def classify_failure(error: BaseException, *, several: bool) -> FailureKind:
@@ -58,24 +55,6 @@ def _in_request(error: Exception, places: Sequence[int]) -> Exception:
     placed = InvalidDocs(error.message, entries)
     placed.__cause__ = error
     return placed
-
-
-def checked_answers(answers: Any, count: int, name: str) -> Sequence[Any]:
-    """Return the answers of the function `name`, checked: an ordered collection with one answer a value.
-
-    Raises:
-        ExecutorError: another type or number of answers.
-    """
-    ordered = hasattr(answers, "__len__") and hasattr(answers, "__getitem__")
-    if not ordered or isinstance(answers, Mapping | str | bytes):
-        got = class_name(answers)
-    elif len(answers) != count:
-        got = f"{len(answers)}"
-    elif type(answers) in _PLAIN:
-        return answers  # type: ignore[no-any-return]  # a list or a tuple
-    else:
-        return [answers[index] for index in range(count)]  # a user's `__getitem__` may raise: read it here
-    raise ExecutorError(f"{name}: expected {count} answers for a batch of {count}, one each, got {got}", endpoint=name)
 
 
 def _is_batch_wide(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from jina_asgi.errors._shown import class_name
 from jina_asgi.errors._shown import safe_str as text_of
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings.fields import field_of, part_of
-from jina_asgi.types import Call, Context, Endpoint, Result, Runner, resolve
+from jina_asgi.types import Call, Endpoint, Result, Runner, resolve
 
 Cost = Callable[[Any], float]
 F = TypeVar("F")
@@ -116,19 +116,20 @@ class HintRunner(Wrapper):
             yield
 
     def _refresh_readers(self) -> None:
-        if self._read_endpoints is not self.endpoints:
-            self._read_endpoints, self._readers = self.endpoints, dict(self._make_readers())
+        endpoints = self._endpoints_source.endpoints
+        if self._read_endpoints is not endpoints:
+            self._read_endpoints, self._readers = endpoints, dict(self._make_readers())
 
-    async def call(self, call: Call, /) -> Result:
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
         self._refresh_readers()
-        if not self._readers:
-            return await self.inner.call(call)
-        endpoint = resolve(self.endpoints, call.endpoint)
+        endpoint = resolve(self._read_endpoints, call.endpoint) if self._readers else None
         reader = None if endpoint is None else self._readers.get(endpoint.name)
-        if reader is None:
-            return await self.inner.call(call)
+        return self.inner.call(call) if reader is None else self._call_with_hints(reader, call)
+
+    async def _call_with_hints(self, reader: HintReader, call: Call) -> Result:
         hints = reader.read(call)
-        context = _context(call.context, hints)
+        # A new context, as the caller may use its own for other calls, too.
+        context = msgspec.structs.replace(call.context, **hints._asdict())
         if hints.inputs is None:
             return await self.inner.call(msgspec.structs.replace(call, context=context))
         docs = call.docs.typed
@@ -244,21 +245,6 @@ def _priority(values: list[Any]) -> int:
         return clamp_priority(max((int(value) for value in values if value is not None), default=0))
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidRequest(f"expected a whole number as priority: {text_of(error)}") from error
-
-
-def _context(context: Context, hints: BatchHints) -> Context:
-    """Return a new context with the hints, as the caller may use its context for other calls, too."""
-    made = Context(
-        context.request_id,
-        headers=context.headers,
-        deadline=context.deadline,
-        identity=context.identity,
-        tenant=hints.tenant,
-        priority=hints.priority,
-        trace=context.trace,
-    )
-    made.costs, made.inputs = hints.costs, hints.inputs
-    return made
 
 
 def _hint_error(what: str, endpoint: str, error: BaseException) -> ExecutorError:

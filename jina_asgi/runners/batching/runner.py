@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from jina_asgi.runners.batching.hints import BatchHints, HintReader, clamp_prior
 from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket, resolve
+from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket
 
 
 class BatchRunner(Wrapper):
@@ -48,38 +48,42 @@ class BatchRunner(Wrapper):
         encoded: bool = False,
     ) -> None:
         super().__init__(inner)
-        self._given, self._readers, self._encoded = plans, readers, encoded
-        self._plans: Mapping[str, BatchPlan] = {} if callable(plans) else plans
+        self._plans, self._readers, self._encoded = plans, readers, encoded
         self._admission, self._slots = admission, slots
         self._batched: dict[str, _BatchedEndpoint] = {}
         self._life = Lifecycle(grace)
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
-        found = resolve(self.endpoints, endpoint)
-        if found is None or found.name not in self._plans:
+        if self._find(endpoint) is None:
             return self.inner.admit(endpoint, size=size)
         if self._life.state != "ready":
             raise NotReady.in_state(endpoint, self._life.state)
         return self._admission.admit(size)
 
-    async def call(self, call: Call, /) -> Result:
-        endpoint = resolve(self.endpoints, call.endpoint)
-        if endpoint is None or endpoint.name not in self._plans:
-            return await self.inner.call(call)
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        batched = self._find(call.endpoint)
+        if batched is None:
+            return self.inner.call(call)
         if self._life.state not in RUNNING:
             raise NotReady.in_state(call.endpoint, self._life.state)
-        return await self._batched[endpoint.name].call(call)
+        return batched.call(call)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         with self._life.running():
             async with self.inner.lifespan():
-                if callable(self._given):
-                    self._plans = self._given()
-                self._batched = {name: self._endpoint(name, plan) for name, plan in self._plans.items()}
+                plans = self._plans() if callable(self._plans) else self._plans
+                self._batched = {name: self._endpoint(name, plan) for name, plan in plans.items()}
                 async with self._life.ending(self._end):
                     self._life.state = "ready"
                     yield
+
+    def _find(self, name: str) -> _BatchedEndpoint | None:
+        """Return the queue of an endpoint, or of "/default" in its place; None if its calls are not batched."""
+        found = self._batched.get(name)
+        if found is None and "/default" in self._batched and name not in self.endpoints:
+            found = self._batched["/default"]
+        return found
 
     def _endpoint(self, name: str, plan: BatchPlan) -> _BatchedEndpoint:
         slots, ahead = self._slots(name)
@@ -187,7 +191,9 @@ class _BatchedEndpoint:
             raise EmptyBatch("all callers of this batch have left")
         _, parameters, reader = self._parameters[members.key]
         begin = partial(self._begin, reader, members)
-        call = Call(self._name, Docs(reader, []), parameters, BatchContext(members), giver="", on_begin=begin)
+        call = Call(
+            self._name, Docs(reader, []), parameters, Context(deadline=members.deadline), giver="", on_begin=begin
+        )
         result = await self._inner.call(call)
         if result.results:
             raise ExecutorError(
@@ -203,24 +209,6 @@ class _BatchedEndpoint:
     def _begin(self, reader: Codec, members: BatchMembers) -> Docs:
         values = members.take()
         return reader.encoded(values) if self._encoded else reader.docs(reader.wrap(values))
-
-
-class BatchContext(Context):
-    """The context of a batch: cancelled once all its callers have left."""
-
-    __slots__ = ("_is_cancelled", "_members")
-
-    def __init__(self, members: BatchMembers) -> None:
-        self._members, self._is_cancelled = members, False
-        super().__init__(deadline=members.deadline)
-
-    @property
-    def cancelled(self) -> bool:  # an attribute above
-        return self._is_cancelled or not self._members.has_waiters
-
-    @cancelled.setter
-    def cancelled(self, value: bool) -> None:
-        self._is_cancelled = value
 
 
 def canonical(value: Any) -> Hashable:

@@ -6,14 +6,16 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, JinaASGIError
 from jina_asgi.errors._raised import error_text, future_safe, is_a, sanitized
+from jina_asgi.errors._shown import class_name
 from jina_asgi.runners.batching._items import Batch, Item
 
 _WAITING = ("new", "queued")
+_PLAIN = (list, tuple)
 CopyAnswer = Callable[[Any, Any, Any], Any]
 Waiter = tuple["Submission", int, Any]  # the submission, the index in it, and its own value
 
@@ -208,11 +210,6 @@ class BatchMembers:
         return self._items is not None
 
     @property
-    def has_waiters(self) -> bool:
-        """Whether a caller still waits for this batch."""
-        return has_waiters(self._batch)
-
-    @property
     def deadline(self) -> float | None:
         """Return the latest deadline of the members; None if one has no deadline."""
         latest = max(item.deadline for item in self._batch.items)
@@ -247,3 +244,21 @@ def normalized_failure(error: BaseException, name: str) -> BaseException:
     failed = ExecutorError(f"{name} was cancelled from within", endpoint=name, raised="CancelledError")
     failed.__cause__ = error
     return failed
+
+
+def checked_answers(answers: Any, count: int, name: str) -> Sequence[Any]:
+    """Return the answers of the function `name`, checked: an ordered collection with one answer a value.
+
+    Raises:
+        ExecutorError: another type or number of answers.
+    """
+    ordered = hasattr(answers, "__len__") and hasattr(answers, "__getitem__")
+    if not ordered or isinstance(answers, Mapping | str | bytes):
+        got = class_name(answers)
+    elif len(answers) != count:
+        got = f"{len(answers)}"
+    elif type(answers) in _PLAIN:
+        return answers  # type: ignore[no-any-return]  # a list or a tuple
+    else:
+        return [answers[index] for index in range(count)]  # a user's `__getitem__` may raise: read it here
+    raise ExecutorError(f"{name}: expected {count} answers for a batch of {count}, one each, got {got}", endpoint=name)

@@ -203,16 +203,20 @@ def _endpoint(graph: Graph, name: str, answering: Mapping[str, Endpoint]) -> End
         return awaited[0]
     first = (awaited or list(answering.values()))[0]
     last = [node for node in _sources(graph, graph.end, set(answering)) if node != GATEWAY]
-    kinds = {endpoint.kind for endpoint in awaited}
-    typed = [endpoint.parameters for endpoint in awaited if endpoint.parameters is not None]
+    described = replace(first, name=name, output=answering[last[0]].output if last else first.input)
+    return combined(described, awaited)
+
+
+def combined(described: Endpoint, parts: Sequence[Endpoint]) -> Endpoint:
+    """Return the endpoint that several parts answer together, with the name, input and output of `described`."""
+    kinds = {endpoint.kind for endpoint in parts}
+    typed = [endpoint.parameters for endpoint in parts if endpoint.parameters is not None]
     return replace(
-        first,
-        name=name,
+        described,
         kind="stream" if "stream" in kinds else "single" if kinds == {"single"} else "batch",
-        output=answering[last[0]].output if last else first.input,
         parameters=typed[0] if len(typed) == 1 else None,
-        idempotent=all(endpoint.idempotent for endpoint in awaited),
-        concurrent=all(endpoint.concurrent for endpoint in awaited),
+        idempotent=all(endpoint.idempotent for endpoint in parts),
+        concurrent=all(endpoint.concurrent for endpoint in parts),
         batching=None,
     )
 

@@ -38,12 +38,20 @@ class FlowNode:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionPlan:
-    """The plan that all calls of one endpoint share. `launch` runs a floating node in the background."""
+    """The plan that all calls of one endpoint share.
+
+    Attributes:
+        needs: the nodes whose documents each node takes.
+        admits: the Runners whose queues a call needs a place in.
+        launch: runs a floating node in the background.
+    """
 
     graph: Graph
     nodes: Mapping[str, FlowNode]
+    needs: Mapping[str, tuple[str, ...]]
     names: frozenset[str]
     route: FlowRoute
+    admits: tuple[Runner, ...]
     launch: Callable[[FlowExecution, str], None]
 
 
@@ -135,7 +143,7 @@ class FlowExecution:
 
     def is_ready(self, node: str) -> bool:
         """Whether all inputs of a node are there."""
-        return len(self._waiting.get(node, ())) == len(self._plan.graph.needs(node))
+        return len(self._waiting.get(node, ())) == len(self._plan.needs[node])
 
     async def run_node(self, node: str, context: Context | None = None) -> Docs:
         """Run a node on its inputs; with a `context` of its own its results and trail are not part of the answer."""
@@ -160,7 +168,7 @@ class FlowExecution:
         plan, asked = self._plan, self._call
         endpoint, target = plan.route.answering.get(node), plan.nodes[node]
         waiting = self._waiting.pop(node)
-        parts = [(need, waiting[need]) for need in plan.graph.needs(node)]
+        parts = [(need, waiting[need]) for need in plan.needs[node]]
         sources: tuple[tuple[str, Docs], ...] = ()
         if endpoint is None:
             return None, asked, parts[0][1] if len(parts) == 1 else merged(parts, node, paired=self._paired)
@@ -181,6 +189,8 @@ class FlowExecution:
         return target.runner, Call(asked.endpoint, docs, parameters, context or asked.context, sources, "", giver), docs
 
     def _converted(self, docs: Docs, wanted: Any, giver: str, taker: str) -> Docs:
+        if wanted.model is None or docs.codec is wanted:  # the common case
+            return docs
         try:
             return converted(docs, wanted, giver, taker)
         except ExecutorError as error:
@@ -214,7 +224,7 @@ class FlowExecution:
         runner, call, docs = self._inputs_for(node, context)
         if runner is None:  # `when` selected no documents
             return
-        first = self._plan.graph.needs(node) == (GATEWAY,)
+        first = self._plan.needs[node] == (GATEWAY,)
         pieces = [docs] if first or len(docs) == 1 else [select(docs, [index]) for index in range(len(docs))]
         try:
             for piece in pieces:

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.concurrency.task_groups import add_node_name, lifespans
 from jina_asgi.documents.codec import codec
-from jina_asgi.errors import DefinitionError, InvalidDocs, NotReady, UnknownEndpoint
-from jina_asgi.runners.admission import Tickets
-from jina_asgi.runners.flow._route import difference
+from jina_asgi.errors import DefinitionError, InvalidDocs
+from jina_asgi.runners.admission import admit_all
+from jina_asgi.runners.flow._route import combined, difference
 from jina_asgi.runners.flow.merging import concatenated, converted, select
+from jina_asgi.runners.flow.runner import PlannedRunner
 from jina_asgi.runners.flow.shards import ShardRunner
 from jina_asgi.runners.wrapper import Wrapper
 from jina_asgi.settings import AROUND
@@ -39,7 +39,7 @@ class _HeadPlan:
     after: Endpoint | None
 
 
-class HeadRunner:
+class HeadRunner(PlannedRunner[_HeadPlan]):
     """Runs shards with an Executor before them, after them, or both.
 
     A call to an endpoint that the Executor before or after does not have skips it. The endpoints are the shards'.
@@ -55,46 +55,19 @@ class HeadRunner:
     """
 
     def __init__(self, shards: ShardRunner, before: Runner | None, after: Runner | None, *, grace: float) -> None:
-        self.name, self._shards = shards.name, shards
+        self._shards = shards
         around = {BEFORE: before, _SHARDS: shards, AFTER: after}
-        self._runners: dict[str, Runner] = {part: runner for part, runner in around.items() if runner is not None}
-        self._known: dict[str, Mapping[str, Endpoint]] = {}
-        self._plans: dict[str, _HeadPlan] = {}
-        self._endpoints: Mapping[str, Endpoint] = {}
-        self._active, self._life = 0, Lifecycle(grace)
-        try:
-            self._refresh()
-        except NotReady:  # the endpoints are known once a replica has loaded
-            pass
-
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """The endpoints of the shards, with the input and output of the Executors around them.
-
-        Raises:
-            NotReady: they are known once replicas have loaded.
-        """
-        self._refresh()
-        return self._endpoints
+        runners = {part: runner for part, runner in around.items() if runner is not None}
+        super().__init__(shards.name, runners, grace)
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         """Take a place in the queues of the shards and of the Executors around them that the call uses."""
-        if self._life.state != "ready":
-            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(endpoint)
         passed = {BEFORE: plan is None or plan.before is None, AFTER: plan is None or plan.after is None}
-        tickets = Tickets()
-        try:
-            for part, runner in self._runners.items():
-                if not passed.get(part):
-                    tickets.add(runner.admit(endpoint, size=size))
-        except BaseException:
-            tickets.close()
-            raise
-        return tickets
+        return admit_all([runner for part, runner in self._runners.items() if not passed.get(part)], endpoint, size)
 
     async def call(self, call: Call, /) -> Result:
-        plan = self._find(call)
+        plan = self._find(call.endpoint)
         if plan.shards.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         self._active += 1
@@ -110,7 +83,7 @@ class HeadRunner:
             self._call_ended()
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        plan = self._find(call)
+        plan = self._find(call.endpoint)
         if len(call.docs) != 1:
             raise InvalidDocs(f"{call.endpoint} takes one document, got {len(call.docs)}")
         self._active += 1
@@ -175,14 +148,9 @@ class HeadRunner:
         around = {part: Wrapper(self._runners[part]).status() for part in AROUND if part in self._runners}
         return {**self._shards.status(), **around}
 
-    def _refresh(self) -> None:
-        """Read the endpoints of all parts; if they have changed, rebuild the plans."""
-        known = {part: runner.endpoints for part, runner in self._runners.items()}
-        if self._plans and all(self._known.get(part) is found for part, found in known.items()):
-            return
+    def _make_plans(self, known: Mapping[str, Mapping[str, Endpoint]]) -> dict[str, tuple[_HeadPlan, Endpoint]]:
         plans = {name: self._make_plan(name, shards, known) for name, shards in known[_SHARDS].items()}
-        self._known, self._plans = known, plans
-        self._endpoints = {name: plan.endpoint for name, plan in plans.items()}
+        return {name: (plan, plan.endpoint) for name, plan in plans.items()}
 
     def _make_plan(self, name: str, shards: Endpoint, known: Mapping[str, Mapping[str, Endpoint]]) -> _HeadPlan:
         before, after = (resolve(known.get(part, {}), name) for part in AROUND)
@@ -198,23 +166,6 @@ class HeadRunner:
         if after is not None and after.name == shards.name and (reason := difference(shards.output, after.input)):
             raise DefinitionError(f"{name}: the {AFTER} of {self.name} does not take what its shards give: {reason}")
         return _HeadPlan(_endpoint(name, before, shards, after), shards, before, after)
-
-    def _plan_for(self, endpoint: str) -> _HeadPlan | None:
-        return self._plans.get(endpoint) or self._plans.get("/default")
-
-    def _find(self, call: Call) -> _HeadPlan:
-        if self._life.state not in RUNNING:
-            raise NotReady.in_state(self.name, self._life.state)
-        plan = self._plan_for(call.endpoint)
-        if plan is None:
-            known = ", ".join(self._endpoints) or "none"
-            raise UnknownEndpoint(f"{self.name} has no endpoint {call.endpoint!r} and no '/default'; it has {known}")
-        return plan
-
-    def _call_ended(self) -> None:
-        self._active -= 1
-        if not self._active:
-            self._life.idle.set()
 
 
 def cannot_batch(name: str, endpoint: str) -> str:
@@ -234,16 +185,4 @@ def _endpoint(name: str, before: Endpoint | None, shards: Endpoint, after: Endpo
     found = [endpoint for endpoint in (before, shards, after) if endpoint is not None]
     if len(found) == 1:
         return shards
-    kinds = {endpoint.kind for endpoint in found}
-    typed = [endpoint.parameters for endpoint in found if endpoint.parameters is not None]
-    return replace(
-        shards,
-        name=name,
-        kind="stream" if "stream" in kinds else "single" if kinds == {"single"} else "batch",
-        input=found[0].input,
-        output=found[-1].output,
-        parameters=typed[0] if len(typed) == 1 else None,
-        idempotent=all(endpoint.idempotent for endpoint in found),
-        concurrent=all(endpoint.concurrent for endpoint in found),
-        batching=None,
-    )
+    return combined(replace(shards, name=name, input=found[0].input, output=found[-1].output), found)

@@ -6,14 +6,15 @@ Documents pass from node to node as objects. A Flow is a Runner, so it may be a 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Generic, TypeVar
 
 from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.concurrency.task_groups import lifespans
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint
-from jina_asgi.runners.admission import Tickets
+from jina_asgi.runners.admission import admit_all
 from jina_asgi.runners.flow._graph import GATEWAY, Graph
 from jina_asgi.runners.flow._route import FlowRoute, check_neighbours
 from jina_asgi.runners.flow.background import BackgroundNodes
@@ -21,12 +22,79 @@ from jina_asgi.runners.flow.execution import ExecutionPlan, FlowExecution, FlowN
 from jina_asgi.runners.flow.merging import id_of, identified, rows, select
 from jina_asgi.runners.flow.renamed import unwrap_renamed
 from jina_asgi.runners.wrapper import Wrapper
-from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket
+from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Ticket
+
+P = TypeVar("P")
 
 logger = logging.getLogger("jina_asgi")
 
 
-class FlowRunner:
+class PlannedRunner(ABC, Generic[P]):
+    """A Runner over several named Runners, which answers each endpoint by a plan made of their endpoints."""
+
+    def __init__(self, name: str, runners: Mapping[str, Runner], grace: float) -> None:
+        self.name, self._runners = name, runners
+        self._known: dict[str, Mapping[str, Endpoint]] = {}
+        self._endpoints: Mapping[str, Endpoint] = {}
+        self._plans: dict[str, P] = {}
+        self._active, self._life = 0, Lifecycle(grace)
+        with suppress(NotReady):  # the endpoints are known once the Runners have loaded
+            self._refresh()
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """The endpoints by name.
+
+        Raises:
+            NotReady: they are known once the Runners have loaded.
+        """
+        self._refresh()
+        return self._endpoints
+
+    @abstractmethod
+    def _make_plans(self, known: Mapping[str, Mapping[str, Endpoint]]) -> dict[str, tuple[P, Endpoint]]:
+        """Return the plan and the description of each endpoint, by the endpoints of each Runner."""
+
+    def _refresh(self) -> None:
+        """Read the endpoints of all Runners; if they have changed, rebuild the plans."""
+        known = {name: runner.endpoints for name, runner in self._runners.items()}
+        if self._plans and all(self._known.get(name) is found for name, found in known.items()):
+            return
+        made = self._make_plans(known)
+        self._known, self._plans = known, {name: plan for name, (plan, _) in made.items()}
+        self._endpoints = {name: endpoint for name, (_, endpoint) in made.items()}
+
+    def _plan_for(self, endpoint: str) -> P | None:
+        """Return the plan that a new call is admitted by.
+
+        Raises:
+            NotReady: this is not ready.
+        """
+        if self._life.state != "ready":
+            raise NotReady.in_state(self.name, self._life.state)
+        return self._plans.get(endpoint) or self._plans.get("/default")
+
+    def _find(self, endpoint: str) -> P:
+        """Return the plan of an admitted call.
+
+        Raises:
+            NotReady: this does not run. UnknownEndpoint: there is no such endpoint.
+        """
+        if self._life.state not in RUNNING:
+            raise NotReady.in_state(self.name, self._life.state)
+        plan = self._plans.get(endpoint) or self._plans.get("/default")
+        if plan is None:
+            known = ", ".join(self._endpoints) or "none"
+            raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
+        return plan
+
+    def _call_ended(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._life.idle.set()
+
+
+class FlowRunner(PlannedRunner[ExecutionPlan]):
     """Runs calls on a graph of nodes.
 
     Args:
@@ -40,56 +108,29 @@ class FlowRunner:
     """
 
     def __init__(self, name: str, graph: Graph, nodes: Mapping[str, FlowNode], *, grace: float = 30.0) -> None:
-        self.name, self._graph, self._nodes = name, graph, nodes
-        self._names = frozenset(graph.nodes)
-        self._runners = {node.name: node.runner for node in nodes.values() if node.runner is not None}
+        self._graph, self._nodes, self._names = graph, nodes, frozenset(graph.nodes)
+        runners = {node.name: node.runner for node in nodes.values() if node.runner is not None}
         self._filters_answer = any(node.when is not None for node in nodes.values() if node.runner is None)
-        self._background = BackgroundNodes(self._runners)
-        self._known: dict[str, Mapping[str, Endpoint]] = {}
-        self._endpoints: Mapping[str, Endpoint] = {}
-        self._plans: dict[str, ExecutionPlan] = {}
-        self._active, self._life = 0, Lifecycle(grace)
-        try:
-            self._refresh()
-        except NotReady:  # the endpoints are known once a node has loaded
-            pass
-
-    @property
-    def endpoints(self) -> Mapping[str, Endpoint]:
-        """The endpoints of all nodes, by name.
-
-        Raises:
-            NotReady: a node's are known once it has loaded.
-        """
-        self._refresh()
-        return self._endpoints
+        self._background = BackgroundNodes(runners)
+        super().__init__(name, runners, grace)
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
         """Take a place in the queue of every awaited node, so that a full one refuses before any node runs.
 
         A Deployment used by several nodes is asked once: one place suffices for a call.
         """
-        if self._life.state != "ready":
-            raise NotReady.in_state(self.name, self._life.state)
         plan = self._plan_for(endpoint)
-        nodes = [node for node in plan.route.answering if node in self._graph.awaited] if plan is not None else []
-        runners = {id(runner): runner for runner in (unwrap_renamed(self._runners[node]) for node in nodes)}
-        tickets = Tickets()
-        try:
-            for runner in runners.values():
-                tickets.add(runner.admit(endpoint, size=size))
-        except BaseException:
-            tickets.close()
-            raise
-        return tickets
+        return admit_all(() if plan is None else plan.admits, endpoint, size)
 
     async def call(self, call: Call, /) -> Result:
-        plan = self._find(call)
+        plan = self._find_for(call) if call.target_executor else self._find(call.endpoint)
         if plan.route.stage.generator is not None:
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         self._active += 1
         try:
-            execution, docs = FlowExecution(plan, call), identified(call.docs)
+            execution, docs = FlowExecution(plan, call), call.docs
+            if docs.codec.model is None:
+                docs = identified(docs)
             order = _order(docs) if self._is_sorted(plan) else {}
             execution.deliver(GATEWAY, docs)
             await execution.run(plan.route.stage.before)
@@ -99,7 +140,7 @@ class FlowRunner:
             self._call_ended()
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        plan = self._find(call)
+        plan = self._find_for(call) if call.target_executor else self._find(call.endpoint)
         if plan.route.stage.generator is None and len(call.docs) != 1:
             raise InvalidDocs(f"{call.endpoint} takes one document, got {len(call.docs)}")
         self._active += 1
@@ -144,50 +185,38 @@ class FlowRunner:
         nodes = {node: Wrapper(runner).status() for node, runner in self._runners.items()}
         return {"nodes": nodes, "floating": self._background.status()}
 
-    def _refresh(self) -> None:
-        """Read the endpoints of all nodes; if they have changed, rebuild the plans."""
-        known = {node: runner.endpoints for node, runner in self._runners.items()}
-        if self._plans and all(self._known.get(node) is found for node, found in known.items()):
-            return
+    def _make_plans(self, known: Mapping[str, Mapping[str, Endpoint]]) -> dict[str, tuple[ExecutionPlan, Endpoint]]:
         names = dict.fromkeys(name for node in self._graph.nodes for name in known.get(node, ()))
         for name in names:
             check_neighbours(self._graph, name, known)
-        plan = {name: self._make_plan(name, known) for name in names}
-        self._endpoints = {name: plan.route.endpoint for name, plan in plan.items() if plan is not None}
-        self._known, self._plans = known, {name: plan for name, plan in plan.items() if plan is not None}
+        plans = {name: self._make_plan(name, known) for name in names}
+        return {name: (plan, plan.route.endpoint) for name, plan in plans.items() if plan is not None}
 
     def _make_plan(
         self, name: str, known: Mapping[str, Mapping[str, Endpoint]], only: str = ""
     ) -> ExecutionPlan | None:
         route = FlowRoute.of(self._graph, name, known, only)
-        return (
-            None
-            if route is None
-            else ExecutionPlan(self._graph, self._nodes, self._names, route, self._background.launch)
-        )
+        if route is None:
+            return None
+        awaited = [node for node in route.answering if node in self._graph.awaited]
+        runners = {id(runner): runner for runner in (unwrap_renamed(self._runners[node]) for node in awaited)}
+        needs = {node: self._graph.needs(node) for node in self._graph.nodes}
+        admits, launch = tuple(runners.values()), self._background.launch
+        return ExecutionPlan(self._graph, self._nodes, needs, self._names, route, admits, launch)
 
-    def _plan_for(self, endpoint: str) -> ExecutionPlan | None:
-        return self._plans.get(endpoint) or self._plans.get("/default")
+    def _find_for(self, call: Call) -> ExecutionPlan:
+        """Return the plan of a call, for the nodes that it asks.
 
-    def _find(self, call: Call) -> ExecutionPlan:
-        if self._life.state not in RUNNING:
-            raise NotReady.in_state(self.name, self._life.state)
-        plan = self._plan_for(call.endpoint)
-        if plan is not None and call.target_executor:
-            name = plan.route.endpoint.name
-            plan = self._make_plan(name, self._known, call.target_executor)
-        if plan is None:
-            known = ", ".join(self._endpoints) or "none"
-            raise UnknownEndpoint(f"{self.name} has no endpoint {call.endpoint!r} and no '/default'; it has {known}")
-        return plan
+        Raises:
+            NotReady, UnknownEndpoint: as `_find`.
+        """
+        plan = self._find(call.endpoint)
+        chosen = self._make_plan(plan.route.endpoint.name, self._known, call.target_executor)
+        assert chosen is not None, "an endpoint has a plan whichever nodes are asked"
+        return chosen
 
     def _is_sorted(self, plan: ExecutionPlan) -> bool:
         return self._filters_answer or any(self._nodes[node].when is not None for node in plan.route.answering)
-
-    def _call_ended(self) -> None:
-        self._active -= 1
-        if not self._active:
-            self._life.idle.set()
 
 
 def _order(docs: Docs) -> dict[Any, int]:

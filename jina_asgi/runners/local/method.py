@@ -29,12 +29,14 @@ class BoundMethod:
     __slots__ = (
         "_accepts",
         "_batch",
+        "_docs_only",
         "_files",
         "_in_place",
         "_name",
         "_own",
         "codec",
         "function",
+        "has_parameters",
         "is_async",
         "kind",
         "method",
@@ -48,7 +50,8 @@ class BoundMethod:
         self._name = f"{type(executor).__name__}.{method.attribute}"
         self._batch = self.kind == "batch"
         self._in_place = method.endpoint.input.model is method.endpoint.output.model
-        self._accepts = method.arguments
+        self._accepts, self._docs_only = method.arguments, self._batch and set(method.arguments) == {"docs"}
+        self.has_parameters = method.endpoint.parameters is not None
         self._files = field_plans.takes_paths(method.endpoint.input)
 
     def parameters(self, call: Call) -> Any:
@@ -130,10 +133,12 @@ class BoundMethod:
 
     async def run_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         """As `run`, for an asynchronous method."""
-        if not self._files:
-            return await self._call_async(docs, parameters, call)
-        with upload_files.in_use(docs):
-            return await self._call_async(docs, parameters, call)
+        if self._files:
+            with upload_files.in_use(docs):
+                return await self._call_async(docs, parameters, call)
+        if self._docs_only:  # the common case
+            return self.checked_answer(await self.function(docs=docs), docs)
+        return await self._call_async(docs, parameters, call)
 
     async def _call_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
         if self._batch:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -34,16 +34,17 @@ from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.monitoring import timings
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
-from jina_asgi.runners.local.decoding import decoded, is_slow_to_decode
+from jina_asgi.runners.local.decoding import decoded
 from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
-from jina_asgi.runners.local.sync_streams import steps_in_thread
-from jina_asgi.runners.local.threads import ExecutorThreads
+from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
 logger = logging.getLogger("jina_asgi")
+
+_END: Any = object()
 
 
 class _RunningCall(msgspec.Struct, eq=False):
@@ -95,7 +96,7 @@ class LocalRunner:
             name: replace(settings.apply_to(method.endpoint), batching=batching.get(name))
             for name, method in self._methods.items()
         }
-        self._bound: dict[str, BoundMethod] = {}
+        self._bound: dict[str, BoundMethod] = {}  # empty unless calls run
         self._executor: Executor | None = None
         self._health: HealthWatch | None = None
         self._admission = Admission(settings.max_queue, settings.max_queue_bytes)
@@ -122,11 +123,11 @@ class LocalRunner:
                         executor = await executor_lifecycle.load_executor(lambda: self._load(lock), self._threads)
                     finally:
                         lock.release()  # also if the caller has left
-                    self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
                     self._health = HealthWatch(executor, self.name)
                     async with self._life.ending(partial(self._unload, executor, self._health)):
                         await self._health.begin()
                         self._loaded()
+                        self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
                         self._life.state = "ready"
                         yield
             finally:
@@ -164,19 +165,20 @@ class LocalRunner:
         return {"queue": self._admission.status(), **({"monitored": monitored} if monitored else {})}
 
     async def call(self, call: Call, /) -> Result:
-        bound = self._find(call.endpoint)
+        bound = self._bound.get(call.endpoint) or self._find(call.endpoint)
         if bound.kind == "stream":
             raise InvalidDocs(f"{call.endpoint} streams its answer; ask for a stream")
         running = _RunningCall(asyncio.current_task(self._loop))
         self._active.add(running)
         try:
-            parameters = bound.parameters(call)
+            parameters = bound.parameters(call) if call.parameters or bound.has_parameters else {}
             if bound.is_async:
                 running.begun = True
                 docs = call.begin()
-                typed = await decoded(docs) if is_slow_to_decode(docs) else docs.typed
+                typed = docs.typed if docs.is_typed else await decoded(docs)
                 value = await bound.run_async(typed, parameters, call)
-                end_if_forked(self._process)
+                if os.getpid() != self._process:
+                    end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
                 value = await self._threads.run(work, call.context, on_left=running.mark_begun)
@@ -195,7 +197,7 @@ class LocalRunner:
         self._active.add(running)
         try:
             docs = call.begin()
-            typed = await decoded(docs) if is_slow_to_decode(docs) else docs.typed
+            typed = docs.typed if docs.is_typed else await decoded(docs)
             parameters = bound.parameters(call)
             if len(typed) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(typed)}")
@@ -231,15 +233,22 @@ class LocalRunner:
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
-        if not bound.is_async:
-            stopped = partial(getattr, running, "stopped")
-            made = steps_in_thread(self._threads, bound, made, call.context, stopped, running.mark_begun)
-        steps: AsyncGenerator[Any, None] = made
-        return steps
+        return made if bound.is_async else self._in_thread(bound, made, call, running)
 
     async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
         for answer in (await self.call(call)).docs.typed:
             yield answer
+
+    async def _in_thread(
+        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, running: _RunningCall
+    ) -> AsyncGenerator[Any, None]:
+        step, left = partial(bound.step, made, _END), running.mark_begun
+        try:
+            while (item := await self._threads.run(step, call.context, waits=True, on_left=left)) is not _END:
+                yield item
+        finally:
+            with suppress(LeftBehind):  # then the generator never runs again
+                await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
         if self._life.state not in RUNNING:

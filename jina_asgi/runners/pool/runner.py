@@ -100,7 +100,7 @@ class PoolRunner:
         endpoint = self._find(call.endpoint)
         retries: CallRetries | None = None
         while True:
-            handle = await self._acquire(endpoint)
+            handle = self._take_free(endpoint) or await self._wait_for_free(endpoint)
             try:
                 result = await handle.client.call(call)
             except JinaASGIError as error:
@@ -121,7 +121,7 @@ class PoolRunner:
         retries = CallRetries(self._counts, self._may_retry(endpoint))
         begun = False
         while True:
-            handle = await self._acquire(endpoint)
+            handle = self._take_free(endpoint) or await self._wait_for_free(endpoint)
             try:
                 async with aclosing(handle.client.stream(call)) as steps:
                     async for docs in steps:
@@ -214,17 +214,19 @@ class PoolRunner:
         if is_up or self._restarts.failing:
             raise NotReady(self.unhealthy_reason())
 
-    async def _acquire(self, endpoint: Endpoint) -> ReplicaHandle:
-        """Wait for a free replica and take a place there; freed by `_release`."""
-        waiting = self._waiting[endpoint.concurrent]
-        handle = None if waiting else self._least_loaded(endpoint)
+    def _take_free(self, endpoint: Endpoint) -> ReplicaHandle | None:
+        """Take a place at a free replica, unless other calls wait for one; freed by `_release`."""
+        handle = None if self._waiting[endpoint.concurrent] else self._least_loaded(endpoint)
         if handle is not None:
             self._calls += 1
             handle.begin_call(endpoint)
-            return handle
+        return handle
+
+    async def _wait_for_free(self, endpoint: Endpoint) -> ReplicaHandle:
+        """Wait for a free replica and take a place there, as `_take_free`."""
         self._check()
         self._calls += 1
-        waiter = _Waiter(endpoint)
+        waiting, waiter = self._waiting[endpoint.concurrent], _Waiter(endpoint)
         waiting.append(waiter)
         try:
             return await waiter.future
@@ -239,7 +241,8 @@ class PoolRunner:
 
     def _release(self, handle: ReplicaHandle, endpoint: Endpoint) -> None:
         handle.end_call(endpoint)
-        self._dispatch()
+        if self._waiting[True] or self._waiting[False]:
+            self._dispatch()
         self._call_ended()
 
     def _call_ended(self) -> None:

@@ -12,7 +12,7 @@ from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.plan import BatchPlan
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.settings import BatchingSettings
-from jina_asgi.types import Call, Docs, Result
+from jina_asgi.types import Call, Result
 from tests.doubles.frames import CALLED, TEXT, Double
 
 
@@ -42,7 +42,7 @@ async def test_a_batch_is_sent_on_as_it_came() -> None:
     one, other = Codec(TEXT).encode([{"text": "one"}, {"text": "other"}])
     async with batcher.lifespan():
         answers = await asyncio.gather(
-            *(batcher.call(Call(CALLED.name, Docs(reader, encoded=[doc]))) for doc in (one, other))
+            *(batcher.call(Call(CALLED.name, reader.encoded([doc]))) for doc in (one, other))
         )
     assert sent == [[one, other]]
     assert [[*answer.docs.encoded] for answer in answers] == [[one], [other]]
