@@ -1,7 +1,7 @@
-"""Large msgpack read in pieces, so that other threads run in between: a decoder lets none in until it has read all that
-it is given.
+"""Decodes large msgpack in pieces, so that other threads run in between: a decoder holds the GIL until it has read the
+whole buffer.
 
-A list or a mapping is cut between its items; what is not large is read by the decoder itself.
+Lists and mappings are cut between their items; the decoder reads small values itself.
 """
 
 from __future__ import annotations
@@ -9,34 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jina_asgi.documents._msgpack import SIZES, Buffer, container, end_of, is_mapping
+from jina_asgi.documents._msgpack_layout import SIZES, Buffer, container, end_of, is_mapping
 from jina_asgi.documents._sizes import LARGE
 from jina_asgi.documents.writers import list_head, map_head
 
-#: Bytes that are read at one go where a buffer is `LARGE`: 40,000 keys at most, or 130,000 numbers of one byte.
+#: Bytes that are decoded in one call if a buffer is `LARGE`: 40,000 keys at most, or 130,000 numbers of one byte.
 PIECE = 2**17
-#: From this level on a value is given to the decoder whole: it has a bound of its own for values within values.
+#: Below this level the decoder reads values as a whole: it has a limit of its own for nesting.
 _DEEPEST = 64
 _FLOATS = {0xCA: 5, 0xCB: 9}
 
 
 def unpack_in_pieces(raw: Buffer, decode: Callable[[Buffer], Any]) -> Any:
-    """The value in a buffer, as `decode` reads it; raises what that raises."""
+    """Decodes a buffer as `decode` does; raises its errors."""
     if len(raw) <= LARGE:
         return decode(raw)
     try:
-        value, end = _Pieces(memoryview(raw), decode).value(0, 0)
+        value, end = _ChunkedReader(memoryview(raw), decode).value(0, 0)
     except (IndexError, TypeError):  # it is broken, or a key is a list
         return decode(raw)
     return value if end == len(raw) else decode(raw)
 
 
-class _Pieces:
+class _ChunkedReader:
     def __init__(self, raw: memoryview, decode: Callable[[Buffer], Any]) -> None:
         self._raw, self._decode = raw, decode
 
     def value(self, at: int, depth: int) -> tuple[Any, int]:
-        """The value at a place, and where it ends.
+        """Decodes the value at a place; also returns its end.
 
         Raises:
             IndexError: the buffer ends within it. TypeError: a key is a list. Others as the decoder does.
@@ -96,7 +96,7 @@ class _Pieces:
         return end
 
     def _floats(self, at: int, count: int) -> int:
-        """How many floats alike stand at a place, where they fill a piece or are all that is left; else 0."""
+        """The number of equal-width floats at a place, if they fill a piece or the rest; else 0."""
         width = _FLOATS.get(self._raw[at], 0)
         many = width and min(count, PIECE // width + 1)
         heads = bytes(self._raw[at : at + many * width : width]) if many else b""

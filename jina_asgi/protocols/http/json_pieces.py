@@ -30,7 +30,7 @@ def loads(raw: bytes, depth: int, *, piece: int = _PIECE) -> Any:
     Raises:
         InvalidRequest: it is not JSON.
     """
-    pieces = _Pieces(raw, depth)
+    pieces = _OpenValues(raw, depth)
     for start, stop, places, kinds in _marks(raw, piece):
         pieces.take(start, stop, places, kinds)
     return pieces.end()
@@ -73,7 +73,7 @@ def _marks(raw: bytes, piece: int) -> Any:
     )
 
 
-class _Pieces:
+class _OpenValues:
     """The values read so far: the open lists and mappings, of which the outermost is a list of the one value."""
 
     def __init__(self, raw: bytes, depth: int) -> None:

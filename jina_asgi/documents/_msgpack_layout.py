@@ -1,4 +1,4 @@
-"""How msgpack's values begin and where they end, for code that walks over a buffer without making values of it."""
+"""Finds the start and end of msgpack's values, for code that visits a buffer without decoding it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _lengths() -> list[int]:
 _SMALL_CONTAINERS, _LARGE_CONTAINERS = range(0x80, 0xA0), range(0xDC, 0xE0)
 #: By the first byte of a value: how many bytes follow, or minus the width of the length or count that follows.
 LENGTHS = _lengths()
-#: By the first byte: the size of a value, where that byte tells it; else 0.
+#: By the first byte: the size of a value, if this byte determines it; else 0.
 SIZES = [0 if head in _SMALL_CONTAINERS or LENGTHS[head] < 0 else 1 + LENGTHS[head] for head in range(256)]
 
 
@@ -35,7 +35,7 @@ def is_mapping(head: int) -> bool:
 
 
 def container(raw: Buffer, at: int) -> tuple[int, int]:
-    """How many items or entries the list or mapping at a place has, and where they begin; -1 where it is neither."""
+    """The number of items or entries of the list or mapping at a place, and their start; -1 if it is neither."""
     head = raw[at]
     if head in _SMALL_CONTAINERS:
         return head & 15, at + 1
@@ -46,7 +46,7 @@ def container(raw: Buffer, at: int) -> tuple[int, int]:
 
 
 def end_of(raw: Buffer, at: int, limit: int) -> int:
-    """Where the value at a place ends; -1 where that is beyond `limit`. Raises IndexError at the buffer's end."""
+    """The end of the value at a place; -1 if it is beyond `limit`. Raises IndexError at the buffer's end."""
     values = 1
     while values > 0:
         if at >= limit:
