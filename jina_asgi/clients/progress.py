@@ -21,6 +21,7 @@ class Progress:
         self._shown, self._stream, self._clock = shown, stream or sys.stderr, clock
         self._moves = self._stream.isatty()
         self._requests = self._docs = self._failed = 0
+        self._start = 0.0
 
     def __enter__(self) -> Self:
         self._start = self._clock()

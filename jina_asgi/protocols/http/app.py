@@ -211,9 +211,7 @@ class EndpointApp(CallApp):
                             raise
                         raise unwritable(call, error) from error
                     await writer.write(event)
-                    if (
-                        response.watched is not None and response.watched.gone
-                    ):  # the server's `send` swallowed our cancel
+                    if response.watched is not None and response.watched.gone:  # a server's `send` swallowed the cancel
                         raise ClientGone
             response.ends()
             await writer.finish(sse.END)

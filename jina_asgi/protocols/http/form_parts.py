@@ -56,9 +56,8 @@ class FormParser:
             InvalidRequest: it is not a form. TooLarge: it has too many parts.
         """
         self._delimiters += block.count(self._delimiter)
-        if (
-            self._delimiters > self._limit + 1
-        ):  # in a part the parser needs 3 µs for each, and they are not allowed there
+        # Within a part, where they are not allowed, the parser would need 3 µs for each.
+        if self._delimiters > self._limit + 1:
             raise self._too_many()
         try:
             self._parser.write(block)
