@@ -100,7 +100,9 @@ async def by_websocket(server: Server, kind: str, path: str = "/answer") -> int:
         call = {"id": 1, "endpoint": path, "data": [{"text": kind}], "parameters": {"kind": kind}}
         await socket.send(orjson.dumps(call), text=True)
         size = 0
-        while b'"event":"data"' in (said := await socket.recv(decode=False))[:40]:
+        while (event := (said := await socket.recv(decode=False))[:40]).find(
+            b'"event":"data"'
+        ) >= 0 or b"ping" in event:
             size += len(said)
         assert b'"event":"end"' in said[:40], said[:400]
         return size

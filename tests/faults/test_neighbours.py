@@ -56,6 +56,7 @@ def answering(request: pytest.FixtureRequest) -> Iterator[Server]:
     [
         ("json", "documents within"),
         ("json", "a vector"),
+        ("json", "a mapping"),
         ("msgpack", "nested mappings"),
         ("protobuf", "texts"),
         ("events", "numbers"),
@@ -63,6 +64,7 @@ def answering(request: pytest.FixtureRequest) -> Iterator[Server]:
         ("websocket steps", "documents within"),
         ("binary websocket", "numbers"),
         ("grpc", "texts"),
+        ("grpc", "documents within"),
         ("grpc stream", "texts"),
     ],
 )

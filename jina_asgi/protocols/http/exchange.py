@@ -11,6 +11,9 @@ from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.http.disconnects import Watched
 from jina_asgi.protocols.http.headers import too_large
 
+#: Bytes of a body that are sent in one message.
+_PIECE = 2**20
+
 
 class ClientGone(Exception):  # an event, and no error
     """The client left while its request was being read."""
@@ -45,14 +48,22 @@ class ResponseWriter:
             raise ClientGone from None
 
     async def whole(self, status: int, body: bytes, content_type: bytes) -> None:
-        """Send the whole response; raises as `message` does."""
+        """Send the whole response, a large body in pieces; raises as `message` does.
+
+        A server copies what it is given at once; it waits between pieces until the client has read enough of them.
+        """
         self.started = True
-        if self.watched is not None:
-            self.watched.answered = True
         headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": body})
+            start = 0
+            while len(body) - start > _PIECE:
+                piece = body[start : start + _PIECE]
+                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+                start += _PIECE
+            if self.watched is not None:
+                self.watched.answered = True
+            await self.send({"type": "http.response.body", "body": body[start:]})
         except OSError:
             raise ClientGone from None
 

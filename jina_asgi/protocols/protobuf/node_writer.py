@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from operator import add
 from typing import Any
 
@@ -27,6 +27,8 @@ Buffer = Any  # bytes or an array; Python has a type for buffers from 3.12 on
 Column = tuple[list[Iterable[Buffer]], list[int] | int]
 _ANY = Field("", "json")
 _INT32, _MAX_HEADS = 1 << 31, 4096
+#: Values that are joined, or documents that are written, in one call that holds the GIL; bytes that are copied so.
+_MANY, _LARGE = 2**12, 2**20
 _LISTS = {list: b"\x4a", deque: b"\x4a", set: b"\x52", frozenset: b"\x52", tuple: b"\x5a"}
 _float = struct.Struct("<d").pack
 
@@ -57,6 +59,8 @@ class NodeWriter:
             (doc,) = docs  # a DocList runs Python code for an index
             found = self._alone(self._values(doc), fields)
             return found, sum(map(len, found))
+        if len(docs) > _MANY:
+            return self._in_parts(docs, name)
         rows = [self._values(doc) for doc in docs]
         if not rows:
             return [], 0
@@ -80,6 +84,13 @@ class NodeWriter:
         lengths = [fixed] * len(rows) if sizes is None else [fixed + size for size in sizes]
         heads = [_LIST[length] for length in lengths]
         return list(chain.from_iterable(zip(heads, *pieces, strict=False))), sum(map(len, heads)) + sum(lengths)
+
+    def _in_parts(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
+        """As `documents`, for so many that other threads are to run meanwhile."""
+        left, parts = iter(docs), list[Buffer]()
+        while part := list(islice(left, _MANY)):
+            parts.append(b"".join(self.documents(part, name)[0]))
+        return parts, sum(map(len, parts))
 
     def _each(self, docs: Sequence[Any], name: str | None) -> tuple[list[Buffer], int]:
         """As `documents`, for documents with different fields."""
@@ -201,19 +212,23 @@ class NodeWriter:
         if tag is None:
             return self._other(value, field)
         plans = field.items if field.kind == "tuple" and len(field.items) == len(value) else repeat(_item(field))
-        nodes = [self.value(item, plan) for item, plan in zip(value, plans, strict=False)]
-        return framed(tag, b"".join([b"\x0a" + varint(len(node)) + node for node in nodes]))
+        pairs, parts = zip(value, plans, strict=False), list[bytes]()
+        while nodes := [self.value(item, plan) for item, plan in islice(pairs, _MANY)]:
+            parts.append(b"".join([b"\x0a" + varint(len(node)) + node for node in nodes]))
+        return framed(tag, b"".join(parts))
 
     def _mapping(self, value: Mapping[Any, Any], field: Field) -> bytes:
         """Writes the entries of a DictOfAnyProto."""
-        item = _item(field)
-        entries = []
+        item, entries, parts = _item(field), list[bytes](), list[bytes]()
         for key, inner in value.items():
             text = key if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))  # as in JSON
             name, node = text.encode(), self.value(inner, item)
             entry = framed(b"\x0a", name) + framed(b"\x12", node)
             entries.append(framed(b"\x0a", entry))
-        return b"".join(entries)
+            if len(entries) == _MANY:
+                parts.append(b"".join(entries))
+                entries = []
+        return b"".join([*parts, *entries])
 
     def _other(self, value: Any, field: Field) -> bytes:
         """Converts numpy's numbers, and other values with pydantic."""
@@ -279,7 +294,8 @@ def _integer(number: int) -> bytes:
 
 def framed(tag: bytes, content: bytes) -> bytes:
     """A field of a message, a text or bytes, with its length."""
-    return tag + varint(len(content)) + content
+    head = tag + varint(len(content))
+    return head + content if len(content) <= _LARGE else b"".join((head, content))  # the latter lets other threads run
 
 
 def _item(field: Field) -> Field:

@@ -28,6 +28,7 @@ from jina_asgi.protocols.protobuf import messages
 from jina_asgi.protocols.protobuf.documents import DocsWire, wire
 from jina_asgi.protocols.protobuf.fast_parser import Scanner
 from jina_asgi.protocols.protobuf.node_reader import NodeReader
+from jina_asgi.protocols.protobuf.node_writer import _MANY as MANY
 from jina_asgi.protocols.protobuf.size_guard import check_docs
 from jina_asgi.settings import Limits
 from tests.documents.test_codec import FIELDS
@@ -430,3 +431,20 @@ def test_a_large_tensor_of_nothing_but_line_feeds_is_no_list_of_values() -> None
     Some = with_field(NdArray)
     sent = Some(value=np.full(6_000_000, 10, np.uint8))
     assert (of(Some).read(of(Some).write([sent]), LIMITS)[0].value == 10).all()
+
+
+class Holder(BaseDoc):
+    many: DocList[Inner]
+    numbers: list[int]
+    tags: dict[str, Any]
+
+
+def test_many_values_are_written_as_few_are() -> None:
+    numbers = list(range(3 * MANY + 1))
+    inner = DocList[Inner]([Inner(text=str(number)) for number in numbers])
+    doc = Holder(many=inner, numbers=numbers, tags={f"k{number}": number for number in numbers})
+    (found,) = DocListProto.FromString(wire(codec(schema_of(Holder))).write([doc])).docs
+    assert [str(number) for number in numbers] == [one.data["text"].text for one in found.data["many"].doc_array.docs]
+    assert numbers == [node.integer for node in found.data["numbers"].list.data]
+    assert numbers == [found.data["tags"].dict.data[f"k{number}"].integer for number in numbers]
+    assert len(numbers) == len(found.data["tags"].dict.data)
