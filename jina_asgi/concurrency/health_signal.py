@@ -1,4 +1,4 @@
-"""Tells the health checks that watch this process to look again: an `unhealthy_reason` may have changed.
+"""Wakes the health checks of this process to look again: an `unhealthy_reason` may have changed.
 
 There is one signal for the process. Changes are rare, and a look takes a microsecond.
 """
