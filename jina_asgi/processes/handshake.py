@@ -17,7 +17,7 @@ from jina_asgi.errors import DefinitionError, ProtocolError
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.executors.py_modules import is_dotted
 from jina_asgi.processes.log_config import LogConfig
-from jina_asgi.processes.replica_spec import SERVER_OPTIONS
+from jina_asgi.processes.replica_spec import SERVER_OPTIONS, encoded
 from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint
@@ -64,13 +64,7 @@ class HostRequest(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DefinitionError: an option cannot be sent to another process.
         """
-        try:
-            raw = msgspec.msgpack.encode(self)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise DefinitionError(
-                f"the options of {self.uses} cannot be given to another process: expected plain data "
-                f"(numbers, text, bytes, lists, dicts): {error}"
-            ) from error
+        raw = encoded(self, self.uses)
         if len(raw) > LIMIT:
             raise DefinitionError(f"the options of {self.uses} take {len(raw)} bytes; expected {LIMIT} at most")
         return _LENGTH.pack(len(raw)) + raw

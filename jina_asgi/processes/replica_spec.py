@@ -32,17 +32,26 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             DefinitionError: an option cannot be sent to another process.
         """
-        try:
-            return msgspec.msgpack.encode(self)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise DefinitionError(
-                f"the options of {self.uses} cannot be given to another process: expected plain data "
-                f"(numbers, text, bytes, lists, dicts): {error}"
-            ) from error
+        return encoded(self, self.uses)
 
     @classmethod
     def loads(cls, raw: bytes) -> ReplicaSpec:
         return msgspec.msgpack.decode(raw, type=cls)
+
+
+def encoded(spec: msgspec.Struct, uses: Uses | None) -> bytes:
+    """Encodes what another process is given as msgpack.
+
+    Raises:
+        DefinitionError: an option cannot be sent to another process.
+    """
+    try:
+        return msgspec.msgpack.encode(spec)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DefinitionError(
+            f"the options of {uses} cannot be given to another process: expected plain data "
+            f"(numbers, text, bytes, lists, dicts): {error}"
+        ) from error
 
 
 def replica_options(settings: DeploymentSettings) -> dict[str, Any]:

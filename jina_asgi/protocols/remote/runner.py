@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from jina_asgi.concurrency.grace import remaining_grace
+from jina_asgi.concurrency.lifecycle import Lifecycle
 from jina_asgi.concurrency.tasks import uncancel
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import InvalidDocs, NotReady, ProtocolError, Unavailable, UnknownEndpoint, interrupted_error
@@ -60,11 +60,9 @@ class RemoteRunner(ABC):
     ) -> None:
         self._where = where
         self._expected, self._endpoints = endpoints, endpoints
-        self._grace, self._startup_timeout = grace, startup_timeout
+        self._startup_timeout, self._life = startup_timeout, Lifecycle(grace)
         self._server: Transport | None = None
         self._open: set[_OpenCall] = set()
-        self._leaving = False
-        self._idle: asyncio.Event | None = None
 
     @abstractmethod
     def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
@@ -127,22 +125,20 @@ class RemoteRunner(ABC):
     async def lifespan(self) -> AsyncIterator[None]:
         if self._server is not None:
             raise NotReady(f"a lifespan of this Runner of {self._where} is open already")
-        async with self._open_transport() as transport:
-            try:
-                async with asyncio.timeout(self._startup_timeout):
-                    description = await transport.served()
-            except TimeoutError as error:
-                raise NotReady(
-                    f"{transport.name} did not describe its endpoints within {self._startup_timeout} s"
-                ) from error
-            self._endpoints = self._match_endpoints(description)
-            self._server, self._leaving = transport, False
-            try:
-                yield
-            finally:
-                self._leaving = True
+        with self._life.running():
+            async with self._open_transport() as transport:
                 try:
-                    await self._finish()
+                    async with asyncio.timeout(self._startup_timeout):
+                        description = await transport.served()
+                except TimeoutError as error:
+                    raise NotReady(
+                        f"{transport.name} did not describe its endpoints within {self._startup_timeout} s"
+                    ) from error
+                self._endpoints = self._match_endpoints(description)
+                try:
+                    async with self._life.ending(self._finish):
+                        self._server, self._life.state = transport, "ready"
+                        yield
                 finally:
                     self._server = None
 
@@ -155,9 +151,8 @@ class RemoteRunner(ABC):
         return self._expected
 
     def _require_open(self) -> Transport:
-        if self._server is None or self._leaving:
-            ended = "stopped" if self._leaving else NotReady.NOT_STARTED
-            raise NotReady.in_state(f"the Runner of {self._where}", ended if self._server is None else "draining")
+        if self._server is None or self._life.state != "ready":
+            raise NotReady.in_state(f"the Runner of {self._where}", self._life.state)
         return self._server
 
     def _route(self, call: Call) -> tuple[Transport, Endpoint, OutgoingRequest]:
@@ -188,8 +183,8 @@ class RemoteRunner(ABC):
 
     def _ended(self, opened: _OpenCall) -> None:
         self._open.discard(opened)
-        if not self._open and self._idle is not None:
-            self._idle.set()
+        if not self._open:
+            self._life.idle.set()
 
     @contextmanager
     def _waiting(self, opened: _OpenCall, call: Call) -> Iterator[None]:
@@ -213,23 +208,16 @@ class RemoteRunner(ABC):
 
     async def _finish(self) -> None:
         """Lets open calls end within the grace period, then cancels them; being cancelled ends that period."""
-        if not self._open:
+        if await self._life.drain(self._open):
             return
-        idle = self._idle = asyncio.Event()
-        try:
-            async with asyncio.timeout(remaining_grace(self._grace)):
-                await idle.wait()
-        except TimeoutError:
-            pass
-        finally:
-            for opened in list(self._open):
-                opened.stopped = True
-                if opened.task is not None:
-                    opened.task.cancel()
-                elif opened.steps is not None:  # between two steps: no task waits in it
-                    await opened.steps.aclose()
-                    self._ended(opened)
-            await idle.wait()
+        for opened in list(self._open):
+            opened.stopped = True
+            if opened.task is not None:
+                opened.task.cancel()
+            elif opened.steps is not None:  # between two steps: no task waits in it
+                await opened.steps.aclose()
+                self._ended(opened)
+        await self._life.idle.wait()
 
 
 def _without_request_place(error: InvalidDocs) -> InvalidDocs:
