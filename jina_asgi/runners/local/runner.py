@@ -20,6 +20,7 @@ import msgspec
 from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.concurrency.lifecycle import PATIENCE, RUNNING, Lifecycle
 from jina_asgi.concurrency.load_lock import LoadLock
+from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.concurrency.tasks import (
     cancel_requests,
     log_failure,
@@ -34,7 +35,6 @@ from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.monitoring import timings
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
-from jina_asgi.runners.local.decoding import decoded
 from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
@@ -175,7 +175,7 @@ class LocalRunner:
             if bound.is_async:
                 running.begun = True
                 docs = call.begin()
-                typed = docs.typed if docs.is_typed else await decoded(docs)
+                typed = docs.typed if docs.is_typed else await _decoded(docs)
                 value = await bound.run_async(typed, parameters, call)
                 if os.getpid() != self._process:
                     end_if_forked(self._process)
@@ -197,7 +197,7 @@ class LocalRunner:
         self._active.add(running)
         try:
             docs = call.begin()
-            typed = docs.typed if docs.is_typed else await decoded(docs)
+            typed = docs.typed if docs.is_typed else await _decoded(docs)
             parameters = bound.parameters(call)
             if len(typed) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(typed)}")
@@ -322,3 +322,10 @@ class LocalRunner:
     def _closed(self, running: _RunningCall, task: asyncio.Task[None]) -> None:
         self._call_ended(running)
         log_failure(f"closing a stream of {self.name}")(task)
+
+
+async def _decoded(docs: Docs) -> list[Any]:
+    """Return `docs.typed`, read in the codec thread if decoding so many bytes would hold the event loop."""
+    if sum(map(len, docs.encoded)) <= LARGE:
+        return docs.typed
+    return await parse_in_thread(None, lambda: docs.typed)
