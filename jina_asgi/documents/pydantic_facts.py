@@ -135,7 +135,15 @@ def has_own_json(model: type[BaseModel]) -> bool:
 def json_differs(model: type[BaseModel]) -> bool:
     """Whether the JSON of a class differs from its field values by their wire names."""
     names = {name: info.serialization_alias or info.alias or name for name, info in model.model_fields.items()}
-    return any(alias != wire_name(model, name) for name, alias in names.items()) or _serializes(model)
+    aliased = any(alias != wire_name(model, name) for name, alias in names.items())
+    return aliased or _serializes(model) or _holds_moments(model.__pydantic_core_schema__)
+
+
+def _holds_moments(schema: Any) -> bool:
+    """Whether a part of a class's schema is a datetime or a duration: pydantic and msgspec write these differently."""
+    if isinstance(schema, dict):
+        return schema.get("type") in ("datetime", "timedelta") or any(map(_holds_moments, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_holds_moments, schema))
 
 
 def _serializes(model: type[BaseModel]) -> bool:

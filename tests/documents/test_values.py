@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import math
 import re
 import uuid
@@ -183,6 +184,30 @@ def test_in_plain_json_it_is_refused_too(name: str, field: str, places: dict[str
         answer = httpx.post(f"{place.url}/odd/give", json={"data": [{"text": f"{field} {name}"}]}, timeout=60)
         assert 500 == answer.status_code, where
         assert re.search(rf"{field}.*dtype {re.escape(str(ODD[name].dtype))}", answer.json()["detail"]), where
+
+
+MOMENTS = ["2024-02-29T12:00:00.000005+05:30", "2024-02-29T12:00:00Z", "2024-02-29T12:00:00"]
+DURATIONS = ["PT0S", "P1DT12H", "-PT1H30M", "P400D"]
+TEXTS = [
+    *(("datetime", moment) for moment in MOMENTS),
+    *(("timedelta", duration) for duration in DURATIONS),
+    ("list-of-small", [{"n": 1, "at": "PT0S"}]),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), TEXTS)
+def test_moments_and_durations_are_the_same_text_from_every_place(
+    kind: str, value: Any, places: dict[str, Place]
+) -> None:
+    def answers(place: Place) -> list[Any]:
+        call = httpx.post(f"{place.url}/{kind}/echo", json={"data": [{"value": value}]}, timeout=60)
+        stream = httpx.post(f"{place.url}/{kind}/stream", json={"data": {"value": value}}, timeout=60)
+        [event] = re.findall(r"event: update\r\ndata: (.*)\r", stream.text)
+        return [call.json()["data"][0]["value"], json.loads(event)["value"]]
+
+    assert dict.fromkeys(places, answers(places["worker"])) == {
+        where: answers(place) for where, place in places.items()
+    }
 
 
 def test_a_secret_arrives_and_is_in_no_answer(client: Any) -> None:
