@@ -111,6 +111,6 @@ def test_the_table_of_this_tree() -> None:
 def test_what_runs_for_one_call_is_counted_in_all_processes(walk: str) -> None:
     files = {file for file, _ in functions_of(ROOT, walk)}
     assert "runners/local/runner.py" in files  # where the Executor runs; with a pool in a process of its own
-    assert ("serving/asgi.py" in files) == (walk != "grpc")
+    assert ("serving/application.py" in files) == (walk != "grpc")  # which receives HTTP requests
     assert ("runners/pool/runner.py" in files) == (walk == "pool")
     assert not [file for file in files if file.startswith(("cli/", "config/", "testing/"))]  # what ran to start it
