@@ -38,7 +38,7 @@ def answer_buffers(docs: Docs) -> list[Any]:
         ExecutorError: a value in the docs cannot be written.
     """
     try:
-        buffers, size = wire(docs.codec).buffers(docs.typed)
+        buffers, size = (docs.codec.cached_wire or wire(docs.codec)).buffers(docs.typed)
     except JinaASGIError as error:
         raise not_writable(error) from error
     before = b"\x0a" + varint(size)
@@ -63,6 +63,7 @@ class DocsWire:
         self._name = codec.schema.name
         self._scanner, self._writer = Scanner(codec.schema), NodeWriter(codec.schema)
         self._asking = NodeWriter(codec.schema, reveals=True)
+        self._has_tensors = self._name in self._writer.with_tensors
 
     def read(self, raw: bytes, limits: Limits) -> list[Any]:
         """Reads the docs of a DocListProto.
@@ -94,7 +95,12 @@ class DocsWire:
         """As `write`, for an answer, in which secrets are hidden: the buffers to join, and their length together."""
         try:
             hide = self._codec.hide
-            return self._writer.documents(docs if hide is None else [hide(doc) for doc in docs], self._name)
+            if hide is not None:
+                docs = [hide(doc) for doc in docs]
+            if len(docs) == 1 and not self._has_tensors:
+                (doc,) = docs
+                return self._writer.single(doc, self._name)
+            return self._writer.documents(docs, self._name)
         except _UNWRITABLE as error:
             raise self._unwritable(docs, error) from error
 

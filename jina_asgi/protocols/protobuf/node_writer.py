@@ -44,7 +44,8 @@ class NodeWriter:
         self._heads: dict[tuple[str, bytes, bytes], _Heads] = {}
         self._around: dict[tuple[Any, ...], tuple[bytes, bytes, int]] = {}
         self._texts: dict[tuple[str, type, str | None], tuple[_Heads, bytes]] = {}
-        self._with_tensors = {
+        #: The documents with tensors among their own fields.
+        self.with_tensors = {
             name for name, plan in schema.documents.items() if any(field.kind == "tensor" for field in plan)
         }
 
@@ -54,13 +55,12 @@ class NodeWriter:
         Raises:
             ValueError: a value cannot be written (an integer over 32 bits, a tensor of objects).
         """
-        fields = self._fields.get(name or "", {})
-        if len(docs) == 1 and name not in self._with_tensors:
+        if len(docs) == 1 and name not in self.with_tensors:
             (doc,) = docs  # a DocList runs Python code for an index
-            found = self._alone(self._values(doc), fields)
-            return found, sum(map(len, found))
+            return self.single(doc, name)
         if len(docs) > _MANY:
             return self._in_parts(docs, name)
+        fields = self._fields.get(name or "", {})
         rows = [self._values(doc) for doc in docs]
         if not rows:
             return [], 0
@@ -97,10 +97,11 @@ class NodeWriter:
         parts = [self.documents([doc], name) for doc in docs]
         return [buffer for buffers, _ in parts for buffer in buffers], sum(size for _, size in parts)
 
-    def _alone(self, row: Mapping[str, Any], fields: Mapping[str, Field]) -> list[Buffer]:
-        """The buffers of one document, for which columns cost more than they save."""
+    def single(self, doc: Any, name: str | None) -> tuple[list[Buffer], int]:
+        """As `documents`, for one without tensors, for which columns cost more than they save."""
+        fields = self._fields.get(name or "", {})
         found: list[Buffer] = [b""]
-        for key, value in row.items():
+        for key, value in self._values(doc).items():
             field = fields.get(key, _ANY)
             if isinstance(value, str):
                 heads, tail = self._texts.get((key, type(value), field.tag)) or self._text(key, type(value), field)
@@ -109,8 +110,9 @@ class NodeWriter:
             else:
                 content = self.value(value, field)
                 found += self._heads_of(key, b"", b"")[len(content)], content
-        found[0] = _LIST[sum(map(len, found))]
-        return found
+        size = sum(map(len, found))
+        found[0] = head = _LIST[size]
+        return found, len(head) + size
 
     def _text(self, key: str, kind: type, field: Field) -> tuple[_Heads, bytes]:
         """The bytes before and after a text of a field; cached."""

@@ -19,7 +19,7 @@ from jina_asgi.protocols.protobuf.entries import Odd, varint
 from jina_asgi.protocols.protobuf.fast_parser import too_many
 from jina_asgi.protocols.protobuf.messages import DataRequestList, HeaderProto
 from jina_asgi.protocols.protobuf.requests import RequestFields
-from jina_asgi.protocols.protobuf.routes import written
+from jina_asgi.protocols.protobuf.routes import route_buffers
 from jina_asgi.protocols.protobuf.size_guard import check_docs
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result
@@ -83,7 +83,7 @@ class ParsedRequest:
         """As `requests.answer`, which changes the message."""
         if self._front is None or result.results:
             return requests.answer(self.message, result)
-        return b"".join([self._front, written(result.trail), *answer_buffers(result.docs)])
+        return b"".join([self._front, *route_buffers(result.trail), *answer_buffers(result.docs)])
 
 
 class JoinedRequest(ParsedRequest):

@@ -22,7 +22,7 @@ from jina_asgi.protocols.protobuf.messages import (
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
 from jina_asgi.protocols.protobuf.parameters import parameters_of, struct_of
-from jina_asgi.protocols.protobuf.routes import written
+from jina_asgi.protocols.protobuf.routes import route_buffers
 from jina_asgi.protocols.protobuf.size_guard import check_request, check_requests
 from jina_asgi.protocols.protobuf.statuses import raise_for
 from jina_asgi.settings import Limits
@@ -102,7 +102,7 @@ def answer(message: Any, result: Result) -> bytes:
             raise not_writable(error) from error
     message.ClearField("data")
     message.header.ClearField("status")
-    return b"".join([message.SerializeToString(), written(result.trail), *docs])
+    return b"".join([message.SerializeToString(), *route_buffers(result.trail), *docs])
 
 
 def response(result: Result, parameters: Mapping[str, Any], request_id: str) -> bytes:

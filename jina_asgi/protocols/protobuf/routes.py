@@ -14,20 +14,20 @@ from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.types import Step
 
 
-def written(trail: Sequence[Step]) -> bytes:
-    """A RouteProto for each step, as fields of a DataRequestProto.
+def route_buffers(trail: Sequence[Step]) -> list[bytes]:
+    """The buffers of a RouteProto for each step, as fields of a DataRequestProto.
 
     The first is the gateway's, as in Jina: that of the Flow, which is the last step of its own trail, or of the server of a
     Deployment.
     """
     if not trail:
-        return b""
+        return []
     whole = trail[-1]
     span = _span(whole)
     routes = [_head("gateway", None), span]
     for step in trail[:-1] or trail:
         routes += _head(step.name, step.error), span if step is whole else _span(step)
-    return b"".join(routes)
+    return routes
 
 
 def _span(step: Step) -> bytes:

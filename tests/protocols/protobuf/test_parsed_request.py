@@ -14,7 +14,7 @@ from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import DataRequest, HeaderProto, RouteProto, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
-from jina_asgi.protocols.protobuf.routes import written
+from jina_asgi.protocols.protobuf.routes import route_buffers
 from jina_asgi.types import Result, Step
 
 
@@ -131,8 +131,8 @@ def test_routes_are_what_protobuf_writes(moment: float) -> None:
         for stamp, time in ((route.start_time, step.start), (route.end_time, step.end)):
             stamp.seconds, stamp.nanos = int(time), int((time - int(time)) * 1e9)
     expected.routes[1].status.code, expected.routes[1].status.exception.name = 1, "ValueError"
-    assert expected == DataRequest.FromString(written(trail))
-    assert b"" == written(())
+    assert expected == DataRequest.FromString(b"".join(route_buffers(trail)))
+    assert [] == route_buffers(())
 
 
 @given(st.integers(0, 2**64 - 1) | st.integers(2**27, 2**36) | st.integers(0, 300))
