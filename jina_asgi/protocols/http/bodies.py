@@ -101,7 +101,8 @@ class Bodies:
         """
         patiently = heavy and needs_patience(media, raw, numbers=self._numbers)
         if media == JSON:
-            check_json(raw, self._limits.values)
+            if len(raw) > 2 * self._limits.values:  # a number and its comma take two bytes, other values more
+                check_json(raw, self._limits.values)
             if patiently:
                 return self.read_values(self._loads_in_pieces(raw), patiently=True)
             if self.input.is_plain and not (_is_odd(raw) or (self.input.nests and _is_deep(raw, self._limits.depth))):

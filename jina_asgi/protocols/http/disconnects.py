@@ -28,16 +28,16 @@ class Watched:
         answered: the end of the response is being sent, so that a client which leaves from now on has its answer.
     """
 
-    __slots__ = ("_receive", "_task", "_watcher", "answered", "gone", "since")
+    __slots__ = ("_receive", "answered", "gone", "since", "task", "watcher")
 
     def __init__(self, receive: Receive, task: asyncio.Task[Any], since: float) -> None:
-        self._receive, self._task, self.since = receive, task, since
-        self._watcher: asyncio.Task[None] | None = None
+        self._receive, self.task, self.since = receive, task, since
+        self.watcher: asyncio.Task[None] | None = None
         self.gone = self.answered = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen for the client's disconnect."""
-        self._watcher = start_task(self._wait(), log_failure("watching for a client's leaving"))
+        self.watcher = start_task(self._wait(), log_failure("watching for a client's leaving"))
 
     async def _wait(self) -> None:
         try:
@@ -48,13 +48,7 @@ class Watched:
             return
         if not self.answered:
             self.gone = True
-            self._task.cancel()
-
-    def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        if self.gone:
-            self._task.uncancel()  # it goes on to end its request
+            self.task.cancel()
 
 
 class DisconnectMonitor(threading.local):
@@ -82,7 +76,10 @@ class DisconnectMonitor(threading.local):
     def end(self, watched: Watched) -> None:
         """End watching: the response has been sent."""
         self._young.pop(watched, None)
-        watched.close()
+        if watched.watcher is not None:
+            watched.watcher.cancel()
+        if watched.gone:
+            watched.task.uncancel()  # it goes on to end its request
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:

@@ -15,8 +15,7 @@ from google.protobuf.message import DecodeError
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.documents import answer_buffers, wire
-from jina_asgi.protocols.protobuf.entries import Odd, varint
-from jina_asgi.protocols.protobuf.fast_parser import too_many
+from jina_asgi.protocols.protobuf.fast_parser import Odd, too_many, varint
 from jina_asgi.protocols.protobuf.messages import DataRequestList, HeaderProto
 from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.protocols.protobuf.routes import route_buffers
