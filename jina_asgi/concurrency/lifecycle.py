@@ -35,9 +35,8 @@ class Lifecycle:
         self.state: str = NotReady.NOT_STARTED
         self.is_hurried = False
         self.idle = asyncio.Event()
-        self._cancellations: list[
-            asyncio.CancelledError
-        ] = []  # emptied, as their tracebacks hold frames that name this
+        #: The last cancellation; emptied, as its traceback holds frames that name this.
+        self._cancellations: list[asyncio.CancelledError] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
