@@ -9,7 +9,7 @@ from jina_asgi.clients.asynchronous import AsyncClient
 from jina_asgi.compat.members import FlowMembers
 
 
-class JinaFlow(FlowMembers):
+class Flow(FlowMembers):
     """`jina_asgi.Flow` with Jina's additional names; with `asyncio=True` it is an AsyncFlow."""
 
     def __new__(cls, *, asyncio: bool = False, **_: Any) -> Self:
@@ -19,7 +19,7 @@ class JinaFlow(FlowMembers):
         super().__init__(**options)
 
 
-class AsyncFlow(JinaFlow):
+class AsyncFlow(Flow):
     """A Flow whose `post` is an async generator; `with` and `async with` both serve it, as in Jina."""
 
     _asking: AsyncClient | None = None

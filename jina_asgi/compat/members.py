@@ -68,7 +68,7 @@ def _pods(settings: Any) -> int:
     return int(settings.shards * settings.replicas + (around if settings.shards > 1 else 0))
 
 
-class JinaDeployment(_SharedMembers, deployment.Deployment):
+class Deployment(_SharedMembers, deployment.Deployment):
     """`jina_asgi.Deployment` with Jina's additional members."""
 
     @property

@@ -11,9 +11,9 @@ _EXECUTOR = {
     "BaseExecutor": "jina_asgi.executors.executor:Executor",
     "Executor": "jina_asgi.executors.executor:Executor",
 }
-_FLOW = {"Flow": "jina_asgi.compat.flows:JinaFlow"}
+_FLOW = {"Flow": "jina_asgi.compat.flows:Flow"}
 _ASYNC_FLOW = {"AsyncFlow": "jina_asgi.compat.flows:AsyncFlow"}
-_DEPLOYMENT = {"Deployment": "jina_asgi.compat.members:JinaDeployment"}
+_DEPLOYMENT = {"Deployment": "jina_asgi.compat.members:Deployment"}
 _CLIENT = {"Client": "jina_asgi.compat.clients:Client"}
 _GATEWAY = {"Gateway": "jina_asgi.compat.gateways:Gateway"}
 _DECORATORS = {
