@@ -56,6 +56,7 @@ control_socket_disable = True  # its path is the same for all servers of a user;
 
 
 _NOTIFY = 1.0  # seconds between checks whether gunicorn lives; uvicorn would check every `timeout / 2`
+_TURNS = 16  # turns of a busy event loop in which what ends has sent its last event; that takes up to 11
 _ON_ITS_WAY = 0.5  # seconds in which the request of a newly accepted connection has to arrive
 
 
@@ -165,7 +166,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         timeout = float(self.cfg.graceful_timeout)
         self._margin = min(2.0, timeout / 3)
         self._grace = timeout - self._margin
-        self.config.timeout_graceful_shutdown = timeout - self._margin / 2
+        self.config.timeout_graceful_shutdown = max(0.0, timeout - self._margin / 2 - _ON_ITS_WAY)
         self.config.timeout_notify = min(self.config.timeout_notify, _NOTIFY)
         if self.config.http == "auto":
             self.config.http = released(AutoHTTPProtocol)
@@ -244,8 +245,14 @@ class _WorkerServer(Server):
         end_now()
         asyncio.get_running_loop().call_later(self._pause, self._cut)
 
-    def _cut(self) -> None:
-        """Closes the remaining connections: their clients do not read, or the host's own routes still run."""
+    def _cut(self, turns: int = _TURNS) -> None:
+        """Closes the remaining connections: their clients do not read, or the host's own routes still run.
+
+        On a slow machine calls and streams may not have sent their last events yet: they get some turns of the loop.
+        """
+        if turns:
+            asyncio.get_running_loop().call_soon(self._cut, turns - 1)
+            return
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 

@@ -140,6 +140,18 @@ host = FastAPI(lifespan=of_host, middleware=[Middleware(PassOn), Middleware(Pass
 mount(host, "/lm", Model, limits=LIMITS)
 
 
+@host.get("/lm-slow-turns")
+async def slow_turns(seconds: float) -> None:
+    """From now on each turn of the loop takes so long, as on a machine that is busy with something else."""
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        time.sleep(seconds)
+        loop.call_soon(turn)
+
+    turn()
+
+
 @host.get("/lm-residue")
 async def residue() -> dict[str, list[str]]:
     """What this process holds: equal before and after, whoever came and went."""

@@ -177,6 +177,31 @@ def test_many_streams_end_within_the_drain(journal: Journal) -> None:
         assert_ended_well(server, within=DRAIN + 2.0)
 
 
+def test_streams_get_their_last_event_on_a_slow_machine(journal: Journal) -> None:
+    """A turn of the loop takes longer than a fifth of the pause after which connections are closed."""
+    with serve(journal) as server:
+        streams = [sent(server, "/idle-stream", {"name": str(number)}) for number in range(20)]
+        heard = [rest(connection, until=b"event: update") for connection in streams]
+        with server.client() as http:
+            assert http.get("/lm-slow-turns", params={"seconds": 0.06}).status_code == 200
+        server.signal(signal.SIGTERM)
+        texts = [rest(connection, said) for connection, said in zip(streams, heard, strict=True)]
+        assert 20 == sum(b"event: error" in text for text in texts)
+        server.ended(within=DRAIN + 4.0)
+
+
+@pytest.mark.parametrize("prefix", ["", "/lm"], ids=["root", "mounted"])
+def test_a_stream_whose_step_does_not_return_gets_its_last_event(journal: Journal, prefix: str) -> None:
+    with serve(journal) as server:
+        stream = sent(server, f"{prefix}/sync-stream", {"name": "s", "pause": 20.0})
+        heard = rest(stream, until=b"event: update")
+        server.signal(signal.SIGTERM)
+        last = rest(stream, heard).rpartition(b"event: ")[2]
+        assert last.startswith(b"error")
+        assert b"ReplicaDied" in last
+        server.ended(within=DRAIN + 4.0)
+
+
 @pytest.mark.parametrize("kind", ["gunicorn-asgi", "uvicorn", "hypercorn", "granian"])
 def test_other_servers_finish_what_they_accepted(journal: Journal, kind: str) -> None:
     with Served(kind, APP, env=journal.env) as server:

@@ -109,6 +109,23 @@ def test_a_call_that_never_returns_does_not_hold_up_the_end(
     assert 1 == len(named)
 
 
+@pytest.mark.parametrize("endpoint", ["/call", "/batch", "/steps"])
+@pytest.mark.parametrize("made", [deployment, flow, shards])
+async def test_a_caller_is_told_while_its_call_still_runs(made: Any, endpoint: str, events: Any) -> None:
+    async def told() -> None:
+        with pytest.raises(ReplicaDied):
+            await asked
+        events["release"].set()  # else leaving would take as long as closing may
+
+    async with made(events) as source:
+        asked = asyncio.create_task(ask(source, endpoint))
+        telling = asyncio.create_task(told())
+        assert await asyncio.to_thread(events["began"].wait, 10.0)
+        start = time.monotonic()
+    assert time.monotonic() - start < 10.0
+    await telling
+
+
 async def test_the_grace_period_is_counted_once_for_a_batch_and_a_stream(events: Any) -> None:
     source = Deployment(uses=Stuck, uses_with=events, grace=2.0)
     ended: list[float] = []

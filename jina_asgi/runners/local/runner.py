@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -38,13 +38,12 @@ from jina_asgi.runners.local import executor_lifecycle
 from jina_asgi.runners.local.health import HealthWatch
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.runtime_args import runtime_args
-from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
+from jina_asgi.runners.local.sync_streams import steps_in_thread
+from jina_asgi.runners.local.threads import ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
 
 logger = logging.getLogger("jina_asgi")
-
-_END: Any = object()
 
 
 class _RunningCall(msgspec.Struct, eq=False):
@@ -233,22 +232,15 @@ class LocalRunner:
         if bound.kind != "stream":
             return self._answers(call)
         made = bound.function(**bound.arguments(doc, parameters, call))  # runs nothing yet
-        return made if bound.is_async else self._in_thread(bound, made, call, running)
+        if not bound.is_async:
+            stopped = partial(getattr, running, "stopped")
+            made = steps_in_thread(self._threads, bound, made, call.context, stopped, running.mark_begun)
+        steps: AsyncGenerator[Any, None] = made
+        return steps
 
     async def _answers(self, call: Call) -> AsyncGenerator[Any, None]:
         for answer in (await self.call(call)).docs.typed:
             yield answer
-
-    async def _in_thread(
-        self, bound: BoundMethod, made: Generator[Any, None, None], call: Call, running: _RunningCall
-    ) -> AsyncGenerator[Any, None]:
-        step, left = partial(bound.step, made, _END), running.mark_begun
-        try:
-            while (item := await self._threads.run(step, call.context, waits=True, on_left=left)) is not _END:
-                yield item
-        finally:
-            with suppress(LeftBehind):  # then the generator never runs again
-                await self._threads.finish(made.close)
 
     def _find(self, endpoint: str) -> BoundMethod:
         if self._life.state not in RUNNING:

@@ -154,14 +154,14 @@ class ExecutorThreads:
         function: Callable[[], T],
         context: Context | None = None,
         *,
-        waits: bool = False,
+        waits: Callable[[], bool] = lambda: False,
         undo: Callable[[T], Any] | None = None,
         on_left: Callable[[], object] = lambda: None,
     ) -> T:
         """Run `function` on one of the threads, in the caller's contextvars.
 
         A cancelled caller leaves at once: a job that has not begun is dropped, one that has sees `context.cancelled`.
-        With `waits` the caller waits until a job that had begun has returned. `undo` is called, on the thread, with the
+        If `waits()` says so, it waits until a job that had begun has returned. `undo` is called, on the thread, with the
         result for a caller that left; `on_left`, on the loop, when the caller leaves a job that had begun.
         """
         job = _Job(function, self._loop.create_future(), undo)
@@ -175,7 +175,7 @@ class ExecutorThreads:
                 context.cancelled = True
             if job.begun:
                 on_left()
-            if waits and job.begun and not job.delivered:
+            if job.begun and not job.delivered and waits():
                 await self._wait_returned(job)
             if undo is not None and not job.settle_first():
                 self._submit(_Job(job.undone, self._loop.create_future()))
@@ -199,6 +199,12 @@ class ExecutorThreads:
             return result
         finally:
             del job
+
+    def run_unwaited(self, function: Callable[[], object]) -> None:
+        """Run `function` when a thread is free; its failure is logged."""
+        job = _Job(function, self._loop.create_future())
+        job.future.add_done_callback(_log_failure)
+        self._submit(job)
 
     def _submit(self, job: _Job) -> None:
         if self._closed:
@@ -272,3 +278,8 @@ class ExecutorThreads:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(future_safe(sanitized(job.error)))
+
+
+def _log_failure(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled() and (error := ended.exception()) is not None and not isinstance(error, LeftBehind):
+        logger.error("a generator could not be closed", exc_info=loggable(error))

@@ -161,7 +161,7 @@ async def test_a_step_that_ends_as_its_reader_is_cancelled_is_not_waited_for() -
         release.wait(5.0)
 
     async with ExecutorThreads("test") as threads, asyncio.timeout(5.0):
-        step = asyncio.create_task(threads.run(work, waits=True))
+        step = asyncio.create_task(threads.run(work, waits=lambda: True))
         await asyncio.to_thread(begun.wait, 5.0)
         release.set()
         threading.Event().wait(0.2)  # on the loop: the word is there, and behind it in the same turn
