@@ -27,24 +27,17 @@ from jina_asgi.documents import document_types
 from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs
-from tests.doubles.round_trips import JSON_PATHS, MSGPACK_PATHS, PATHS, assert_round_trips, by_msgpack, json_of
-
-V: Any = NdArray._docarray_validate(np.array([1.0, 2.0]))
-
-
-def read(model: type[BaseModel], *items: dict[str, Any]) -> Any:
-    return codec(schema_of(model)).read(list(items))
-
-
-def errors(model: type[BaseModel], *items: Any) -> list[dict[str, Any]]:
-    with pytest.raises(InvalidDocs) as told:
-        codec(schema_of(model)).read(list(items))
-    return told.value.errors
-
-
-def written(model: type[BaseModel], doc: BaseModel) -> Any:
-    of = codec(schema_of(model))
-    return orjson.loads(json_of(of, [doc]))[0]
+from tests.doubles.round_trips import (
+    JSON_PATHS,
+    MSGPACK_PATHS,
+    PATHS,
+    V,
+    assert_round_trips,
+    by_msgpack,
+    errors,
+    read,
+    written,
+)
 
 
 class Bounded(BaseDoc):

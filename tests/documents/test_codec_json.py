@@ -7,7 +7,6 @@ import uuid
 from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-import numpy as np
 import orjson
 import pytest
 from docarray import BaseDoc
@@ -28,25 +27,8 @@ from pydantic_core import core_schema
 
 from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
-from jina_asgi.errors import ExecutorError, InvalidDocs
-from tests.doubles.round_trips import MSGPACK_PATHS, assert_round_trips, by_msgpack, json_of
-
-V: Any = NdArray._docarray_validate(np.array([1.0, 2.0]))
-
-
-def read(model: type[BaseModel], *items: dict[str, Any]) -> Any:
-    return codec(schema_of(model)).read(list(items))
-
-
-def errors(model: type[BaseModel], *items: Any) -> list[dict[str, Any]]:
-    with pytest.raises(InvalidDocs) as told:
-        codec(schema_of(model)).read(list(items))
-    return told.value.errors
-
-
-def written(model: type[BaseModel], doc: BaseModel) -> Any:
-    of = codec(schema_of(model))
-    return orjson.loads(json_of(of, [doc]))[0]
+from jina_asgi.errors import ExecutorError
+from tests.doubles.round_trips import MSGPACK_PATHS, V, assert_round_trips, by_msgpack, errors, written
 
 
 class Strict(BaseModel):

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pytest
+from docarray.typing import NdArray
 from pydantic import BaseModel
 
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.documents.msgpack import unpack
 from jina_asgi.documents.schemas import schema_of
+from jina_asgi.errors import InvalidDocs
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.protobuf.documents import wire
 from jina_asgi.settings import Limits
@@ -26,6 +29,23 @@ def bodies(schema: Schema, limits: Limits | None = None) -> Bodies:
 
 def json_of(of: Codec, docs: Any) -> bytes:
     return of.dumps(of.to_json(docs))
+
+
+V: Any = NdArray._docarray_validate(np.array([1.0, 2.0]))
+
+
+def read(model: type[BaseModel], *items: dict[str, Any]) -> Any:
+    return codec(schema_of(model)).read(list(items))
+
+
+def errors(model: type[BaseModel], *items: Any) -> list[dict[str, Any]]:
+    with pytest.raises(InvalidDocs) as raised:
+        codec(schema_of(model)).read(list(items))
+    return raised.value.errors
+
+
+def written(model: type[BaseModel], doc: BaseModel) -> Any:
+    return orjson.loads(json_of(codec(schema_of(model)), [doc]))[0]
 
 
 def by_json(schema: Schema, docs: Any) -> Any:
