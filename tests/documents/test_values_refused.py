@@ -115,10 +115,11 @@ class Asking(NamedTuple):
 
 @pytest.fixture(scope="module")
 def all_places() -> Iterator[dict[str, Asking]]:
+    kept = httpx.Limits(keepalive_expiry=1.0)  # shorter than the server's, which may close one just as it is used
     with served() as found, ExitStack() as stack:
         yield {
             name: Asking(
-                stack.enter_context(httpx.Client(base_url=place.url, timeout=60)),
+                stack.enter_context(httpx.Client(base_url=place.url, timeout=60, limits=kept)),
                 stack.enter_context(connect(f"ws{place.url.removeprefix('http')}/-/ws")),
             )
             for name, place in found.items()

@@ -410,7 +410,7 @@ async def crowd(place: str, way: str, *, leavings: int, seed: int, kills: float 
         await crowds.leave(leavings, Killer(served, chance, kills if place in IN_PROCESSES else 0.0))
         await crowds.calm()
         now = await settled(lambda: counts(served.runner.status()), idle)
-        assert idle == now
+        assert idle == now, f"what status() counts was {idle} and is {now}"
     gc.collect()  # what is counted here is what stays
     left = await settled(lambda: {name: count for name, count in held().items() if count > before[name]}, {})
     assert not left, f"what this process holds is more than it was: {left}, and was {before}"

@@ -64,7 +64,7 @@ async def ready(http: httpx.AsyncClient) -> httpx.Response:
     """The first answer of `/-/ready` that is no 503, within 20 seconds."""
     async with asyncio.timeout(20.0):
         while (answer := await http.get("/-/ready")).status_code == 503:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
     return answer
 
 
