@@ -172,9 +172,9 @@ class LocalRunner:
         try:
             parameters = bound.parameters(call) if call.parameters or bound.has_parameters else {}
             if bound.is_async:
-                running.begun = True
                 docs = call.begin()
                 typed = docs.typed if docs.is_typed else await _decoded(docs)
+                running.begun = True
                 value = await bound.run_async(typed, parameters, call)
                 if os.getpid() != self._process:
                     end_if_forked(self._process)
@@ -192,7 +192,7 @@ class LocalRunner:
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         bound = self._find(call.endpoint)
-        running = _RunningCall()
+        running = _RunningCall(asyncio.current_task(self._loop))
         self._active.add(running)
         try:
             docs = call.begin()
@@ -202,7 +202,6 @@ class LocalRunner:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(typed)}")
             running.begun = bound.is_async
             running.steps = self._steps(bound, typed[0], parameters, call, running)
-            running.task = asyncio.current_task()
             try:
                 async for item in running.steps:
                     end_if_forked(self._process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,9 +12,9 @@ from docarray import BaseDoc, DocList
 from pydantic import field_validator
 
 from jina_asgi import Executor, requests
-from jina_asgi.concurrency.offload import LARGE
+from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.documents.codec import codec
-from jina_asgi.errors import InvalidDocs
+from jina_asgi.errors import InvalidDocs, NotReady
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Call, Context
@@ -38,18 +39,22 @@ class Answers(Executor):
         yield doc
 
 
+async def asked(runner: LocalRunner, endpoint: str, size: int) -> str:
+    reader = codec(runner.endpoints[endpoint].input)
+    sent = reader.encoded(reader.encode([Noted.model_construct(text="a" * size)]))
+    call = Call(endpoint, sent, {}, Context("a"))
+    if endpoint == "/batch":
+        (doc,) = (await runner.call(call)).docs.typed
+    else:
+        ((doc,),) = [docs.typed async for docs in runner.stream(call)]
+    text: str = doc.text
+    return text
+
+
 async def answered(endpoint: str, size: int) -> str:
     runner = LocalRunner(Answers, DeploymentSettings.of({"name": "one"}))
     async with runner.lifespan():
-        reader = codec(runner.endpoints[endpoint].input)
-        sent = reader.encoded(reader.encode([Noted.model_construct(text="a" * size)]))
-        call = Call(endpoint, sent, {}, Context("a"))
-        if endpoint == "/batch":
-            (doc,) = (await runner.call(call)).docs.typed
-        else:
-            ((doc,),) = [docs.typed async for docs in runner.stream(call)]
-        text: str = doc.text
-        return text
+        return await asked(runner, endpoint, size)
 
 
 @pytest.mark.parametrize("endpoint", ["/batch", "/stream"])
@@ -69,3 +74,27 @@ async def test_what_is_wrong_with_large_documents_is_told() -> None:
         ):
             with pytest.raises(InvalidDocs):
                 await runner.call(Call("/batch", reader.encoded([raw]), {}, Context("a")))
+
+
+@pytest.mark.parametrize("endpoint", ["/batch", "/stream"])
+async def test_a_call_whose_documents_are_still_read_as_serving_ends_has_not_begun(endpoint: str) -> None:
+    runner = LocalRunner(Answers, DeploymentSettings.of({"name": "one", "grace": 0.05}))
+    reads, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold_up() -> None:
+        loop.call_soon_threadsafe(reads.set)
+        assert release.wait(30.0)
+
+    before = asyncio.create_task(parse_in_thread(None, hold_up))
+    try:
+        async with asyncio.timeout(10.0):
+            await reads.wait()
+            async with runner.lifespan():
+                call = asyncio.create_task(asked(runner, endpoint, LARGE + 1))
+                await asyncio.sleep(0)  # its documents wait for the thread
+            with pytest.raises(NotReady):  # so it may be tried again
+                await call
+    finally:
+        release.set()
+        await before
