@@ -107,6 +107,7 @@ def test_a_call_that_never_returns_does_not_hold_up_the_end(
     assert time.monotonic() - start < 20.0  # of which each layer takes one or two
     named = [line for line in caplog.messages if "abandoned: stuck" in line]
     assert 1 == len(named)
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
 
 @pytest.mark.parametrize("endpoint", ["/call", "/batch", "/steps"])

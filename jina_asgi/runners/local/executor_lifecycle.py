@@ -9,14 +9,14 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from jina_asgi.concurrency.hooks import maybe_await
 from jina_asgi.errors._raised import loggable
 from jina_asgi.executors.decorator import recorded
 from jina_asgi.executors.executor import Executor
-from jina_asgi.runners.local.threads import ExecutorThreads
+from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
 from jina_asgi.settings.jina_mode import as_jina
 
 logger = logging.getLogger("jina_asgi")
@@ -63,7 +63,8 @@ async def close_executor(executor: Executor, threads: ExecutorThreads) -> None:
     Raises:
         Any error of its `close`.
     """
-    await maybe_await(await threads.finish(lambda: _hook(executor, "close")()))
+    with suppress(LeftBehind):  # then a thread is stuck, and the log says that the Executor is not closed
+        await maybe_await(await threads.finish(lambda: _hook(executor, "close")()))
 
 
 def _hook(executor: Executor, name: str) -> Callable[[], Any]:
