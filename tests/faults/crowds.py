@@ -406,7 +406,7 @@ async def crowd(place: str, way: str, *, leavings: int, seed: int, kills: float 
         ask = await life.enter_async_context(WAYS[way](served))
         crowds = Crowds(ask, chance, streams=way not in WITHOUT_STREAMS)
         await crowds.calm()
-        idle = counts(served.runner.status())
+        idle = dict.fromkeys(counts(served.runner.status()), 0)  # what floats may still run
         await crowds.leave(leavings, Killer(served, chance, kills if place in IN_PROCESSES else 0.0))
         await crowds.calm()
         now = await settled(lambda: counts(served.runner.status()), idle)
