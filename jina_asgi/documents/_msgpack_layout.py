@@ -63,3 +63,27 @@ def end_of(raw: Buffer, at: int, limit: int) -> int:
             start = at + 1 - LENGTHS[head]
             at = start + int.from_bytes(raw[at + 1 : start], "big") + (0xC7 <= head <= 0xC9)
     return at if at <= limit else -1
+
+
+def open_at(raw: Buffer, at: int, limit: int) -> list[int]:
+    """Where the lists and mappings begin that end beyond `limit`, from the one at a place to the innermost."""
+    starts, left = list[int](), list[int]()
+    values = 1  # of the innermost; `left` has those after it of the others
+    while at < limit:
+        if size := SIZES[raw[at]]:
+            at += size
+        else:
+            count, start = container(raw, at)
+            if count > 0:
+                starts.append(at)
+                left.append(values - 1)
+                at, values = start, count * (1 + is_mapping(raw[at]))
+                continue
+            at = start if count == 0 else end_of(raw, at, len(raw))
+            if at < 0:  # a text that ends beyond the buffer
+                break
+        values -= 1
+        while not values and left:
+            starts.pop()
+            values = left.pop()
+    return starts

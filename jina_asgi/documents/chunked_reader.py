@@ -6,10 +6,10 @@ Lists and mappings are cut between their items; the decoder reads small values i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jina_asgi.documents._msgpack_layout import SIZES, Buffer, container, end_of, is_mapping
+from jina_asgi.documents._msgpack_layout import SIZES, Buffer, container, end_of, is_mapping, open_at
 from jina_asgi.documents._sizes import LARGE
 from jina_asgi.documents.writers import list_head, map_head
 
@@ -34,6 +34,8 @@ def unpack_in_pieces(raw: Buffer, decode: Callable[[Buffer], Any]) -> Any:
 class _ChunkedReader:
     def __init__(self, raw: memoryview, decode: Callable[[Buffer], Any]) -> None:
         self._raw, self._decode = raw, decode
+        #: Values that are known to be cut: else each level of nesting would visit them again.
+        self._open: Sequence[int] = ()
 
     def value(self, at: int, depth: int) -> tuple[Any, int]:
         """Decodes the value at a place; also returns its end.
@@ -55,7 +57,7 @@ class _ChunkedReader:
                 items, at = alike, at + alike * _FLOATS[raw[at]]
             else:
                 size = SIZES[raw[at]]
-                end = at + size if size else end_of(raw, at, start + PIECE)
+                end = at + size if size else self._end_within(at, start + PIECE)
                 if end < 0:
                     made += self._items(start, at, items)
                     value, at = self.value(at, depth + 1)
@@ -76,7 +78,7 @@ class _ChunkedReader:
             size = SIZES[raw[at]]
             at = at + size if size else self._end(at)
             size = SIZES[raw[at]]
-            end = at + size if size else end_of(raw, at, start + PIECE)
+            end = at + size if size else self._end_within(at, start + PIECE)
             if end < 0:
                 made |= self._entries(start, key, items)
                 name = self._decode(raw[key:at])
@@ -88,6 +90,15 @@ class _ChunkedReader:
                 made |= self._entries(start, at, items)
                 start, items, count = at, 0, count - items
         return made, at
+
+    def _end_within(self, at: int, limit: int) -> int:
+        """The end of the value at a place; -1 if it is to be cut."""
+        if at in self._open:
+            return -1
+        end = end_of(self._raw, at, limit)
+        if end < 0:
+            self._open = open_at(self._raw, at, limit)[:_DEEPEST]
+        return end
 
     def _end(self, at: int) -> int:
         end = end_of(self._raw, at, len(self._raw))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jina_asgi.documents import chunked_reader
+from jina_asgi.documents._msgpack_layout import end_of
 from jina_asgi.documents._sizes import LARGE
 from jina_asgi.documents.chunked_reader import PIECE, unpack_in_pieces
 from jina_asgi.documents.msgpack import pack
@@ -71,6 +72,28 @@ def test_tensors_are_read() -> None:
     assert np.array_equal(array, found["of"][0])
     assert np.array_equal(array[:1, :2], found["of"][1])
     assert array.dtype == found["of"][0].dtype
+
+
+@pytest.mark.parametrize("depth", [1, 8, 60])
+def test_the_bytes_of_nested_lists_are_visited_a_few_times_however_deep(
+    depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item: Any = [1] * (PIECE + 10)
+    for _ in range(depth):
+        item = [item]
+    raw = msgspec.msgpack.encode([{"a": [item, "b"]}] * 16)
+    visited = 0
+
+    def counted(raw: Any, at: int, limit: int) -> int:
+        nonlocal visited
+        end = end_of(raw, at, limit)
+        visited += (limit if end < 0 else end) - at
+        return end
+
+    monkeypatch.setattr(chunked_reader, "end_of", counted)
+    assert len(raw) > LARGE
+    assert decode(raw) == unpack_in_pieces(raw, decode)
+    assert visited < 3 * len(raw)
 
 
 @pytest.mark.parametrize(
