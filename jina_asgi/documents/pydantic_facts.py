@@ -6,12 +6,26 @@ Each class is read once. `document_types` reads what is docarray's.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AliasChoices, BaseModel, Json, Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    FutureDatetime,
+    Json,
+    PastDatetime,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    TypeAdapter,
+)
 from pydantic.fields import FieldInfo
 from pydantic.types import EncodedBytes, EncodedStr, PathType
 
@@ -20,6 +34,8 @@ _KNOWN = {"builtins", "collections", "datetime", "decimal", "docarray", "numpy",
 _KNOWN |= {"types", "typing", "uuid"}
 #: The classes of secrets.
 SECRETS = (SecretStr, SecretBytes, Secret)
+_DATETIMES = (datetime.datetime, AwareDatetime, PastDatetime, FutureDatetime)
+_MINUTE = datetime.timedelta(minutes=1)
 _SERIALIZERS = ("PlainSerializer", "WrapSerializer")
 
 
@@ -172,6 +188,39 @@ def own_fields(model: type[BaseModel]) -> set[str]:
 def dumps_of(model: type[BaseModel]) -> Mapping[str, Callable[[Any], Any]]:
     """Builds functions that convert fields of types that only pydantic knows to plain values, which can be read again."""
     return {name: _dump_of(info) for name, info in model.model_fields.items() if _is_pydantics(info)}
+
+
+def moments_of(model: type[BaseModel]) -> Mapping[str, Callable[[Any], Any]]:
+    """Functions that write datetimes within fields as text if they have an offset, which msgpack's timestamps do not keep.
+
+    Not for a union that could read the text as another type, and not for strict classes, which may refuse it.
+    """
+    fields = {} if is_strict(model) else model.model_fields
+    return {
+        name: _with_offsets
+        for name, info in fields.items()
+        if any(isinstance(leaf, type) and issubclass(leaf, _DATETIMES) for leaf, _ in leaves(info.annotation))
+        and not _reads_other_text(info.annotation)
+    }
+
+
+def _reads_other_text(annotation: Any) -> bool:
+    """Whether a union in an annotation has texts or bytes, or anything, among its types."""
+    parts = get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        types = [next(leaves(part))[0] for part in parts]
+        if any(one is Any or (isinstance(one, type) and issubclass(one, str | bytes)) for one in types):
+            return True
+    return any(map(_reads_other_text, parts))
+
+
+def _with_offsets(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        offset = value.utcoffset()
+        return value.isoformat() if offset and not offset % _MINUTE else value  # pydantic reads no seconds of an offset
+    if isinstance(value, dict):
+        return {_with_offsets(key): _with_offsets(item) for key, item in value.items()}
+    return list(map(_with_offsets, value)) if isinstance(value, list | tuple | set | frozenset | deque) else value
 
 
 def _adapter(info: FieldInfo) -> TypeAdapter[Any]:

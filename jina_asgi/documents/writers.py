@@ -35,7 +35,7 @@ class Layout:
 
     Attributes:
         attributes: the wire name of each field, by its name in Python.
-        dumps: functions that convert fields of types that only pydantic knows.
+        dumps: functions that convert fields of types that only pydantic knows, and datetimes.
         is_plain: `__dict__` has exactly the fields, if their number agrees.
         own_json: the class defines its own JSON.
         keeps_all: all attributes of a document are fields (docarray's AnyDoc).
@@ -57,12 +57,21 @@ class Layout:
 
         attributes = {name: pydantic_facts.wire_name(model, name) for name in model.model_fields}
         dumps = pydantic_facts.dumps_of(model)
+        moments = pydantic_facts.moments_of(model)
         keeps_extra = model.model_config.get("extra") == "allow"
-        plain = not dumps and not keeps_extra and all(name == wire for name, wire in attributes.items())
+        plain = not dumps and not moments and not keeps_extra and all(name == wire for name, wire in attributes.items())
         own = bool(dumps) or pydantic_facts.has_own_json(model)
         keeps_all = issubclass(model, document_types.AnyDoc)
         arrays = tuple(document_types.tensor_types(model))
-        return cls(attributes, dumps, plain, own, document_types.as_they_are(model) if own else {}, keeps_all, arrays)
+        return cls(
+            attributes,
+            {**moments, **dumps},
+            plain,
+            own,
+            document_types.as_they_are(model) if own else {},
+            keeps_all,
+            arrays,
+        )
 
     def values(self, doc: BaseModel) -> dict[str, Any]:
         """The fields by their names on the wire."""

@@ -1,8 +1,10 @@
 """What a document class says of itself is kept: validators, constraints, aliases, extras, serializers, private state."""
 
 import dataclasses
+import datetime
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -272,3 +274,44 @@ def test_a_request_in_json_is_what_its_class_reads_again() -> None:
 def test_a_document_of_any_fields_is_written_with_all_of_them() -> None:
     doc = document_types.any_docs([{"id": "a", "text": "t", "v": np.ones(2)}])[0]
     assert b"text" in codec(schema_of(document_types.AnyDoc)).encode([doc])[0]
+
+
+class EitherOfTwo(BaseModel):
+    at: datetime.datetime | str
+
+
+class StrictTime(BaseModel):
+    at: datetime.datetime
+    raw: bytes = b""
+
+    model_config = ConfigDict(strict=True)
+
+
+class SomeTime(BaseModel):
+    at: datetime.datetime
+
+
+#: pydantic reads no offset with seconds, such as those of the times before 1900.
+OLD_TIME = datetime.datetime(1890, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(minutes=19, seconds=32)))
+
+
+@pytest.mark.parametrize(
+    "doc",
+    [
+        EitherOfTwo(at=OLD_TIME.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1)))),
+        EitherOfTwo(at="2024-02-29T12:00:00+05:30"),
+        StrictTime(at=OLD_TIME.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1)))),
+        SomeTime(at=OLD_TIME),
+    ],
+    ids=str,
+)
+def test_a_datetime_arrives_as_the_same_moment_where_its_text_could_not_be_read(doc: BaseModel) -> None:
+    made = codec(schema_of(type(doc)))
+    [read] = made.decode(made.encode([doc]))
+    assert doc == read
+
+
+def test_a_datetime_of_msgpacks_own_is_read_too() -> None:
+    moment = OLD_TIME.replace(tzinfo=datetime.UTC)
+    [read] = codec(schema_of(SomeTime)).decode([msgspec.msgpack.encode({"at": moment})])
+    assert moment == read.at

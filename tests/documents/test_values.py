@@ -33,6 +33,7 @@ from tests.doubles.value_kinds import (
     SerializedWhole,
     Several,
     Small,
+    Stamped,
     Told,
     Tree,
     Validated,
@@ -44,6 +45,8 @@ pytestmark = pytest.mark.processes
 
 INNER = Inner(id="i", n=3, v=np.array([1.0, np.nan]), b=b"\xff")
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, 5, tzinfo=datetime.UTC)
+THERE = NOON.astimezone(datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
+BEHIND = NOON.astimezone(datetime.timezone(datetime.timedelta(hours=-3)))
 VALUES: dict[str, list[Any]] = {
     "str": ["", "é\u2028\0 😀", "NaN", "event: end"],
     "int": [0, -1, 2**31 - 1],
@@ -62,7 +65,11 @@ VALUES: dict[str, list[Any]] = {
     "union": [1, "1"],
     "literal": ["a", 1],
     "enum": [Colour.RED, Colour.BLUE],
-    "datetime": [NOON],
+    "datetime": [NOON, THERE, BEHIND, NOON.replace(tzinfo=None)],
+    "aware-datetime": [NOON, THERE],
+    "datetimes": [[NOON, None, THERE, BEHIND]],
+    "dict-of-datetimes": [{"a": (1, THERE)}, {"a": (1, NOON)}],
+    "document-with-datetime": [Stamped(at=THERE), Stamped(at=NOON)],
     "timedelta": [datetime.timedelta(days=-1, seconds=1.5), datetime.timedelta.max],
     "decimal": [decimal.Decimal("1.10")],
     "uuid": [uuid.UUID(int=5)],

@@ -14,6 +14,7 @@ from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
 from pydantic import (
     AliasChoices,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -39,6 +40,10 @@ class Inner(BaseDoc):
 class Small(BaseModel):
     n: int = 0
     at: datetime.timedelta = datetime.timedelta(0)
+
+
+class Stamped(BaseModel):
+    at: datetime.datetime
 
 
 class Tree(BaseDoc):
@@ -133,6 +138,10 @@ FIELDS: Mapping[str, Any] = {
     "literal": Literal["a", 1],
     "enum": Colour,
     "datetime": datetime.datetime,
+    "aware-datetime": AwareDatetime,
+    "datetimes": list[datetime.datetime | None],
+    "dict-of-datetimes": dict[str, tuple[int, datetime.datetime]],
+    "document-with-datetime": Stamped,
     "timedelta": datetime.timedelta,
     "decimal": decimal.Decimal,
     "uuid": uuid.UUID,
