@@ -127,6 +127,32 @@ async def test_a_caller_is_told_while_its_call_still_runs(made: Any, endpoint: s
     await telling
 
 
+async def test_a_step_that_does_not_return_holds_up_one_thread(events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grace, "CLOSING", 0.2)
+    closed, generator_closed = list[bool](), threading.Event()
+
+    class Closing(Stuck):
+        @requests(on="/steps")
+        def steps(self, doc: Text) -> Iterator[Text]:
+            try:
+                self.hang()
+                yield doc
+            finally:
+                generator_closed.set()
+
+        def close(self) -> None:
+            closed.append(generator_closed.is_set())
+
+    async with Deployment(uses=Closing, uses_with=events, grace=GRACE, allow_concurrent=2) as source:
+        asked = asyncio.create_task(ask(source, "/steps"))
+        assert await asyncio.to_thread(events["began"].wait, 10.0)
+    with pytest.raises(ReplicaDied):
+        await asked
+    assert [False] == closed
+    events["release"].set()
+    assert await asyncio.to_thread(generator_closed.wait, 10.0)
+
+
 async def test_the_grace_period_is_counted_once_for_a_batch_and_a_stream(events: Any) -> None:
     source = Deployment(uses=Stuck, uses_with=events, grace=2.0)
     ended: list[float] = []

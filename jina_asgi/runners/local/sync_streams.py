@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+from jina_asgi.errors._raised import loggable
 from jina_asgi.runners.local.method import BoundMethod
 from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
 from jina_asgi.types import Context
 
-T = TypeVar("T")
+logger = logging.getLogger("jina_asgi")
+
 _END: Any = object()
 
 
@@ -29,19 +31,35 @@ async def steps_in_thread(
     Leaving waits until a step that runs has returned. If serving has ended, as `stopped` says, the reader need not
     wait: the generator is closed once the step has returned.
     """
-    running = threading.Lock()  # the other threads may have the time to close a generator whose step runs
-    step, close = partial(_locked, running, partial(bound.step, made, _END)), partial(_locked, running, made.close)
+    running = threading.Lock()  # held by a step, or by what closes the generator
+
+    def step() -> Any:
+        try:
+            with running:
+                return bound.step(made, _END)
+        finally:
+            if stopped():
+                close_unwaited()
+
+    def close() -> None:
+        if running.acquire(blocking=False):  # else the step that runs closes it
+            try:
+                made.close()
+            finally:
+                running.release()
+
+    def close_unwaited() -> None:
+        try:
+            close()
+        except BaseException as error:  # no caller waits
+            logger.error("a generator could not be closed", exc_info=loggable(error))
+
     try:
         while (item := await threads.run(step, context, waits=lambda: not stopped(), on_left=on_left)) is not _END:
             yield item
     finally:
         if stopped():
-            threads.run_unwaited(close)
+            threads.run_unwaited(close_unwaited)
         else:
             with suppress(LeftBehind):  # then the generator never runs again
                 await threads.finish(close)
-
-
-def _locked(lock: threading.Lock, function: Callable[[], T]) -> T:
-    with lock:
-        return function()

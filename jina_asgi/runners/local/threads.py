@@ -201,10 +201,9 @@ class ExecutorThreads:
             del job
 
     def run_unwaited(self, function: Callable[[], object]) -> None:
-        """Run `function` when a thread is free; its failure is logged."""
-        job = _Job(function, self._loop.create_future())
-        job.future.add_done_callback(_log_failure)
-        self._submit(job)
+        """Run `function`, which raises nothing, when a thread is free; not at all if the threads have ended."""
+        if not self._closed:
+            self._submit(_Job(function, self._loop.create_future()))
 
     def _submit(self, job: _Job) -> None:
         if self._closed:
@@ -278,8 +277,3 @@ class ExecutorThreads:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(future_safe(sanitized(job.error)))
-
-
-def _log_failure(ended: asyncio.Future[Any]) -> None:
-    if not ended.cancelled() and (error := ended.exception()) is not None and not isinstance(error, LeftBehind):
-        logger.error("a generator could not be closed", exc_info=loggable(error))
