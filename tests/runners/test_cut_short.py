@@ -16,6 +16,8 @@ from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, ReplicaDied, Unavailable
 from jina_asgi.protocols.frames.pipe import pipe_pair
+from jina_asgi.runners.local.runner import LocalRunner
+from jina_asgi.settings import DeploymentSettings
 from jina_asgi.testing import ASGITransport
 from jina_asgi.types import Call, Context, Runner
 
@@ -121,3 +123,21 @@ async def test_http_says_of_a_call_that_was_cut_short_that_it_may_have_run() -> 
     assert (503, "maybe" if "b" in stuck.ran else None) == told[
         1
     ]  # its thread may come to it before the loop gives it up
+
+
+async def test_a_stream_of_a_calls_answer_is_cancelled_once() -> None:
+    runner = LocalRunner(Stuck, DeploymentSettings.of({"name": "one", "grace": GRACE}))
+
+    async def read() -> int:
+        docs = codec(runner.endpoints["/async"].input).docs(DocList[Text]([Text(text="a")]))
+        with pytest.raises(ReplicaDied):
+            async with aclosing(runner.stream(Call("/async", docs, {}, Context()))) as steps:
+                await anext(steps)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    async with runner.lifespan():
+        reading = asyncio.create_task(read())
+        assert await asyncio.to_thread(INSTANCES[-1].begun.wait, 10.0)
+    assert 0 == await reading

@@ -300,13 +300,15 @@ class LocalRunner:
 
     async def _stop(self) -> None:
         """Stop the running calls, and wait until they have ended."""
-        unread = []
+        unread, tasks = list[_RunningCall](), set[asyncio.Task[Any]]()
         for running in self._active:
             running.stopped = True
             if running.task is not None:
-                running.task.cancel()
+                tasks.add(running.task)  # a call and the stream of its answer have the same one
             elif running.steps is not None:  # between two steps, without a reader: close the user's generator
                 unread.append(running)
+        for task in tasks:
+            task.cancel()
         await wait_until_done([start_task(running.close(), partial(self._closed, running)) for running in unread])
         await self._life.idle.wait()
 
