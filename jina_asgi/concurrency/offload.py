@@ -63,10 +63,10 @@ async def _run_in_thread(thread: str, until: float | None, read: Callable[[], T]
     Args:
         thread: the thread's name.
         until: the deadline, on `time.monotonic`'s clock; None: no deadline.
-        work: runs in a copy of the caller's contextvars.
+        read: runs in a copy of the caller's contextvars.
 
     Raises:
-        DeadlineExceeded: the deadline passed. RuntimeError: `work` raised SystemExit or StopIteration.
+        DeadlineExceeded: the deadline passed. RuntimeError: `read` raised SystemExit or StopIteration.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

@@ -106,7 +106,7 @@ def _of_document(
     if "runtime_args" in data:
         place = document.where(("runtime_args",))
         logger.warning("%s: 'runtime_args' changes nothing here: a Deployment says where an Executor runs", place)
-    if not jtype:
+    if data.get("jtype", "") == "":  # other values were checked
         document.complain((), "expected 'jtype', the name of an Executor class")
     listed = _modules_at(document, ("py_modules",), own, search)
     below = _modules_at(document, ("metas", "py_modules"), own, search)

@@ -188,6 +188,14 @@ def test_mistakes_are_named(config: Path, text: str, said: str) -> None:
     assert str(config) in str(raised.value) or "executor.py" in str(raised.value)
 
 
+@pytest.mark.parametrize("value", ["null", "[]", "5", "''"])
+def test_a_wrong_jtype_is_named_once(config: Path, value: str) -> None:
+    config.write_text(f"jtype: {value}\n")
+    with pytest.raises(DefinitionError) as raised:
+        Deployment(str(config))
+    assert 1 == str(raised.value).count("the name of an Executor class")
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(DefinitionError, match=r"nowhere\.yml: No such file"):
         Deployment("nowhere.yml")
