@@ -32,7 +32,14 @@ def unpack(buffer: Buffer) -> Any:
 
 def unpack_answer(buffer: Buffer) -> Any:
     """As `unpack`; the value may also be a document with its JSON (`rendered`)."""
-    return _decoded(_decode_answer, buffer)
+    halves = rendered.split(buffer) if len(buffer) > LARGE else None
+    if halves is None:
+        return _decoded(_decode_answer, buffer)
+    values, json = halves
+    found = unpack(values)
+    if type(found) is not dict:
+        raise InvalidDocs(f"not a msgpack document: expected a mapping, got {type(found).__name__}")
+    return rendered.Rendered(found, json)
 
 
 def _decoded(decode: Callable[[Buffer], Any], buffer: Buffer) -> Any:

@@ -7,12 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from jina_asgi.documents import chunked_reader
+from jina_asgi.documents import chunked_reader, msgpack, rendered
 from jina_asgi.documents._msgpack_layout import end_of
 from jina_asgi.documents._sizes import LARGE
 from jina_asgi.documents.chunked_reader import PIECE, unpack_in_pieces
 from jina_asgi.documents.msgpack import pack
 from jina_asgi.documents.rendered import unpack as hook
+from jina_asgi.errors import InvalidDocs
 
 decode = msgspec.msgpack.Decoder(ext_hook=hook).decode
 
@@ -118,3 +119,32 @@ def test_no_piece_is_large(value: Any) -> None:
     assert value == unpack_in_pieces(raw, measured)
     assert max(sizes) < 2 * PIECE
     assert len(sizes) < 8 * len(raw) // PIECE + 100
+
+
+def test_a_document_with_its_json_is_read_in_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def measured(raw: Any, read: Any) -> Any:
+        def noted(piece: Any) -> Any:
+            sizes.append(len(piece))
+            return read(piece)
+
+        return unpack_in_pieces(raw, noted)
+
+    monkeypatch.setattr(msgpack, "unpack_in_pieces", measured)
+    values = {"parts": [{"id": "a", "n": n} for n in range(200_000)], "at": np.ones(3)}
+    found = msgpack.unpack_answer(rendered.pack(pack(values), b'{"id":"a"}'))
+    assert type(found) is rendered.Rendered
+    assert (values["parts"], [1.0] * 3, b'{"id":"a"}') == (found["parts"], found["at"].tolist(), found.json)
+    assert max(sizes) < 2 * PIECE
+
+
+@pytest.mark.parametrize("wrong", ["a list", "cut", "longer", "a size beyond it"])
+def test_a_large_document_with_its_json_that_is_broken_is_refused(wrong: str) -> None:
+    values: Any = ["a"] * LARGE if wrong == "a list" else {"a": ["a"] * LARGE}
+    raw = rendered.pack(pack(values), b"{}")
+    raw = raw[:-9] if wrong == "cut" else raw + b"\x01" if wrong == "longer" else raw
+    if wrong == "a size beyond it":
+        raw = raw[:6] + b"\xff\xff\xff\xff" + raw[10:]
+    with pytest.raises(InvalidDocs):
+        msgpack.unpack_answer(raw)
