@@ -130,8 +130,8 @@ class Service(Protocol):
     ) -> OpenedCall:
         """Open one call: authenticate the caller, then wait for the Runner until the deadline.
 
-        The protocol calls `resize` when the request has arrived, and `admit` before it reads a body itself. This is not an
-        async context manager, which would cost each request another coroutine: leaving awaits nothing.
+        The protocol calls `resize` when the request has arrived; if it reads the body after this, it calls `admit` before.
+        This is not an async context manager, which would cost each request another coroutine: leaving awaits nothing.
 
         Args:
             name, headers, user: as for `authenticate`.

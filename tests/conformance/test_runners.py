@@ -1,4 +1,4 @@
-"""One suite over every Runner: a new Runner adds one line."""
+"""One suite over every Runner: a new Runner or protocol adds one function and its name in RUNNERS."""
 
 from __future__ import annotations
 
