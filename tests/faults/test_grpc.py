@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -23,6 +24,7 @@ from jina_asgi.protocols.grpc.channels import Channels, Dialling
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.grpc.messages import HealthRequest, HealthResponse, ReflectionRequest, ReflectionResponse
 from jina_asgi.protocols.grpc.remote import GrpcRemote
+from jina_asgi.protocols.grpc.rpc import refuse
 from jina_asgi.protocols.protobuf.messages import DataRequest, JinaInfoProto
 from jina_asgi.testing import client
 from jina_asgi.types import Call
@@ -193,6 +195,16 @@ async def test_reflection_is_off_by_default() -> None:
         answer = ReflectionResponse["v1alpha"].FromString(raw)
         names = [service.name for service in answer.list_services_response.service]
     assert {"jina.JinaRPC", "jina.JinaSingleDataRequestRPC", "grpc.health.v1.Health"} <= set(names)
+
+
+async def test_a_write_that_fails_as_its_client_has_left_is_no_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """grpc.aio raises it from a write, and cancels the call a moment later."""
+    service = JinaASGI(Deployment(Model)).service
+    with pytest.raises(asyncio.CancelledError):
+        await refuse(None, grpc.aio.InternalError("the stream is gone"), service)
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_status_reports_versions_and_no_environment() -> None:

@@ -18,6 +18,7 @@ from jina_asgi.protocols.grpc.messages import (
     HealthRequest,
     HealthResponse,
 )
+from jina_asgi.protocols.grpc.rpc import refuse
 from jina_asgi.protocols.service import Service
 
 SERVICE = "grpc.health.v1.Health"
@@ -75,7 +76,10 @@ class Health:
             status = self._status() if service in self._services else SERVICE_UNKNOWN
             if status != sent:
                 sent = status
-                await context.write(HealthResponse(status=status).SerializeToString())
+                try:
+                    await context.write(HealthResponse(status=status).SerializeToString())
+                except grpc.aio.InternalError as error:
+                    await refuse(context, error, self._service)
             if self._ending:
                 return
             await changed.wait()

@@ -45,7 +45,10 @@ class Reflection:
                     asked = ReflectionRequest[version].FromString(raw)
                 except DecodeError:
                     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a ServerReflectionRequest")
-                await context.write(self._answer(asked, ReflectionResponse[version]()).SerializeToString())
+                try:
+                    await context.write(self._answer(asked, ReflectionResponse[version]()).SerializeToString())
+                except grpc.aio.InternalError as error:
+                    await refuse(context, error, self._service)
 
         return answer
 

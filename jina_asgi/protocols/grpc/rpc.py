@@ -6,6 +6,7 @@ UNAVAILABLE, and a Jina gateway does. It does so after INTERNAL too, which is th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import math
 import time
@@ -26,7 +27,13 @@ _BY_STATUS = {
 
 
 async def refuse(context: Any, error: Exception, service: Service) -> NoReturn:
-    """End an RPC with the status code of an error; log it if it is not the client's fault."""
+    """End an RPC with the status code of an error; log it if it is not the client's fault.
+
+    Raises:
+        CancelledError: the client has left, which grpc.aio notices a moment later by itself.
+    """
+    if isinstance(error, grpc.aio.InternalError):  # raised by `write`
+        raise asyncio.CancelledError from error
     status, body, _ = service.problem(error)
     detail, facts = body["detail"], body["error"]
     trailers = [("jina-asgi-error", facts["type"]), ("jina-asgi-error-id", facts["id"])]
@@ -38,7 +45,10 @@ async def refuse(context: Any, error: Exception, service: Service) -> NoReturn:
         code = grpc.StatusCode[error.grpc_code]
     if code is grpc.StatusCode.INTERNAL:
         code = grpc.StatusCode.UNKNOWN
-    await context.abort(code, detail if isinstance(detail, str) else str(detail), tuple(trailers))
+    try:
+        await context.abort(code, detail if isinstance(detail, str) else str(detail), tuple(trailers))
+    except grpc.aio.InternalError as lost:
+        raise asyncio.CancelledError from lost
     raise AssertionError("abort has raised")
 
 

@@ -19,7 +19,6 @@ from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.grpc import discovery
 from jina_asgi.protocols.grpc.bidi_call import Conversation, draining
 from jina_asgi.protocols.grpc.rpc import caller_of, headers_of, refuse
-from jina_asgi.protocols.problems import is_refusal
 from jina_asgi.protocols.protobuf.messages import JinaInfoProto
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 from jina_asgi.protocols.service import Service
@@ -93,7 +92,10 @@ class Services:
     async def _message(self, context: Any) -> bytes:
         """Authenticate the caller of an RPC, and read its one message; the endpoint in it is checked later."""
         await self._authenticate("/post", context)
-        raw = await context.read()
+        try:
+            raw = await context.read()
+        except grpc.aio.InternalError as error:
+            await refuse(context, error, self._service)
         if raw is grpc.aio.EOF:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a message, got none")
         return bytes(raw)
@@ -142,9 +144,7 @@ class Services:
                     if answered.failed:
                         context.set_trailing_metadata(_IS_ERROR)
                     await context.write(answered.raw)
-        except Exception as error:
-            if not is_refusal(error):
-                raise  # the connection is lost
+        except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             await refuse(context, error, self._service)
 
     async def _endpoint_discovery(self, raw: bytes, context: Any) -> bytes:
