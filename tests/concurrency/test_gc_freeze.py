@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +13,7 @@ from jina_asgi import Executor, JinaASGI, requests
 from jina_asgi.concurrency import gc_freeze
 from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.testing import client
+from tests.doubles.reference_cycles import end_dropped_applications
 
 HOST_HAS_FROZEN = """
 import gc
@@ -33,12 +33,7 @@ class Empty(Executor):
 
 @pytest.fixture(autouse=True)
 def nothing_frozen() -> Iterator[None]:
-    """No application is served meanwhile: one that another test dropped is frozen, so that only this ends it."""
-    give_up = time.monotonic() + 10
-    while gc_freeze._serving and time.monotonic() < give_up:
-        gc.unfreeze()
-        gc.collect()
-        time.sleep(0.01)
+    end_dropped_applications()
     assert (gc_freeze._serving, gc.get_freeze_count()) == (0, 0)
     yield
     assert (gc_freeze._serving, gc.get_freeze_count()) == (0, 0)

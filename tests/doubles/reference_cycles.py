@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
@@ -11,8 +12,22 @@ from typing import Any
 
 import pytest
 
+from jina_asgi.concurrency import gc_freeze
+
 TIMES = 10  # calls, of which each leaves as much
 _TELLING = (BaseException, FrameType, asyncio.Future)  # grpc.aio leaves a few small objects of its own
+
+
+def end_dropped_applications() -> None:
+    """End the applications that earlier tests dropped: frozen as they are, they go on until the collector sees them."""
+    give_up = time.monotonic() + 10
+    while True:
+        gc.unfreeze()
+        gc.collect()
+        if not gc_freeze._serving:
+            return
+        assert time.monotonic() < give_up, f"{gc_freeze._serving} applications are served and were not dropped"
+        time.sleep(0.01)
 
 
 async def check_no_cycle_after(way: Callable[[], Awaitable[None]]) -> None:

@@ -21,7 +21,7 @@ from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.client import GrpcRunner
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.types import Call, Context, Runner
-from tests.doubles.reference_cycles import check_no_cycle_after
+from tests.doubles.reference_cycles import check_no_cycle_after, end_dropped_applications
 
 PATIENCE = 30.0  # seconds
 POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
@@ -128,6 +128,11 @@ RUNNERS: dict[str, Callable[[], Runner]] = {
         Flow().add(uses=Answering, name="a").add(uses=Answering, name="b", needs="gateway").needs_all().runner
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_ends_meanwhile() -> None:
+    end_dropped_applications()
 
 
 @pytest.mark.parametrize(("on", "text"), CASES)

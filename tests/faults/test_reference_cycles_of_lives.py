@@ -14,7 +14,7 @@ from docarray.documents import TextDoc
 
 from jina_asgi import Deployment, Executor, Flow, requests
 from jina_asgi.types import Runner
-from tests.doubles.reference_cycles import check_no_cycle_after
+from tests.doubles.reference_cycles import check_no_cycle_after, end_dropped_applications
 
 
 class Good(Executor):
@@ -70,6 +70,11 @@ async def cancelled(make: Callable[[], Runner]) -> None:
     if not living.cancelled():
         living.exception()
     del living  # its error's traceback holds this frame
+
+
+@pytest.fixture(autouse=True)
+def _nothing_else_ends_meanwhile() -> None:
+    end_dropped_applications()
 
 
 @pytest.mark.parametrize("way", [ended, cancelled])
