@@ -24,7 +24,7 @@ Each class carries its HTTP status and gRPC code; instances carry facts as attri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from starlette.exceptions import HTTPException
@@ -119,6 +119,11 @@ class UnknownEndpoint(JinaASGIError):
 
     status = 404
     grpc_code = "UNIMPLEMENTED"
+
+    @classmethod
+    def of(cls, name: str, endpoint: str, known: Iterable[str]) -> Self:
+        """Return the error of a Runner that has the `known` endpoints only."""
+        return cls(f"{name} has no endpoint {endpoint!r} and no '/default'; it has {', '.join(known) or 'none'}")
 
 
 class ExecutorInputError(JinaASGIError):

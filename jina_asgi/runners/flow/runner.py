@@ -84,8 +84,7 @@ class PlannedRunner(ABC, Generic[P]):
             raise NotReady.in_state(self.name, self._life.state)
         plan = self._plans.get(endpoint) or self._plans.get("/default")
         if plan is None:
-            known = ", ".join(self._endpoints) or "none"
-            raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
+            raise UnknownEndpoint.of(self.name, endpoint, self._endpoints)
         return plan
 
     def _call_ended(self) -> None:

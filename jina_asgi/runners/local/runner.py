@@ -246,8 +246,7 @@ class LocalRunner:
             raise NotReady.in_state(self.name, self._life.state)
         bound = self._bound.get(endpoint) or self._bound.get("/default")
         if bound is None:
-            known = ", ".join(self._bound) or "none"
-            raise UnknownEndpoint(f"{self.name} has no endpoint {endpoint!r} and no '/default'; it has {known}")
+            raise UnknownEndpoint.of(self.name, endpoint, self._bound)
         return bound
 
     def _raise_public(self, error: BaseException, bound: BoundMethod, running: _RunningCall, call: Call) -> None:
