@@ -30,6 +30,7 @@ BENCHMARK = Benchmark(
     cells={"1 client": 1, "32 clients": 32, "256 clients": 256},
     systems=[
         System("Starlette", "starlette", args=["echo"], **docs("/run")),
+        System("FastAPI", "starlette", args=["fastapi"], **docs("/run")),
         System("jina_asgi", "jina_asgi", **docs("/echo")),
         System("jina_asgi (sync endpoint)", "jina_asgi", **docs("/echo_sync")),
         System("jina_asgi in FastAPI", "jina_asgi", args=["mounted"], **docs("/lm/echo")),
