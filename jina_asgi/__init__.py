@@ -23,13 +23,13 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.executors.batching import dynamic_batching
+from jina_asgi.executors.decorators import monitor
 from jina_asgi.executors.executor import Executor, requests
-from jina_asgi.executors.monitoring import monitor
 from jina_asgi.executors.standalone import ByItself as _ByItself
 from jina_asgi.runners.batching.function import DynamicBatching
 from jina_asgi.serving.asgi import GRPCSidecar, JinaASGI, mount
 from jina_asgi.serving.deployment import Deployment, ReplicaPool
-from jina_asgi.serving.executor_yaml import Yaml as _Yaml
+from jina_asgi.serving.deployment import Yaml as _Yaml
 from jina_asgi.serving.flow import Flow
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context

@@ -17,10 +17,10 @@ from typing import Any
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.processes import instance
 from jina_asgi.processes.devices import ROUND_ROBIN, VARIABLE, WORKERS, environment_of_worker, visible_devices
-from jina_asgi.processes.worker_slot import lease
+from jina_asgi.processes.locks import lease
 from jina_asgi.protocols.websocket.app import DRAINS
-from jina_asgi.serving.process_exit import announce_end, end_now
-from jina_asgi.serving.uvicorn_connections import released
+from jina_asgi.serving.lifecycle import announce_end, end_now
+from jina_asgi.serving.uvicorn_server import released
 
 try:
     from gunicorn.arbiter import Arbiter

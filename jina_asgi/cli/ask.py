@@ -90,12 +90,12 @@ def _problem(address: Address, target: str, timeout: float) -> str:
     """Why the server cannot answer calls; empty if it can."""
     if address.protocol == "grpc":
         try:
-            from jina_asgi.protocols.grpc import ping  # needs grpcio, an extra
+            from jina_asgi.protocols.grpc.remote import ping_problem  # needs grpcio, an extra
         except ImportError as error:
             raise NotSupportedError(
                 f"gRPC needs the extra grpc: pip install 'jina-asgi[grpc]'; for HTTP write the scheme, http://... ({error})"
             ) from error
-        return ping.problem(address.target, whole=target == "flow", timeout=timeout, tls=address.tls)
+        return ping_problem(address.target, whole=target == "flow", timeout=timeout, tls=address.tls)
     url = address.url
     try:
         with httpx.Client(timeout=timeout, trust_env=False) as http:

@@ -15,11 +15,8 @@ import click
 
 from jina_asgi import compat
 from jina_asgi.cli.ask import client, ping
-from jina_asgi.cli.check import check
-from jina_asgi.cli.export import export
-from jina_asgi.cli.new import new
-from jina_asgi.cli.pool import pool
-from jina_asgi.cli.serve import deployment, executor, flow
+from jina_asgi.cli.project import check, export, new
+from jina_asgi.cli.serve import deployment, executor, flow, pool
 from jina_asgi.errors import DefinitionError, JinaASGIError
 from jina_asgi.excepts import BaseJinaException
 

@@ -10,13 +10,20 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
-from jina_asgi.clients._retries import Retries
-from jina_asgi.clients.base import BaseClient
-from jina_asgi.clients.inputs import async_batches, the_document
-from jina_asgi.clients.options import AnswerOptions, PostTo, ReadyOptions, RequestOptions, StreamOptions
-from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
-from jina_asgi.clients.progress import Progress
-from jina_asgi.clients.window import async_answers
+from jina_asgi.clients.connection import BaseClient
+from jina_asgi.clients.inputs import async_answers, async_batches, the_document
+from jina_asgi.clients.posts import (
+    AnswerHandler,
+    AnswerOptions,
+    Callback,
+    CallOptions,
+    PostTo,
+    Progress,
+    ReadyOptions,
+    RequestOptions,
+    Retries,
+    StreamOptions,
+)
 
 L = TypeVar("L", bound=list[Any])
 M = TypeVar("M", bound=BaseModel)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import httpx
 from pydantic import BaseModel
 
-from jina_asgi.clients._retries import may_repeat
 from jina_asgi.clients.address import Address
-from jina_asgi.clients.files import Part, parts_of
-from jina_asgi.clients.posts import CallOptions
+from jina_asgi.clients.inputs import Part, batches, parts_of
+from jina_asgi.clients.posts import CallOptions, may_repeat
 from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
 from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
@@ -25,7 +26,7 @@ from jina_asgi.protocols.http.asgi_transport import ASGITransport
 from jina_asgi.protocols.remote.server import LIMITS, TIMEOUT, ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport
 from jina_asgi.settings import ClientSettings
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.types import EMPTY, Endpoint, resolve, untyped_endpoint
 
 
@@ -159,8 +160,7 @@ class _Connected(NamedTuple):
             NotSupportedError: gRPC cannot be used in this process.
         """
         if address.protocol == "grpc":
-            from jina_asgi.protocols.grpc.channels import Channels, Dialling  # with grpcio, an extra
-            from jina_asgi.protocols.grpc.forks import cut_off
+            from jina_asgi.protocols.grpc.channels import Channels, Dialling, cut_off  # with grpcio, an extra
             from jina_asgi.protocols.grpc.remote import GrpcRemote
 
             if why := cut_off():
@@ -188,9 +188,11 @@ class _Connected(NamedTuple):
 
 def _websocket_transport(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Transport:
     """Creates the transport over a WebSocket, for a server of this library or a real Jina."""
-    from jina_asgi.protocols.websocket.auto_detect import AutoDetectTransport  # where it is asked for
     from jina_asgi.protocols.websocket.dial import dialler  # with websockets, an extra
-    from jina_asgi.protocols.websocket.remote import SocketRemote
+    from jina_asgi.protocols.websocket.remote import (
+        AutoDetectTransport,  # where it is asked for
+        SocketRemote,
+    )
 
     def jinas() -> Transport:
         try:
@@ -244,3 +246,40 @@ def _failed_response(
 ) -> Response:
     header = Header(identity, status_of(error), call.on, call.target_executor or "")
     return Response(writer.wrap(list(docs)), call.parameters, header, routes_of(error), error, codec=writer)
+
+
+class BaseClient:
+    """A Client's server, and the limit of requests that are open at the same time."""
+
+    def __init__(self, address: Address, settings: ClientSettings, *, prefetch: int = 1000, app: Any = None) -> None:
+        if prefetch < 1:
+            raise BadClientInput(f"prefetch={prefetch}: expected at least 1, the number of requests open at once")
+        self.address, self._settings, self._prefetch, self._app = address, settings, prefetch, app
+        self._connections: dict[asyncio.AbstractEventLoop, ClientSession] = {}
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def check_input(inputs: Any) -> None:
+        """Reads the first document of `inputs` to check it.
+
+        Raises:
+            BadClientInput: the inputs are invalid.
+        """
+        for _ in islice(batches(inputs, 1), 1):
+            return
+
+    def _connection(self, loop: asyncio.AbstractEventLoop) -> ClientSession:
+        """The session of an event loop, made on first use; sessions of closed loops are dropped."""
+        with self._lock:  # threads may share a Client, and every session has to be closed
+            found = self._connections.get(loop)
+            if found is None:
+                for other in [other for other in self._connections if other.is_closed()]:
+                    del self._connections[other]
+                found = ClientSession(self.address, self._settings, self._app)
+                self._connections[loop] = found
+            return found
+
+    def _ahead(self, prefetch: int | None) -> int:
+        if prefetch is not None and prefetch < 1:
+            raise BadClientInput(f"prefetch={prefetch}: expected at least 1, the number of requests open at once")
+        return prefetch or self._prefetch

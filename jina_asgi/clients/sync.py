@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from pydantic import BaseModel
 
-from jina_asgi.clients._retries import Retries
-from jina_asgi.clients.base import BaseClient
-from jina_asgi.clients.connection import ClientSession
-from jina_asgi.clients.inputs import batches, the_document
-from jina_asgi.clients.options import AnswerOptions, PostTo, ReadyOptions, RequestOptions, StreamOptions
-from jina_asgi.clients.posts import AnswerHandler, Callback, CallOptions
-from jina_asgi.clients.progress import Progress
-from jina_asgi.clients.window import answers
+from jina_asgi.clients.connection import BaseClient, ClientSession
+from jina_asgi.clients.inputs import answers, batches, the_document
+from jina_asgi.clients.posts import (
+    AnswerHandler,
+    AnswerOptions,
+    Callback,
+    CallOptions,
+    PostTo,
+    Progress,
+    ReadyOptions,
+    RequestOptions,
+    Retries,
+    StreamOptions,
+)
 from jina_asgi.concurrency.loops import LoopThread, loop_thread
 
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
-"""Jina's enumerations; their values are the names that this library accepts."""
+"""Jina's enumerations, whose values are the names that this library accepts, and the exceptions that nothing here raises."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Self
+
+from jina_asgi.excepts import BadServer, BaseJinaException
 
 
 class _StringEnum(StrEnum):
@@ -38,3 +40,35 @@ class PollingType(_StringEnum):
 
     ANY = "ANY"
     ALL = "ALL"
+
+
+class BadImageNameError(BaseJinaException):
+    """The name of a container image is wrong."""
+
+
+class BadRequestType(TypeError, BaseJinaException):
+    """A request has the wrong type."""
+
+
+class BadServerFlow(BadServer):
+    """The server of a Flow answered with an error."""
+
+
+class DockerVersionError(BaseJinaException):
+    """The version of Docker is too old."""
+
+
+class NoAvailablePortError(BaseJinaException):
+    """No port is free."""
+
+
+class NoContainerizedError(BaseJinaException):
+    """An export needs containers."""
+
+
+class RuntimeRunForeverEarlyError(BaseJinaException):
+    """A server ended too early."""
+
+
+class RuntimeTerminated(KeyboardInterrupt):
+    """A server was ended."""

@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import Any
 
-from jina_asgi.concurrency.load_lock import is_making
+from jina_asgi.concurrency.process_wide import is_making
 
 logger = logging.getLogger("jina_asgi")
 

@@ -1,14 +1,49 @@
-"""The lifecycle of a Runner: it loads, is ready, drains and has stopped."""
+"""The lifecycle of a Runner: it loads, is ready, drains and has stopped.
+
+Wakes the health checks of this process to look again: an `unhealthy_reason` may have changed.
+
+There is one signal for the process. Changes are rare, and a look takes a microsecond.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
-from jina_asgi.concurrency.grace import remaining_grace
 from jina_asgi.errors import NotReady
+
+#: Seconds after the grace period that closing may take; then what still runs is abandoned.
+CLOSING = 15.0
+
+_until: ContextVar[float | None] = ContextVar("jina_asgi_grace_until", default=None)
+
+
+def grace_deadline() -> float | None:
+    """Return the moment the current grace period ends, on the monotonic clock; None outside of one."""
+    return _until.get()
+
+
+def remaining_grace(grace: float) -> float:
+    """Return the seconds that a Runner with its own period of `grace` may still wait for its calls."""
+    moment = _until.get()
+    return grace if moment is None else max(0.0, min(grace, moment - time.monotonic()))
+
+
+@contextmanager
+def grace_period(moment: float | None) -> Iterator[None]:
+    """Start a grace period that ends at `moment`, unless one has started already."""
+    token = _until.set(moment) if _until.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _until.reset(token)
+
 
 #: Seconds that a hurried end waits for what cannot be cancelled.
 PATIENCE = 1.0
@@ -91,3 +126,23 @@ class Lifecycle:
     def _hurry(self, error: asyncio.CancelledError) -> None:
         self.is_hurried = True
         self._cancellations[:] = [error]
+
+
+class HealthSignal:
+    """Calls its watchers at each `notify`, from any thread."""
+
+    def __init__(self) -> None:
+        self._watchers: set[Callable[[], None]] = set()
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` at each change, in the thread that notifies. Returns a function that undoes this."""
+        self._watchers.add(callback)
+        return partial(self._watchers.discard, callback)
+
+    def notify(self) -> None:
+        """Something that an `unhealthy_reason` is made of has changed."""
+        for callback in tuple(self._watchers):
+            callback()
+
+
+health_signal = HealthSignal()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
-from jina_asgi.concurrency.forks import end_if_forked
+from jina_asgi.concurrency.process_wide import end_if_forked
 
 T = TypeVar("T")
 

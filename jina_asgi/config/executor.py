@@ -1,28 +1,71 @@
 """Finds the Executor class that `uses` names, in Python and in YAML: a class, an import path, or an Executor's YAML.
 
 An Executor's YAML names its class and default options; the Deployment's options override them.
+
+A mapping of a YAML as a pydantic model: each key is declared once, for the checks and for the JSON Schema.
+
+Options are declared in `settings`.
+
+The Executors before and after a Deployment's shards (`uses_before`, `uses_after`): classes and options.
+
+They run where the Deployment's own Executor does, once for all shards. Options that belong to the class of `uses`, such
+as `uses_with`, do not apply to them: they have the `with` of their own YAML.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from jina_asgi.config.mapping import YamlMapping
-from jina_asgi.config.paths import find_file
-from jina_asgi.config.reading import Reading, opened, overridden, search_paths
+from jina_asgi.config.reading import Reading, find_file, opened, overridden, search_paths
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import Uses, is_base, known_class, pass_through
 from jina_asgi.executors.py_modules import is_dotted
+from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.settings.document import Document, Key
+from jina_asgi.settings.jina_options import as_jina
+
+
+class YamlMapping(BaseModel):
+    """The keys of a mapping, in the words of its YAML (`alias`)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @classmethod
+    def known(cls) -> dict[str, str | None]:
+        """The keys, and what messages call the value of each: the `title` of its field."""
+        return {field.alias or name: field.title for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def wrong(cls, values: Mapping[str, Any]) -> dict[str, Key]:
+        """The keys that are unknown, or have a value of the wrong type; and the place of the first mistake in each."""
+        found: dict[str, Key] = {}
+        try:
+            cls.model_validate(values)
+        except ValidationError as error:
+            for entry in error.errors():
+                found.setdefault(str(entry["loc"][0]), entry["loc"])
+        return found
+
+    @classmethod
+    def check(cls, found: Document, values: Mapping[str, Any], place: Callable[[str], Key]) -> None:
+        """Records every mistake in the values, each at its place."""
+        known = cls.known()
+        for name, within in cls.wrong(values).items():
+            if name in known:
+                message = f"{name!r}: expected {known[name]}, got {safe_repr(values[name])}"
+                found.complain((*place(name), *within[1:]), message)
+            else:
+                found.unknown(place(name), known)
+
 
 logger = logging.getLogger("jina_asgi")
 
@@ -158,3 +201,76 @@ def _module(name: str, folder: Path, search: Sequence[str]) -> str:
     """The path of a file; a dotted module name stays as it is, unless a file has that name."""
     dotted = is_dotted(name) and not (folder / name).is_file()
     return name if dotted else str(find_file(name, folder, search))
+
+
+#: Options of a Deployment that also apply to the Executors around its shards, if they are set.
+_SHARED = (
+    "py_modules",
+    "extra_search_paths",
+    "workspace",
+    "allow_concurrent",
+    "idempotent",
+    "max_queue",
+    "max_queue_bytes",
+    "grace",
+    "env",
+    "startup_timeout",
+    "heartbeat",
+    "abandoned_timeout",
+    "max_requests",
+    "max_rss",
+)
+#: Options that apply to them in Jina.
+_SHARED_IN_JINA = ("uses_with", "uses_metas")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadExecutor:
+    """One of these Executors: its class and its own settings."""
+
+    uses: Named
+    settings: DeploymentSettings
+
+
+def head_executors_of(settings: DeploymentSettings, reading: Reading) -> dict[str, HeadExecutor]:
+    """The Executors around the shards, by the option that names each.
+
+    Raises:
+        DefinitionError: an option names no Executor, or there are no shards to run before or after. In a program
+            written for Jina the latter is only logged, as it has no effect there.
+    """
+    named = {part: uses for part in AROUND if (uses := getattr(settings, part)) is not None and not is_base(uses)}
+    if named and (why := _why_not(settings)):
+        message = f"{settings.name}: {next(iter(named))!r} {why}"
+        if not as_jina():
+            raise DefinitionError(message)
+        logger.warning("%s; it is ignored, as in Jina", message)
+        return {}
+    return {part: _one(part, uses, settings, reading) for part, uses in named.items()}
+
+
+def _why_not(settings: DeploymentSettings) -> str:
+    if settings.external:
+        return (
+            "is an option of the server at its host, which runs its own; leave it out where the Deployment is external"
+        )
+    if settings.shards == 1:
+        return (
+            "runs before or after several shards: expected shards=2 or more, got shards=1; in front of one Executor, or"
+            " behind it, put a node of a Flow"
+        )
+    return ""
+
+
+def _one(part: str, uses: Any, settings: DeploymentSettings, reading: Reading) -> HeadExecutor:
+    shared = (*_SHARED, *(_SHARED_IN_JINA if as_jina() else ()))
+    options = {name: getattr(settings, name) for name in shared if name in settings.model_fields_set}
+    options |= {"name": f"{settings.name}-{part}", "placement": "pool" if settings.pooled else "worker"}
+    try:
+        found = opened(uses, options, reading)
+        if isinstance(found, Document) and found.data.get("jtype") == "Deployment":
+            raise DefinitionError(f"{found.where(('jtype',))}: {part!r}: expected an Executor, got a Deployment")
+        named, options = resolved(found, options, reading)
+        return HeadExecutor(named, DeploymentSettings.of(options))
+    except DefinitionError as error:
+        raise DefinitionError(error.message.replace("uses=", f"{part}=", 1)) from error

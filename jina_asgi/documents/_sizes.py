@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel
 
-from jina_asgi.documents.rendered import RawJson, Rendered
+from jina_asgi.documents.writers import RawJson, Rendered
 
 #: Documents of this size or more are large.
 LARGE = 2**20

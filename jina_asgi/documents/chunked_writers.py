@@ -10,16 +10,16 @@ import base64
 import struct
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 
 from jina_asgi.documents import tensors
 from jina_asgi.documents._sizes import JSON, is_large
-from jina_asgi.documents.rendered import RawJson
-from jina_asgi.documents.writers import list_head, map_head
+from jina_asgi.documents.writers import RawJson, list_head, map_head
+from jina_asgi.errors._shown import safe_str
 
 #: The size of a piece, as in `_sizes`; the numbers, characters and bytes that are written in one call.
 _PIECE = 2**19
@@ -208,3 +208,41 @@ def _copy(data: memoryview, out: list[bytes]) -> None:
     """Appends bytes in pieces: joining objects of other types holds the GIL."""
     data = data.cast("B")
     out += [bytes(data[start : start + _BYTES]) for start in range(0, len(data), _BYTES)]
+
+
+ENCODING_ERRORS = (TypeError, ValueError, OverflowError, AttributeError, RecursionError)
+
+
+def explain_unencodable(
+    value: Any, error: BaseException, write: Callable[[Any], Any], fields: Callable[[Any], Any], *, own: bool = True
+) -> str:
+    """Says which part of a value cannot be written, and why: "data.0.vector: a tensor of dtype ...".
+
+    Args:
+        value: the value.
+        error: the error of writing it.
+        write: writes a part of it.
+        fields: returns the fields of a document.
+        own: use the error of writing the part; else use `error`.
+    """
+    place: list[str] = []
+    found = True
+    while found and len(place) < _DEEPEST:
+        found = False
+        for key, part in _parts(value, fields):
+            try:
+                write(part)
+            except ENCODING_ERRORS as raised:
+                place.append(str(key))
+                value, error, found = part, raised if own else error, True
+                break
+    why = safe_str(error.__cause__ or error)
+    return f"{'.'.join(place)}: {why}" if place else why
+
+
+def _parts(value: Any, fields: Callable[[Any], Any]) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, BaseModel):
+        value = fields(value)
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list | tuple) else ()

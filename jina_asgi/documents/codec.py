@@ -18,28 +18,21 @@ import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from jina_asgi.documents import (
-    field_plans,
-    pydantic_facts,
-    rendered,
-    unencodable,
-    untyped_reader,
-    yielding_validator,
-)
+from jina_asgi.documents import field_plans, pydantic_facts
 from jina_asgi.documents._sizes import LARGE
-from jina_asgi.documents.chunked_writers import JsonPieces, PackedPieces
+from jina_asgi.documents.chunked_writers import ENCODING_ERRORS, JsonPieces, PackedPieces, explain_unencodable
 from jina_asgi.documents.columns import column_length, stacked
 from jina_asgi.documents.msgpack import Buffer, unpack, unpack_answer
-from jina_asgi.documents.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of
-from jina_asgi.documents.writers import Writer
+from jina_asgi.documents.pydantic_reader import plain_place
+from jina_asgi.documents.readers import MAX_DEPTH, Mismatch, Readers, check_depth, errors_of, secret_hider
+from jina_asgi.documents.writers import Rendered, Writer, pack_rendered
 from jina_asgi.errors import ExecutorError, InvalidDocs
-from jina_asgi.errors._error_lists import MAX_ERRORS, shortened
-from jina_asgi.errors._shown import safe_str
+from jina_asgi.errors._shown import MAX_ERRORS, safe_str, shortened
 from jina_asgi.types import Docs, Parts, Schema
 
 #: This many docs are faster to read field by field.
 _MIN_ROWS = 4
-_UNWRITABLE = unencodable.ERRORS
+_UNWRITABLE = ENCODING_ERRORS
 
 
 def codec(schema: Schema) -> Codec:
@@ -95,7 +88,7 @@ class Codec:
         self.cached_wire: Any = None
         self._json_differs = any(map(pydantic_facts.json_differs, schema.models.values()))
         #: Hides the secrets of an answered document, if its class is not available to do so.
-        self.hide = untyped_reader.secret_hider(schema) if self.model is None else None
+        self.hide = secret_hider(schema) if self.model is None else None
         self._names = [field.name for field in schema.fields]
         self._tensors = [field.name for field in schema.fields if field.kind == "tensor"]
         self._json_options = orjson.OPT_SERIALIZE_NUMPY | (
@@ -143,10 +136,7 @@ class Codec:
             try:
                 docs.append(read(check_depth(item, depth) if nests else item))
             except (ValidationError, Mismatch) as error:
-                errors += [
-                    {**entry, "loc": [index, *map(yielding_validator.plain, entry["loc"])]}
-                    for entry in errors_of(error)
-                ]
+                errors += [{**entry, "loc": [index, *map(plain_place, entry["loc"])]} for entry in errors_of(error)]
                 if len(errors) >= MAX_ERRORS:
                     break
         if errors:
@@ -207,7 +197,7 @@ class Codec:
             return self.encode_parts(docs, in_pieces=in_pieces)
         try:
             json = map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))
-            return list(map(rendered.pack, self.encode(docs, in_pieces=in_pieces), json))
+            return list(map(pack_rendered, self.encode(docs, in_pieces=in_pieces), json))
         except ExecutorError as error:
             raise InvalidDocs(f"a {self.schema.name} cannot be encoded: {error}") from error
 
@@ -218,9 +208,9 @@ class Codec:
             ExecutorError: as `pack`, and `dumps`.
         """
         values = list(map(partial(self.pack, in_pieces=in_pieces), self.to_values(docs)))
-        if not (self._json_differs if self.model is not None else any(type(doc) is rendered.Rendered for doc in docs)):
+        if not (self._json_differs if self.model is not None else any(type(doc) is Rendered for doc in docs)):
             return values
-        return list(map(rendered.pack, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
+        return list(map(pack_rendered, values, map(partial(self.dumps, in_pieces=in_pieces), self.to_json(docs))))
 
     def decode(self, buffers: Sequence[Buffer]) -> list[Any]:
         """Decodes docs from one msgpack buffer each; large ones in pieces, between which other threads run.
@@ -229,7 +219,7 @@ class Codec:
             InvalidDocs: a buffer is not a document of this schema.
         """
         rows = list(map(unpack_answer, buffers))
-        if rows and type(rows[0]) is rendered.Rendered:
+        if rows and type(rows[0]) is Rendered:
             if self.model is None:
                 return rows  # with the JSON of their class
             rows = list(map(dict, rows))
@@ -272,12 +262,12 @@ class Codec:
 
     def explain(self, docs: Iterable[Any], error: BaseException, *, own: bool = True) -> str:
         """Says which field of the docs cannot be written, and why."""
-        return unencodable.explain(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
+        return explain_unencodable(list(docs), error, self._writer.encode_secrets, self._writer.values, own=own)
 
     def _shown(self, doc: Any) -> Any:
         """Hides the secrets of a document; the JSON of a `Rendered` one has them hidden already."""
         assert self.hide is not None
-        return doc if type(doc) is rendered.Rendered and doc.json else self.hide(doc)
+        return doc if type(doc) is Rendered and doc.json else self.hide(doc)
 
     def to_values(self, docs: Iterable[Any]) -> list[Any]:
         """Converts docs to values for `pack`."""
@@ -296,7 +286,7 @@ class Codec:
         try:
             return write(value)
         except (TypeError, ValueError, RecursionError) as error:
-            why = unencodable.explain(value, error, write, self._writer.json)
+            why = explain_unencodable(value, error, write, self._writer.json)
             raise ExecutorError(f"an answer has no JSON form: {why}") from error
 
     def dumps_doc(self, doc: Any) -> bytes:
@@ -334,5 +324,5 @@ class Codec:
         try:
             return write(value)
         except _UNWRITABLE as error:
-            why = unencodable.explain(value, error, write, self._writer.values)
+            why = explain_unencodable(value, error, write, self._writer.values)
             raise ExecutorError(f"an answer cannot be written as msgpack: {why}") from error

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from jina_asgi.documents import pydantic_facts, tensors
-from jina_asgi.documents.mismatch import Mismatch
+from jina_asgi.documents.conversions import Mismatch
 from jina_asgi.types import Field
 
 if TYPE_CHECKING:

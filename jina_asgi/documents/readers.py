@@ -2,20 +2,27 @@
 
 If the class allows it, a reader makes documents of exact types without pydantic (`fast_readers`); pydantic converts
 other values, and reports errors. Without the class, documents are dicts, and the process with the class checks them.
+
+Reads documents without their class, as dicts, for the process that has the class.
+
+Nothing is refused here, as only the class knows what it accepts. Bytes and tensors in JSON are decoded if possible; in
+answers secrets are hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
-from jina_asgi.documents import field_plans, pydantic_facts, untyped_reader, yielding_validator
+from jina_asgi.documents import field_plans, pydantic_facts
 from jina_asgi.documents.conversions import (
+    Mismatch,
     Read,
     array,
     dict_of,
+    errors_of,
     fields_given,
     integer,
     integers,
@@ -28,11 +35,8 @@ from jina_asgi.documents.conversions import (
     unless_document,
 )
 from jina_asgi.documents.fast_readers import EXACT, FieldSetter, ReadColumns, column_reader, default_of, row_reader
-from jina_asgi.documents.mismatch import Mismatch, errors_of
-from jina_asgi.documents.pydantic_reader import PydanticReader
+from jina_asgi.documents.pydantic_reader import PydanticReader, yielding_validator
 from jina_asgi.types import Field, Schema
-
-__all__ = ["MAX_DEPTH", "Mismatch", "Readers", "check_depth", "errors_of", "to_bytes"]
 
 MAX_DEPTH = 64
 _FAST_KINDS = ("int", "float", "bool", "bytes", "tensor")
@@ -56,7 +60,7 @@ class Readers:
         self._with_binary = field_plans.documents_with(schema, field_plans.is_binary)
         #: Documents that are read here at every level, as pydantic alone could not read their values.
         self.own = self._with_binary | field_plans.holding(schema, _unfit_documents(schema))
-        self._plan = untyped_reader.readers(schema)
+        self._plan = untyped_readers(schema)
 
     def of(self, name: str) -> Read:
         """The reader of one document of the class `name`."""
@@ -85,7 +89,7 @@ class Readers:
         for field in self.schema.documents[name]:
             if (convert := self._converter(field)) is not None:
                 converters |= dict.fromkeys(pydantic_facts.accepted_names(model, field.name), convert)
-        validator = yielding_validator.validator(model) if self._yielding else model.__pydantic_validator__
+        validator = yielding_validator(model) if self._yielding else model.__pydantic_validator__
         from_json = pydantic_facts.is_strict(model) and name not in self._with_binary
         return PydanticReader(model, converters, validator, from_json=from_json)
 
@@ -216,3 +220,115 @@ def check_depth(value: Any, limit: int = MAX_DEPTH) -> Any:
         if not level:
             return value
     raise Mismatch(f"nested deeper than {limit}", "too_deep")
+
+
+#: Replaces a secret, as in pydantic.
+STARS = "*" * 10
+
+
+class PlanReaders:
+    """The readers of a schema's documents, by name, as a document may contain its own class.
+
+    Args:
+        schema: the schema.
+        leaf: returns the reader of a field; None for fields that are kept, except for their nested values.
+    """
+
+    def __init__(self, schema: Schema, leaf: Callable[[Field], Read | None]) -> None:
+        self._schema, self._leaf = schema, leaf
+        self._changed = field_plans.documents_with(schema, lambda field: leaf(field) is not None)
+        self._made: dict[str, Read] = {}
+
+    def of(self, name: str) -> Read:
+        """The reader of one document of the class `name`."""
+        if name not in self._changed:
+            return _as_it_is
+        if name not in self._made:
+            self._made[name] = lambda value: self._made[name](value)  # a recursive class finds itself
+            self._made[name] = self._document(name)
+        return self._made[name]
+
+    def _document(self, name: str) -> Read:
+        found = {field.name: self._value(field) for field in self._schema.documents[name]}
+        reads = {key: read for key, read in found.items() if read is not _as_it_is}
+
+        def read(value: Any) -> Any:
+            if not isinstance(value, dict):
+                return value
+            return {**value, **{key: convert(value[key]) for key, convert in reads.items() if key in value}}
+
+        return read
+
+    def _value(self, field: Field) -> Read:
+        if (leaf := self._leaf(field)) is not None:
+            return leaf
+        if field.kind in ("doc", "docs") and field.doc is not None:
+            read = self.of(field.doc)
+            return read if field.kind == "doc" or read is _as_it_is else _each(read)
+        if field.kind in ("list", "set", "dict") and field.items:
+            read = self._value(field.items[-1])
+            return read if read is _as_it_is else _each(read)
+        if field.kind == "tuple":
+            reads = [self._value(item) for item in field.items]
+            return _as_it_is if all(read is _as_it_is for read in reads) else _in_turn(reads)
+        return _as_it_is
+
+
+def untyped_readers(schema: Schema) -> PlanReaders:
+    """The readers of documents from JSON or msgpack."""
+    return PlanReaders(schema, _binary)
+
+
+def secret_hider(schema: Schema) -> Read | None:
+    """Builds a function that hides a document's secrets; None if it has none."""
+    found = PlanReaders(schema, _secret_mask).of(schema.name)
+    return None if found is _as_it_is else found
+
+
+def _binary(field: Field) -> Read | None:
+    if field.kind == "bytes":
+        return _or_unchanged(to_bytes, str)
+    return _or_unchanged(lambda value: array(value, field), object) if field.kind == "tensor" else None
+
+
+def _secret_mask(field: Field) -> Read | None:
+    if field.secret or any(item.secret for item in field.items if field.kind == "union"):
+        return lambda value: STARS if value is not None and value != "" else value
+    return None
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _or_unchanged(read: Read, kind: type) -> Read:
+    def convert(value: Any) -> Any:
+        if value is None or not isinstance(value, kind):
+            return value
+        try:
+            return read(value)
+        except (ValueError, TypeError, OverflowError):
+            return value  # the class reports the error
+
+    return convert
+
+
+def _each(read: Read) -> Read:
+    def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: read(item) for key, item in value.items()}
+        return [read(item) for item in value] if isinstance(value, list) else value
+
+    return convert
+
+
+def _in_turn(reads: list[Callable[[Any], Any]]) -> Read:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != len(reads):
+            return value
+        return [read(item) for read, item in zip(reads, value, strict=True)]
+
+    return convert
+
+
+__all__ = ["MAX_DEPTH", "Mismatch", "Readers", "check_depth", "errors_of", "to_bytes"]

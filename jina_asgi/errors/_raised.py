@@ -16,8 +16,7 @@ import orjson
 
 from jina_asgi import errors
 from jina_asgi.errors import ExecutorError, ExecutorHTTPError, JinaASGIError
-from jina_asgi.errors._error_lists import is_summary, shortened
-from jina_asgi.errors._shown import LONGEST, class_name, is_cheap, safe_repr, safe_str, truncated
+from jina_asgi.errors._shown import LONGEST, class_name, is_cheap, is_summary, safe_repr, safe_str, shortened, truncated
 
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 

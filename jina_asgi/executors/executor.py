@@ -14,17 +14,14 @@ from contextlib import AbstractContextManager
 from types import FrameType, SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from jina_asgi.concurrency.hooks import is_async, is_generator, maybe_await
-from jina_asgi.concurrency.load_lock import LoadLock
+from jina_asgi.concurrency.process_wide import LoadLock
+from jina_asgi.concurrency.task_groups import is_async, is_generator, maybe_await
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
-from jina_asgi.executors.decorator import recorded, requests
+from jina_asgi.executors.decorators import recorded, requests, timed
 from jina_asgi.executors.endpoints import Method, checked_name, method_of
-from jina_asgi.executors.monitoring import timed
-from jina_asgi.executors.standalone import ByItself
-from jina_asgi.executors.unknown_options import warn_of_unknown
-from jina_asgi.executors.workspace import workspace_of
-from jina_asgi.settings.jina_mode import as_jina, logger_of
+from jina_asgi.executors.standalone import ByItself, warn_of_unknown, workspace_of
+from jina_asgi.settings.jina_options import as_jina, logger_of
 
 __all__ = ["Executor", "requests"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -12,11 +13,54 @@ from typing import Any
 import msgspec
 
 from jina_asgi.errors import DefinitionError
+from jina_asgi.errors._raised import error_text
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
-from jina_asgi.executors.main_module import AGAIN, is_running_again, run_again
 from jina_asgi.executors.py_modules import import_listed, listed_with
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
+
+#: The name of the program's module there, as in multiprocessing.
+AGAIN = "__mp_main__"
+
+_running: list[str] = []
+
+
+def run_again(file: str) -> ModuleType:
+    """Runs the program in this file again; its module becomes the main module.
+
+    Raises:
+        DefinitionError: the program raises, or would start a server here too.
+    """
+    module = ModuleType(AGAIN)
+    sys.modules[AGAIN] = sys.modules["__main__"] = module  # before it runs: its classes look up their module
+    _running.append(file)
+    try:
+        found = runpy.run_path(file, run_name=AGAIN)
+    except Exception as error:
+        raise DefinitionError(
+            f"{file} was run again to find its classes, and raised {error_text(error)}; what only the program"
+            " itself shall do belongs below `if __name__ == '__main__':`"
+        ) from error
+    finally:
+        _running.pop()
+    module.__dict__.update(found)
+    return module
+
+
+def is_running_again() -> bool:
+    """Whether the program is being run again at the moment."""
+    return bool(_running)
+
+
+def check_not_again(name: str) -> None:
+    """Refuses to start a server while the program, which runs one already, is run again.
+
+    Raises:
+        DefinitionError: it is being run again.
+    """
+    if _running:
+        raise DefinitionError(f"{name} would be served here too, in a replica of what the program itself serves")
+
 
 #: The Executor that returns its documents unchanged, for Jina's Executor without endpoints.
 _PASSING = "jina_asgi.executors.pass_through.PassThrough"

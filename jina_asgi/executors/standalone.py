@@ -1,12 +1,19 @@
-"""The methods of an Executor class without a Deployment: reading and writing its YAML, and serving it."""
+"""What an Executor has beside its endpoints: YAML and serving without a Deployment, its folder, and options that it does not know."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import inspect
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any, ClassVar, NoReturn, Protocol, Self, Unpack
+from weakref import WeakKeyDictionary
 
 from jina_asgi.excepts import NotSupportedError
+from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.settings.options import DeploymentOptions
 
 
@@ -106,3 +113,87 @@ class ByItself:
             f"from_hub({uri!r}): Jina's Hub is gone; get the Executor's own repository, and load its config.yml:"
             " Executor.load_config('config.yml'), or Deployment(uses='config.yml')"
         )
+
+
+logger = logging.getLogger("jina_asgi")
+
+#: The options of each class that the log has named.
+_warned: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+
+
+def warn_of_unknown(cls: type, given: Iterable[str], *, base: type, near_only: bool = False) -> None:
+    """Warn, once a process, of each option that no `__init__` of a class takes by name and none of its methods mentions.
+
+    Args:
+        cls: the class of the Executor.
+        given: the names of options that nothing has taken by name.
+        base: Executor, whose own names are no user's.
+        near_only: only of those that are almost a known one: the others may have gone elsewhere, such as to a model.
+    """
+    owners = cls.__mro__[: cls.__mro__.index(base)]
+    known = {name for owner in owners for name in _parameters(vars(owner).get("__init__"))}
+    warned = _warned.setdefault(cls, set())
+    for name in given:
+        if name in known or name in warned or name in _mentioned(owners):
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        if near or not near_only:
+            warned.add(name)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known)) or 'none'}"
+            logger.warning("%s.__init__ has no parameter %r, which **kwargs takes; %s", cls.__name__, name, hint)
+
+
+def _parameters(function: object) -> Iterator[str]:
+    if isinstance(function, FunctionType):
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        yield from (one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL))
+
+
+def _mentioned(owners: Iterable[type]) -> set[str]:
+    """The texts in the code of classes, such as "size" in `kwargs.get("size")`."""
+    functions = [value for owner in owners for value in vars(owner).values() if isinstance(value, FunctionType)]
+    return {text for function in functions for text in _texts(function.__code__)}
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    for value in code.co_consts:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, CodeType):
+            yield from _texts(value)
+
+
+_looked = set[Path]()
+
+
+def workspace_of(base: str | None, name: str, shard: int | None) -> Path:
+    """The folder of an Executor, created if needed: `<base>/<name>[/<shard>]`.
+
+    Without a `base` it is in the user's cache: `~/.cache/jina` in a program written for Jina, which has its files
+    there. If this folder is empty, and the one of the other kind of program is not, a warning is logged.
+    """
+    own, theirs = Path(base or _own_cache(), name), Path(base or "~/.cache/jina", name).expanduser()
+    of_shard = "" if shard in (None, -1) else str(shard)
+    if as_jina():  # in Jina, Executors without shards use the folder of shard 0
+        chosen, others = theirs / of_shard, [own / of_shard, *([own] if of_shard == "0" else [])]
+    else:
+        chosen, others = own / of_shard, [theirs / (of_shard or "0"), *([] if of_shard else [theirs])]
+    if chosen not in _looked:
+        _looked.add(chosen)
+        found = None if _holds(chosen) else next(filter(_holds, others), None)
+        if found is not None:
+            logger.warning("%s: its workspace is %s, which is empty; there are files in %s", name, chosen, found)
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
+def _own_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jina-asgi")
+
+
+def _holds(folder: Path) -> bool:
+    """Whether a folder holds anything besides the folders of shards."""
+    try:
+        return any(not entry.name.isdigit() for entry in folder.iterdir())
+    except OSError:  # it does not exist, or cannot be read
+        return False

@@ -16,8 +16,8 @@ import msgspec
 from jina_asgi.errors import DefinitionError, ProtocolError
 from jina_asgi.executors.import_path import Uses
 from jina_asgi.executors.py_modules import is_dotted
-from jina_asgi.processes.log_config import LogConfig
-from jina_asgi.processes.replica_spec import SERVER_OPTIONS, encoded
+from jina_asgi.processes.logs import LogConfig
+from jina_asgi.processes.replica_pool import SERVER_OPTIONS, encoded
 from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import Endpoint

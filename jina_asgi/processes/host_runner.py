@@ -16,7 +16,7 @@ from jina_asgi.executors.import_path import Uses
 from jina_asgi.processes import host_socket
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.handshake import HostRequest
-from jina_asgi.processes.log_config import LogConfig
+from jina_asgi.processes.logs import LogConfig
 from jina_asgi.processes.shared_memory import PeerSharing
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.runners.admission import Admission

@@ -17,13 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from jina_asgi.concurrency.tasks import concurrent_tasks
-from jina_asgi.concurrency.timeouts import any_done
+from jina_asgi.concurrency.tasks import any_done, concurrent_tasks
 from jina_asgi.errors import NotReady
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.devices import environment_of_shared
 from jina_asgi.processes.handshake import HostRequest
-from jina_asgi.processes.spawning import OUR_MODULE
+from jina_asgi.processes.replica_process import OUR_MODULE
 
 logger = logging.getLogger("jina_asgi")
 

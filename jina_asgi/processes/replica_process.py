@@ -8,20 +8,72 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
-from typing import BinaryIO
+from types import FrameType
+from typing import Any, BinaryIO
 
 from jina_asgi.concurrency.tasks import concurrent_tasks, run_to_completion
 from jina_asgi.errors import NotReady
-from jina_asgi.processes.begun_page import StartedRequests
+from jina_asgi.processes.arena import StartedRequests
 from jina_asgi.processes.devices import VARIABLE
-from jina_asgi.processes.output import Output
+from jina_asgi.processes.logs import Output
 from jina_asgi.processes.shared_memory import OwnerSharing
-from jina_asgi.processes.spawning import OUR_MODULE
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.runners.pool.replica import Replica
 from jina_asgi.types import Endpoint
+
+#: Python's options for running a module of this library: without `-P` a folder `types` in the working directory would
+#: hide the standard library. The user's own paths are set once the interpreter runs.
+OUR_MODULE = ("-P", "-m")
+
+_forking = threading.local()
+
+
+def ignore_signal(number: int, frame: FrameType | None) -> None:
+    """A signal handler that does nothing: unlike SIG_IGN, programs that the process runs do not inherit it."""
+
+
+def handle_in_this_process(handlers: Mapping[int, Any], *, as_usual: Mapping[int, Any]) -> None:
+    """Handles signals in this process alone; in its forked children they do what they do `as_usual`.
+
+    Signals are blocked while a process is forked: one that came before the child is ready would be lost. If a library
+    replaced a handler by its own, which calls ours, the child keeps the library's: ours then acts as usual.
+
+    Args:
+        handlers: by the signal's number.
+        as_usual: by the same numbers: Python's own handler, or SIG_DFL.
+    """
+    owner = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        usual = as_usual[number]
+        if os.getpid() == owner:
+            handlers[number](number, frame)
+        elif callable(usual):
+            usual(number, frame)
+        else:
+            signal.signal(number, usual)
+            signal.raise_signal(number)
+
+    def before() -> None:
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+    def in_child() -> None:
+        signal.set_wakeup_fd(-1)  # it would wake the event loop of the parent process
+        for number in handlers:
+            if signal.getsignal(number) is handle:  # the Executor may have a handler of its own
+                signal.signal(number, as_usual[number])
+        after()
+
+    for number in handlers:
+        signal.signal(number, handle)
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
+
 
 _STOPPING = 10.0  # seconds that an Executor's `close` may take
 _LAST_WORDS = 1.0  # seconds to wait for the rest of its output, or for the reason of its end

@@ -23,8 +23,7 @@ import numpy as np
 
 from jina_asgi.documents.tensors import LARGE
 from jina_asgi.errors import ProtocolError
-from jina_asgi.processes._blocks import PAGE
-from jina_asgi.processes.arena import Arena, ArenaMapping, ExportArena, ImportedDoc
+from jina_asgi.processes.arena import PAGE, Arena, ArenaMapping, ExportArena, ImportedDoc
 from jina_asgi.protocols.frames._heads import ArenaHead
 from jina_asgi.protocols.frames._layout import Buffer, Reference
 from jina_asgi.types import Parts

@@ -145,3 +145,23 @@ class Service(Protocol):
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         """The status, JSON body and headers for an error; logs it if it is not the client's fault."""
         ...
+
+
+#: Seconds of one stream's writing after which others get their turn.
+LONGEST_TURN = 0.001
+
+
+class LastWrite:
+    """The writer, and the time since which nothing else wrote.
+
+    One object, and no attributes of a class: to change those clears the caches of all its methods.
+    """
+
+    __slots__ = ("since", "writer")
+
+    def __init__(self) -> None:
+        self.writer: Any = None
+        self.since = 0.0
+
+
+last_write = LastWrite()

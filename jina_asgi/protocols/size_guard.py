@@ -13,7 +13,7 @@ from typing import Any
 
 from jina_asgi.concurrency.offload import LARGE
 from jina_asgi.documents import _sizes
-from jina_asgi.documents._msgpack_layout import LENGTHS
+from jina_asgi.documents.msgpack import LENGTHS
 from jina_asgi.errors import TooLarge
 from jina_asgi.types import Docs, Result
 

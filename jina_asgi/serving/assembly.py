@@ -12,27 +12,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi.clients.address import Address, address_of
-from jina_asgi.config.head_executors import HeadExecutor
+from jina_asgi.config.executor import HeadExecutor
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind
 from jina_asgi.executors.import_path import Uses, pass_through
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.batching.hints import HintReader, HintRunner
-from jina_asgi.runners.batching.plan import BatchPlan
+from jina_asgi.runners.batching.hints import BatchPlan, HintReader, HintRunner
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.runners.breaker import BreakerRunner
-from jina_asgi.runners.deadline import DeadlineRunner
+from jina_asgi.runners.bridge import SharedRunner
 from jina_asgi.runners.flow._graph import Graph
 from jina_asgi.runners.flow.execution import FlowNode
-from jina_asgi.runners.flow.head import AFTER, HeadRunner, cannot_batch
 from jina_asgi.runners.flow.runner import FlowRunner
-from jina_asgi.runners.flow.shards import ShardRunner
+from jina_asgi.runners.flow.shards import AFTER, HeadRunner, ShardRunner, cannot_batch
 from jina_asgi.runners.local.runner import LocalRunner
-from jina_asgi.runners.observe import ObserveRunner
-from jina_asgi.runners.shared import SharedRunner
+from jina_asgi.runners.wrappers import DeadlineRunner, ObserveRunner
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.types import EMPTY, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -88,7 +85,7 @@ def _elsewhere(settings: DeploymentSettings) -> Runner:
         raise DefinitionError(
             f"{settings.name} is external at {', '.join(settings.urls)}: expected grpc or http, and one of them for all"
         )
-    from jina_asgi.protocols.remote.http import HttpRunner  # with httpx
+    from jina_asgi.protocols.remote.server import HttpRunner  # with httpx
 
     runners: list[Runner] = [BreakerRunner(HttpRunner(place.url, grace=settings.grace), place.url) for place in places]
     if len(runners) == 1:
@@ -100,7 +97,7 @@ def _elsewhere(settings: DeploymentSettings) -> Runner:
 def _elsewhere_by_grpc(places: Sequence[Address], settings: DeploymentSettings) -> Runner:
     try:
         from jina_asgi.protocols.grpc.channels import Dialling  # with grpcio, an extra
-        from jina_asgi.protocols.grpc.client import GrpcRunner
+        from jina_asgi.protocols.grpc.remote import GrpcRunner
     except ImportError as error:
         raise DefinitionError(
             f"{settings.name} is external over gRPC, which needs the extra grpc: pip install 'jina-asgi[grpc]' ({error})"

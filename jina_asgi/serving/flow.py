@@ -10,25 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.deployment import check_options, made, unwrapped
-from jina_asgi.config.flow import node_of, parts, stand_in
+from jina_asgi.config.models import check_options, made, node_of, parts, stand_in, unwrapped
 from jina_asgi.config.reading import Reading, is_yaml, overridden
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.import_path import is_base
-from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, nearest
-from jina_asgi.runners.flow._plot import mermaid
+from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, mermaid, nearest
 from jina_asgi.runners.flow._query import Predicate, compiled
 from jina_asgi.runners.flow.execution import FlowNode
-from jina_asgi.runners.flow.renamed import RenamedRunner
-from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.runners.flow.runner import RenamedRunner
+from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.assembly import assemble_flow
 from jina_asgi.serving.configured import Configured
 from jina_asgi.serving.deployment import Deployment
-from jina_asgi.serving.flow_options import JoinOptions, Needs, Uses
-from jina_asgi.serving.source import Source
+from jina_asgi.serving.source import JoinOptions, Needs, Source, Uses
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.document import Document
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 
 

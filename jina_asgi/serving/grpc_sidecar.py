@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.health_signal import health_signal
+from jina_asgi.concurrency.lifecycle import health_signal
 from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import AddressInUse
@@ -117,7 +117,7 @@ class Sidecar:
         where = self._settings.where
         if sys.platform != "linux" or not (where.path or (where.port and self._settings.shared)):
             return None
-        from jina_asgi.processes.port_lock import claimed  # for Linux
+        from jina_asgi.processes.locks import claimed  # for Linux
 
         return held.enter_context(claimed(where, waits=waits))
 

@@ -17,7 +17,7 @@ from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.http.exchange import send_json
 from jina_asgi.protocols.http.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.settings import AppSettings
 from jina_asgi.types import Endpoint

@@ -14,13 +14,13 @@ from pydantic import BaseModel
 from jina_asgi.errors import RuntimeFailToStart
 from jina_asgi.errors._raised import error_text
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.executors.main_module import check_not_again
+from jina_asgi.executors.import_path import check_not_again
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import ServingSettings
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
 
 if TYPE_CHECKING:
-    from jina_asgi.clients.options import AnswerOptions, PostOptions, ReadyOptions
+    from jina_asgi.clients.posts import AnswerOptions, PostOptions, ReadyOptions
     from jina_asgi.clients.sync import SyncClient
     from jina_asgi.serving.server_thread import ServingThread, Waitable
 

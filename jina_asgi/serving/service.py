@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import msgspec
 
-from jina_asgi.concurrency.hooks import maybe_await
+from jina_asgi.concurrency.task_groups import maybe_await
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated
 from jina_asgi.protocols.problems import Headers, problem
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.serving.service_lifecycle import ServiceLifecycle
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings

@@ -19,12 +19,11 @@ from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
 
-from jina_asgi.concurrency.gc_freeze import collect_dropped
 from jina_asgi.concurrency.loops import loop_thread
+from jina_asgi.concurrency.process_wide import collect_dropped
 from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import DeadlineExceeded, NotReady
-from jina_asgi.serving.lifecycle import Life
-from jina_asgi.serving.process_exit import ends_with_process, join_server
+from jina_asgi.serving.lifecycle import Life, ends_with_process, join_server
 from jina_asgi.serving.service_group import Member, ServiceGroup
 from jina_asgi.types import Runner
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from os import PathLike
 from typing import Any, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
+from jina_asgi.config.reading import Reading
 from jina_asgi.documents.codec import Codec, codec, plain
 from jina_asgi.documents.return_type import Returns
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
-from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.executors.executor import Executor
+from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.service_group import ServiceGroup
+from jina_asgi.settings.document import Document
+from jina_asgi.settings.options import NodeOptions
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
 
 L = TypeVar("L", bound=list[Any])
@@ -253,3 +259,20 @@ def _typed(reader: Codec, items: list[Any]) -> list[Any]:
         return reader.wrap(items)
     own: Any = () if model is None else model
     return reader.read([plain(i) if isinstance(i, BaseModel) and not isinstance(i, own) else i for i in items])
+
+
+#: The argument `uses` of `add`; None: the node passes its documents on.
+Uses = type[Executor] | str | PathLike[str] | Mapping[str, Any] | Document | Source | None
+Needs = str | Sequence[str] | AbstractSet[str] | None
+
+
+class JoinOptions(NodeOptions, total=False):
+    """The arguments of `Flow.add` but the name and the needs."""
+
+    uses: Uses
+    when: Mapping[str, Any] | str | None
+    floating: bool
+    no_reduce: bool
+    copy: bool
+    copy_flow: bool
+    reading: Reading | None

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jina_asgi.concurrency.hooks import is_async
-from jina_asgi.settings.base import Settings
-from jina_asgi.settings.fields import field_of, part_of
+from jina_asgi.concurrency.task_groups import is_async
+from jina_asgi.settings.base import Settings, field_of, part_of
 
 Positive = Annotated[float, Field(gt=0)]
 

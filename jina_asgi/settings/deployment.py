@@ -12,8 +12,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.document import Document
-from jina_asgi.settings.jina_mode import as_jina
-from jina_asgi.settings.jina_options import translated
+from jina_asgi.settings.jina_options import as_jina, translated
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.types import Endpoint
 

@@ -12,8 +12,7 @@ async def test_my_runner(check):
     await check(make_my_runner)  # (executor_class, **options of a Deployment) -> Runner
 """
 
-from jina_asgi.protocols.http.asgi_transport import ASGITransport
-from jina_asgi.protocols.http.sse_reader import Event, events
+from jina_asgi.protocols.http.asgi_transport import ASGITransport, Event, events
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, SocketClosed, SocketRefused
 from jina_asgi.testing.conformance import runner_conformance
 from jina_asgi.testing.transport import client, websocket

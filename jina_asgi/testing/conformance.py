@@ -31,9 +31,9 @@ from jina_asgi.testing.calling import (
     output_of,
     raised,
     rest_of,
+    stream_checks,
 )
 from jina_asgi.testing.executors import NoDefault, Probe, Tensor, Text, Vector
-from jina_asgi.testing.streams import stream_checks
 from jina_asgi.types import Call, Context, Result
 
 _checks: list[Check] = []

@@ -16,7 +16,7 @@ from docarray import BaseDoc, DocList
 from starlette.applications import Starlette
 
 from jina_asgi import Client, Deployment, JinaASGI, mount
-from jina_asgi.clients.progress import Progress
+from jina_asgi.clients.posts import Progress
 from jina_asgi.clients.responses import Header, Response, Status
 from jina_asgi.errors import DefinitionError, ExecutorInputError, NotReady, ReplicaDied, UnknownEndpoint
 from jina_asgi.excepts import BadClient, BadClientCallback, BadClientInput, BadServer

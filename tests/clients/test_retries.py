@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jina_asgi.clients._retries import Retries, may_repeat
+from jina_asgi.clients.posts import Retries, may_repeat
 from jina_asgi.errors import (
     BatchFailed,
     DeadlineExceeded,

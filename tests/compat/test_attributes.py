@@ -11,7 +11,7 @@ from docarray import BaseDoc, DocList
 from pydantic import BaseModel, ConfigDict
 
 from jina_asgi import Deployment, Executor, requests
-from jina_asgi.executors.workspace import workspace_of
+from jina_asgi.executors.standalone import workspace_of
 from tests.compat.test_compat import printed
 
 PROGRAM = """

@@ -11,8 +11,7 @@ from textwrap import dedent
 import pytest
 
 from jina_asgi.compat.__main__ import interpreter_options
-from jina_asgi.compat.modules import Finder
-from jina_asgi.compat.names import MODULES
+from jina_asgi.compat.names import MODULES, Finder
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +135,7 @@ def test_install_does_it_in_a_program(tmp_path: Path) -> None:
         print(jina.Deployment.__module__)
     """
     done = run(tmp_path, program, "program.py")
-    assert done.stdout == "jina_asgi.compat.members\n", done.stderr
+    assert done.stdout == "jina_asgi.compat.classes\n", done.stderr
 
 
 @pytest.mark.processes

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from docarray import DocList
 
-from jina_asgi.compat.batches import batch_iterator, get_docs_batch_generator
-from jina_asgi.compat.profiling import TimeContext, readable
+from jina_asgi.compat.helper import TimeContext, batch_iterator, get_docs_batch_generator, readable
 from jina_asgi.documents.document_types import LegacyDocument
 from tests.compat.test_compat import printed, run
 

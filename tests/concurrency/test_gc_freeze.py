@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from jina_asgi import Executor, JinaASGI, requests
-from jina_asgi.concurrency import gc_freeze
-from jina_asgi.concurrency.gc_freeze import frozen
+from jina_asgi.concurrency import process_wide
+from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.testing import client
 from tests.doubles.reference_cycles import end_dropped_applications
 
 HOST_HAS_FROZEN = """
 import gc
-from jina_asgi.concurrency.gc_freeze import frozen
+from jina_asgi.concurrency.process_wide import frozen
 gc.freeze()
 with frozen():
     pass
@@ -34,9 +34,9 @@ class Empty(Executor):
 @pytest.fixture(autouse=True)
 def nothing_frozen() -> Iterator[None]:
     end_dropped_applications()
-    assert (gc_freeze._serving, gc.get_freeze_count()) == (0, 0)
+    assert (process_wide._serving, gc.get_freeze_count()) == (0, 0)
     yield
-    assert (gc_freeze._serving, gc.get_freeze_count()) == (0, 0)
+    assert (process_wide._serving, gc.get_freeze_count()) == (0, 0)
 
 
 def test_frozen_while_anybody_asks_for_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from jina_asgi.concurrency.load_lock import LoadLock
+from jina_asgi.concurrency.process_wide import LoadLock
 
 
 def entered(turn: LoadLock, done: threading.Event) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jina_asgi.concurrency.timeouts import any_done
+from jina_asgi.concurrency.tasks import any_done
 
 
 async def test_time_in_which_the_watcher_did_not_run_does_not_count() -> None:

@@ -11,12 +11,11 @@ from docarray import DocList
 
 from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
 from jina_asgi.protocols.frames.pipe import pipe_pair
-from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.grpc.remote import GrpcRunner
+from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.flow.head import HeadRunner
-from jina_asgi.runners.flow.shards import ShardRunner
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.flow.shards import HeadRunner, ShardRunner
+from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.testing import ASGITransport, runner_conformance
 from jina_asgi.types import Endpoint, Runner
 from tests.doubles.uvicorn_server import free_port, serving

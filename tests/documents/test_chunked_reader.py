@@ -7,12 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from jina_asgi.documents import chunked_reader, msgpack, rendered
-from jina_asgi.documents._msgpack_layout import end_of
+from jina_asgi.documents import msgpack
 from jina_asgi.documents._sizes import LARGE
-from jina_asgi.documents.chunked_reader import PIECE, unpack_in_pieces
-from jina_asgi.documents.msgpack import pack
-from jina_asgi.documents.rendered import unpack as hook
+from jina_asgi.documents.msgpack import PIECE, end_of, pack, unpack_in_pieces
+from jina_asgi.documents.writers import Rendered, pack_rendered
+from jina_asgi.documents.writers import unpack_rendered as hook
 from jina_asgi.errors import InvalidDocs
 
 decode = msgspec.msgpack.Decoder(ext_hook=hook).decode
@@ -34,8 +33,8 @@ def anything(dice: random.Random, depth: int = 0) -> Any:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked_reader, "PIECE", 64)
-    monkeypatch.setattr(chunked_reader, "LARGE", 0)
+    monkeypatch.setattr(msgpack, "PIECE", 64)
+    monkeypatch.setattr(msgpack, "LARGE", 0)
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -91,7 +90,7 @@ def test_the_bytes_of_nested_lists_are_visited_a_few_times_however_deep(
         visited += (limit if end < 0 else end) - at
         return end
 
-    monkeypatch.setattr(chunked_reader, "end_of", counted)
+    monkeypatch.setattr(msgpack, "end_of", counted)
     assert len(raw) > LARGE
     assert decode(raw) == unpack_in_pieces(raw, decode)
     assert visited < 3 * len(raw)
@@ -133,8 +132,8 @@ def test_a_document_with_its_json_is_read_in_pieces_too(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(msgpack, "unpack_in_pieces", measured)
     values = {"parts": [{"id": "a", "n": n} for n in range(200_000)], "at": np.ones(3)}
-    found = msgpack.unpack_answer(rendered.pack(pack(values), b'{"id":"a"}'))
-    assert type(found) is rendered.Rendered
+    found = msgpack.unpack_answer(pack_rendered(pack(values), b'{"id":"a"}'))
+    assert type(found) is Rendered
     assert (values["parts"], [1.0] * 3, b'{"id":"a"}') == (found["parts"], found["at"].tolist(), found.json)
     assert max(sizes) < 2 * PIECE
 
@@ -142,7 +141,7 @@ def test_a_document_with_its_json_is_read_in_pieces_too(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("wrong", ["a list", "cut", "longer", "a size beyond it"])
 def test_a_large_document_with_its_json_that_is_broken_is_refused(wrong: str) -> None:
     values: Any = ["a"] * LARGE if wrong == "a list" else {"a": ["a"] * LARGE}
-    raw = rendered.pack(pack(values), b"{}")
+    raw = pack_rendered(pack(values), b"{}")
     raw = raw[:-9] if wrong == "cut" else raw + b"\x01" if wrong == "longer" else raw
     if wrong == "a size beyond it":
         raw = raw[:6] + b"\xff\xff\xff\xff" + raw[10:]

@@ -17,7 +17,7 @@ from jina_asgi.documents import _sizes, chunked_writers
 from jina_asgi.documents.chunked_writers import JsonPieces
 from jina_asgi.documents.codec import codec_of
 from jina_asgi.documents.msgpack import unpack
-from jina_asgi.documents.rendered import RawJson
+from jina_asgi.documents.writers import RawJson
 from jina_asgi.errors import ExecutorError, InvalidDocs
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jina_asgi.concurrency import gc_freeze
+from jina_asgi.concurrency import process_wide
 
 TIMES = 10  # calls, of which each leaves as much
 _TELLING = (BaseException, FrameType, asyncio.Future)  # grpc.aio leaves a few small objects of its own
@@ -24,9 +24,9 @@ def end_dropped_applications() -> None:
     while True:
         gc.unfreeze()
         gc.collect()
-        if not gc_freeze._serving:
+        if not process_wide._serving:
             return
-        assert time.monotonic() < give_up, f"{gc_freeze._serving} applications are served and were not dropped"
+        assert time.monotonic() < give_up, f"{process_wide._serving} applications are served and were not dropped"
         time.sleep(0.01)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jina_asgi import ReplicaPool, Unavailable
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from tests.doubles.replica_executors import Number, Order
 from tests.doubles.rig import Journal
 

@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from jina_asgi import Deployment, JinaASGI, mount
 from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.http.asgi_transport import ASGITransport
-from jina_asgi.protocols.remote.http import HttpRunner
-from jina_asgi.runners.observe import ObserveRunner
+from jina_asgi.protocols.remote.server import HttpRunner
+from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.types import Runner
 from tests.doubles.uvicorn_server import Serving, free_ports
 from tests.doubles.value_kinds import Values

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from jina_asgi.protocols.problem_reader import error_of
+from jina_asgi.protocols.problems import error_of
 from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import Transport
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket, SocketClosed, SocketRefused, socket_scope

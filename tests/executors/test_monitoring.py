@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, monitor, requests
-from jina_asgi.executors.monitoring import timings
+from jina_asgi.executors.decorators import timings
 from jina_asgi.testing import client
 
 

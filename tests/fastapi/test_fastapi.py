@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from jina_asgi import Context, DefinitionError, Deployment, Executor, requests
 from jina_asgi.documents.codec import codec
 from jina_asgi.fastapi import include, router
-from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.testing import ASGITransport, client, events
 from jina_asgi.types import Call
 

@@ -26,9 +26,9 @@ from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, Replica
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.protocols.frames.pipe import pipe_pair
-from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.grpc.remote import GrpcRunner
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
+from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket
 from jina_asgi.protocols.websocket.binary_remote import BinaryRemote

@@ -29,8 +29,8 @@ from jina_asgi import Deployment, Flow
 from jina_asgi.documents.msgpack import pack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import JinaASGIError, ProtocolError
+from jina_asgi.protocols.http.asgi_transport import events
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.http.sse_reader import events
 from jina_asgi.protocols.websocket._messages import read as read_message
 from tests.doubles.round_trips import bodies
 

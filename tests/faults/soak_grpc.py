@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from jina_asgi.protocols.grpc import ping
+from jina_asgi.protocols.grpc.remote import ping_problem
 from tests.doubles.uvicorn_server import free_port, free_ports
 
 APP = """
@@ -62,7 +62,7 @@ def ready(http: int, grpc_port: int, process: subprocess.Popen) -> None:
     while time.monotonic() < end:
         assert process.poll() is None, f"gunicorn ended with {process.returncode}"
         try:
-            if httpx.get(f"http://127.0.0.1:{http}/-/ready", trust_env=False).status_code == 200 and not ping.problem(
+            if httpx.get(f"http://127.0.0.1:{http}/-/ready", trust_env=False).status_code == 200 and not ping_problem(
                 f"127.0.0.1:{grpc_port}", whole=True, timeout=5
             ):
                 return
@@ -99,7 +99,7 @@ def once(folder: Path, number: int) -> None:
     finally:
         for left in group(process.pid):
             os.kill(left, signal.SIGKILL)
-    assert ping.problem(f"127.0.0.1:{grpc_port}", whole=False, timeout=2)
+    assert ping_problem(f"127.0.0.1:{grpc_port}", whole=False, timeout=2)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from jina_asgi import ReplicaPool, Unavailable
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from tests.doubles.replica_executors import Order, Worker
 
 SILENCE = 30.0  # seconds after which a call counts as never answered

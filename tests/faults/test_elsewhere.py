@@ -11,7 +11,7 @@ import pytest
 from docarray import BaseDoc, DocList
 
 from jina_asgi import Context, DeadlineExceeded, Deployment, Executor, Flow, JinaASGI, NotReady, Unavailable, requests
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from tests.doubles.uvicorn_server import free_port, serving
 
 

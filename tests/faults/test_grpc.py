@@ -21,9 +21,8 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import NotReady, ReplicaDied, TooLarge
 from jina_asgi.excepts import BadServer, PortAlreadyUsed
 from jina_asgi.protocols.grpc.channels import Channels, Dialling
-from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.grpc.messages import HealthRequest, HealthResponse, ReflectionRequest, ReflectionResponse
-from jina_asgi.protocols.grpc.remote import GrpcRemote
+from jina_asgi.protocols.grpc.discovery import HealthRequest, HealthResponse, ReflectionRequest, ReflectionResponse
+from jina_asgi.protocols.grpc.remote import GrpcRemote, GrpcRunner
 from jina_asgi.protocols.grpc.rpc import refuse
 from jina_asgi.protocols.protobuf.messages import DataRequest, JinaInfoProto
 from jina_asgi.testing import client

@@ -20,11 +20,11 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, GRPCSidecar, requests
 from jina_asgi.documents.codec import codec
-from jina_asgi.protocols.grpc.messages import NOT_SERVING, SERVING, HealthRequest, HealthResponse
+from jina_asgi.protocols.grpc.discovery import NOT_SERVING, SERVING, HealthRequest, HealthResponse
 from jina_asgi.protocols.grpc.services import SERVICES
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.protocols.protobuf.messages import DataRequest
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from tests.doubles.rig import LOCAL, Served
 from tests.doubles.uvicorn_server import free_port
 

@@ -17,8 +17,8 @@ from jina_asgi import Client, Context, DefinitionError, Deployment, Executor, GR
 from jina_asgi.clients.asynchronous import AsyncClient
 from jina_asgi.documents.codec import codec
 from jina_asgi.excepts import BadServer, PortAlreadyUsed
-from jina_asgi.protocols.grpc.client import GrpcRunner
-from jina_asgi.protocols.grpc.socket_path import SocketPath
+from jina_asgi.protocols.grpc.remote import GrpcRunner
+from jina_asgi.protocols.grpc.server import SocketPath
 from jina_asgi.types import Call
 from tests.doubles.uvicorn_server import free_port
 

@@ -20,8 +20,8 @@ from docarray import BaseDoc, DocList
 
 from jina_asgi import Deployment, Executor, GRPCSidecar, JinaASGI, requests
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.protocols.grpc import ping
-from jina_asgi.protocols.grpc.listening_sockets import listening
+from jina_asgi.protocols.grpc.remote import ping_problem
+from jina_asgi.protocols.grpc.server import listening
 from tests.doubles.pool_watch import Watched
 from tests.doubles.rig import LOCAL, Served
 from tests.doubles.uvicorn_server import free_port, serving
@@ -130,7 +130,7 @@ async def test_what_is_lost_twice_comes_back_twice() -> None:
             await until(lambda: _is_ready(sidecar, False))
             await until(lambda: _is_ready(sidecar, True))
             assert port == sidecar.port
-            assert "" == await asyncio.to_thread(ping.problem, f"{LOCAL}:{port}", whole=True, timeout=5.0)
+            assert "" == await asyncio.to_thread(ping_problem, f"{LOCAL}:{port}", whole=True, timeout=5.0)
 
 
 async def _is_ready(sidecar: GRPCSidecar, ready: bool) -> bool:
@@ -182,7 +182,7 @@ async def test_a_drain_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
         pass
     assert "down" not in caplog.text
     assert "again" not in caplog.text
-    assert await asyncio.to_thread(ping.problem, f"{LOCAL}:{served.port}", whole=False, timeout=2.0)
+    assert await asyncio.to_thread(ping_problem, f"{LOCAL}:{served.port}", whole=False, timeout=2.0)
 
 
 APP = """
@@ -233,7 +233,7 @@ def test_a_worker_that_replaces_another_serves_http_while_its_port_is_taken(tmp_
                 assert 200 == http.get("/-/ready").status_code
                 assert "down" == http.get("/-/status").json()["grpc"]["state"]
         server.logged("answers again")
-        assert "" == ping.problem(f"{LOCAL}:{port}", whole=True, timeout=5.0)
+        assert "" == ping_problem(f"{LOCAL}:{port}", whole=True, timeout=5.0)
         server.signal(signal.SIGTERM)
         assert 0 == server.ended(within=10.0)
 
@@ -278,7 +278,7 @@ async def test_a_unix_socket_is_taken_from_dead_servers_only(tmp_path: Path) -> 
         with pytest.raises(PortAlreadyUsed, match="this process"):
             async with GRPCSidecar(Deployment(Echo), where):
                 pass
-        assert "" == await asyncio.to_thread(ping.problem, where, whole=True, timeout=5.0)
+        assert "" == await asyncio.to_thread(ping_problem, where, whole=True, timeout=5.0)
 
 
 def test_a_server_without_lifespan_says_once_that_there_is_no_grpc(caplog: pytest.LogCaptureFixture) -> None:

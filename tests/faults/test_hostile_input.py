@@ -19,7 +19,7 @@ from jina_asgi.documents.msgpack import pack
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, loads_object
-from jina_asgi.protocols.http.exec_endpoint import exec_endpoint
+from jina_asgi.protocols.http.routed import exec_endpoint
 from jina_asgi.settings import Limits
 from tests.doubles.round_trips import bodies
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
-from jina_asgi.runners.local.health import HealthWatch
+from jina_asgi.runners.local.executor_lifecycle import HealthWatch
 from jina_asgi.testing import client
 from tests.doubles.bad_manners import ERRORS, Rude, Thing, Word
 

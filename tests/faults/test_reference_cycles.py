@@ -18,7 +18,7 @@ from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, Replica
 from jina_asgi.documents.codec import codec
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError
 from jina_asgi.protocols.frames.pipe import pipe_pair
-from jina_asgi.protocols.grpc.client import GrpcRunner
+from jina_asgi.protocols.grpc.remote import GrpcRunner
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.types import Call, Context, Runner
 from tests.doubles.reference_cycles import check_no_cycle_after, end_dropped_applications

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jina_asgi import JinaASGI
-from jina_asgi.serving.uvicorn_connections import released
+from jina_asgi.serving.uvicorn_server import released
 from tests.doubles.uvicorn_server import serving
 from tests.doubles.websockets import Spoken
 from tests.faults.wire import Wire

@@ -39,7 +39,7 @@ class Module:
     """One file of Python, parsed."""
 
     path: Path
-    name: str  # relative to the package, as "runners/observe.py"
+    name: str  # relative to the package, as "runners/wrappers.py"
     text: str
 
     @cached_property

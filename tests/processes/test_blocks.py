@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jina_asgi.processes._blocks import PAGE, Blocks
+from jina_asgi.processes.arena import PAGE, Blocks
 
 SIZE = 16 * PAGE
 

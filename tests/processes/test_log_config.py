@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jina_asgi import ExecutorError, ReplicaPool
-from jina_asgi.errors._tracebacks import TRACE_LIMIT, RemoteTraceback, cause_traceback
-from jina_asgi.processes.log_config import LogConfig
+from jina_asgi.errors.load_failure import TRACE_LIMIT, RemoteTraceback, cause_traceback
+from jina_asgi.processes.logs import LogConfig
 from tests.doubles.replica_executors import Talker, Word
 from tests.doubles.rig import ROOT, Served
 
@@ -71,7 +71,7 @@ def test_a_replica_logs_as_the_application_does_and_a_500_names_the_error_that_t
 
 LEFT_ALONE = """
 import logging
-from jina_asgi.processes.log_config import LogConfig
+from jina_asgi.processes.logs import LogConfig
 
 LogConfig.current().apply("[x] ")
 logging.getLogger("early").warning("before")

@@ -16,8 +16,7 @@ import pytest
 
 from jina_asgi import Deployment, ExecutorError, ReplicaPool
 from jina_asgi.errors import ProtocolError, TooLarge
-from jina_asgi.processes._blocks import PAGE
-from jina_asgi.processes.arena import ARENA_SIZE, Arena, ExportArena
+from jina_asgi.processes.arena import ARENA_SIZE, PAGE, Arena, ExportArena
 from jina_asgi.processes.shared_memory import OwnerSharing, PeerSharing
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._layout import Frame, Reference

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from jina_asgi.errors import NotReady
-from jina_asgi.processes import worker_slot
-from jina_asgi.processes.worker_slot import lease
+from jina_asgi.processes import locks
+from jina_asgi.processes.locks import lease
 from tests.doubles.rig import ROOT, Served
 
 pytestmark = pytest.mark.processes
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.processes
 HOLDER = """
 import sys
 from pathlib import Path
-from jina_asgi.processes.worker_slot import lease
+from jina_asgi.processes.locks import lease
 print(lease(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
@@ -96,7 +96,7 @@ def test_a_race_has_no_two_winners(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from jina_asgi.processes.worker_slot import lease
+from jina_asgi.processes.locks import lease
 
 start, go = os.pipe()
 for _ in range(24):
@@ -138,10 +138,10 @@ def test_what_a_process_starts_does_not_hold_its_slot(tmp_path: Path) -> None:
 
 
 def test_a_process_that_leases_twice_holds_two(tmp_path: Path) -> None:
-    assert [0, 1] == [worker_slot.lease(tmp_path), worker_slot.lease(tmp_path)]
-    worker_slot._close_inherited()  # as a fork of it does
-    assert 0 == worker_slot.lease(tmp_path)
-    worker_slot._close_inherited()
+    assert [0, 1] == [lease(tmp_path), lease(tmp_path)]
+    locks._close_inherited()  # as a fork of it does
+    assert 0 == lease(tmp_path)
+    locks._close_inherited()
 
 
 def test_a_folder_that_is_gone_is_not_ready(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from jina_asgi import Executor, JinaASGI, requests
 from jina_asgi.errors import InvalidDocs
-from jina_asgi.errors._error_lists import number_of, shortened
-from jina_asgi.protocols.problem_reader import error_in
+from jina_asgi.errors._shown import number_of, shortened
+from jina_asgi.protocols.problems import error_in
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.testing import client
 

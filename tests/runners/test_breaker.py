@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jina_asgi.runners._breaker import Breaker
+from jina_asgi.runners.breaker import Breaker
 
 
 def opened(at: float = 0.0) -> Breaker:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from jina_asgi import Deployment, Executor, Flow, ReplicaDied, dynamic_batching, requests
-from jina_asgi.concurrency import grace
+from jina_asgi.concurrency import lifecycle
 from jina_asgi.serving.source import Source
 
 GRACE = 0.2
@@ -91,7 +91,7 @@ def shards(events: Any) -> Source:
 def test_a_call_that_never_returns_does_not_hold_up_the_end(
     made: Any, endpoint: str, events: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(grace, "CLOSING", 0.2)
+    monkeypatch.setattr(lifecycle, "CLOSING", 0.2)
 
     async def main() -> None:
         source = made(events)
@@ -128,7 +128,7 @@ async def test_a_caller_is_told_while_its_call_still_runs(made: Any, endpoint: s
 
 
 async def test_a_step_that_does_not_return_holds_up_one_thread(events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grace, "CLOSING", 0.2)
+    monkeypatch.setattr(lifecycle, "CLOSING", 0.2)
     closed, generator_closed = list[bool](), threading.Event()
 
     class Closing(Stuck):

@@ -11,7 +11,7 @@ import pytest
 from jina_asgi.errors import NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.bridge import BridgeRunner
-from jina_asgi.runners.flow.background import BackgroundNodes
+from jina_asgi.runners.flow.runner import BackgroundNodes
 from jina_asgi.runners.local.threads import ExecutorThreads
 from jina_asgi.runners.pool._restarts import Restarts
 from jina_asgi.runners.pool.supervisor import ReplicaSupervisor

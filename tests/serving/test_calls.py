@@ -14,8 +14,7 @@ from jina_asgi import DefinitionError, Deployment, Executor, ExecutorError, dyna
 from jina_asgi.documents.codec import codec
 from jina_asgi.protocols.frames._heads import describe, endpoint_of
 from jina_asgi.protocols.frames.pipe import pipe_pair
-from jina_asgi.runners.batching.hints import HintReader
-from jina_asgi.runners.batching.plan import BatchPlan
+from jina_asgi.runners.batching.hints import BatchPlan, HintReader
 from jina_asgi.types import Call
 from tests.doubles.value_places import Across
 

@@ -19,9 +19,8 @@ from jina_asgi import Context, DefinitionError, Deployment, Executor, JinaASGI, 
 from jina_asgi.fastapi import include, router
 from jina_asgi.protocols.frames.client import FrameClient
 from jina_asgi.protocols.frames.pipe import PipePair
-from jina_asgi.runners.observe import ObserveRunner
-from jina_asgi.runners.shared import SharedRunner
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.bridge import SharedRunner
+from jina_asgi.runners.wrappers import ObserveRunner, Wrapper
 from jina_asgi.testing import ASGITransport, client, events, websocket
 from jina_asgi.types import Endpoint, Runner
 

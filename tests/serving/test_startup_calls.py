@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from jina_asgi import Deployment, Executor, Flow, JinaASGI, NotReady, mount, requests
 from jina_asgi.fastapi import include, router
-from jina_asgi.serving.process_exit import close_alone
+from jina_asgi.serving.lifecycle import close_alone
 from jina_asgi.testing import ASGITransport, client
 
 HI = {"data": [{"text": "hi"}]}

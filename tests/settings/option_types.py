@@ -38,7 +38,7 @@ from os import PathLike
 from typing import Any, Literal, TypedDict
 
 from jina_asgi.settings.application import Limits
-from jina_asgi.settings.grpc import GrpcSettings
+from jina_asgi.settings.application import GrpcSettings
 '''
 
 #: Where more is taken than the settings hold in the end.

@@ -16,7 +16,7 @@ from jina_asgi import errors
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidRequest, JinaASGIError, ProtocolError
 from jina_asgi.errors._raised import error_text, sanitized
 from jina_asgi.errors._shown import safe_repr, truncated
-from jina_asgi.errors._tracebacks import cause_traceback, remote_cause
+from jina_asgi.errors.load_failure import cause_traceback, remote_cause
 from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Frame
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
 

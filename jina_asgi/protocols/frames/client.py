@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from jina_asgi.concurrency.offload import parse_in_thread
-from jina_asgi.concurrency.timeouts import any_done
+from jina_asgi.concurrency.tasks import any_done
 from jina_asgi.errors import DeadlineExceeded, NotReady, ProtocolError, UnknownEndpoint
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import endpoint_of, match_endpoints, write

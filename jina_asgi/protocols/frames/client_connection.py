@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from jina_asgi.concurrency.health_signal import health_signal
+from jina_asgi.concurrency.lifecycle import health_signal
 from jina_asgi.errors import DeadlineExceeded, JinaASGIError, NotReady, ProtocolError, interrupted_error
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import MAGIC, VERSIONS, ErrorHead, Hello, error_of, read, write

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -14,8 +16,40 @@ import grpc.aio
 
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import DefinitionError, NotReady
-from jina_asgi.protocols.grpc.forks import cut_off, opened, over
 from jina_asgi.types import EMPTY
+
+_WORDS = (
+    "gRPC was in use in the process that this one was forked from, and cannot be used here: ask over HTTP or a WebSocket,"
+    " close what uses gRPC before the fork, or start processes by multiprocessing's 'spawn'"
+)
+#: The open channels and servers of this process.
+_open: weakref.WeakSet[object] = weakref.WeakSet()
+_is_cut_off = False
+
+
+def watch_forks(what: object) -> None:
+    """Record that a channel or a server is open."""
+    _open.add(what)
+
+
+def unwatch_forks(what: object) -> None:
+    """Record that it has been closed."""
+    _open.discard(what)
+
+
+def cut_off() -> str:
+    """Why gRPC cannot be used in this process; "" if it can."""
+    return _WORDS if _is_cut_off else ""
+
+
+def _forked() -> None:
+    global _is_cut_off
+    _is_cut_off = _is_cut_off or bool(_open)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
 
 #: Pings as of Jina's clients: a lost server is noticed within 15 seconds.
 OPTIONS = {
@@ -109,7 +143,7 @@ class Line:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
-        opened(channel)
+        watch_forks(channel)
         self._unary: dict[str, Any] = {}
         self._stream: dict[str, Any] = {}
         self._open: set[Any] = set()
@@ -139,7 +173,7 @@ class Line:
     async def close(self) -> None:
         """Close the channel; its open calls are cancelled."""
         await self.channel.close()
-        over(self.channel)
+        unwatch_forks(self.channel)
 
     def _opened(self, call: Any) -> Any:
         self._open.add(call)

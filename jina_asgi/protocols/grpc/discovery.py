@@ -1,15 +1,61 @@
-"""Endpoints to Jina's EndpointsProto and back: names, kinds, and the JSON Schemas of documents and parameters."""
+"""What a server says of itself over gRPC: its endpoints as Jina's EndpointsProto, and its health, unary and watched.
+
+The messages of health checks and of reflection, compiled by protoc from the `.proto` files beside this one.
+
+They have a descriptor pool of their own, like those of Jina. After a change:
+`protoc -I. --descriptor_set_out=descriptors.binpb health.proto reflection_v1.proto reflection_v1alpha.proto`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
+from jina_asgi.concurrency.lifecycle import health_signal
+from jina_asgi.protocols.grpc.rpc import refuse
 from jina_asgi.protocols.protobuf.messages import DRY_RUN, EndpointsProto
+from jina_asgi.protocols.service import Service
 from jina_asgi.types import Endpoint, EndpointKind, Field, ParametersSchema, Schema
+
+POOL = descriptor_pool.DescriptorPool()
+
+
+def _fill() -> None:
+    described = descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("descriptors.binpb").read_bytes())
+    for file in described.file:
+        POOL.AddSerializedFile(file.SerializeToString())
+
+
+def _message(name: str) -> Any:  # its fields are known at run time only
+    return GetMessageClass(POOL.FindMessageTypeByName(name))
+
+
+_fill()
+
+HealthRequest, HealthResponse = map(
+    _message, ("grpc.health.v1.HealthCheckRequest", "grpc.health.v1.HealthCheckResponse")
+)
+#: HealthResponse's status.
+SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
+
+#: By version of the protocol; both have the same fields.
+ReflectionRequest = {
+    version: _message(f"grpc.reflection.{version}.ServerReflectionRequest") for version in ("v1", "v1alpha")
+}
+ReflectionResponse = {
+    version: _message(f"grpc.reflection.{version}.ServerReflectionResponse") for version in ("v1", "v1alpha")
+}
+
 
 #: The method that describes endpoints to our own clients: JSON, and exact where Jina's discovery is not.
 ENDPOINTS = "/jina_asgi.Endpoints/describe"
@@ -96,3 +142,78 @@ def _legacy() -> dict[str, Any]:
     from jina_asgi.documents.schemas import legacy_schema_of_jina  # docarray is imported by the first request
 
     return {"name": "LegacyDocumentJina", "model": legacy_schema_of_jina()}
+
+
+SERVICE = "grpc.health.v1.Health"
+
+
+class Health:
+    """The health of some gRPC services, which is the same for all."""
+
+    def __init__(self, service: Service, services: Collection[str]) -> None:
+        self._service, self._services = service, frozenset(("", *services))
+        self._changed, self._ending = asyncio.Event(), False
+        self._stop_watching: Callable[[], None] = lambda: None
+
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        """The methods by their full names."""
+        return {
+            f"/{SERVICE}/Check": grpc.unary_unary_rpc_method_handler(self._check),
+            f"/{SERVICE}/Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+        }
+
+    def begin(self) -> None:
+        """Called when serving begins, on this loop."""
+        self._changed, self._ending = asyncio.Event(), False
+        loop = asyncio.get_running_loop()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # that loop is closed, and no RPC is on it
+                loop.call_soon_threadsafe(self._notify)
+
+        self._stop_watching = health_signal.watch(notify)
+
+    def end(self) -> None:
+        """Called when serving ends: watchers are notified at once, and their RPCs end."""
+        self._stop_watching()
+        self._ending = True
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake the watchers, who look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _check(self, raw: bytes, context: Any) -> bytes:
+        self._service.start()
+        service = await _service(raw, context)
+        if service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {service[:200]!r}")
+        return bytes(HealthResponse(status=self._status()).SerializeToString())
+
+    async def _watch(self, raw: bytes, context: Any) -> None:
+        service = await _service(raw, context)
+        sent = 0
+        while True:
+            changed = self._changed  # the one of before this look
+            status = self._status() if service in self._services else SERVICE_UNKNOWN
+            if status != sent:
+                sent = status
+                try:
+                    await context.write(HealthResponse(status=status).SerializeToString())
+                except grpc.aio.InternalError as error:
+                    await refuse(context, error, self._service)
+            if self._ending:
+                return
+            await changed.wait()
+
+    def _status(self) -> int:
+        return NOT_SERVING if self._ending or self._service.unhealthy_reason() else SERVING
+
+
+async def _service(raw: bytes, context: Any) -> str:
+    try:
+        return str(HealthRequest.FromString(raw).service)
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a HealthCheckRequest")
+        raise

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -30,9 +30,9 @@ from jina_asgi.errors import (
     UnknownEndpoint,
 )
 from jina_asgi.protocols.frames._heads import endpoint_of, error_by_name
-from jina_asgi.protocols.grpc._metadata import EXPECTED, metadata_of
-from jina_asgi.protocols.grpc.channels import Channels, Line
-from jina_asgi.protocols.grpc.discovery import ENDPOINTS, endpoints_of
+from jina_asgi.protocols.grpc.channels import Channels, Dialling, Line
+from jina_asgi.protocols.grpc.discovery import ENDPOINTS, SERVING, HealthRequest, HealthResponse, endpoints_of
+from jina_asgi.protocols.grpc.rpc import EXPECTED, metadata_of
 from jina_asgi.protocols.protobuf.messages import (
     SUCCESS,
     DataRequest,
@@ -41,8 +41,9 @@ from jina_asgi.protocols.protobuf.messages import (
     StatusProto,
 )
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of, single_request_of
+from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
-from jina_asgi.types import EMPTY
+from jina_asgi.types import EMPTY, Endpoint
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
 _STREAM = "/jina.JinaSingleDocumentRequestRPC/stream_doc"
@@ -190,3 +191,67 @@ class GrpcRemote(Transport):
             return ReplicaDied(f"the connection to {self.name} broke ({message}); the call may have taken effect")
         kind = _BY_CODE.get(code, ExecutorError)
         return kind(f"{self.name}: {message}")
+
+
+class GrpcRunner(RemoteRunner):
+    """The endpoints of a server, as a Runner.
+
+    Args:
+        targets: "host:port" or "unix:/path" of the server, or of several equivalent ones: each call goes to the
+            next available one.
+        dialling: the options of connections.
+        metadata: sent with every call.
+        endpoints, grace, startup_timeout: as in `RemoteRunner`.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        *,
+        dialling: Dialling | None = None,
+        metadata: Mapping[str, str] = EMPTY,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        grace: float = 30.0,
+        startup_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(", ".join(targets), endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
+        self._targets, self._dialling, self._metadata = tuple(targets), dialling or Dialling(), metadata
+
+    def _forwarded(self, headers: dict[str, str]) -> dict[str, str]:
+        _, unfit = metadata_of(headers)
+        return {key: text for key, text in headers.items() if key not in unfit} if unfit else headers
+
+    @asynccontextmanager
+    async def _open_transport(self) -> AsyncIterator[GrpcRemote]:
+        remote = GrpcRemote(Channels(self._targets, self._dialling), self._metadata)
+        try:
+            yield remote
+        finally:
+            await remote.close()
+
+
+_HEALTH = "/grpc.health.v1.Health/Check"
+
+
+def ping_problem(target: str, *, whole: bool, timeout: float, tls: bool = False) -> str:
+    """Why a server cannot answer; "" if it can.
+
+    Args:
+        target: "host:port".
+        whole: check a whole Flow, as Jina's clients do; else the server's own health.
+        timeout: in seconds.
+        tls: encrypt, and trust gRPC's own CAs.
+    """
+    credentials = grpc.ssl_channel_credentials() if tls else None
+    opened = grpc.insecure_channel(target) if credentials is None else grpc.secure_channel(target, credentials)
+    with opened as channel:
+        try:
+            if whole:
+                status = StatusProto.FromString(channel.unary_unary(_DRY_RUN)(b"", timeout=timeout))
+                return "" if status.code == SUCCESS else str(status.description or "it says that it is not ready")
+            raw = channel.unary_unary(_HEALTH)(HealthRequest().SerializeToString(), timeout=timeout)
+            return "" if HealthResponse.FromString(raw).status == SERVING else "it says that it is not serving"
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        except DecodeError as error:
+            return f"it answered what is no message of this protocol: {error}"

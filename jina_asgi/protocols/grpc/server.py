@@ -2,12 +2,24 @@
 
 It is opened in the serving process, on the serving loop: gRPC does not survive a fork. The code that
 opened it can wait until it is lost, close it, and open it again.
+
+Lists the sockets that this process listens on, as gRPC reports neither which are its own nor that one is closed.
+
+The list is empty where the system does not show a process its open files.
+
+Passes a Unix socket's path from one server to the next without a moment in which no server listens.
+
+gRPC removes any file at a path before it listens there, and removes the path when it stops, even if another server listens
+there by then: the new worker after a reload. So gRPC listens under a temporary name, which is moved to the path.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -20,14 +32,98 @@ import grpc.aio
 from jina_asgi.concurrency.tasks import mark_retrieved, start_task
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.protocols.grpc.forks import cut_off, opened, over
-from jina_asgi.protocols.grpc.health import Health
-from jina_asgi.protocols.grpc.listening_sockets import Listening, listening, listens
-from jina_asgi.protocols.grpc.reflection import Reflection
-from jina_asgi.protocols.grpc.services import SERVICES, MethodTable, Services
-from jina_asgi.protocols.grpc.socket_path import SocketPath
+from jina_asgi.protocols.grpc.channels import cut_off, unwatch_forks, watch_forks
+from jina_asgi.protocols.grpc.discovery import Health
+from jina_asgi.protocols.grpc.services import SERVICES, MethodTable, Reflection, Services
 from jina_asgi.protocols.service import Service
 from jina_asgi.settings import GrpcSettings
+
+#: A descriptor, and its socket's number: the descriptor alone may be reused.
+Listening = frozenset[tuple[int, int]]
+
+
+def listening(port: int | None = None) -> Listening:
+    """The listening sockets of this process; with a port, those on it."""
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        return frozenset()
+    found = ((number, _socket_at(number, port)) for number in map(int, names))
+    return frozenset((number, identity) for number, identity in found if identity is not None)
+
+
+def listens(known: Listening) -> bool:
+    """Whether all of these are still open, and listen."""
+    return all(_socket_at(number) == identity for number, identity in known)
+
+
+def _socket_at(number: int, port: int | None = None) -> int | None:
+    """The socket of a descriptor; None: it does not listen on this port, or is not a socket."""
+    try:
+        found = os.fstat(number)
+        if not stat.S_ISSOCK(found.st_mode):
+            return None
+        seen = socket.socket(fileno=number)
+        try:
+            wanted = port is None or seen.getsockname()[1] == port
+            return found.st_ino if wanted and seen.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) else None
+        finally:
+            seen.detach()
+    except (OSError, IndexError):  # it was closed meanwhile; or is not an internet socket
+        return None
+
+
+class SocketPath:
+    """The path of one server.
+
+    Raises:
+        DefinitionError: there is a file that is not a socket.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._own = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        self._made: tuple[int, int, int] | None = None
+        found = _found(self._path)
+        if found is not None and not stat.S_ISSOCK(found.st_mode):
+            raise DefinitionError(
+                f"cannot listen on unix:{path}: expected a socket there or nothing, found another file"
+            )
+
+    @property
+    def target(self) -> str:
+        """The address for gRPC."""
+        return f"unix:{self._own}"
+
+    def publish(self) -> None:
+        """Move the listening socket to the path, in place of the server that listened there.
+
+        Raises:
+            DefinitionError: that is not allowed.
+        """
+        try:
+            self._own.replace(self._path)
+            self._made = _identity(self._path.lstat())
+        except OSError as error:
+            raise DefinitionError(f"cannot listen on unix:{self._path}: {error.strerror}") from error
+
+    def remove(self) -> None:
+        """Remove the path, if it is still this server's."""
+        found = _found(self._path)
+        if found is not None and self._made == _identity(found):
+            self._path.unlink()
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_dev, found.st_ino, found.st_mtime_ns  # the inode number of a removed file is soon reused
+
+
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
+
 
 #: Allows the pings of Jina's clients (every 9.999 s, also without calls), and detects lost clients.
 _OPTIONS = {
@@ -85,7 +181,7 @@ class GrpcServer:
         server = grpc.aio.server(
             options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
         )
-        opened(server)
+        watch_forks(server)
         server.add_generic_rpc_handlers((MethodTable(self._handlers()),))
         before = listening()
         self.port = self._listen(server, port)
@@ -98,11 +194,15 @@ class GrpcServer:
 
     async def lost(self) -> str | None:
         """Wait until it ends or stops listening without `stop`; return the reason. None: it was stopped."""
-        over = self._over
-        while over is not None and self._stopping is None:
-            await asyncio.wait([over], timeout=_LOOK)
-            if self._stopping is None and over.done():
-                return f"it failed: {error!r}" if (error := over.exception()) is not None else "it ended by itself"
+        unwatch_forks = self._over
+        while unwatch_forks is not None and self._stopping is None:
+            await asyncio.wait([unwatch_forks], timeout=_LOOK)
+            if self._stopping is None and unwatch_forks.done():
+                return (
+                    f"it failed: {error!r}"
+                    if (error := unwatch_forks.exception()) is not None
+                    else "it ended by itself"
+                )
             if self._stopping is None and not listens(self._sockets):
                 return "its socket listens no more"
         return None
@@ -155,7 +255,7 @@ class GrpcServer:
         self._health.end()
         self._services.drain()
         await server.stop(grace)
-        over(server)
+        unwatch_forks(server)
         if self._stopping is not None:
             await self._stopping
         if self._path is not None:

@@ -21,18 +21,21 @@ from jina_asgi.errors._raised import future_safe
 from jina_asgi.protocols.http import sse
 from jina_asgi.protocols.http.answer_bodies import answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies, Request, unsupported
-from jina_asgi.protocols.http.disconnects import DisconnectMonitor
-from jina_asgi.protocols.http.exchange import ClientGone, ResponseWriter, read_body, send_json
-from jina_asgi.protocols.http.headers import (
+from jina_asgi.protocols.http.exchange import (
     CONTENT_TYPES,
     TIMEOUT,
+    ClientGone,
+    DisconnectMonitor,
     RawHeaders,
+    ResponseWriter,
     accepted,
     deadline,
     in_columns,
     in_packed,
     length,
     media_type,
+    read_body,
+    send_json,
     with_json,
 )
 from jina_asgi.protocols.http.upload import Upload

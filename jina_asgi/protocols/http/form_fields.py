@@ -9,7 +9,7 @@ from typing import Any, Literal
 import orjson
 
 from jina_asgi.documents import field_plans, media
-from jina_asgi.documents.mismatch import Mismatch
+from jina_asgi.documents.conversions import Mismatch
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.http.json_pieces import loads
 from jina_asgi.protocols.http.upload import Part

@@ -18,7 +18,7 @@ import orjson
 from starlette.types import Send
 
 from jina_asgi.concurrency.tasks import mark_retrieved, start_task
-from jina_asgi.protocols.last_write import LONGEST_TURN, last_write
+from jina_asgi.protocols.service import LONGEST_TURN, last_write
 
 logger = logging.getLogger("jina_asgi")
 

@@ -23,8 +23,7 @@ from jina_asgi.concurrency.offload import run_in_background, run_in_disk_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents import upload_files
 from jina_asgi.errors import DeadlineExceeded, Overloaded, Unavailable
-from jina_asgi.protocols.http.exchange import ClientGone
-from jina_asgi.protocols.http.headers import too_large
+from jina_asgi.protocols.http.exchange import ClientGone, too_large
 from jina_asgi.settings import Limits
 
 logger = logging.getLogger("jina_asgi")

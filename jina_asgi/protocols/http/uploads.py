@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from jina_asgi.documents import field_plans
-from jina_asgi.documents.mismatch import Mismatch, errors_of
+from jina_asgi.documents.conversions import Mismatch, errors_of
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.protocols.http.bodies import Bodies, Request, unsupported
 from jina_asgi.protocols.http.form_fields import LISTS, OCTETS, PartReader, is_left_empty, takes_file

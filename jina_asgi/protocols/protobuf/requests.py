@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from google.protobuf.message import DecodeError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from jina_asgi.documents.codec import Codec
 from jina_asgi.errors import InvalidRequest, JinaASGIError
@@ -19,14 +21,65 @@ from jina_asgi.protocols.protobuf.messages import (
     DataRequestList,
     HeaderProto,
     SingleDocumentRequest,
+    Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
-from jina_asgi.protocols.protobuf.parameters import parameters_of, struct_of
-from jina_asgi.protocols.protobuf.routes import route_buffers
 from jina_asgi.protocols.protobuf.size_guard import check_request, check_requests
-from jina_asgi.protocols.protobuf.statuses import raise_for
+from jina_asgi.protocols.protobuf.statuses import raise_for, route_buffers
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Result, Step
+
+#: Floats up to this represent every integer.
+_WHOLE = 2.0**53
+_DEEPEST = 96  # the nesting that every protobuf reads: 32 levels of a Struct
+
+
+def parameters_of(message: Any) -> dict[str, Any]:
+    """The parameters of a message; a number without a fraction is an int."""
+    fields = message.parameters.fields
+    return {key: _value(value) for key, value in fields.items()} if fields else {}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= _WHOLE else number
+    if kind == "struct_value":
+        return {key: _value(item) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_value(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def struct_of(parameters: Mapping[str, Any]) -> Any:
+    made = Struct()
+    if parameters:
+        try:
+            plain = to_jsonable_python(dict(parameters), fallback=_number)
+            if _levels(plain) > _DEEPEST:
+                raise ValueError("expected at most 32 levels of mappings; protobuf cannot read deeper nesting")
+            made.update(plain)
+        except (ValueError, TypeError, PydanticSerializationError) as error:
+            raise InvalidRequest(f"the parameters cannot be written as Jina's protobuf: {error}") from None
+    return made
+
+
+def _levels(value: Any) -> int:
+    """The nesting of messages for a value in a Struct."""
+    if isinstance(value, dict):
+        return 3 + max(map(_levels, value.values()), default=0)
+    if isinstance(value, list):
+        return 2 + max(map(_levels, value), default=0)
+    return 0
+
+
+def _number(value: Any) -> Any:
+    """Converts numpy's numbers and arrays in parameters and results."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
 _LONG_NAME = 256  # a longer one is hardly repeated, and would fill the cache

@@ -2,22 +2,29 @@
 
 A status has a sentence that is safe to show, and in `exception.args`, after that sentence, the JSON that HTTP would answer,
 from which this library's clients make the same error again.
+
+Writes the routes of an answer, with the times of its steps.
+
+Written by hand: protobuf's own would take 3% more of the server's time for an echo over gRPC, whose goal is 0.85 of bare
+grpc.aio (tests/benchmarks/bench_grpc.py).
 """
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
 
 from jina_asgi.errors import ExecutorError
-from jina_asgi.errors._error_lists import number_of
 from jina_asgi.errors._raised import loggable, sanitized
-from jina_asgi.errors._shown import safe_repr
-from jina_asgi.protocols.problem_reader import error_in
-from jina_asgi.protocols.problems import encodable, problem
-from jina_asgi.protocols.protobuf.messages import ERROR, StatusProto
+from jina_asgi.errors._shown import number_of, safe_repr
+from jina_asgi.protocols.problems import encodable, error_in, problem
+from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto, StatusProto
+from jina_asgi.protocols.protobuf.node_writer import varint
+from jina_asgi.types import Step
 
 M = TypeVar("M")
 _MAX_LISTED = 3
@@ -79,3 +86,52 @@ def _sentence(detail: Any) -> str:
     listed = [f"{'.'.join(map(str, entry.get('loc', ())))}: {entry.get('msg', '')}" for entry in detail[:_MAX_LISTED]]
     more = number_of(detail) - _MAX_LISTED
     return "; ".join(listed) + (f" (and {more} more)" if more > 0 else "")
+
+
+def route_buffers(trail: Sequence[Step]) -> list[bytes]:
+    """The buffers of a RouteProto for each step, as fields of a DataRequestProto.
+
+    The first is the gateway's, as in Jina: that of the Flow, which is the last step of its own trail, or of the server of a
+    Deployment.
+    """
+    if not trail:
+        return []
+    whole = trail[-1]
+    span = _span(whole)
+    routes = [_head("gateway", None), span]
+    for step in trail[:-1] or trail:
+        routes += _head(step.name, step.error), span if step is whole else _span(step)
+    return routes
+
+
+def _span(step: Step) -> bytes:
+    """The fields `start_time` and `end_time`, always of the same length; a step has seconds since the epoch."""
+    start, end = int(step.start), int(step.end)
+    first, last = _padded(int((step.start - start) * 1e9)), _padded(int((step.end - end) * 1e9))
+    return b"".join((b"\x12", _stamp(start), first, b"\x1a", _stamp(end), last))
+
+
+@lru_cache(maxsize=16)
+def _stamp(seconds: int) -> bytes:
+    """A Timestamp up to its nanoseconds."""
+    return b"\x0c\x08" + _padded(seconds) + b"\x10"
+
+
+def _padded(number: int) -> bytes:
+    """A number of at most 35 bits, in five bytes."""
+    return bytes(
+        (number & 127 | 128, number >> 7 & 127 | 128, number >> 14 & 127 | 128, number >> 21 & 127 | 128, number >> 28)
+    )
+
+
+_SPAN = 28  # bytes
+
+
+@lru_cache(maxsize=1024)
+def _head(name: str, error: str | None) -> bytes:
+    """A route up to its span."""
+    rest = RouteProto(executor=name)
+    if error is not None:
+        rest.status.code, rest.status.exception.name = ERROR, error
+    fields: bytes = rest.SerializeToString()
+    return b"\x1a" + varint(len(fields) + _SPAN) + fields

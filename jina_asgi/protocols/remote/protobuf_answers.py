@@ -8,7 +8,7 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.http.bodies import PROTOBUF
 from jina_asgi.protocols.protobuf import requests
-from jina_asgi.protocols.protobuf.parameters import parameters_of
+from jina_asgi.protocols.protobuf.requests import parameters_of
 from jina_asgi.protocols.protobuf.statuses import raise_for
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer
 from jina_asgi.types import Docs

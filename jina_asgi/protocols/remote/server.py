@@ -2,14 +2,18 @@
 
 Servers of this library are sent msgpack; any other, a real Jina among them, JSON. Errors are raised as this library's
 own.
+
+A Runner that calls a server at a URL over HTTP.
+
+The server may be any application of this library, at the root or behind a prefix, or a real Jina.
 """
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -18,14 +22,23 @@ import orjson
 
 from jina_asgi.documents import tensors
 from jina_asgi.documents.codec import Codec
-from jina_asgi.errors import InvalidDocs, InvalidRequest, NotReady, ProtocolError, ReplicaDied, UnknownEndpoint
+from jina_asgi.errors import (
+    DefinitionError,
+    InvalidDocs,
+    InvalidRequest,
+    NotReady,
+    ProtocolError,
+    ReplicaDied,
+    UnknownEndpoint,
+)
 from jina_asgi.protocols.frames._heads import endpoint_of
+from jina_asgi.protocols.http.asgi_transport import Event, events
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
 from jina_asgi.protocols.http.openapi_reader import endpoints_of, streams_by_get
-from jina_asgi.protocols.http.sse_reader import Event, events
-from jina_asgi.protocols.problem_reader import error_in, error_of
+from jina_asgi.protocols.problems import error_in, error_of
+from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
-from jina_asgi.types import EMPTY
+from jina_asgi.types import EMPTY, Endpoint
 
 #: httpx itself has no timeouts here, as a call has a deadline or none; only connecting has one.
 TIMEOUT = httpx.Timeout(None, connect=10.0)
@@ -243,3 +256,40 @@ def _single_document(request: OutgoingRequest) -> bytes:
     if len(docs) != 1:
         raise InvalidDocs(f"{request.endpoint} takes one document, got {len(docs)}")
     return codec.dumps_request(docs[0])
+
+
+class HttpRunner(RemoteRunner):
+    """The endpoints of an HTTP server, as a Runner. Credentials for the server belong to `http`.
+
+    Args:
+        url: the prefix of the server's endpoints, such as "http://models:8000/lm".
+        http: the client to use, which its owner opens and closes; by default each lifespan has its own.
+        transport: the transport of the client that a lifespan makes.
+        endpoints, grace, startup_timeout: as in `RemoteRunner`.
+
+    Raises:
+        DefinitionError: the URL is not an HTTP URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        http: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        grace: float = 30.0,
+        startup_timeout: float = 30.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise DefinitionError(f"{type(self).__name__}({url!r}): expected a URL such as 'http://models:8000/lm'")
+        super().__init__(url, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
+        self._url, self._http, self._transport = url, http, transport
+
+    @asynccontextmanager
+    async def _open_transport(self) -> AsyncIterator[ServerClient]:
+        if self._http is not None:
+            yield ServerClient(self._http, self._url)
+            return
+        async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT, limits=LIMITS) as http:
+            yield ServerClient(http, self._url)

@@ -6,8 +6,9 @@ A refused handshake gets an HTTP response if the server can send one, else the s
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.datastructures import Headers
@@ -18,9 +19,43 @@ from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.problems import problem
 from jina_asgi.protocols.service import Service
-from jina_asgi.protocols.websocket._origin import may_connect
 from jina_asgi.protocols.websocket.call import BodiesByEndpoint
 from jina_asgi.protocols.websocket.socket import Socket
+
+_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+
+
+def may_connect(headers: Iterable[tuple[bytes, bytes]], cors: bool | Sequence[str]) -> bool:
+    """Whether a client may connect: it is not a page, or a page of this host or of an origin in `cors`.
+
+    Args:
+        headers: the handshake's, names in lower case.
+        cors: the option of JinaASGI: True for all origins, or those allowed beside our own.
+    """
+    found: dict[bytes, list[str]] = {b"origin": [], b"host": []}
+    for name, value in headers:
+        if name in found:
+            found[name].append(value.decode("latin-1").strip())
+    origins, hosts = found[b"origin"], found[b"host"]
+    if not origins or cors is True:
+        return True
+    if len(origins) > 1:
+        return False
+    allowed = cors or ()
+    return origins[0] in allowed or "*" in allowed or (len(hosts) == 1 and _is_same(origins[0], hosts[0]))
+
+
+def _is_same(origin: str, host: str) -> bool:
+    """Whether an origin is that of the requested host; either may omit its scheme's default port."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    if parts.scheme not in _PORTS or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+        return False
+    implied = f":{_PORTS[parts.scheme]}"
+    return parts.netloc.lower().removesuffix(implied) == host.lower().removesuffix(implied)
+
 
 logger = logging.getLogger("jina_asgi")
 

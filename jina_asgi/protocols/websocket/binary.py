@@ -17,7 +17,7 @@ from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
 from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.websocket.call import Gone
-from jina_asgi.protocols.websocket.connection import Closing, Inbound, SocketLife, is_gone
+from jina_asgi.protocols.websocket.socket import Closing, Inbound, SocketLife, is_gone
 
 logger = logging.getLogger("jina_asgi")
 

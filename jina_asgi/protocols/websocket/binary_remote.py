@@ -16,8 +16,7 @@ from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
 from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, until
-from jina_asgi.protocols.websocket.client import Dial, Inbox, Link
-from jina_asgi.protocols.websocket.client_pool import Links
+from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Links
 from jina_asgi.types import EMPTY, untyped_endpoint
 
 

@@ -25,10 +25,9 @@ from jina_asgi.protocols.http.answer_bodies import WriteDocument, answer, large_
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.size_guard import are_large, is_large
-from jina_asgi.protocols.websocket._messages import CallMessage, Events
-from jina_asgi.protocols.websocket._packed import PackedEvents
+from jina_asgi.protocols.websocket._messages import CallMessage, Events, PackedEvents
 from jina_asgi.settings import Limits
-from jina_asgi.settings.jina_mode import as_jina
+from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.types import Call, Endpoint, Result, Runner, untyped_endpoint
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few

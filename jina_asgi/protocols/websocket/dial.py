@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jina_asgi.errors import NotReady
-from jina_asgi.protocols.problem_reader import error_of
+from jina_asgi.protocols.problems import error_of
 from jina_asgi.protocols.websocket.client import Dial, Wire, WireClosed
 
 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -15,12 +15,11 @@ import orjson
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import MSGPACK
-from jina_asgi.protocols.problem_reader import error_in
+from jina_asgi.protocols.problems import error_in
 from jina_asgi.protocols.remote.server import ServerClient
-from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, until
-from jina_asgi.protocols.websocket._packed import buffers_of, event_of, merged
-from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Wire
-from jina_asgi.protocols.websocket.client_pool import Links
+from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.protocols.websocket._messages import buffers_of, event_of, merged
+from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Links, Wire
 from jina_asgi.types import EMPTY
 
 
@@ -175,3 +174,44 @@ class SocketRemote(ServerClient):
                 await opened.stop()
         finally:
             await self._links.release(link)
+
+
+class AutoDetectTransport(ServerClient):
+    """A server at `url`; until `served` finds a real Jina, calls go to it as to a server of this library.
+
+    Args:
+        http: for the server's description.
+        url: the prefix, of HTTP: "http://models:8000/lm".
+        ours: the transport to a server of this library.
+        jinas: makes the transport to a real Jina.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, url: str, ours: Transport, jinas: Callable[[], Transport]) -> None:
+        super().__init__(http, url)
+        self._chosen, self._ours, self._jinas = ours, ours, jinas
+
+    async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
+        """Fetches the server's description; raises what `jinas` does, too."""
+        served = await super().served(headers)
+        if served.ours:
+            await self._choose(self._ours)
+            return served
+        if served.endpoints:  # Jina lists no endpoints where it has a WebSocket
+            raise ProtocolError(f"{self.name} has no WebSocket of this library, and none of Jina's; ask it over HTTP")
+        if self._chosen is self._ours:
+            await self._choose(self._jinas())
+        return await self._chosen.served(headers)
+
+    async def close(self) -> None:
+        await self._chosen.close()
+
+    async def ask(self, request: OutgoingRequest) -> ServerAnswer:
+        return await self._chosen.ask(request)
+
+    def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
+        return self._chosen.events(request)
+
+    async def _choose(self, transport: Transport) -> None:
+        before, self._chosen = self._chosen, transport
+        if before is not transport:
+            await before.close()

@@ -30,7 +30,6 @@ from jina_asgi.errors._raised import copy_error, error_text, is_a, loggable, san
 from jina_asgi.runners.batching import waiters
 from jina_asgi.runners.batching._items import Batch, Bounds, FailureKind, Item
 from jina_asgi.runners.batching._kernel import BatchKernel
-from jina_asgi.runners.batching.failures import classify_failure, error_for
 from jina_asgi.runners.batching.latency import LatencyController
 from jina_asgi.runners.batching.waiters import (
     BatchMembers,
@@ -39,6 +38,8 @@ from jina_asgi.runners.batching.waiters import (
     SingleFlight,
     Submission,
     checked_answers,
+    classify_failure,
+    error_for,
 )
 
 logger = logging.getLogger("jina_asgi")

@@ -15,10 +15,9 @@ from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
-from jina_asgi.runners.batching.hints import BatchHints, HintReader, clamp_priority, copy_answer
-from jina_asgi.runners.batching.plan import BatchPlan
+from jina_asgi.runners.batching.hints import BatchHints, BatchPlan, HintReader, clamp_priority, copy_answer
 from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch
-from jina_asgi.runners.wrapper import Wrapper
+from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket
 
 

@@ -7,7 +7,7 @@ Pure: names in, names out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jina_asgi.errors import DefinitionError
@@ -162,3 +162,28 @@ def _above(name: str, nodes: Mapping[str, Node]) -> frozenset[str]:
             found.add(name)
             look.extend(nodes[name].needs or ())
     return frozenset(found)
+
+
+def mermaid(graph: Graph, what: Mapping[str, str], chosen: Collection[str]) -> str:
+    """Return the flowchart of a graph.
+
+    Args:
+        graph: the nodes, and what each needs.
+        what: a short description of each node, shown below its name.
+        chosen: the nodes with a `when` query; the arrows to these, and to floating nodes, are dotted.
+    """
+    lines = ["flowchart LR", f"    {GATEWAY}([{GATEWAY}])", "    answer([answer])"]
+    lines += [f'    node_{name}["{name}<br/>{_escaped(what[name])}"]' for name in graph.nodes]
+    for name, node in graph.nodes.items():
+        arrow = "-.->" if name in chosen or name not in graph.awaited else "-->"
+        lines += [f"    {_vertex(need)} {arrow} {_vertex(name)}" for need in node.needs or ()]
+    lines.append(f"    {_vertex(graph.end)} --> answer")
+    return "\n".join(lines) + "\n"
+
+
+def _vertex(name: str) -> str:
+    return name if name == GATEWAY else f"node_{name}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace('"', "#quot;")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Mapping
+import logging
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -13,14 +16,15 @@ from starlette.exceptions import HTTPException
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.documents.readers import check_depth, errors_of
-from jina_asgi.documents.recast import refitted
+from jina_asgi.documents.return_type import refitted
 from jina_asgi.documents.writers import finite
 from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
-from jina_asgi.errors._raised import error_text, http_error, is_a, is_ours, sanitized
+from jina_asgi.errors._raised import error_text, http_error, is_a, is_ours, loggable, sanitized
 from jina_asgi.errors._shown import class_name, safe_str
 from jina_asgi.executors.endpoints import Method
 from jina_asgi.executors.executor import Executor
-from jina_asgi.types import Call
+from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
+from jina_asgi.types import Call, Context
 
 
 class BoundMethod:
@@ -260,3 +264,55 @@ def _integral(value: Any) -> Any:
 def _kind(value: Any) -> str:
     name = class_name(value)
     return "None" if value is None else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+logger = logging.getLogger("jina_asgi")
+
+_END: Any = object()
+
+
+async def steps_in_thread(
+    threads: ExecutorThreads,
+    bound: BoundMethod,
+    made: Generator[Any, None, None],
+    context: Context,
+    stopped: Callable[[], bool],
+    on_left: Callable[[], object],
+) -> AsyncGenerator[Any, None]:
+    """Yield what `made` yields; close it at the end, and if the reader leaves.
+
+    Leaving waits until a step that runs has returned. If serving has ended, as `stopped` says, the reader need not
+    wait: the generator is closed once the step has returned.
+    """
+    running = threading.Lock()  # held by a step, or by what closes the generator
+
+    def step() -> Any:
+        try:
+            with running:
+                return bound.step(made, _END)
+        finally:
+            if stopped():
+                close_unwaited()
+
+    def close() -> None:
+        if running.acquire(blocking=False):  # else the step that runs closes it
+            try:
+                made.close()
+            finally:
+                running.release()
+
+    def close_unwaited() -> None:
+        try:
+            close()
+        except BaseException as error:  # no caller waits
+            logger.error("a generator could not be closed", exc_info=loggable(error))
+
+    try:
+        while (item := await threads.run(step, context, waits=lambda: not stopped(), on_left=on_left)) is not _END:
+            yield item
+    finally:
+        if stopped():
+            threads.run_unwaited(close_unwaited)
+        else:
+            with suppress(LeftBehind):  # then the generator never runs again
+                await threads.finish(close)

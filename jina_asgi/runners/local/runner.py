@@ -17,10 +17,9 @@ from typing import Any
 
 import msgspec
 
-from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.concurrency.lifecycle import PATIENCE, RUNNING, Lifecycle
-from jina_asgi.concurrency.load_lock import LoadLock
 from jina_asgi.concurrency.offload import LARGE, parse_in_thread
+from jina_asgi.concurrency.process_wide import LoadLock, end_if_forked
 from jina_asgi.concurrency.tasks import (
     cancel_requests,
     log_failure,
@@ -31,14 +30,12 @@ from jina_asgi.concurrency.tasks import (
 )
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, interrupted_error
 from jina_asgi.errors._raised import is_a
+from jina_asgi.executors.decorators import timings
 from jina_asgi.executors.executor import Executor, bind, make
-from jina_asgi.executors.monitoring import timings
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
-from jina_asgi.runners.local.health import HealthWatch
-from jina_asgi.runners.local.method import BoundMethod
-from jina_asgi.runners.local.runtime_args import runtime_args
-from jina_asgi.runners.local.sync_streams import steps_in_thread
+from jina_asgi.runners.local.executor_lifecycle import HealthWatch, runtime_args
+from jina_asgi.runners.local.method import BoundMethod, steps_in_thread
 from jina_asgi.runners.local.threads import ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket

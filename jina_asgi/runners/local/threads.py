@@ -17,8 +17,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
-from jina_asgi.concurrency.forks import end_if_forked
 from jina_asgi.concurrency.lifecycle import PATIENCE
+from jina_asgi.concurrency.process_wide import end_if_forked
 from jina_asgi.concurrency.tasks import wait_until_done
 from jina_asgi.errors import NotReady
 from jina_asgi.errors._raised import future_safe, loggable, sanitized

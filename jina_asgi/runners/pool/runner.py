@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.health_signal import health_signal
-from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
+from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle, health_signal
 from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.errors import (
     DeadlineExceeded,
@@ -25,8 +24,7 @@ from jina_asgi.errors import (
 from jina_asgi.errors._raised import raised_class
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.runners.admission import Admission, RemoteQueue
-from jina_asgi.runners.pool._restarts import Restarts
-from jina_asgi.runners.pool._retries import CallRetries
+from jina_asgi.runners.pool._restarts import CallRetries, Restarts
 from jina_asgi.runners.pool.replica import ReplicaHandle
 from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve

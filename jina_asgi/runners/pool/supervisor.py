@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jina_asgi.concurrency.tasks import cancel_and_wait, concurrent_tasks, log_failure, start_task
-from jina_asgi.concurrency.timeouts import any_done
+from jina_asgi.concurrency.tasks import any_done, cancel_and_wait, concurrent_tasks, log_failure, start_task
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.runners.pool._restarts import Restarts

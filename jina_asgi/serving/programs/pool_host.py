@@ -17,16 +17,15 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.concurrency.loops import run
+from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, start_task, wait_until_done
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.handshake import HostRequest, digest_of
 from jina_asgi.processes.host_socket import BACKLOG
-from jina_asgi.processes.log_config import LogConfig
-from jina_asgi.processes.spawning import ignore_signal
-from jina_asgi.serving.programs.acceptor import AcceptedConnection
-from jina_asgi.serving.programs.deployment_version import DeploymentVersion, as_library_error
+from jina_asgi.processes.logs import LogConfig
+from jina_asgi.processes.replica_process import ignore_signal
+from jina_asgi.serving.programs.acceptor import AcceptedConnection, DeploymentVersion, as_library_error
 
 logger = logging.getLogger("jina_asgi")
 

@@ -20,15 +20,15 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from jina_asgi.concurrency.gc_freeze import frozen
 from jina_asgi.concurrency.loops import run
+from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.errors._raised import error_text, loggable
 from jina_asgi.errors._shown import class_name
-from jina_asgi.processes.begun_page import StartedRequests
-from jina_asgi.processes.replica_spec import ReplicaSpec
+from jina_asgi.processes.arena import StartedRequests
+from jina_asgi.processes.replica_pool import ReplicaSpec
+from jina_asgi.processes.replica_process import handle_in_this_process, ignore_signal
 from jina_asgi.processes.shared_memory import PeerSharing
-from jina_asgi.processes.spawning import handle_in_this_process, ignore_signal
 from jina_asgi.protocols.frames.server import FrameServer, Refusal
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.serving.assembly import assemble_replica

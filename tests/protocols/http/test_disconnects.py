@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jina_asgi import Executor, JinaASGI, requests
-from jina_asgi.protocols.http.disconnects import INTERVAL, DisconnectMonitor
+from jina_asgi.protocols.http.exchange import INTERVAL, DisconnectMonitor
 from jina_asgi.runners.local.threads import ExecutorThreads
 
 

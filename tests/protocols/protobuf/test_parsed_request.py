@@ -13,8 +13,8 @@ from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.protobuf import requests
 from jina_asgi.protocols.protobuf.messages import DataRequest, HeaderProto, RouteProto, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
-from jina_asgi.protocols.protobuf.parsed_request import ParsedRequest
-from jina_asgi.protocols.protobuf.routes import route_buffers
+from jina_asgi.protocols.protobuf.request_handler import ParsedRequest
+from jina_asgi.protocols.protobuf.statuses import route_buffers
 from jina_asgi.types import Result, Step
 
 

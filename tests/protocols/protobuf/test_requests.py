@@ -18,7 +18,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.documents.schemas import schema_of
 from jina_asgi.protocols.protobuf import requests, statuses
 from jina_asgi.protocols.protobuf.messages import DataRequest, DataRequestProto, SingleDocumentRequest
-from jina_asgi.protocols.protobuf.parsed_request import call_of
+from jina_asgi.protocols.protobuf.request_handler import call_of
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Endpoint, Result, Step
 

@@ -38,8 +38,8 @@ from jina_asgi.errors import (
 )
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.http.openapi_reader import endpoints_of
-from jina_asgi.protocols.problem_reader import error_of
-from jina_asgi.protocols.remote.http import HttpRunner
+from jina_asgi.protocols.problems import error_of
+from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.testing import ASGITransport, client
 from jina_asgi.types import Call, Runner
 from tests.doubles.uvicorn_server import free_port

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from jina_asgi import Deployment, JinaASGI, Limits, mount
 from jina_asgi.fastapi import include
 from jina_asgi.protocols.websocket.asgi_transport import connected
-from jina_asgi.protocols.websocket.connection import is_gone
+from jina_asgi.protocols.websocket.socket import is_gone
 from jina_asgi.testing import InProcessSocket, SocketClosed, SocketRefused, websocket
 from tests.doubles.websockets import GONE, Spoken, call, outcome, texts, until
 

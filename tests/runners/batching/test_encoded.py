@@ -9,7 +9,7 @@ from typing import Any
 from jina_asgi.documents.codec import Codec
 from jina_asgi.protocols.frames.calls import write_call
 from jina_asgi.runners.admission import Admission
-from jina_asgi.runners.batching.plan import BatchPlan
+from jina_asgi.runners.batching.hints import BatchPlan
 from jina_asgi.runners.batching.runner import BatchRunner
 from jina_asgi.settings import BatchingSettings
 from jina_asgi.types import Call, Result

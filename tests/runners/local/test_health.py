@@ -20,8 +20,8 @@ from docarray import DocList
 from docarray.documents import TextDoc
 
 from jina_asgi import Client, Deployment, Executor, Flow, GRPCSidecar, JinaASGI, requests
-from jina_asgi.protocols.grpc.messages import NOT_SERVING, SERVING, HealthRequest, HealthResponse
-from jina_asgi.runners.local.health import HealthWatch
+from jina_asgi.protocols.grpc.discovery import NOT_SERVING, SERVING, HealthRequest, HealthResponse
+from jina_asgi.runners.local.executor_lifecycle import HealthWatch
 from jina_asgi.testing import client
 from tests.doubles.reference_cycles import check_no_cycle_after
 
@@ -207,7 +207,7 @@ class Slow(Patient):
 
 PAUSED = """
 import asyncio, sys
-from jina_asgi.runners.local.health import HealthWatch
+from jina_asgi.runners.local.executor_lifecycle import HealthWatch
 from tests.runners.local.test_health import Slow
 
 async def main():

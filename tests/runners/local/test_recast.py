@@ -15,7 +15,7 @@ from pydantic import BaseModel, create_model
 
 from jina_asgi import Deployment, Executor, ExecutorError, requests
 from jina_asgi.documents.codec import codec_of
-from jina_asgi.documents.recast import refitted
+from jina_asgi.documents.return_type import refitted
 from jina_asgi.errors import InvalidDocs
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from jina_asgi.errors import NotReady, ReplicaDied
-from jina_asgi.runners.pool._retries import CallRetries
+from jina_asgi.runners.pool._restarts import CallRetries
 
 
 def test_a_call_that_had_not_begun_moves_eight_times() -> None:

@@ -2,6 +2,6 @@
 
 import sys
 
-from jina_asgi.compat.modules import answer_for
+from jina_asgi.compat.names import answer_for
 
 answer_for(sys.modules[__name__])

@@ -1,17 +1,58 @@
-"""Jina's additional members of Deployment and Flow: setters of `port` and `protocol`, `num_pods` and more."""
+"""Jina's classes with what Jina has beyond this library's: options without effect are accepted and logged."""
 
 from __future__ import annotations
 
+import inspect
 import logging
+from asyncio import to_thread
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self, TypeVar
 
+from jina_asgi.clients import client
+from jina_asgi.clients.asynchronous import AsyncClient
 from jina_asgi.excepts import NotSupportedError
 from jina_asgi.serving import deployment, flow
 from jina_asgi.serving.served import Served
-from jina_asgi.settings import AROUND
+from jina_asgi.settings import AROUND, ClientSettings
+from jina_asgi.settings.jina_options import without_those_of_jina, without_unknown
+
+_OURS = {*inspect.signature(client.Client).parameters, *ClientSettings.model_fields}
+
+
+def Client(**options: Any) -> Any:  # noqa: N802  # Jina's name, and used as a class is
+    """As `jina_asgi.Client`, with the same arguments and errors."""
+    given = {name: value for name, value in options.items() if value is not None}
+    ours = {name: value for name, value in given.items() if name in _OURS}
+    rest = {name: value for name, value in given.items() if name not in _OURS}
+    return client.Client(**ours, **without_unknown(without_those_of_jina(rest, "Client"), "Client", _OURS))
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 logger = logging.getLogger("jina_asgi")
+
+#: The endpoint that Jina calls to check whether an Executor answers.
+DRY_RUN = "_jina_dry_run_"
+
+
+def get_default_metas() -> dict[str, Any]:
+    """The default metas of an Executor."""
+    return {"name": "", "description": "", "workspace": "", "py_modules": ""}
+
+
+def write(function: F | None = None) -> Any:
+    """Returns the method unchanged, and logs a warning: state is not replicated here.
+
+    Synchronous methods of an Executor run one at a time anyway, unless it has `allow_concurrent`.
+    """
+
+    def marked(method: F) -> F:
+        logger.warning("@write on %s changes nothing here: state is not replicated", method.__qualname__)
+        return method
+
+    return marked if function is None else marked(function)
+
 
 _TEXT = (".mmd", ".md", ".txt")
 
@@ -132,3 +173,61 @@ class FlowMembers(_SharedMembers, flow.Flow):
             logger.warning("plot(%r): pictures are not drawn here; the text for Mermaid is in %s", output, path)
         path.write_text(text + "\n", encoding="utf-8")
         return self
+
+
+class Flow(FlowMembers):
+    """`jina_asgi.Flow` with Jina's additional names; with `asyncio=True` it is an AsyncFlow."""
+
+    def __new__(cls, *, asyncio: bool = False, **_: Any) -> Self:
+        return super().__new__(AsyncFlow if asyncio else cls)  # type: ignore[return-value]  # a subclass of ours
+
+    def __init__(self, *, asyncio: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+
+
+class AsyncFlow(Flow):
+    """A Flow whose `post` is an async generator; `with` and `async with` both serve it, as in Jina."""
+
+    _asking: AsyncClient | None = None
+
+    @property
+    def client(self) -> Any:
+        """An asynchronous Client of the running server.
+
+        Raises:
+            RuntimeError: no server runs.
+        """
+        asked = super().client
+        if self._asking is None or self._asking.address != asked.address:
+            self._asking = asked.asynchronous()
+        return self._asking
+
+    async def is_flow_ready(self, **options: Any) -> bool:  # type: ignore[override]  # as the Client's own
+        """Whether the running server reports that it is ready."""
+        return bool(await self.client.is_flow_ready(**options))
+
+    async def __aenter__(self) -> Self:
+        await to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            await asking.close()
+        await to_thread(self.close)
+
+
+_INSTEAD = (
+    "there is no gateway here: mount the Deployment or the Flow into an application of your own, which has your routes"
+    " and middleware: jina_asgi.mount(app, '/prefix', flow); and call it there: await flow.call('/endpoint', docs)"
+)
+
+
+class Gateway:
+    """Can be imported; subclassing or creating one raises an error that says what to do instead."""
+
+    def __init_subclass__(cls, **_: Any) -> NoReturn:
+        raise NotSupportedError(f"class {cls.__name__}(Gateway): {_INSTEAD}")
+
+    def __new__(cls, *_: Any, **__: Any) -> NoReturn:
+        raise NotSupportedError(f"Gateway(): {_INSTEAD}")

@@ -1,8 +1,14 @@
-"""Locks an address for the workers of one server: the first worker checks that nothing else listens there.
+"""Locks among the web workers of a server: of its address, which the first worker checks, and of each worker's number.
+
+Locks an address for the workers of one server: the first worker checks that nothing else listens there.
 
 With SO_REUSEPORT the system lets any process of this user join a port, and silently shares out its connections. So
 the first worker binds once without it; the others see from a lock, held as long as a worker lives, that this was
 done. A Unix socket's path, which gRPC would take from any process, is taken over only from a worker of this server.
+
+Numbers the web workers of a server, lowest free number first: a worker's replacement gets its number.
+
+The number is held by a lock on an open file, so it is free as soon as its process is gone, however it ended.
 """
 
 from __future__ import annotations
@@ -19,9 +25,7 @@ from pathlib import Path
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.excepts import AddressInUse, PortAlreadyUsed
 from jina_asgi.processes import instance as server_instance
-from jina_asgi.settings.grpc import Bind
-
-__all__ = ["claimed"]
+from jina_asgi.settings.application import Bind
 
 _OURS: set[Bind] = set()  # the addresses held by this process: two applications in it cannot share one
 
@@ -134,3 +138,45 @@ def _try_lock(descriptor: int, how: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+_HELD: list[int] = []  # descriptors of this process's locks
+
+
+def lease(folder: Path) -> int:
+    """Leases the lowest slot that no process holds in `folder`, for the rest of this process's life.
+
+    Slots count from 0. A process that leases twice holds two.
+
+    Raises:
+        NotReady: the folder is gone, or its file system has no locks.
+    """
+    number = 0
+    while not _try_lease(folder / f"slot-{number}"):
+        number += 1
+    return number
+
+
+def _try_lease(path: Path) -> bool:
+    try:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(held)
+            raise
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise NotReady(f"no slot can be leased: {error.strerror}: {path}") from error
+    _HELD.append(held)
+    return True
+
+
+def _close_inherited() -> None:
+    """Runs in a forked child: a lock lasts until the last copy of its descriptor is closed."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_close_inherited)

@@ -1,14 +1,17 @@
-"""The functions of `jina.helper` and `jina_commons` for data in batches."""
+"""The names of `jina.helper`, `jina.logging.profile` and `jina_commons`: batches, ports, identifiers, times."""
 
 from __future__ import annotations
 
+import socket
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from jina_asgi.settings.jina_logger import JinaLogger
+from jina_asgi.settings.jina_options import JinaLogger
 
 #: A step of a traversal path, and the documents that it leads to.
 _STEPS = {"c": "chunks", "m": "matches"}
@@ -81,3 +84,63 @@ def _has(doc: Any, attribute: str) -> bool:
 def get_logger(self: Any) -> JinaLogger:
     """The logger of Executors."""
     return JinaLogger(getattr(self.metas, "name", type(self).__name__))
+
+
+def random_port() -> int:
+    """A port that is free at the moment; port=0, or none, lets a server choose one without a race."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def random_uuid(use_uuid1: bool = False) -> uuid.UUID:
+    """A random UUID; one made from the clock with `use_uuid1`."""
+    return uuid.uuid1() if use_uuid1 else uuid.uuid4()
+
+
+def random_identity(use_uuid1: bool = False) -> str:
+    """A random identifier of 32 hexadecimal digits, as documents and requests have."""
+    return random_uuid(use_uuid1).hex
+
+
+class TimeContext:
+    """Times its block, and prints it: `with TimeContext("indexing", logger): ...`.
+
+    Attributes:
+        duration: seconds, once the block has ended.
+        readable_duration: the same, as text.
+    """
+
+    def __init__(self, task_name: str, logger: Any = None) -> None:
+        self.task_name, self._logger = task_name, logger
+        self.duration, self.readable_duration = 0.0, ""
+
+    def now(self) -> float:
+        """Seconds since the block began."""
+        return time.perf_counter() - self.start
+
+    def __enter__(self) -> Self:
+        self.start = time.perf_counter()
+        self._print(f"{self.task_name} ...")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.duration = self.now()
+        self.readable_duration = readable(self.duration)
+        self._print(f"{self.task_name} takes {self.readable_duration} ({self.duration:.2f}s)")
+
+    def _print(self, text: str) -> None:
+        if self._logger is None:
+            print(text, flush=True)  # noqa: T201  # as in Jina
+        else:
+            self._logger.info(text)
+
+
+def readable(seconds: float) -> str:
+    """Seconds in words: "1 hour and 2 seconds"."""
+    left, parts = int(seconds), []
+    for name, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    return " and ".join(parts) or "0 seconds"
