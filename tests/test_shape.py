@@ -77,10 +77,10 @@ def test_imports_go_downhill_without_cycles() -> None:
 #: From low to high: imports between folders go down, or stay within a row, and never round.
 LAYERS = [
     {"errors", "excepts", "types"},
-    {"concurrency", "documents", "settings"},
+    {"concurrency", "documents", "observability", "settings"},
     {"executors"},
     {"runners", "protocols"},
-    {"config", "clients", "processes"},
+    {"serving.config", "clients", "processes"},
     {"serving"},
     {"serving.programs", "fastapi", "starlette", "gunicorn", "cli", "compat", "testing", "__init__", "__main__"},
 ]

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from jina_asgi.config.files import read_value
 from jina_asgi.errors import DefinitionError
+from jina_asgi.serving.config.files import read_value
 from jina_asgi.settings import ServingSettings
 from jina_asgi.settings.base import Settings
 

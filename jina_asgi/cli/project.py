@@ -15,12 +15,12 @@ from string import Template
 
 import click
 
-from jina_asgi.config.json_schema import yaml_schema
 from jina_asgi.documents._examples import document_example, value_example
 from jina_asgi.errors import InvalidDocs, JinaASGIError
 from jina_asgi.errors._raised import error_text
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.serving.asgi import source_of
+from jina_asgi.serving.config.json_schema import yaml_schema
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow import Flow
 from jina_asgi.types import Endpoint

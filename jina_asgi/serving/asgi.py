@@ -13,11 +13,11 @@ from typing import Any, Self, Unpack
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jina_asgi.config.reading import Reading, is_yaml, opened
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.executors.executor import Executor
 from jina_asgi.serving.application import Application
+from jina_asgi.serving.config.reading import Reading, is_yaml, opened
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.flow import Flow
 from jina_asgi.serving.service_group import awaiting

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jina_asgi.clients.address import Address, address_of
-from jina_asgi.config.executor import HeadExecutor
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind
@@ -28,6 +27,7 @@ from jina_asgi.runners.flow.runner import FlowRunner
 from jina_asgi.runners.flow.shards import AFTER, HeadRunner, ShardRunner, cannot_batch
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.runners.wrappers import DeadlineRunner, ObserveRunner
+from jina_asgi.serving.config.executor import HeadExecutor
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings
 from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.types import EMPTY, Endpoint, Runner

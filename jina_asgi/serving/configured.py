@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.models import check_version
-from jina_asgi.config.reading import Reading, document, written
+from jina_asgi.serving.config.models import check_version
+from jina_asgi.serving.config.reading import Reading, document, written
 from jina_asgi.serving.served import Served
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import DeploymentOptions

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.executor import Named, head_executors_of, resolved
-from jina_asgi.config.models import check_options, given, made, unwrapped
-from jina_asgi.config.reading import Reading, is_yaml, overridden, placed, written
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.batching import batching_of
 from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.executors.import_path import Uses, is_base
 from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.assembly import assemble, assemble_pool, batches
+from jina_asgi.serving.config.executor import Named, head_executors_of, resolved
+from jina_asgi.serving.config.models import check_options, given, made, unwrapped
+from jina_asgi.serving.config.reading import Reading, is_yaml, overridden, placed, written
 from jina_asgi.serving.configured import Configured
 from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
 from jina_asgi.settings.document import Document

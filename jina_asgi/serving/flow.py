@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from jina_asgi.config.models import check_options, made, node_of, parts, stand_in, unwrapped
-from jina_asgi.config.reading import Reading, is_yaml, overridden
 from jina_asgi.errors import DefinitionError
 from jina_asgi.executors.import_path import is_base
 from jina_asgi.runners.flow._graph import GATEWAY, Graph, Node, mermaid, nearest
@@ -20,6 +18,8 @@ from jina_asgi.runners.flow.execution import FlowNode
 from jina_asgi.runners.flow.runner import RenamedRunner
 from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.assembly import assemble_flow
+from jina_asgi.serving.config.models import check_options, made, node_of, parts, stand_in, unwrapped
+from jina_asgi.serving.config.reading import Reading, is_yaml, overridden
 from jina_asgi.serving.configured import Configured
 from jina_asgi.serving.deployment import Deployment
 from jina_asgi.serving.source import JoinOptions, Needs, Source, Uses

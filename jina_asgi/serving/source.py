@@ -12,13 +12,13 @@ from typing import Any, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
-from jina_asgi.config.reading import Reading
 from jina_asgi.documents.codec import Codec, codec, plain
 from jina_asgi.documents.return_type import Returns
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.executors.executor import Executor
 from jina_asgi.runners.wrappers import ObserveRunner
+from jina_asgi.serving.config.reading import Reading
 from jina_asgi.serving.service_group import ServiceGroup
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import NodeOptions

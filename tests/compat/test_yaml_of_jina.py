@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jina_asgi.config._substitution import as_argument
+from jina_asgi.serving.config._substitution import as_argument
 from tests.compat.test_compat import printed
 
 PROGRAM = """

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from jina_asgi.config.executor import ExecutorKeys
-from jina_asgi.config.models import FlowKeys, NodeKeys
+from jina_asgi.serving.config.executor import ExecutorKeys
+from jina_asgi.serving.config.models import FlowKeys, NodeKeys
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings, FlowSettings
 from jina_asgi.settings.jina_options import CHANGES_NOTHING
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from jina_asgi.config.executor import Mapping_, YamlMapping, module_files
-from jina_asgi.config.reading import Reading, opened, overridden, search_paths
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
+from jina_asgi.serving.config.executor import Mapping_, YamlMapping, module_files
+from jina_asgi.serving.config.reading import Reading, opened, overridden, search_paths
 from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.settings.base import Settings
 from jina_asgi.settings.document import Document, Key

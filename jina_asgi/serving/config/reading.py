@@ -10,10 +10,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jina_asgi.config._substitution import as_argument, substituted
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
+from jina_asgi.serving.config._substitution import as_argument, substituted
 from jina_asgi.settings.document import Document, is_stream
 from jina_asgi.settings.jina_options import as_jina
 
@@ -89,7 +89,7 @@ def document(source: Any, reading: Reading) -> Document:
         return source
     if isinstance(source, Executor):  # which may have a method `read`
         raise DefinitionError(f"expected YAML, or the path of one, got an Executor, {safe_repr(source)}")
-    from jina_asgi.config import files as config_files  # needs yaml, which most programs do not use
+    from jina_asgi.serving.config import files as config_files  # needs yaml, which most programs do not use
 
     found = config_files.read(beside_caller(source))
     if not isinstance(found.data, dict):
@@ -154,7 +154,7 @@ def written(data: Mapping[str, Any], path: str | Path | None) -> str:
     Raises:
         DefinitionError: it holds something other than plain data.
     """
-    from jina_asgi.config import files as config_files  # needs yaml, as above
+    from jina_asgi.serving.config import files as config_files  # needs yaml, as above
 
     text = config_files.dumped(data)
     if path is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jina_asgi import DefinitionError
-from jina_asgi.config.files import LIMIT, read
+from jina_asgi.serving.config.files import LIMIT, read
 
 
 @pytest.mark.parametrize(

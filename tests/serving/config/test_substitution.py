@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jina_asgi.config._substitution import substituted
+from jina_asgi.serving.config._substitution import substituted
 
 ENVIRONMENT = {"HOME": "/home/me", "N": "2", "NESTED": "${{ ENV.HOME }} $HOME", "true": "x"}
 CONTEXT = {"name": "lm", "options": {"a": 1}, "n": 3}

@@ -23,12 +23,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from jina_asgi.config.reading import Reading, find_file, opened, overridden, search_paths
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.executors.executor import Executor
 from jina_asgi.executors.import_path import Uses, is_base, known_class, pass_through
 from jina_asgi.executors.py_modules import is_dotted
+from jina_asgi.serving.config.reading import Reading, find_file, opened, overridden, search_paths
 from jina_asgi.settings import AROUND, DeploymentSettings
 from jina_asgi.settings.document import Document, Key
 from jina_asgi.settings.jina_options import as_jina
