@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from jina_asgi.settings.application import GrpcSettings, Limits
+from jina_asgi.settings.application import Limits
+from jina_asgi.settings.application import GrpcSettings
 
 
 class ServingOptions(TypedDict, total=False):
