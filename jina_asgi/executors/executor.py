@@ -43,6 +43,8 @@ class Executor(ByItself):
     #: As in Jina, OpenTelemetry's objects if tracing and metrics are on; else None.
     tracer: Any = None
     meter: Any = None
+    tracer_provider: Any = None
+    meter_provider: Any = None
 
     metas: SimpleNamespace
     runtime_args: SimpleNamespace
@@ -152,6 +154,8 @@ def _describe(
     executor.metas = SimpleNamespace(**{**defaults, **(metas or {})})
     executor.runtime_args = SimpleNamespace(**(runtime_args or {}))
     executor._workspace, executor._requests = workspace, requests or {}
+    if provider := getattr(executor.runtime_args, "tracer_provider", None):
+        executor.tracer_provider, executor.tracer = provider, provider.get_tracer(executor.metas.name)
 
 
 #: The arguments of `__init__` besides a user's own options.

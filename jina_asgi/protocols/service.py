@@ -126,7 +126,13 @@ class Service(Protocol):
         ...
 
     async def open(
-        self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        user: Any = None,
+        *,
+        deadline: float | None = None,
+        method: str = "",
     ) -> OpenedCall:
         """Open one call: authenticate the caller, then wait for the Runner until the deadline.
 
@@ -136,6 +142,7 @@ class Service(Protocol):
         Args:
             name, headers, user: as for `authenticate`.
             deadline: a time of `time.monotonic`.
+            method: that of the protocol: over HTTP its own, "websocket", or over gRPC "service/method".
 
         Raises:
             Unauthenticated, NotReady, DeadlineExceeded.

@@ -58,6 +58,10 @@ def _forwards(runner: Runner, name: str) -> TypeGuard[Wrapper]:
     return isinstance(runner, Wrapper) and getattr(type(runner), name) is getattr(Wrapper, name)
 
 
+class NodeWrapper(Wrapper):
+    """A wrapper of one node of a Flow; several nodes may share the Runner within."""
+
+
 class ObserveRunner(Wrapper):
     """Metrics of one node: calls and streams started, those in flight, and failures by error type."""
 

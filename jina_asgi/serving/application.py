@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, overload
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -16,6 +16,7 @@ from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.http.app import CallApp, EndpointApp
 from jina_asgi.protocols.http.routed import POST, HttpRoutes
 from jina_asgi.protocols.websocket.app import WebSocketApp
+from jina_asgi.serving.assembly import spans_of
 from jina_asgi.serving.grpc_sidecar import Sidecar
 from jina_asgi.serving.management import Management, is_managed, without_body
 from jina_asgi.serving.service import RunnerService
@@ -29,7 +30,7 @@ class Application:
 
     def __init__(self, source: Source, options: AppSettings) -> None:
         self.source, self.options = source, options
-        self.service = RunnerService(source, options, lambda path: is_managed(path) or path == POST)
+        self.service = service_of(source, options, lambda path: is_managed(path) or path == POST)
         self.management = Management(self.service, options)
         self.websocket = WebSocketApp(self.service, options.cors)
         #: The gRPC server, if the option `grpc` is set.
@@ -86,6 +87,21 @@ class Application:
             NotReady: the source must start before its endpoints are known.
         """
         return self.management.openapi(root)
+
+
+def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> RunnerService:
+    """The service of an application: with spans of its requests, if it or its source has the option `tracing`.
+
+    Raises:
+        DefinitionError: OpenTelemetry is missing.
+    """
+    settings = options if options.tracing or source.tracing is None else source.tracing
+    tracing = spans_of(source.name, settings).tracing
+    if tracing is None:
+        return RunnerService(source, options, is_reserved)
+    from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
+
+    return TracedService(source, options, is_reserved, tracing)
 
 
 class _Entrance:

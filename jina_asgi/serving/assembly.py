@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jina_asgi.clients.address import Address, address_of
@@ -28,8 +29,10 @@ from jina_asgi.runners.flow.shards import AFTER, HeadRunner, ShardRunner, cannot
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.runners.wrappers import DeadlineRunner, ObserveRunner
 from jina_asgi.serving.config.executor import HeadExecutor
+from jina_asgi.serving.spans import Spans
 from jina_asgi.settings import AROUND, BatchingSettings, DeploymentSettings
 from jina_asgi.settings.jina_options import as_jina
+from jina_asgi.settings.tracing import TracingSettings
 from jina_asgi.types import EMPTY, Endpoint, Runner
 
 logger = logging.getLogger("jina_asgi")
@@ -38,13 +41,14 @@ logger = logging.getLogger("jina_asgi")
 def assemble(
     uses: Uses | type[Executor] | None, settings: DeploymentSettings, around: Mapping[str, HeadExecutor] = EMPTY
 ) -> ObserveRunner:
-    """observe → deadline → shared → the Runner itself: one Executor, or all its shards, or a server elsewhere.
+    """observe → deadline → shared → spans → the Runner itself: one Executor, or all its shards, or a server elsewhere.
 
     `around` has the Executors before and after the shards.
     """
     inner: Runner
+    spans = spans_of(settings.name, settings)
     if uses is None:
-        inner = _elsewhere(settings)
+        inner = spans.outgoing(_elsewhere(settings), ", ".join(settings.urls))
     elif settings.shards > 1:
         shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
         admission = Admission(settings.max_queue, settings.max_queue_bytes)
@@ -61,9 +65,27 @@ def assemble(
             inner = HeadRunner(sharded, *(runners.get(part) for part in AROUND), grace=settings.grace)
     else:
         inner = _answering(uses, settings)
+    inner = spans.entry(inner)
     return ObserveRunner(
         DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
     )
+
+
+def spans_of(name: str, settings: TracingSettings) -> Spans:
+    """The wrappers of a Deployment or a Flow.
+
+    Raises:
+        DefinitionError: `tracing` is set, and OpenTelemetry is missing.
+    """
+    if not settings.tracing:
+        return Spans()
+    try:
+        from jina_asgi.serving.recorded_spans import RecordedSpans  # with OpenTelemetry, an extra
+    except ImportError as error:
+        raise DefinitionError(
+            f"{name}: tracing needs the extra otel: pip install 'jina-asgi[otel]' ({error})"
+        ) from error
+    return RecordedSpans(name, settings)
 
 
 def _around(part: str, one: HeadExecutor, name: str) -> Runner:
@@ -115,24 +137,27 @@ def _elsewhere_by_grpc(places: Sequence[Address], settings: DeploymentSettings) 
 def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Runner:
     """batcher → local executor; with a pool, the host's Runner in place of both."""
     inner: Runner
+    spans = spans_of(settings.name, settings)
     if settings.pooled:
         _linux_only(settings)
         from jina_asgi.processes.host_runner import HostRunner
 
         pool = HostRunner(_named(uses), settings, _endpoints(uses, settings))
-        inner = HintRunner(pool, lambda: _hint_readers(uses, settings, pool.endpoints))
+        inner = HintRunner(spans.carries(pool), lambda: _hint_readers(uses, settings, pool.endpoints))
     else:
         cls = uses.load() if isinstance(uses, Uses) else uses
-        local = inner = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name))
+        local = LocalRunner(cls, settings, loaded=lambda: _say_how_many(settings.name), tracing=spans.tracing)
+        inner = spans.method(local, cls.__name__)
         if batching := _batching(cls, settings):
             admission = Admission(settings.max_queue, settings.max_queue_bytes)
             inner = BatchRunner(
-                local,
+                inner,
                 {name: BatchPlan.of(chosen) for name, chosen in batching.items()},
                 admission=admission,
                 grace=settings.grace,
                 slots=local.slots,
                 readers=_readers(batching),
+                queue=spans.queue,
             )
     return inner
 
@@ -150,8 +175,10 @@ def _say_how_many(name: str) -> None:
         )
 
 
-def assemble_flow(name: str, graph: Graph, places: Mapping[str, FlowNode], *, grace: float) -> ObserveRunner:
-    """observe → deadline → shared → the nodes of a Flow, each with its own stack.
+def assemble_flow(
+    name: str, graph: Graph, places: Mapping[str, FlowNode], settings: TracingSettings, *, grace: float
+) -> ObserveRunner:
+    """observe → deadline → shared → spans → the nodes of a Flow, each with its own stack.
 
     If no node has an Executor, the first one returns its documents unchanged, and so do all.
     """
@@ -159,7 +186,12 @@ def assemble_flow(name: str, graph: Graph, places: Mapping[str, FlowNode], *, gr
         first = next(iter(places))
         passing_on = assemble(pass_through(), DeploymentSettings.of({"name": first}))
         places = {**places, first: FlowNode(first, passing_on, places[first].when)}
-    runner = FlowRunner(name, graph, places, grace=grace)
+    spans = spans_of(name, settings)
+    places = {
+        node: place if place.runner is None else replace(place, runner=spans.node(place.runner, node))
+        for node, place in places.items()
+    }
+    runner = spans.entry(FlowRunner(name, graph, places, grace=grace))
     return ObserveRunner(DeadlineRunner(SharedRunner(runner, name, grace=grace)), name)
 
 
@@ -201,17 +233,30 @@ def assemble_pool(
         return settings.replicas * settings.threads, settings.replicas
 
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
-    batcher = BatchRunner(pool, plans, admission=admission, grace=settings.grace, slots=slots, encoded=True)
+    spans = spans_of(settings.name, settings)
+    batcher: Runner = BatchRunner(
+        spans.waits(pool),
+        plans,
+        admission=admission,
+        grace=settings.grace,
+        slots=slots,
+        encoded=True,
+        queue=spans.queue,
+    )
+    batcher = spans.entry(batcher)
     inner = HintRunner(batcher, lambda: _hint_readers(uses, settings, pool.endpoints)) if costs else batcher
     return ObserveRunner(
         DeadlineRunner(SharedRunner(inner, settings.name, grace=settings.grace), settings.timeout), settings.name
     )
 
 
-def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> LocalRunner:
-    """The Runner of a replica: the Executor without wrappers; its endpoints carry their batching options."""
-    cls = uses.load()
-    return LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings))
+def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> tuple[Runner, LocalRunner]:
+    """The Runner of a replica: the Executor, whose endpoints carry their batching options; the Executor's own Runner."""
+    cls, spans = uses.load(), spans_of(settings.name, settings)
+    if spans.tracing is not None:
+        spans.tracing.provide()
+    local = LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings), tracing=spans.tracing)
+    return spans.method(local, cls.__name__, replica), local
 
 
 def _linux_only(settings: DeploymentSettings) -> None:

@@ -20,6 +20,7 @@ from jina_asgi.serving.configured import Configured
 from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import DeploymentOptions
+from jina_asgi.settings.tracing import TracingSettings
 
 
 class Deployment(Configured):
@@ -122,6 +123,10 @@ class Deployment(Configured):
 
     @property
     def serving(self) -> ServingSettings:
+        return self.settings
+
+    @property
+    def tracing(self) -> TracingSettings:
         return self.settings
 
     @property

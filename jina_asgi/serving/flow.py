@@ -27,6 +27,7 @@ from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, Serving
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_options import as_jina
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
+from jina_asgi.settings.tracing import TracingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,10 @@ class Flow(Configured):
         sources = [added.source for added in self._added.values()]
         graces = [one.settings.grace for one in sources if isinstance(one, Deployment)]
         return max([*graces, *(one.grace for one in sources if isinstance(one, Flow))], default=0.0)
+
+    @property
+    def tracing(self) -> TracingSettings:
+        return self.settings
 
     @property
     def serving(self) -> ServingSettings:
@@ -292,7 +297,7 @@ class Flow(Configured):
 
     def _assembled(self) -> ObserveRunner:
         places = {name: added.place for name, added in self._added.items()}
-        return assemble_flow(self.name, self._graph, places, grace=self.grace)
+        return assemble_flow(self.name, self._graph, places, self.settings, grace=self.grace)
 
 
 _HINT = "options belong to add(uses=<an Executor>) or to the Deployment itself"

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -34,7 +35,7 @@ class RunnerService(ServiceLifecycle):
     """
 
     def __init__(self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> None:
-        super().__init__(_TrackedRunner(source.runner, self), options.startup_wait, source.group)
+        super().__init__(_TrackedRunner(self._wrapped(source.runner), self), options.startup_wait, source.group)
         self.source, self.limits, self.expose_errors = source, options.limits, options.expose_errors
         self._auth, self._is_reserved = options.auth, is_reserved
         self.has_auth = options.auth is not None
@@ -79,7 +80,13 @@ class RunnerService(ServiceLifecycle):
         return identity
 
     async def open(
-        self, name: str, headers: Mapping[str, str], user: Any = None, *, deadline: float | None = None
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        user: Any = None,
+        *,
+        deadline: float | None = None,
+        method: str = "",
     ) -> ServiceCall:
         identity = user if self._auth is None else await self.authenticate(name, headers)
         life = self._life
@@ -108,6 +115,10 @@ class RunnerService(ServiceLifecycle):
             if any(field_plans.takes_paths(endpoint.input) for endpoint in self.endpoints.values()):
                 upload_files.sweep()
 
+    def _wrapped(self, runner: Runner) -> Runner:
+        """The Runner that answers the calls of this service."""
+        return runner
+
     def _unreserved(self) -> Mapping[str, Endpoint]:
         """The endpoints that are not on reserved paths. An Executor class here is refused for such endpoints, but an external
         server may have them.
@@ -131,7 +142,7 @@ class RunnerService(ServiceLifecycle):
 class ServiceCall(msgspec.Struct, eq=False):
     """Implements `protocols.service.OpenedCall`: admission and the check of the deadline."""
 
-    _name: str
+    name: str
     runner: Runner
     context: Context
     _ticket: Ticket | None = None
@@ -140,26 +151,28 @@ class ServiceCall(msgspec.Struct, eq=False):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._ticket is not None:
             self._ticket.close()
 
     @property
     def endpoint(self) -> Endpoint | None:
-        return resolve(self.runner.endpoints, self._name)
+        return resolve(self.runner.endpoints, self.name)
 
     def admit(self, size: int) -> None:
         if (ticket := self._ticket) is not None:
             self._ticket = None
             ticket.close()
-        self._ticket, self._size = self.runner.admit(self._name, size=size), size
+        self._ticket, self._size = self.runner.admit(self.name, size=size), size
 
     def resize(self, size: int) -> None:
         if self._ticket is None or size > self._size:
             self.admit(size)
         until = self.context.deadline
         if until is not None and time.monotonic() >= until:
-            raise DeadlineExceeded(f"the deadline of this call to {self._name} has passed")
+            raise DeadlineExceeded(f"the deadline of this call to {self.name} has passed")
 
     def detach(self) -> Ticket | None:
         ticket, self._ticket = self._ticket, None

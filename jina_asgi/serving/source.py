@@ -22,6 +22,7 @@ from jina_asgi.serving.config.reading import Reading
 from jina_asgi.serving.service_group import ServiceGroup
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import NodeOptions
+from jina_asgi.settings.tracing import TracingSettings
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
 
 L = TypeVar("L", bound=list[Any])
@@ -48,6 +49,11 @@ class Source(ABC):
     def parts(self) -> Sequence[Source]:
         """The sources of a Flow's nodes; empty for other sources."""
         return ()
+
+    @property
+    def tracing(self) -> TracingSettings | None:
+        """The options of tracing, if it has any."""
+        return None
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:

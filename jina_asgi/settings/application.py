@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from jina_asgi.concurrency.task_groups import as_async, is_generator
 from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import MIB, Settings
+from jina_asgi.settings.tracing import TracingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def _grpc(given: Any) -> Any:
     return GrpcSettings.of(given) if isinstance(given, Mapping) else given
 
 
-class AppSettings(Settings):
+class AppSettings(TracingSettings):
     """The options of a JinaASGI.
 
     Attributes:

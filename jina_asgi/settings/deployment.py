@@ -14,6 +14,7 @@ from jina_asgi.settings.base import MIB
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_options import as_jina, translated
 from jina_asgi.settings.serving import ServingSettings
+from jina_asgi.settings.tracing import TracingSettings
 from jina_asgi.types import Endpoint
 
 #: A number is read as its digits, as in YAML's `OMP_NUM_THREADS: 1`.
@@ -37,7 +38,7 @@ def _executor(value: Any) -> Any:
 ExecutorName = Annotated[type | str | dict[str, Any] | None, PlainValidator(_executor)]
 
 
-class DeploymentSettings(ServingSettings):
+class DeploymentSettings(TracingSettings, ServingSettings):
     """The options of one Deployment. Names that Jina has keep its meaning."""
 
     # It inherits the 13 options of serving because all 47 options are flat, `port` beside `uses_with`, in Python, in YAML

@@ -76,7 +76,6 @@ logger = logging.getLogger("jina_asgi")
 
 _IMAGES = "containers are started outside of the application, not by it"
 _HUB = "a hub is not part of this version"
-_TRACES = "tracing is set up by the application, with OpenTelemetry's own environment variables"
 _FIGURES = "figures are at /-/status"
 _LOGS = "logging is set up by the application; this library's logger is 'jina_asgi'"
 _STATE = "replicated state is not offered: keep state in a database"
@@ -91,7 +90,6 @@ CHANGES_NOTHING: Mapping[str, str] = {
     ),
     **dict.fromkeys(("env_from_secret", "image_pull_secrets"), "it matters to an export to Kubernetes alone"),
     **dict.fromkeys(("force_update", "install_requirements", "prefer_platform"), _HUB),
-    **dict.fromkeys(("tracing", "traces_exporter_host", "traces_exporter_port"), _TRACES),
     **dict.fromkeys(
         ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES
     ),

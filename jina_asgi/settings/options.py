@@ -50,9 +50,6 @@ class JinaOptions(TypedDict, total=False):
     force_update: Any
     install_requirements: Any
     prefer_platform: Any
-    tracing: Any
-    traces_exporter_host: Any
-    traces_exporter_port: Any
     metrics: Any
     metrics_exporter_host: Any
     metrics_exporter_port: Any
@@ -90,6 +87,9 @@ class JinaOptions(TypedDict, total=False):
 class NodeOptions(ServingOptions, JinaOptions, total=False):
     """Those of a node of a Flow, beside the arguments of `Flow.add`."""
 
+    tracing: bool
+    traces_exporter_host: str | None
+    traces_exporter_port: int | None
     uses_with: Mapping[str, Any]
     uses_metas: Mapping[str, Any]
     uses_requests: Mapping[str, str]
@@ -161,6 +161,9 @@ class BatchingOptions(TypedDict, total=False):
 class AppOptions(TypedDict, total=False):
     """Those of a JinaASGI."""
 
+    tracing: bool
+    traces_exporter_host: str | None
+    traces_exporter_port: int | None
     auth: Callable[[Mapping[str, str], str], Any] | None
     limits: Limits | None
     cors: bool | list[str]
@@ -190,6 +193,9 @@ class SidecarOptions(AppOptions, total=False):
 class ClientOptions(TypedDict, total=False):
     """Those of a Client, beside where its server is."""
 
+    tracing: bool
+    traces_exporter_host: str | None
+    traces_exporter_port: int | None
     headers: Mapping[str, str]
     verify: Any
     cert: tuple[str, str] | None

@@ -8,9 +8,10 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from jina_asgi.settings.application import AppSettings, Bind, GrpcSettings
 from jina_asgi.settings.base import Settings
+from jina_asgi.settings.tracing import TracingSettings
 
 
-class ClientSettings(Settings):
+class ClientSettings(TracingSettings):
     """What a Client takes beside its server's address."""
 
     owner = "Client"

@@ -37,8 +37,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from jina_asgi.settings.application import Limits
-from jina_asgi.settings.application import GrpcSettings
+from jina_asgi.settings.application import GrpcSettings, Limits
 '''
 
 #: Where more is taken than the settings hold in the end.

@@ -98,7 +98,7 @@ def headers_of(context: Any) -> dict[str, str]:
     return headers
 
 
-def caller_of(context: Any) -> CallerInfo:
-    """The caller of an RPC: its metadata, and how long it waits."""
+def caller_of(context: Any, method: str) -> CallerInfo:
+    """The caller of an RPC: its metadata, and how long it waits. `method` is "service/method"."""
     left = context.time_remaining()
-    return CallerInfo(headers_of(context), None if left is None else time.monotonic() + left)
+    return CallerInfo(headers_of(context), None if left is None else time.monotonic() + left, None, method)

@@ -143,9 +143,13 @@ class Services:
             unasked = grpc.stream_unary_rpc_method_handler  # they read no message, and authenticate themselves
         return {
             "/jina.JinaRPC/Call": grpc.stream_stream_rpc_method_handler(self._call),
-            "/jina.JinaSingleDataRequestRPC/process_single_data": unary(partial(self._answered, self._handler.answer)),
+            "/jina.JinaSingleDataRequestRPC/process_single_data": unary(
+                partial(self._answered, self._handler.answer, "jina.JinaSingleDataRequestRPC/process_single_data")
+            ),
             "/jina.JinaSingleDocumentRequestRPC/stream_doc": streamed(self._stream_doc),
-            "/jina.JinaDataRequestRPC/process_data": unary(partial(self._answered, self._handler.join)),
+            "/jina.JinaDataRequestRPC/process_data": unary(
+                partial(self._answered, self._handler.join, "jina.JinaDataRequestRPC/process_data")
+            ),
             "/jina.JinaDiscoverEndpointsRPC/endpoint_discovery": unasked(self._endpoint_discovery),
             "/jina.JinaGatewayDryRunRPC/dry_run": unasked(self._dry_run),
             "/jina.JinaInfoRPC/_status": unasked(self._status),
@@ -183,7 +187,7 @@ class Services:
     async def _call(self, requests: Any, context: Any) -> None:
         await self._authenticate("/post", context)
         limits = self._service.limits
-        caller = caller_of(context)
+        caller = caller_of(context, "jina.JinaRPC/Call")
         wanted = caller.headers.get("__prefetch__", "")
         few = int(wanted) if wanted.isdecimal() and len(wanted) < _MAX_DIGITS else 0
         conversation = Conversation(
@@ -204,10 +208,10 @@ class Services:
             self._open.discard(conversation)
 
     async def _answered(
-        self, answer: Callable[[bytes, CallerInfo], Awaitable[EncodedAnswer]], raw: bytes, context: Any
+        self, answer: Callable[[bytes, CallerInfo], Awaitable[EncodedAnswer]], method: str, raw: bytes, context: Any
     ) -> bytes:
         try:
-            answered = await answer(raw, caller_of(context))
+            answered = await answer(raw, caller_of(context, method))
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             await refuse(context, error, self._service)
         if answered.ticket is not None:
@@ -217,7 +221,7 @@ class Services:
         return answered.raw
 
     async def _stream_doc(self, raw: bytes, context: Any) -> None:
-        caller = caller_of(context)
+        caller = caller_of(context, "jina.JinaSingleDocumentRequestRPC/stream_doc")
         try:
             async with aclosing(self._handler.stream(raw, caller)) as steps:
                 async for answered in steps:

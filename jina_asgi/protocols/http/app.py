@@ -87,8 +87,9 @@ class CallApp(ABC):
             except InvalidRequest:
                 await self._service.authenticate(self.name, caller)  # 401 comes before 405 and 400
                 raise
-            with await self._service.open(self.name, caller, scope.get("user"), deadline=until) as opened:
-                app = self.target(scope["method"])
+            user, method = scope.get("user"), scope["method"]
+            with await self._service.open(self.name, caller, user, deadline=until, method=method) as opened:
+                app = self.target(method)
                 limit = self._limits.body
                 announced = length(headers, limit)
                 upload = app.upload(scope, headers)

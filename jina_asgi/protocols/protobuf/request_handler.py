@@ -191,11 +191,13 @@ class CallerInfo(msgspec.Struct, frozen=True):
         headers: the metadata of an RPC, or the headers of a handshake.
         deadline: a time of `time.monotonic`.
         user: the identity from the host's own middleware, if there is no `auth` hook.
+        method: the RPC, as "service/method"; "websocket" of a socket.
     """
 
     headers: Mapping[str, str]
     deadline: float | None = None
     user: Any = None
+    method: str = "websocket"
 
 
 class EncodedAnswer(msgspec.Struct, frozen=True):
@@ -318,7 +320,8 @@ class RequestHandler:
             yield await self._failed(lambda: message, future_safe(error), heavy=heavy)
 
     def _open(self, fields: RequestFields, caller: CallerInfo) -> Awaitable[OpenedCall]:
-        return self.service.open(fields.endpoint, caller.headers, caller.user, deadline=caller.deadline)
+        headers, user, deadline = caller.headers, caller.user, caller.deadline
+        return self.service.open(fields.endpoint, headers, user, deadline=deadline, method=caller.method)
 
     @staticmethod
     def _endpoint(opened: OpenedCall, fields: RequestFields) -> Endpoint | None:

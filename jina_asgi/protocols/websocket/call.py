@@ -144,7 +144,7 @@ class OpenCall:
         if name is None:
             raise UnknownEndpoint("Not Found")
         service = socket.service
-        with await service.open(name, socket.headers, socket.user, deadline=until) as opened:
+        with await service.open(name, socket.headers, socket.user, deadline=until, method="websocket") as opened:
             endpoint = service.endpoints.get(name)
             if endpoint is None and not as_jina():  # the documents are returned unchanged
                 raise UnknownEndpoint("Not Found")

@@ -61,6 +61,7 @@ class Batching:
         name: the name of the function, for errors.
         copy_answer: (value, answer, other) -> the answer for the equal value `other` of another caller.
         target: the latency target in seconds that 99 of 100 answers should meet; the rest are refused. None: no target.
+        submissions: the class of the submissions.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Batching:
         name: str = "a function",
         copy_answer: CopyAnswer = waiters.same_answer,
         target: float | None = None,
+        submissions: type[Submission] = Submission,
     ) -> None:
         self._run, self._bounds, self._name = run, bounds, name
         self._oversized_alone, self._shape = oversized_alone, (slots, ahead)
-        self._copy_answer, self._target = copy_answer, target
+        self._copy_answer, self._target, self._submissions = copy_answer, target, submissions
         self._kernel = BatchKernel(bounds, slots, ahead)
         self._latency = None if target is None else LatencyController(target, bounds, slots)
         self._single_flight = SingleFlight()
@@ -125,7 +127,7 @@ class Batching:
             raise TooLarge(f"expected a cost of at most {self._bounds.max_cost:g}, got {over[0]:g}")
         until = math.inf if deadline is None else deadline
         answered: asyncio.Future[list[Any]] = loop.create_future()
-        submission = Submission(len(values), until, answered)
+        submission = self._submissions(len(values), until, answered)
         try:
             if inputs is None:
                 submission.items = [

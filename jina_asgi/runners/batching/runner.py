@@ -16,7 +16,7 @@ from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
 from jina_asgi.runners.batching.hints import BatchHints, BatchPlan, HintReader, clamp_priority, copy_answer
-from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch
+from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch, Submission
 from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket
 
@@ -33,6 +33,7 @@ class BatchRunner(Wrapper):
             the settings' `prefetch` is added for each slot.
         readers: of the hints of each endpoint, which `HintRunner` has read elsewhere if documents stay buffers.
         encoded: documents stay buffers, which the process that runs a batch decodes.
+        queue: makes the queue of an endpoint.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class BatchRunner(Wrapper):
         slots: Callable[[str], tuple[int, int]],
         readers: Mapping[str, HintReader] = EMPTY,
         encoded: bool = False,
+        queue: Callable[..., BatchedEndpoint] | None = None,
     ) -> None:
         super().__init__(inner)
+        self._queue = queue or BatchedEndpoint
         self._plans, self._readers, self._encoded = plans, readers, encoded
         self._admission, self._slots = admission, slots
-        self._batched: dict[str, _BatchedEndpoint] = {}
+        self._batched: dict[str, BatchedEndpoint] = {}
         self._life = Lifecycle(grace)
 
     def admit(self, endpoint: str, *, size: int = 0) -> Ticket:
@@ -77,18 +80,18 @@ class BatchRunner(Wrapper):
                     self._life.state = "ready"
                     yield
 
-    def _find(self, name: str) -> _BatchedEndpoint | None:
+    def _find(self, name: str) -> BatchedEndpoint | None:
         """Return the queue of an endpoint, or of "/default" in its place; None if its calls are not batched."""
         found = self._batched.get(name)
         if found is None and "/default" in self._batched and name not in self.endpoints:
             found = self._batched["/default"]
         return found
 
-    def _endpoint(self, name: str, plan: BatchPlan) -> _BatchedEndpoint:
+    def _endpoint(self, name: str, plan: BatchPlan) -> BatchedEndpoint:
         slots, ahead = self._slots(name)
         if self.endpoints[name].concurrent:  # a method in a thread prepares nothing meanwhile
             ahead += slots * plan.prefetch
-        return _BatchedEndpoint(
+        return self._queue(
             self.inner,
             self.endpoints[name],
             plan,
@@ -111,8 +114,11 @@ class BatchRunner(Wrapper):
         return {**super().status(), "batching": figures, "queue": self._admission.status()}
 
 
-class _BatchedEndpoint:
+class BatchedEndpoint:
     """The queue of one endpoint."""
+
+    #: The class of the submissions to it.
+    submissions = Submission
 
     def __init__(
         self,
@@ -142,6 +148,7 @@ class _BatchedEndpoint:
             oversized_alone=plan.oversized_alone,
             name=endpoint.name,
             target=plan.target,
+            submissions=self.submissions,
             **({} if encoded else {"copy_answer": copy_answer}),
         )
         #: By key: the number of calls, their parameters, the codec of their docs.
@@ -189,10 +196,9 @@ class _BatchedEndpoint:
         if members.key not in self._parameters:
             raise EmptyBatch("all callers of this batch have left")
         _, parameters, reader = self._parameters[members.key]
-        begin = partial(self._begin, reader, members)
-        call = Call(
-            self._name, Docs(reader, []), parameters, Context(deadline=members.deadline), giver="", on_begin=begin
-        )
+        context = Context(deadline=members.deadline)
+        begin = partial(self._begin, reader, members, context)
+        call = Call(self._name, Docs(reader, []), parameters, context, giver="", on_begin=begin)
         result = await self._inner.call(call)
         if result.results:
             raise ExecutorError(
@@ -205,7 +211,8 @@ class _BatchedEndpoint:
         typed = result.docs.typed
         return [*list.__iter__(typed)]  # a DocList's own iterator takes four times as long
 
-    def _begin(self, reader: Codec, members: BatchMembers) -> Docs:
+    def _begin(self, reader: Codec, members: BatchMembers, context: Context) -> Docs:
+        """Return the documents of a batch that begins now; `context` is that of the batch."""
         values = members.take()
         return reader.encoded(values) if self._encoded else reader.docs(reader.wrap(values))
 

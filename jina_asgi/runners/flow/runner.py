@@ -28,11 +28,11 @@ from jina_asgi.runners.flow._graph import GATEWAY, Graph
 from jina_asgi.runners.flow._route import FlowRoute, check_neighbours
 from jina_asgi.runners.flow.execution import ExecutionPlan, FlowExecution, FlowNode
 from jina_asgi.runners.flow.merging import concatenated, id_of, identified, rows, select
-from jina_asgi.runners.wrappers import Wrapper
+from jina_asgi.runners.wrappers import NodeWrapper, Wrapper
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Step, Ticket
 
 
-class RenamedRunner(Wrapper):
+class RenamedRunner(NodeWrapper):
     """Replaces a Runner's own name `own` by `name` in its results."""
 
     def __init__(self, inner: Runner, own: str, name: str) -> None:
@@ -50,9 +50,11 @@ class RenamedRunner(Wrapper):
         return f"{self._name}{slash}{rest}" if first == self._own else key
 
 
-def unwrap_renamed(runner: Runner) -> Runner:
-    """Return the Runner inside a RenamedRunner, else the Runner itself: several nodes may share one."""
-    return runner.inner if isinstance(runner, RenamedRunner) else runner
+def unwrap_node(runner: Runner) -> Runner:
+    """Return the Runner inside the wrappers of a node: several nodes may share one."""
+    while isinstance(runner, NodeWrapper):
+        runner = runner.inner
+    return runner
 
 
 logger = logging.getLogger("jina_asgi")
@@ -293,7 +295,7 @@ class FlowRunner(PlannedRunner[ExecutionPlan]):
         if route is None:
             return None
         awaited = [node for node in route.answering if node in self._graph.awaited]
-        runners = {id(runner): runner for runner in (unwrap_renamed(self._runners[node]) for node in awaited)}
+        runners = {id(runner): runner for runner in (unwrap_node(self._runners[node]) for node in awaited)}
         needs = {node: self._graph.needs(node) for node in self._graph.nodes}
         admits, launch = tuple(runners.values()), self._background.launch
         return ExecutionPlan(self._graph, self._nodes, needs, self._names, route, admits, launch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import inspect
 import logging
 import threading
@@ -27,8 +28,15 @@ from jina_asgi.runners.local.threads import ExecutorThreads, LeftBehind
 from jina_asgi.types import Call, Context
 
 
+def _given_trace(call: Call) -> Any:
+    return call.context.trace
+
+
 class BoundMethod:
-    """An Executor's bound method. `docs` below are typed; its return values are checked."""
+    """An Executor's bound method. `docs` below are typed; its return values are checked.
+
+    `trace_of` returns what a method that has the argument `tracing_context` gets.
+    """
 
     __slots__ = (
         "_accepts",
@@ -38,6 +46,7 @@ class BoundMethod:
         "_in_place",
         "_name",
         "_own",
+        "_trace_of",
         "codec",
         "function",
         "has_parameters",
@@ -46,7 +55,8 @@ class BoundMethod:
         "method",
     )
 
-    def __init__(self, executor: Executor, method: Method) -> None:
+    def __init__(self, executor: Executor, method: Method, trace_of: Callable[[Call], Any] = _given_trace) -> None:
+        self._trace_of = trace_of
         self.method, self.function = method, _bound(executor, method.attribute)
         self._own = getattr(executor.metas, "name", "")
         self.kind, self.is_async = method.endpoint.kind, method.is_async
@@ -90,7 +100,7 @@ class BoundMethod:
         if "context" in accepts:
             given["context"] = call.context
         if "tracing_context" in accepts:
-            given["tracing_context"] = call.context.trace
+            given["tracing_context"] = self._trace_of(call)
         if "docs_matrix" in accepts:
             matrix = [docs] if self._batch else []
             if call.sources:
@@ -285,11 +295,12 @@ async def steps_in_thread(
     wait: the generator is closed once the step has returned.
     """
     running = threading.Lock()  # held by a step, or by what closes the generator
+    kept = contextvars.copy_context()  # contextvars that one step sets are there in the next
 
     def step() -> Any:
         try:
             with running:
-                return bound.step(made, _END)
+                return kept.run(bound.step, made, _END)
         finally:
             if stopped():
                 close_unwaited()
@@ -297,7 +308,7 @@ async def steps_in_thread(
     def close() -> None:
         if running.acquire(blocking=False):  # else the step that runs closes it
             try:
-                made.close()
+                kept.run(made.close)
             finally:
                 running.release()
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,6 +31,7 @@ from jina_asgi.concurrency.tasks import (
 from jina_asgi.errors import InvalidDocs, NotReady, UnknownEndpoint, interrupted_error
 from jina_asgi.errors._raised import is_a
 from jina_asgi.executors.decorators import timings
+from jina_asgi.executors.endpoints import Method
 from jina_asgi.executors.executor import Executor, bind, make
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.local import executor_lifecycle
@@ -39,6 +40,9 @@ from jina_asgi.runners.local.method import BoundMethod, steps_in_thread
 from jina_asgi.runners.local.threads import ExecutorThreads
 from jina_asgi.settings import DeploymentSettings
 from jina_asgi.types import EMPTY, Call, Docs, Endpoint, Result, Ticket
+
+if TYPE_CHECKING:
+    from jina_asgi.observability.tracing import Tracing  # with OpenTelemetry, an extra
 
 logger = logging.getLogger("jina_asgi")
 
@@ -73,7 +77,7 @@ class LocalRunner:
     """Runs an Executor in this process; its instance lives as long as the lifespan.
 
     `replica` is the replica's number; `batching` has the batching settings of its endpoints. `loaded` is called each
-    time the Executor has loaded.
+    time the Executor has loaded. `tracing` is what the Executor's own spans are made by.
     """
 
     def __init__(
@@ -84,7 +88,9 @@ class LocalRunner:
         replica: int = 0,
         batching: Mapping[str, Mapping[str, Any]] = EMPTY,
         loaded: Callable[[], None] = lambda: None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self.name, self._uses, self._settings = settings.name, uses, settings
         self._replica, self._loaded = replica, loaded
         self._methods = bind(uses, settings.uses_requests)
@@ -123,7 +129,7 @@ class LocalRunner:
                     async with self._life.ending(partial(self._unload, executor, self._health)):
                         await self._health.begin()
                         self._loaded()
-                        self._bound = {name: BoundMethod(executor, method) for name, method in self._methods.items()}
+                        self._bound = {name: self._bind(executor, method) for name, method in self._methods.items()}
                         self._life.state = "ready"
                         yield
             finally:
@@ -136,11 +142,19 @@ class LocalRunner:
             settings.uses_with,
             metas=settings.uses_metas,
             requests=settings.uses_requests,
-            runtime_args=runtime_args(settings, self._replica),
+            runtime_args={**runtime_args(settings, self._replica), **self._providers()},
             workspace=settings.workspace,
             load_lock=lock,
         )
         return self._executor
+
+    def _providers(self) -> dict[str, Any]:
+        return {} if self._tracing is None else {"tracer_provider": self._tracing.provider}
+
+    def _bind(self, executor: Executor, method: Method) -> BoundMethod:
+        if self._tracing is None:
+            return BoundMethod(executor, method)
+        return BoundMethod(executor, method, self._tracing.context_of)
 
     def slots(self, endpoint: str) -> tuple[int, int]:
         """Return how many batches of an endpoint run at once, and how many more may wait here for a thread."""

@@ -33,6 +33,7 @@ from jina_asgi.protocols.frames.server import FrameServer, Refusal
 from jina_asgi.runners.local.runner import LocalRunner
 from jina_asgi.serving.assembly import assemble_replica
 from jina_asgi.settings import DeploymentSettings
+from jina_asgi.types import Runner
 
 logger = logging.getLogger("jina_asgi")
 
@@ -81,9 +82,9 @@ def end_with(parent: int, *, alive: int) -> None:
 async def _serve(spec: ReplicaSpec, connection: socket.socket, started_requests: StartedRequests) -> None:
     loop = asyncio.get_running_loop()
     try:
-        async with _loaded(spec) as runner:
+        async with _loaded(spec) as (runner, local):
             with frozen():
-                health = partial(_health, runner, spec)
+                health = partial(_health, local, spec)
                 server = FrameServer(
                     runner, admits=False, on_begin=started_requests.begin, health=health, sharing=PeerSharing()
                 )
@@ -97,12 +98,12 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, started_requests:
 
 
 @asynccontextmanager
-async def _loaded(spec: ReplicaSpec) -> AsyncIterator[LocalRunner]:
+async def _loaded(spec: ReplicaSpec) -> AsyncIterator[tuple[Runner, LocalRunner]]:
     # The module is imported in the main thread, as in any program; `__init__` runs in the Executor's thread.
     sys.path[:] = spec.path
-    runner = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
+    runner, local = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
     async with runner.lifespan():
-        yield runner
+        yield runner, local
 
 
 async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:

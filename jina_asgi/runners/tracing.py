@@ -1,0 +1,245 @@
+"""Wrappers that record spans: of each request, each node of a Flow, each method of an Executor, each call to a server.
+
+`serving/assembly.py` adds them where the option `tracing` is set. In one process the current span is that of OpenTelemetry's
+own context; to another process it goes in the headers of a call, as W3C has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import msgspec
+from opentelemetry.context import Context as TraceContext
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
+
+from jina_asgi.observability.tracing import (
+    Tracing,
+    current_span,
+    record,
+    record_answer,
+    remote_parent,
+    stream_in,
+    with_trace,
+)
+from jina_asgi.runners.wrappers import NodeWrapper, Wrapper
+from jina_asgi.types import Call, Docs, Result, Runner, resolve
+
+#: Nanoseconds of waiting below which no span is recorded.
+SHORT_WAIT = 1_000_000
+
+
+class TracedRunner(Wrapper):
+    """The base of these wrappers: exports what is left when serving ends."""
+
+    def __init__(self, inner: Runner, tracing: Tracing) -> None:
+        super().__init__(inner)
+        self._tracing = tracing
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with self._tracing.lifespan(), self.inner.lifespan():
+            yield
+
+
+class EntryRunner(TracedRunner):
+    """Gives each call a current span: the one that is current, else the caller's in its headers, else a new one."""
+
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        return self.inner.call(call) if current_span() is not None else self._call_from(call)
+
+    async def _call_from(self, call: Call) -> Result:
+        parent = remote_parent(call.context.headers)
+        if parent is None:
+            with self._tracing.span(f"call {call.endpoint}", _attributes(call)):
+                return await self.inner.call(call)
+        token = attach(parent)
+        try:
+            return await self.inner.call(call)
+        finally:
+            detach(token)
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        if current_span() is not None:
+            return self.inner.stream(call)
+        parent = remote_parent(call.context.headers)
+        if parent is not None:
+            return stream_in(get_current_span(parent), self.inner.stream, call, context=parent, ends=False)
+        span = self._tracing.tracer.start_span(f"call {call.endpoint}", attributes=_attributes(call))
+        return stream_in(span, self.inner.stream, call)
+
+
+class RequestRunner(Wrapper):
+    """Records on the current span, which is that of the request, how a stream went, and errors."""
+
+    async def call(self, call: Call, /) -> Result:
+        try:
+            return await self.inner.call(call)
+        except BaseException as error:
+            record_answer(get_current_span(), error)
+            raise
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return stream_in(get_current_span(), self.inner.stream, call, context=get_current(), ends=False)
+
+
+class SpanRunner(TracedRunner):
+    """Records a span of each call and stream.
+
+    Args:
+        inner: the Runner that answers.
+        tracing: makes the spans.
+        name: the name of the spans.
+        attributes: those of each span, besides the endpoint and the number of documents.
+    """
+
+    kind = SpanKind.INTERNAL
+
+    def __init__(self, inner: Runner, tracing: Tracing, name: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(inner, tracing)
+        self._name, self._extra = name, attributes
+
+    async def call(self, call: Call, /) -> Result:
+        with self._tracing.span(self._name, {**self._extra, **_attributes(call)}, self.kind):
+            return await self.inner.call(self._sent(call))
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        span = self._tracing.tracer.start_span(self._name, None, self.kind, {**self._extra, **_attributes(call)})
+        async with aclosing(stream_in(span, lambda call: self.inner.stream(self._sent(call)), call)) as steps:
+            async for docs in steps:
+                yield docs
+
+    def _sent(self, call: Call) -> Call:
+        return call
+
+
+class NodeSpanRunner(SpanRunner, NodeWrapper):
+    """Records a span of each call to a node of a Flow."""
+
+
+class OutgoingRunner(SpanRunner):
+    """Records a span of each call to a server elsewhere, and sends it the context."""
+
+    kind = SpanKind.CLIENT
+
+    def _sent(self, call: Call) -> Call:
+        return carrying(call)
+
+
+class CarryingRunner(TracedRunner):
+    """Sends the context to the next process of this server."""
+
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        return self.inner.call(carrying(call))
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self.inner.stream(carrying(call))
+
+
+class WaitRunner(TracedRunner):
+    """Records how long a call waits for a replica; a batch records the waits of its calls itself."""
+
+    def __init__(self, inner: Runner, tracing: Tracing, attributes: Mapping[str, Any]) -> None:
+        super().__init__(inner, tracing)
+        self._extra = attributes
+
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        return self.inner.call(self._timed(call))
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self.inner.stream(self._timed(call))
+
+    def _timed(self, call: Call) -> Call:
+        if call.on_begin is not None:
+            return call
+        since, parent = time.time_ns(), get_current()
+
+        def begin() -> Docs:
+            waited(self._tracing, since, parent, self._extra)
+            return call.docs
+
+        return msgspec.structs.replace(call, on_begin=begin)
+
+
+def waited(tracing: Tracing, since: int, parent: TraceContext, attributes: Mapping[str, Any]) -> None:
+    """Record a wait in a queue that ends now, unless it was short; `since` is in nanoseconds since the epoch."""
+    now = time.time_ns()
+    if now - since >= SHORT_WAIT:
+        tracing.tracer.start_span("queue", parent, start_time=since, attributes=attributes).end(now)
+
+
+class MethodRunner(TracedRunner):
+    """Records the span of an Executor's method, named by the endpoint, from the moment its work begins."""
+
+    def __init__(self, inner: Runner, tracing: Tracing, attributes: Mapping[str, Any]) -> None:
+        super().__init__(inner, tracing)
+        self._extra = attributes
+
+    async def call(self, call: Call, /) -> Result:
+        method = _MethodSpan(self._tracing, call, self._extra)
+        found = resolve(self.endpoints, call.endpoint)
+        asked = msgspec.structs.replace(call, on_begin=method.begin)
+        try:
+            result = await self.inner.call(asked)
+        except BaseException as error:
+            method.fail(error)
+            raise
+        finally:
+            method.end(here=found is not None and found.concurrent)
+        return result
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        parent = None if current_span() is not None else remote_parent(call.context.headers)
+        span = self._tracing.tracer.start_span(call.endpoint, parent, attributes={**self._extra, **_attributes(call)})
+        async with aclosing(stream_in(span, self.inner.stream, call)) as steps:
+            async for docs in steps:
+                yield docs
+
+
+class _MethodSpan:
+    """The span of one call's method: begun in the thread, or on the loop, where the method runs."""
+
+    __slots__ = ("_attributes", "_call", "_since", "_span", "_token", "_tracing")
+
+    def __init__(self, tracing: Tracing, call: Call, attributes: Mapping[str, Any]) -> None:
+        self._tracing, self._call, self._attributes = tracing, call, attributes
+        self._since = time.time_ns()
+        self._span: Span | None = None
+        self._token: Any = None
+
+    def begin(self) -> Docs:
+        """Begin the call, and the span, which is current from now on in the thread's job, or in the call's own task."""
+        call = self._call
+        docs = call.begin()
+        parent = get_current()
+        if current_span() is None:
+            parent = call.context.trace or remote_parent(call.context.headers) or parent
+        waited(self._tracing, self._since, parent, self._attributes)
+        attributes = {**self._attributes, "jina.documents": len(docs)}
+        self._span = self._tracing.tracer.start_span(call.endpoint, parent, attributes=attributes)
+        self._token = attach(set_span_in_context(self._span, parent))
+        return docs
+
+    def fail(self, error: BaseException) -> None:
+        if self._span is not None:
+            record(self._span, error)
+
+    def end(self, *, here: bool) -> None:
+        """End the span. `here`: the method ran in this task, where the span is no longer current from now on."""
+        if self._span is not None:
+            self._span.end()
+            if here:
+                detach(self._token)
+
+
+def carrying(call: Call) -> Call:
+    """A call whose headers have the current context."""
+    context = msgspec.structs.replace(call.context, headers=with_trace(call.context.headers))
+    return msgspec.structs.replace(call, context=context)
+
+
+def _attributes(call: Call) -> dict[str, Any]:
+    return {"jina.endpoint": call.endpoint, "jina.documents": len(call.docs)}

@@ -1,0 +1,91 @@
+"""The `Service` of an application whose requests are traced. Imports OpenTelemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from opentelemetry import trace as opentelemetry
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import Span, SpanKind
+
+from jina_asgi.observability.tracing import Tracing, current_span, record_answer, remote_parent
+from jina_asgi.runners.tracing import RequestRunner
+from jina_asgi.serving.service import RunnerService, ServiceCall
+from jina_asgi.serving.source import Source
+from jina_asgi.settings import AppSettings
+from jina_asgi.types import Runner
+
+
+class TracedService(RunnerService):
+    """A service that records a span of each call: one of a server, unless the host's own is there already."""
+
+    def __init__(
+        self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool], tracing: Tracing
+    ) -> None:
+        self._tracing = tracing
+        super().__init__(source, options, is_reserved)
+
+    def _wrapped(self, runner: Runner) -> Runner:
+        return RequestRunner(runner)
+
+    async def open(
+        self,
+        name: str,
+        headers: Mapping[str, str],
+        user: Any = None,
+        *,
+        deadline: float | None = None,
+        method: str = "",
+    ) -> ServiceCall:
+        span = self._span(name, headers, method)
+        if span is None:
+            return await super().open(name, headers, user, deadline=deadline, method=method)
+        try:
+            with opentelemetry.use_span(span, record_exception=False, set_status_on_exception=False):
+                opened = await super().open(name, headers, user, deadline=deadline, method=method)
+        except BaseException as error:
+            record_answer(span, error)
+            span.end()
+            raise
+        return TracedCall(opened.name, opened.runner, opened.context, span=span)
+
+    def _span(self, name: str, headers: Mapping[str, str], method: str) -> Span | None:
+        """Begin the span of a call; None if the host has one of its own for it."""
+        host = current_span()
+        kind = SpanKind.SERVER
+        if host is not None and getattr(host, "kind", None) is not SpanKind.CLIENT:  # else the client is in this task
+            if method != "websocket":
+                return None
+            kind = SpanKind.INTERNAL  # the host's is of the whole connection
+        parent = None if host is not None else remote_parent(headers)
+        attributes = {"jina.endpoint": name, "jina.deployment": self.source.name}
+        service, _, rpc = method.partition("/")
+        if rpc:
+            title = method
+            attributes |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
+        else:
+            title = f"{method} {name}"
+            attributes |= {"http.route": name} | ({} if method == "websocket" else {"http.request.method": method})
+        return self._tracing.tracer.start_span(title, parent, kind, attributes)
+
+
+class TracedCall(ServiceCall):
+    """A call with its span, which is the current one within `with`."""
+
+    span: Span = opentelemetry.INVALID_SPAN
+    _token: Any = None
+
+    def __enter__(self) -> Self:
+        self._token = attach(opentelemetry.set_span_in_context(self.span))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        detach(self._token)
+        self.span.set_attribute("jina.request_id", self.context.request_id)
+        record_answer(self.span, error)
+        self.span.end()
