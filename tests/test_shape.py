@@ -184,7 +184,12 @@ def test_every_task_begins_where_its_end_is_dealt_with() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in makers
     }
-    assert found == {"jina_asgi.concurrency.tasks", "jina_asgi.testing.conformance", "jina_asgi.testing.calling"}
+    assert found == {
+        "jina_asgi.concurrency.tasks",
+        "jina_asgi.testing.conformance",
+        "jina_asgi.testing.calling",
+        "jina_asgi.testing.crossing",
+    }
 
 
 def test_contrib_uses_public_names_only() -> None:

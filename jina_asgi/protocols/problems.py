@@ -84,6 +84,12 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
     return status, body, _headers(error)
 
 
+def in_one_object(status: int, body: Mapping[str, Any], headers: Headers) -> dict[str, Any]:
+    """What `problem` returns as one object, for answers without a status and headers; `error_in` reads it."""
+    wait = dict(headers).get(b"retry-after-ms")
+    return {"status": status, **body} if wait is None else {"status": status, **body, "retry_after": int(wait) / 1000}
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether an error ends an RPC of Jina's protocol, and the client may retry: not if the call may have run."""
     return isinstance(error, REFUSALS) and not isinstance(error, ReplicaDied | ExecutorHTTPError)
@@ -161,11 +167,14 @@ def error_of(status: int, headers: Mapping[str, str], raw: bytes) -> JinaASGIErr
         body = None
     if not isinstance(body, dict):
         body = {"detail": raw[:_SHOWN].decode("utf-8", "replace") or f"HTTP status {status}"}
-    return error_in(status, body, retry_after=_retry_after(headers))
+    return error_in({**body, "status": status, "retry_after": _retry_after(headers)})
 
 
-def error_in(status: int, body: Mapping[str, Any], *, retry_after: float = 1.0) -> JinaASGIError:
-    """The error in a parsed body, of an answer or of the last event of a stream."""
+def error_in(body: Mapping[str, Any]) -> JinaASGIError:
+    """The error in one object, as `in_one_object` makes it; another server may leave out any part, or send nonsense."""
+    status, retry_after = body.get("status"), body.get("retry_after")
+    status = status if isinstance(status, int) else 500
+    retry_after = float(retry_after) if isinstance(retry_after, int | float) else 1.0
     error, detail = body.get("error"), body.get("detail", f"HTTP status {status}")
     entries = [_unplaced(entry) for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
     message = _sentence(entries) if entries else str(detail)

@@ -33,11 +33,12 @@ class Admission:
         self._rate = _CompletionRate(clock)
 
     def admit(self, size: int) -> QueueTicket:
-        """Take a place for a call of `size` bytes.
+        """Take a place for a call of `size` bytes; a negative size counts as 0, which is not known.
 
         Raises:
             Overloaded: the queue is full; a call larger than the limit is admitted if it is alone.
         """
+        size = max(size, 0)
         if self._pending >= self._max_queue:
             raise self._refusal("calls")
         if self._pending and self._bytes + size > self._max_bytes:

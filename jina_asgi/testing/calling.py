@@ -44,9 +44,9 @@ class Running:
     ) -> Result:
         return await self.runner.call(call_to(self.runner, on, docs, parameters, context))
 
-    async def admitted(self, on: str, docs: list[Any]) -> Result:
-        """Makes a call as a protocol does: admits it first."""
-        ticket = self.runner.admit(on)
+    async def admitted(self, on: str, docs: list[Any], *, size: int = 0) -> Result:
+        """Makes a call as a protocol does: admits it first, with its size in bytes."""
+        ticket = self.runner.admit(on, size=size)
         try:
             return await self.call(on, docs)
         finally:

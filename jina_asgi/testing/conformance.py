@@ -33,6 +33,7 @@ from jina_asgi.testing.calling import (
     rest_of,
     stream_checks,
 )
+from jina_asgi.testing.crossing import crossing_checks
 from jina_asgi.testing.executors import NoDefault, Probe, Tensor, Text, Vector
 from jina_asgi.types import Call, Context, Result
 
@@ -306,4 +307,4 @@ async def a_ticket_may_be_closed_twice(make: MakeRunner) -> None:
 
 
 #: Every check of the contract.
-runner_conformance: tuple[Check, ...] = (*_checks, *stream_checks)
+runner_conformance: tuple[Check, ...] = (*_checks, *stream_checks, *crossing_checks)

@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Annotated, Any
 
 import numpy as np
+import orjson
 from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
 from pydantic import BaseModel
 
-from jina_asgi.errors import ExecutorInputError
+from jina_asgi.errors import ExecutorInputError, Overloaded
 from jina_asgi.executors.executor import Executor, requests
 from jina_asgi.types import Context
 
@@ -104,6 +105,23 @@ class Probe(Executor):
         facts = [repr(shown), context.request_id, repr(headers), str(context.deadline is not None)]
         return DocList[Text](Text(text=fact) for fact in facts)
 
+    @requests(on="/context")
+    async def context(self, docs: DocList[Text], context: Context) -> DocList[Text]:
+        return DocList[Text]([Text(text=_shown(context))])
+
+    @requests(on="/context_stream")
+    async def context_stream(self, doc: Text, context: Context) -> AsyncGenerator[Text, None]:
+        yield Text(text=_shown(context))
+
+    @requests(on="/busy")
+    async def busy(self, docs: DocList[Text]) -> DocList[Text]:
+        raise Overloaded("busy", retry_after=float(docs[0].text))
+
+    @requests(on="/busy_stream")
+    async def busy_stream(self, doc: Text) -> AsyncGenerator[Text, None]:
+        yield doc
+        raise Overloaded("busy", retry_after=float(doc.text))
+
     @requests(on="/wait")
     async def wait(self, docs: DocList[Text]) -> DocList[Text]:
         self.happened.append("waiting")
@@ -164,6 +182,12 @@ class Probe(Executor):
                 yield Text(text=f"{doc.text}{index}")
         finally:
             self.happened.append(f"closed {doc.text}")
+
+
+def _shown(context: Context) -> str:
+    """A call's context as JSON: the time that is left, the caller's identity, and the headers."""
+    left = None if context.deadline is None else context.deadline - time.monotonic()
+    return orjson.dumps({"left": left, "identity": context.identity, "headers": dict(context.headers)}).decode()
 
 
 class NoDefault(Executor):

@@ -97,7 +97,7 @@ def sharded(uses: type[Executor], /, **options: Any) -> ShardRunner:
         [local(uses, **options)],
         lambda endpoint: True,
         no_reduce=False,
-        admission=Admission(options.get("max_queue", 1024), 2**20),
+        admission=Admission(options.get("max_queue", 1024), options.get("max_queue_bytes", 2**20)),
     )
 
 

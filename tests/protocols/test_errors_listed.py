@@ -86,7 +86,7 @@ async def test_protobuf_says_it_in_its_sentence() -> None:
 def test_a_client_reads_the_number_of_all() -> None:
     entry: dict[str, Any] = {"type": "int_parsing", "loc": ["body", "data", 0, "numbers"], "msg": "wrong"}
     detail = shortened([entry] * 120)
-    error = error_in(422, {"detail": detail, "error": {"type": "InvalidDocs"}})
+    error = error_in({"status": 422, "detail": detail, "error": {"type": "InvalidDocs"}})
     assert isinstance(error, InvalidDocs)
     assert 120 == number_of(error.errors)
     assert error.message.endswith("(and 119 more)")

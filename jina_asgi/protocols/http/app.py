@@ -40,7 +40,7 @@ from jina_asgi.protocols.http.exchange import (
 )
 from jina_asgi.protocols.http.upload import Upload
 from jina_asgi.protocols.http.uploads import Uploads
-from jina_asgi.protocols.problems import MethodNotAllowed
+from jina_asgi.protocols.problems import MethodNotAllowed, in_one_object
 from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import are_large, is_large
 from jina_asgi.types import Call, Endpoint, Runner
@@ -226,7 +226,7 @@ class EndpointApp(CallApp):
                 raise request.placed(error) from error
             if not writer.started or isinstance(error, ClientGone):
                 raise
-            _, body, _ = self._service.problem(error)
+            body = in_one_object(*self._service.problem(error))
             response.ends()
             with suppress(OSError):
                 await writer.finish(sse.event("error", body))

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import httpx
 import orjson
@@ -74,6 +74,7 @@ class _AsgiExchange(httpx.AsyncByteStream):
         self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WINDOW)
         self._left = asyncio.Event()
         self._over = asyncio.Event()  # the client left, or has the whole response
+        self._more = True  # the reader has not met the end of the response
         self.status, self.headers = 500, list[tuple[bytes, bytes]]()
 
     async def start(self, app: ASGIApp, scope: dict[str, Any]) -> None:
@@ -126,13 +127,17 @@ class _AsgiExchange(httpx.AsyncByteStream):
         async with concurrent_tasks(self._messages.put(message), self._left.wait()) as either:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (message := await self._messages.get()) is not None:
+    def __aiter__(self) -> Self:  # no generator: httpx would leave it to the garbage collector
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._more and (message := await self._messages.get()) is not None:
+            self._more = message.get("more_body", False)
             if body := message.get("body", b""):
-                yield body
-            if not message.get("more_body", False):
-                break
+                return bytes(body)
+        self._more = False
         await self._task
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Shows the app that the client left (or has all it wanted), and waits for the app to end."""
@@ -175,9 +180,11 @@ async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Splits lines at CRLF, LF or CR only: httpx splits at U+2028 and others too, which tokens may contain."""
     rest = b""
-    async for chunk in response.aiter_bytes():
-        *lines, rest = _END.split(rest + chunk)
-        for line in lines:
-            yield line.decode()
+    chunks: Any = response.aiter_bytes()  # an asynchronous generator
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            *lines, rest = _END.split(rest + chunk)
+            for line in lines:
+                yield line.decode()
     if rest.endswith(b"\r"):
         yield rest[:-1].decode()

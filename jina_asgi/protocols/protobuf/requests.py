@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from jina_asgi.documents.codec import Codec
-from jina_asgi.errors import InvalidRequest, JinaASGIError
+from jina_asgi.errors import InvalidDocs, InvalidRequest, JinaASGIError
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.protobuf.documents import answer_buffers, any_rows, not_writable, wire
 from jina_asgi.protocols.protobuf.messages import (
@@ -198,7 +198,9 @@ def request(
 
 
 def single(endpoint: str, docs: Docs, parameters: Mapping[str, Any], *, request_id: str) -> Any:
-    """The SingleDocumentRequest of a stream; raises as `request` does."""
+    """The SingleDocumentRequest of a stream, which has one document; raises as `request` does."""
+    if len(docs) != 1:
+        raise InvalidDocs(f"{endpoint} takes one document, got {len(docs)}")
     made = SingleDocumentRequest(header=_header(endpoint, request_id, ""), parameters=struct_of(parameters))
     made.document = wire(docs.codec).write_doc(docs.typed[0], reveals=True)
     return made

@@ -21,7 +21,7 @@ import orjson
 from jina_asgi.errors import ExecutorError
 from jina_asgi.errors._raised import loggable, sanitized
 from jina_asgi.errors._shown import number_of, safe_repr
-from jina_asgi.protocols.problems import encodable, error_in, problem
+from jina_asgi.protocols.problems import encodable, error_in, in_one_object, problem
 from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.types import Step
@@ -46,10 +46,8 @@ def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
 def status_of(error: BaseException, *, expose: bool = False) -> Any:
     """The StatusProto of an error."""
     error = sanitized(error)
-    status, body, headers = problem(error, expose=expose)
+    body = in_one_object(*problem(error, expose=expose))
     sentence = _sentence(body["detail"])
-    wait = next((int(value) / 1000 for name, value in headers if name == b"retry-after-ms"), None)
-    body = {**body, "status": status} if wait is None else {**body, "status": status, "retry_after": wait}
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
     made.exception.args.extend([sentence, orjson.dumps(body, default=safe_repr).decode()])
@@ -74,8 +72,7 @@ def raise_for(message: Any) -> None:
     except orjson.JSONDecodeError:
         body = None
     if isinstance(body, dict) and isinstance(body.get("status"), int) and isinstance(body.get("error"), dict):
-        wait = body.get("retry_after", 1.0)
-        raise error_in(body["status"], body, retry_after=float(wait) if isinstance(wait, int | float) else 1.0)
+        raise error_in(body)
     raise ExecutorError(status.description, executor=exception.executor, raised=exception.name)
 
 

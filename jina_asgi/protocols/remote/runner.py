@@ -22,7 +22,8 @@ from jina_asgi.types import Call, Docs, Endpoint, Result, Ticket, resolve
 #: Headers of a caller that concern its own connection or body, or that are secrets between it and this server.
 _KEPT_BACK = frozenset(
     "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect host"
-    " keep-alive proxy-authorization proxy-connection te trailer transfer-encoding upgrade x-request-timeout".split()
+    " keep-alive origin proxy-authorization proxy-connection sec-websocket-extensions sec-websocket-key"
+    " sec-websocket-protocol sec-websocket-version te trailer transfer-encoding upgrade x-request-timeout".split()
 )
 
 
@@ -101,6 +102,8 @@ class RemoteRunner(ABC):
         transport, endpoint, request = self._route(call)
         reader, opened = codec(endpoint.output), _OpenCall()
         if endpoint.kind != "stream":
+            if len(call.docs) != 1:
+                raise InvalidDocs(f"{call.endpoint} takes one document, got {len(call.docs)}")
             for doc in (await self.call(call)).docs.typed:
                 yield reader.docs([doc])
             return

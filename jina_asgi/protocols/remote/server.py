@@ -133,7 +133,7 @@ class ServerClient(Transport):
                     break
                 if event.name == "error":
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
-                    raise error_in(500, body)
+                    raise error_in(body)
                 if event.name in ("update", "packed"):
                     yield _stream_answer(event)
         if event is None:

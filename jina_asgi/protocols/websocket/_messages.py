@@ -146,12 +146,9 @@ class Events:
         """The end of a cancelled call."""
         return (self._head + b'end","cancelled":true}').decode()
 
-    def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> str | bytes:
+    def error(self, problem: Mapping[str, Any]) -> str | bytes:
         """The end of a failed call: HTTP's status and body, and the seconds until a retry if it may succeed."""
-        said = {"status": status, **problem}
-        if retry_after is not None:
-            said["retry_after"] = retry_after
-        return (self._head + b'error",' + orjson.dumps(said, default=safe_repr)[1:]).decode()
+        return (self._head + b'error",' + orjson.dumps(problem, default=safe_repr)[1:]).decode()
 
 
 #: Keeps proxies from closing a silent socket; clients can ignore it.
@@ -185,10 +182,9 @@ class PackedEvents(Events):
         """The end of a cancelled call."""
         return _encode({"id": self._identity, "event": "end", "cancelled": True})
 
-    def error(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> bytes:
+    def error(self, problem: Mapping[str, Any]) -> bytes:
         """The end of a failed call, as in JSON."""
-        said = {"id": self._identity, "event": "error", "status": status, **problem}
-        return _encode(said if retry_after is None else {**said, "retry_after": retry_after})
+        return _encode({"id": self._identity, "event": "error", **problem})
 
 
 class _Event(msgspec.Struct, omit_defaults=True):

@@ -18,11 +18,12 @@ from starlette.datastructures import Headers
 
 from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import cancel_requests, is_cancel, uncancel
-from jina_asgi.errors import ExecutorError, InvalidDocs, Unavailable, UnknownEndpoint
+from jina_asgi.errors import ExecutorError, InvalidDocs, UnknownEndpoint
 from jina_asgi.errors._raised import future_safe
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.http.answer_bodies import WriteDocument, answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
+from jina_asgi.protocols.problems import in_one_object
 from jina_asgi.protocols.service import Service
 from jina_asgi.protocols.size_guard import are_large, is_large
 from jina_asgi.protocols.websocket._messages import CallMessage, Events, PackedEvents
@@ -67,8 +68,7 @@ class SocketContext:
 
     def error_event(self, events: Events, error: BaseException) -> str | bytes:
         """The event for an error."""
-        status, body, _ = self.service.problem(error)
-        return events.error(status, body, error.retry_after if isinstance(error, Unavailable) else None)
+        return events.error(in_one_object(*self.service.problem(error)))
 
 
 class Gone(Exception):  # an event, and no error

@@ -92,7 +92,7 @@ class OpenAsk:
             return event
         self._over = True
         if event["event"] == "error":
-            raise error_in(event.get("status", 500), event, retry_after=event.get("retry_after", 1.0))
+            raise error_in(event)
         return None
 
     def drop(self) -> None:

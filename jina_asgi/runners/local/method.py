@@ -19,7 +19,7 @@ from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.documents.readers import check_depth, errors_of
 from jina_asgi.documents.return_type import refitted
 from jina_asgi.documents.writers import finite
-from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs
+from jina_asgi.errors import DefinitionError, ExecutorError, InvalidDocs, Overloaded
 from jina_asgi.errors._raised import error_text, http_error, is_a, is_ours, loggable, sanitized
 from jina_asgi.errors._shown import class_name, safe_str
 from jina_asgi.executors.endpoints import Method
@@ -227,7 +227,10 @@ class BoundMethod:
     def wrap_error(self, error: BaseException) -> BaseException:
         """Wrap an error of user code once; our own errors are only sanitized."""
         if is_ours(error):
-            return sanitized(error)
+            error = sanitized(error)
+            if isinstance(error, Overloaded):
+                error.server_wide = False  # the Executor refuses this call, and no queue is full
+            return error
         if is_a(error, HTTPException):
             return http_error(error)
         return self.failed(f"{self._name} raised {error_text(error)}", class_name(error))
