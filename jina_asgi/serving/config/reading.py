@@ -17,7 +17,7 @@ from jina_asgi.serving.config._substitution import as_argument, substituted
 from jina_asgi.settings.document import Document, is_stream
 from jina_asgi.settings.jina_options import as_jina
 
-_OURS = str(Path(__file__).parents[1])
+_OURS = str(Path(__file__).parents[2])
 
 
 def folder_of_caller() -> Path | None:
