@@ -9,6 +9,7 @@ imports no docarray, no codec and no protocol.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -139,12 +140,13 @@ class Parts:
 class Docs(msgspec.Struct, eq=False):
     """A list of documents, typed or encoded as one buffer a doc; each form is made from the other once.
 
-    `codec` is the `documents.codec.Codec` of their schema, which lies in a layer above.
+    `codec` is the `documents.codec.Codec` of their schema, which lies in a layer above. `objects` and `buffers` are the
+    forms that are there; one of them may be None.
     """
 
     codec: Any
-    _typed: list[Any] | None = None
-    _encoded: Sequence[bytes | memoryview] | None = None
+    objects: list[Any] | None = None
+    buffers: Sequence[bytes | memoryview] | None = None
 
     @property
     def typed(self) -> list[Any]:
@@ -152,49 +154,56 @@ class Docs(msgspec.Struct, eq=False):
 
         Raises `InvalidDocs` if a buffer does not fit the schema.
         """
-        if self._typed is None:
-            assert self._encoded is not None
-            self._typed = self.codec.decode(self._encoded)
-        return self._typed
+        if self.objects is None:
+            assert self.buffers is not None
+            self.objects = self.codec.decode(self.buffers)
+        return self.objects
 
     @property
     def encoded(self) -> Sequence[bytes | memoryview]:
         """The docs as one msgpack buffer each."""
-        if self._encoded is None:
-            assert self._typed is not None
-            self._encoded = self.codec.encode(self._typed)
-        return self._encoded
+        if self.buffers is None:
+            assert self.objects is not None
+            self.buffers = self.codec.encode(self.objects)
+        return self.buffers
 
     @property
     def parts(self) -> Sequence[bytes | memoryview | Parts]:
         """As `encoded`, for an immediate write: large tensors still share the documents' memory."""
-        if self._encoded is None:
+        if self.buffers is None:
             parts: Sequence[bytes | memoryview | Parts] = self.codec.encode_parts(self.typed)
             return parts
-        return self._encoded
+        return self.buffers
 
     @property
     def is_typed(self) -> bool:
-        return self._typed is not None
+        return self.objects is not None
 
     @property
     def is_encoded(self) -> bool:
-        return self._encoded is not None
+        return self.buffers is not None
 
     def __len__(self) -> int:
-        docs = self._encoded if self._typed is None else self._typed
+        docs = self.buffers if self.objects is None else self.objects
         return len(docs) if docs is not None else 0
 
     def __repr__(self) -> str:
         return f"<Docs of {len(self)}, {'typed' if self.is_typed else 'encoded'}>"
 
 
-def _random_id() -> str:
-    return os.urandom(16).hex()
+#: Makes the ids; not the module's own, which an Executor may seed, and not the kernel, which takes a twentieth of a call.
+_ids = random.Random()  # noqa: S311  # no secrets
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_ids.seed)
+
+
+def random_id() -> str:
+    """Return a new id for a request."""
+    return f"{_ids.getrandbits(128):032x}"
 
 
 class _Identified(msgspec.Struct, eq=False):
-    request_id: str = msgspec.field(default_factory=_random_id)
+    request_id: str = msgspec.field(default_factory=random_id)
 
 
 class Context(_Identified, kw_only=True, eq=False):

@@ -32,6 +32,19 @@ from jina_asgi.errors._raised import loggable, raised_from
 logger = logging.getLogger("jina_asgi")
 
 
+#: The id of this process; kept, as each call compares it, and to ask the kernel takes a hundredth of a call.
+_process = os.getpid()
+
+
+def _forked() -> None:
+    global _process
+    _process = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_forked)
+
+
 def end_if_forked(process: int, error: BaseException | None = None) -> None:
     """End this process at once where it is not `process`, but a child that the code which has just returned forked.
 
@@ -42,7 +55,7 @@ def end_if_forked(process: int, error: BaseException | None = None) -> None:
         process: the pid from before that code was called.
         error: what it raised; None where it returned.
     """
-    if os.getpid() != process:
+    if process != _process:
         _end(error)
 
 

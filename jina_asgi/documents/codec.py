@@ -289,6 +289,17 @@ class Codec:
             why = explain_unencodable(value, error, write, self._writer.json)
             raise ExecutorError(f"an answer has no JSON form: {why}") from error
 
+    def dumps_answer(self, docs: list[Any], rest: dict[str, Any], *, in_pieces: bool = False) -> bytes:
+        """An answer as JSON bytes: its docs, and the rest beside them; as `to_json` and `dumps`, in fewer steps than both."""
+        if not in_pieces and self.hide is None:
+            json = self._writer.json
+            try:
+                body = {"data": [json(doc) for doc in docs], **rest}
+                return orjson.dumps(body, self._writer.for_json, self._json_options)
+            except Exception:  # noqa: BLE001, S110  # below they word the error, or write keys that are no texts
+                pass
+        return self.dumps({"data": self.to_json(docs, in_pieces=in_pieces), **rest}, in_pieces=in_pieces)
+
     def dumps_doc(self, doc: Any) -> bytes:
         """One document as JSON bytes; raises as `to_json` and `dumps`, in fewer steps than both."""
         try:

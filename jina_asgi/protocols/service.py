@@ -5,6 +5,7 @@ Loading, readiness, draining, authentication and admission are behind it; no pro
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -18,12 +19,13 @@ class OpenedCall(Protocol):
     """One call that may run: `with await service.open(...) as opened`. Leaving gives its place in the queue back.
 
     Attributes:
-        runner: answers the call, on this event loop.
+        runner: answers the call, on the event loop `loop`, which runs.
         context: that of the call; the protocol sets its `request_id`.
     """
 
     runner: Runner
     context: Context
+    loop: AbstractEventLoop
 
     @property
     def endpoint(self) -> Endpoint | None:

@@ -226,8 +226,8 @@ _WEIGHTS = _weights()
 
 def are_large(docs: Docs, media: str) -> bool:
     """Whether writing documents in a media type, and decoding them first if they are encoded, takes long."""
-    if docs.is_typed:
-        return _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
+    if docs.objects is not None:
+        return _sizes.are_large(docs.objects, _sizes.JSON if media == JSON else 1)
     buffers = docs.encoded
     size = sum(map(len, buffers))
     if size < SMALL:
@@ -237,9 +237,4 @@ def are_large(docs: Docs, media: str) -> bool:
 
 def is_large(result: Result, media: str) -> bool:
     """Whether writing an answer in a media type takes long."""
-    docs = result.docs
-    if docs.is_typed:
-        large = _sizes.are_large(docs.typed, _sizes.JSON if media == JSON else 1)
-    else:
-        large = are_large(docs, media)
-    return large or bool(result.results and _sizes.is_large([result.results]))
+    return are_large(result.docs, media) or bool(result.results and _sizes.is_large([result.results]))

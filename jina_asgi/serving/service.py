@@ -89,12 +89,12 @@ class RunnerService(ServiceLifecycle):
         method: str = "",
     ) -> ServiceCall:
         identity = user if self._auth is None else await self.authenticate(name, headers)
-        life = self._life
-        if life is not None and life.state == "ready" and life.loop is asyncio.get_running_loop():
+        life, loop = self._life, asyncio.get_running_loop()
+        if life is not None and life.state == "ready" and life.loop is loop:
             runner = self._runner  # as `self.runner` does, without another coroutine
         else:
             runner = await self.runner(deadline)
-        return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity))
+        return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity), loop)
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         return problem(error, expose=self.expose_errors)
@@ -145,6 +145,7 @@ class ServiceCall(msgspec.Struct, eq=False):
     name: str
     runner: Runner
     context: Context
+    loop: asyncio.AbstractEventLoop
     _ticket: Ticket | None = None
     _size: int = 0
 

@@ -27,9 +27,9 @@ def answer(
     parameters: dict[str, Any],
     request_id: str,
     media: str,
-    *,
     columns: bool = False,
     with_json: bool = False,
+    *,
     in_pieces: bool = False,
 ) -> bytes:
     """Writes the body of an answer; `with_json`: msgpack that also has the documents' JSON.
@@ -48,8 +48,7 @@ def answer(
         raw: bytes = protobuf().response(result, parameters, request_id)
         return raw
     if media == JSON:
-        body = {"data": writer.to_json(docs.typed, in_pieces=in_pieces), "parameters": parameters, "header": header}
-        return writer.dumps(body, in_pieces=in_pieces)
+        return writer.dumps_answer(docs.typed, {"parameters": parameters, "header": header}, in_pieces=in_pieces)
     data: Any
     if with_json:
         data = list(map(msgspec.Raw, writer.encode_for_clients(docs.typed, in_pieces=in_pieces)))
@@ -58,14 +57,14 @@ def answer(
     return writer.pack({"data": data, "parameters": dict(parameters), "header": header}, in_pieces=in_pieces)
 
 
-async def written(call: Call, write: Callable[..., T], *, large: bool) -> T:
-    """Writes an answer with `write`; a `large` one in a thread, in pieces.
+async def written(call: Call, large: bool, write: Callable[..., T], *given: Any) -> T:
+    """Writes an answer with `write`, a function as `answer`; a `large` one in a thread, in pieces.
 
     Raises:
         ExecutorError: a value cannot be written in this media type.
     """
     try:
-        return await parse_in_thread(None, write, in_pieces=True) if large else write()
+        return await parse_in_thread(None, write, *given, in_pieces=True) if large else write(*given)
     except BaseException as error:
         if is_cancel(error):
             raise

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from functools import partial
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
@@ -42,8 +41,8 @@ from jina_asgi.protocols.http.upload import Upload
 from jina_asgi.protocols.http.uploads import Uploads
 from jina_asgi.protocols.problems import MethodNotAllowed, in_one_object
 from jina_asgi.protocols.service import OpenedCall, Service
-from jina_asgi.protocols.size_guard import are_large, is_large
-from jina_asgi.types import Call, Endpoint, Runner
+from jina_asgi.protocols.size_guard import SMALL, are_large, is_large
+from jina_asgi.types import Call, Endpoint, Runner, random_id
 
 logger = logging.getLogger("jina_asgi")
 
@@ -92,19 +91,20 @@ class CallApp(ABC):
                 app = self.target(method)
                 limit = self._limits.body
                 announced = length(headers, limit)
-                upload = app.upload(scope, headers)
+                is_whole = headers.get(b"content-type") in _WHOLE
+                upload = None if is_whole else app.upload(scope, headers)
                 if upload is None:
                     opened.admit(announced)
                     raw = await read_body(receive, limit)
                     opened.resize(len(raw))
-                    response.watched = self._monitor.begin(receive)
+                    response.watched = self._monitor.begin(receive, opened.loop)
                     await app.reply(opened, scope, headers, raw, response)
                     return
                 opened.admit(upload.expected(announced))
                 with upload.kept():
                     await upload.receive(receive, until)
                     opened.resize(upload.weight)
-                    response.watched = self._monitor.begin(receive)
+                    response.watched = self._monitor.begin(receive, opened.loop)
                     await app.reply(opened, scope, headers, upload, response)
         except ClientGone:
             raise
@@ -156,10 +156,9 @@ class EndpointApp(CallApp):
         self._repeated = {f.name for f in endpoint.input.fields if f.kind in ("list", "tuple", "set", "docs")}
 
     def upload(self, scope: Scope, headers: RawHeaders) -> Upload | None:
-        declared = headers.get(b"content-type", b"")
-        if declared in _WHOLE or scope["method"] != "POST":
+        if scope["method"] != "POST":
             return None
-        return self._uploads.begun(declared, scope["query_string"], media_type(headers))
+        return self._uploads.begun(headers.get(b"content-type", b""), scope["query_string"], media_type(headers))
 
     async def reply(
         self, opened: OpenedCall, scope: Scope, headers: RawHeaders, raw: Body, response: ResponseWriter
@@ -167,18 +166,18 @@ class EndpointApp(CallApp):
         runner, context = opened.runner, opened.context
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
-        read: Callable[..., Request]
+        read: Callable[..., Request] = self.bodies.read
+        given: tuple[Any, ...] = media, raw
         if isinstance(raw, Upload):
-            read = partial(self._uploads.read, scope["query_string"], media, raw)
-            heavy = self._uploads.is_heavy(raw)
-        elif streams and scope["method"] == "GET":
-            read, heavy = partial(self._bare, scope, media, raw), self.bodies.is_heavy(media, raw)
-        elif media in CONTENT_TYPES:
-            read, heavy = partial(self.bodies.read, media, raw), self.bodies.is_heavy(media, raw)
+            read, given, heavy = self._uploads.read, (scope["query_string"], media, raw), self._uploads.is_heavy(raw)
         else:
-            raise unsupported(media)
-        request = await parse_in_thread(context.deadline, read, heavy=True) if heavy else read()
-        context.request_id = request.request_id or os.urandom(16).hex()
+            heavy = len(raw) >= SMALL and self.bodies.is_heavy(media, raw)
+            if streams and scope["method"] == "GET":
+                read, given = self._bare, (scope, media, raw)
+            elif media not in CONTENT_TYPES:
+                raise unsupported(media)
+        request = await parse_in_thread(context.deadline, read, *given, heavy=True) if heavy else read(*given)
+        context.request_id = request.request_id or random_id()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
         if streams:
@@ -192,8 +191,8 @@ class EndpointApp(CallApp):
         wanted = JSON if media == JSON and accept in _ANYTHING else accepted(accept, media)
         columns = request.columns or (wanted == MSGPACK and in_columns(accept))
         both = wanted == MSGPACK and with_json(accept)
-        write = partial(answer, result, request.parameters, context.request_id, wanted, columns=columns, with_json=both)
-        body = await written(call, write, large=heavy or is_large(result, wanted))
+        write = answer, result, request.parameters, context.request_id, wanted, columns, both
+        body = await written(call, heavy or is_large(result, wanted), *write)
         await response.whole(200, body, CONTENT_TYPES[wanted])
 
     async def _stream(

@@ -9,8 +9,9 @@ for a client that accepts `application/msgpack; columns=true`. In protobuf both 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
+import msgspec
 import orjson
 from pydantic import BaseModel, Field, ValidationError, create_model
 
@@ -25,7 +26,6 @@ from jina_asgi.protocols.size_guard import (
     JSON,
     MSGPACK,
     PROTOBUF,
-    SMALL,
     check_json,
     check_msgpack,
     check_parameters,
@@ -43,7 +43,7 @@ class RequestHeader(BaseModel):
     target_executor: str | None = None
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True):
     """A parsed body: typed docs, parameters, the request id if it has one, and the form of the answer.
 
     `place` is the place of the docs in the body, for later errors; `listed`: they are a list there.
@@ -90,7 +90,7 @@ class Bodies:
 
     def is_heavy(self, media: str, raw: bytes) -> bool:
         """Whether a body may be so large that it should be read in a thread."""
-        return len(raw) >= SMALL and is_heavy(media, raw, numbers=self._numbers)
+        return is_heavy(media, raw, numbers=self._numbers)
 
     def read(self, media: str, raw: bytes, *, heavy: bool = False) -> Request:
         """Reads the body of a request; `heavy`: this runs in a thread, and lets other threads run.

@@ -63,8 +63,8 @@ def media_type(headers: RawHeaders) -> str:
     Raises:
         UnsupportedMedia: the body is encoded, or in another charset than UTF-8.
     """
-    coding = headers.get(b"content-encoding", b"identity")
-    if coding.strip().lower() != b"identity":
+    coding = headers.get(b"content-encoding")
+    if coding is not None and coding.strip().lower() != b"identity":
         raise UnsupportedMedia(f"expected no content-encoding, got {coding[:32]!r}; send the body as it is")
     declared = headers.get(b"content-type", b"")
     return _MEDIA.get(declared) or _parsed(declared)
@@ -168,14 +168,15 @@ class Watched:
     """One request being watched.
 
     Attributes:
+        young: the requests of its loop that are not listened to yet, this one among them at first.
         gone: its client has left, and its task was cancelled.
         answered: the end of the response is being sent, so that a client which leaves from now on has its answer.
     """
 
-    __slots__ = ("_receive", "answered", "gone", "since", "task", "watcher")
+    __slots__ = ("_receive", "answered", "gone", "since", "task", "watcher", "young")
 
-    def __init__(self, receive: Receive, task: asyncio.Task[Any], since: float) -> None:
-        self._receive, self.task, self.since = receive, task, since
+    def __init__(self, receive: Receive, task: asyncio.Task[Any], since: float, young: dict[Watched, None]) -> None:
+        self._receive, self.task, self.since, self.young = receive, task, since, young
         self.watcher: asyncio.Task[None] | None = None
         self.gone = self.answered = False
 
@@ -203,23 +204,23 @@ class DisconnectMonitor(threading.local):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticking = False
 
-    def begin(self, receive: Receive) -> Watched:
-        """Watch the current task's request, whose body has been read."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+    def begin(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> Watched:
+        """Watch the current task's request, whose body has been read; `loop` is the running one."""
+        task = asyncio.current_task(loop)
         assert task is not None
         if loop is not self._loop:  # requests of the thread's previous loop (a test's) are over
             self._loop, self._young, self._ticking = loop, {}, False
         if not self._ticking:
             self._ticking = True
             loop.call_later(INTERVAL, self._tick, loop)
-        watched = Watched(receive, task, loop.time())
-        self._young[watched] = None
+        young = self._young
+        watched = Watched(receive, task, loop.time(), young)
+        young[watched] = None
         return watched
 
     def end(self, watched: Watched) -> None:
         """End watching: the response has been sent."""
-        self._young.pop(watched, None)
+        watched.young.pop(watched, None)
         if watched.watcher is not None:
             watched.watcher.cancel()
         if watched.gone:

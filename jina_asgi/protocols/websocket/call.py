@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -29,7 +28,7 @@ from jina_asgi.protocols.size_guard import are_large, is_large
 from jina_asgi.protocols.websocket._messages import CallMessage, Events, PackedEvents
 from jina_asgi.settings import Limits
 from jina_asgi.settings.jina_options import as_jina
-from jina_asgi.types import Call, Endpoint, Result, Runner, untyped_endpoint
+from jina_asgi.types import Call, Endpoint, Result, Runner, random_id, untyped_endpoint
 
 _name = functools.lru_cache(maxsize=256)(normalised)  # as written by clients: usually the same few
 
@@ -155,7 +154,7 @@ class OpenCall:
             heavy = bodies.is_heavy(media, raw)
             request = await parse_in_thread(until, read, media, raw, heavy=True) if heavy else read(media, raw)
             del raw  # it may be large, and is no longer needed
-            request_id = request.request_id or os.urandom(16).hex()
+            request_id = request.request_id or random_id()
             opened.context.request_id = request_id
             call = Call(name, request.docs, request.parameters, opened.context, (), request.target_executor)
             try:
@@ -165,12 +164,12 @@ class OpenCall:
                 result = Result(call.docs) if endpoint is None else await opened.runner.call(call)
             except InvalidDocs as error:
                 raise request.placed(error) from error
-            write = functools.partial(answer, result, request.parameters, request_id, media)
             large = heavy or is_large(result, media)
-            return await written(call, functools.partial(self._answered, write), large=large), self._events.end()
+            write = self._answered, result, request.parameters, request_id, media
+            return await written(call, large, *write), self._events.end()
 
-    def _answered(self, write: Callable[..., bytes], *, in_pieces: bool = False) -> str | bytes:
-        return self._events.answer(write(in_pieces=in_pieces))
+    def _answered(self, *given: Any, **options: Any) -> str | bytes:
+        return self._events.answer(answer(*given, **options))
 
     async def _stream(self, runner: Runner, call: Call, step: WriteDocument, media: str) -> None:
         async with aclosing(runner.stream(call)) as steps:

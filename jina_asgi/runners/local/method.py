@@ -35,13 +35,13 @@ def _given_trace(call: Call) -> Any:
 class BoundMethod:
     """An Executor's bound method. `docs` below are typed; its return values are checked.
 
-    `trace_of` returns what a method that has the argument `tracing_context` gets.
+    `trace_of` returns what a method that has the argument `tracing_context` gets. `takes_docs_only`: it takes all documents
+    of a call at once, and nothing else.
     """
 
     __slots__ = (
         "_accepts",
         "_batch",
-        "_docs_only",
         "_files",
         "_in_place",
         "_name",
@@ -53,6 +53,7 @@ class BoundMethod:
         "is_async",
         "kind",
         "method",
+        "takes_docs_only",
     )
 
     def __init__(self, executor: Executor, method: Method, trace_of: Callable[[Call], Any] = _given_trace) -> None:
@@ -64,9 +65,10 @@ class BoundMethod:
         self._name = f"{type(executor).__name__}.{method.attribute}"
         self._batch = self.kind == "batch"
         self._in_place = method.endpoint.input.model is method.endpoint.output.model
-        self._accepts, self._docs_only = method.arguments, self._batch and set(method.arguments) == {"docs"}
+        self._accepts = method.arguments
         self.has_parameters = method.endpoint.parameters is not None
         self._files = field_plans.takes_paths(method.endpoint.input)
+        self.takes_docs_only = self._batch and not self._files and set(method.arguments) == {"docs"}
 
     def parameters(self, call: Call) -> Any:
         """Return the parameters as the method takes them: its model, or a dict with whole numbers as ints.
@@ -150,8 +152,6 @@ class BoundMethod:
         if self._files:
             with upload_files.in_use(docs):
                 return await self._call_async(docs, parameters, call)
-        if self._docs_only:  # the common case
-            return self.checked_answer(await self.function(docs=docs), docs)
         return await self._call_async(docs, parameters, call)
 
     async def _call_async(self, docs: list[Any], parameters: Any, call: Call) -> Any:
@@ -170,12 +170,13 @@ class BoundMethod:
         kind = type(value)
         if value is None:
             value = docs
-        elif issubclass(kind, dict):
-            return finite(value)
-        elif not issubclass(kind, list):
-            self._wrong(f"returned {_kind(value)}; expected {self._expected}, a dict, or None")
-        elif not _may_be_walked(kind):
-            value = [*list.__iter__(value)]
+        elif kind is not list:
+            if issubclass(kind, dict):
+                return finite(value)
+            if not issubclass(kind, list):
+                self._wrong(f"returned {_kind(value)}; expected {self._expected}, a dict, or None")
+            if not _may_be_walked(kind):
+                value = [*list.__iter__(value)]
         model = self.codec.model
         for doc in value:
             if type(doc) is not model and not isinstance(doc, model):  # type: ignore[arg-type]  # typed here

@@ -184,11 +184,13 @@ class LocalRunner:
             parameters = bound.parameters(call) if call.parameters or bound.has_parameters else {}
             if bound.is_async:
                 docs = call.begin()
-                typed = docs.typed if docs.is_typed else await _decoded(docs)
+                typed = await _decoded(docs) if docs.objects is None else docs.objects
                 running.begun = True
-                value = await bound.run_async(typed, parameters, call)
-                if os.getpid() != self._process:
-                    end_if_forked(self._process)
+                if bound.takes_docs_only:  # the common case
+                    value = bound.checked_answer(await bound.function(docs=typed), typed)
+                else:
+                    value = await bound.run_async(typed, parameters, call)
+                end_if_forked(self._process)
             else:
                 work = partial(bound.run, parameters, call)
                 value = await self._threads.run(work, call.context, on_left=running.mark_begun)
@@ -207,7 +209,7 @@ class LocalRunner:
         self._active.add(running)
         try:
             docs = call.begin()
-            typed = docs.typed if docs.is_typed else await _decoded(docs)
+            typed = await _decoded(docs) if docs.objects is None else docs.objects
             parameters = bound.parameters(call)
             if len(typed) != 1:
                 raise InvalidDocs(f"{call.endpoint} takes one document, got {len(typed)}")

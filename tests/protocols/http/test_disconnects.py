@@ -36,8 +36,8 @@ async def test_who_is_answered_soon_is_never_listened_to() -> None:
 
     watch = DisconnectMonitor()
     for _ in range(100):
-        watch.end(watch.begin(receive))
-    lasting = watch.begin(receive)
+        watch.end(watch.begin(receive, asyncio.get_running_loop()))
+    lasting = watch.begin(receive, asyncio.get_running_loop())
     await asyncio.sleep(3 * INTERVAL)  # the time that it watches is what is tested
     watch.end(lasting)
     assert 1 == len(asked)
@@ -48,13 +48,13 @@ async def test_requests_share_one_timer() -> None:
     watch = DisconnectMonitor()
     before = len(loop._scheduled)  # type: ignore[attr-defined]  # asyncio's own heap of timers
     for _ in range(100):
-        watch.end(watch.begin(never))
+        watch.end(watch.begin(never, asyncio.get_running_loop()))
     assert 1 == len(loop._scheduled) - before  # type: ignore[attr-defined]
 
 
 async def test_a_request_whose_client_left_is_cancelled_and_goes_on_uncancelled() -> None:
     watch = DisconnectMonitor()
-    watched = watch.begin(gone)
+    watched = watch.begin(gone, asyncio.get_running_loop())
     try:
         await never()
     except asyncio.CancelledError:
@@ -68,7 +68,7 @@ async def test_a_request_whose_client_left_is_cancelled_and_goes_on_uncancelled(
 
 async def test_who_leaves_with_the_answer_is_not_cancelled() -> None:
     watch = DisconnectMonitor()
-    watched = watch.begin(gone)
+    watched = watch.begin(gone, asyncio.get_running_loop())
     watched.answered = True
     await asyncio.sleep(3 * INTERVAL)
     watch.end(watched)
@@ -80,7 +80,7 @@ async def test_a_receive_that_fails_ends_only_the_watching() -> None:
         raise RuntimeError("no receive here")
 
     watch = DisconnectMonitor()
-    watched = watch.begin(receive)
+    watched = watch.begin(receive, asyncio.get_running_loop())
     await asyncio.sleep(3 * INTERVAL)
     watch.end(watched)
     assert not watched.gone
@@ -92,7 +92,7 @@ def test_each_thread_watches_over_its_own_loop() -> None:
 
     async def serve() -> None:
         both.wait(5.0)
-        watched = watch.begin(gone)
+        watched = watch.begin(gone, asyncio.get_running_loop())
         try:
             async with asyncio.timeout(5.0):
                 await never()
