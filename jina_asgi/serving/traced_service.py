@@ -49,7 +49,7 @@ class TracedService(RunnerService):
             record_answer(span, error)
             span.end()
             raise
-        return TracedCall(opened.name, opened.runner, opened.context, span=span)
+        return TracedCall(opened.name, opened.runner, opened.context, opened.loop, span=span)
 
     def _span(self, name: str, headers: Mapping[str, str], method: str) -> Span | None:
         """Begin the span of a call; None if the host has one of its own for it."""
