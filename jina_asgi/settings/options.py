@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from jina_asgi.settings.application import Limits
-from jina_asgi.settings.application import GrpcSettings
+from jina_asgi.settings.application import GrpcSettings, Limits
 
 
 class ServingOptions(TypedDict, total=False):

@@ -3,72 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from docarray import BaseDoc, DocList
 
-from jina_asgi import Deployment, Executor, JinaASGI, dynamic_batching, requests
+from jina_asgi import Deployment, JinaASGI
 from tests.doubles.otlp_receiver import Receiver, named
+from tests.doubles.traced_executors import Text, Traced
 from tests.doubles.uvicorn_server import serving
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class Text(BaseDoc):
-    text: str = ""
-
-
-class Traced(Executor):
-    """Opens spans of its own wherever code of a user's runs."""
-
-    @requests(on="/sync")
-    def sync(self, docs: DocList[Text], tracing_context: Any) -> DocList[Text]:
-        with self.tracer.start_as_current_span("in sync", context=tracing_context):
-            for doc in docs:
-                doc.text = threading.current_thread().name
-        return docs
-
-    @requests(on="/async")
-    async def asynchronous(self, docs: DocList[Text]) -> DocList[Text]:
-        with self.tracer.start_as_current_span("in async"):
-            await asyncio.sleep(0)
-        return docs
-
-    @requests(on="/fail")
-    def fail(self, docs: DocList[Text]) -> DocList[Text]:
-        raise ValueError(f"the secret is {docs[0].text}")
-
-    @requests(on="/wait")
-    async def wait(self, docs: DocList[Text]) -> DocList[Text]:
-        docs[0].text = "waits"
-        await asyncio.Event().wait()
-        return docs
-
-    @requests(on="/stream")
-    async def stream(self, doc: Text) -> AsyncIterator[Text]:
-        with self.tracer.start_as_current_span("around yields"):
-            for number in range(3):
-                with self.tracer.start_as_current_span(f"yield {number}"):
-                    await asyncio.sleep(0)
-                yield Text(text=f"{number}")
-
-    @requests(on="/steps")
-    def steps(self, doc: Text) -> Iterator[Text]:
-        with self.tracer.start_as_current_span("around steps"):
-            for number in range(3):
-                with self.tracer.start_as_current_span(f"step {number}"):
-                    pass
-                yield Text(text=f"{number}")
-
-    @requests(on="/batch")
-    @dynamic_batching(preferred_batch_size=4, timeout=10_000, flush_all=True)
-    def batch(self, docs: DocList[Text]) -> DocList[Text]:
-        with self.tracer.start_as_current_span("in batch"):
-            return docs
 
 
 def traced(receiver: Receiver, **options: Any) -> Deployment:
