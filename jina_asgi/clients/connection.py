@@ -42,6 +42,8 @@ class ClientSession:
         draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._remote, self._http = _Connected.to(address, settings, app)
+        if settings.tracing:
+            self._remote = _traced(self._remote, address, settings)
         self._protocol = address.protocol
         self._draw = draw
         self._served: ServerDescription | None = None
@@ -184,6 +186,19 @@ class _Connected(NamedTuple):
         if address.protocol == "http":
             return cls(ServerClient(http, address.url), http)
         return cls(_websocket_transport(http, address.url, settings), http)
+
+
+def _traced(remote: Transport, address: Address, settings: ClientSettings) -> Transport:
+    """Records the spans of requests.
+
+    Raises:
+        NotSupportedError: OpenTelemetry is missing.
+    """
+    try:
+        from jina_asgi.clients.tracing import TracedTransport  # with OpenTelemetry, an extra
+    except ImportError as error:
+        raise NotSupportedError(f"tracing needs the extra otel: pip install 'jina-asgi[otel]' ({error})") from error
+    return TracedTransport(remote, address, settings)
 
 
 def _websocket_transport(http: httpx.AsyncClient, url: str, settings: ClientSettings) -> Transport:

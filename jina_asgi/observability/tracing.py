@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context as TraceContext
@@ -21,10 +21,12 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.errors._shown import class_name
 from jina_asgi.settings.tracing import TracingSettings
-from jina_asgi.types import EMPTY, Call, Docs
+from jina_asgi.types import EMPTY, Call
 
 logger = logging.getLogger("jina_asgi")
 
+A = TypeVar("A")
+T = TypeVar("T")
 _END: Any = object()
 _FLUSH = 2.0  # seconds
 
@@ -171,14 +173,30 @@ def record_answer(span: Span, error: BaseException | None) -> None:
         span.set_attribute("error.type", class_name(error))
 
 
+def client_span(protocol: str, endpoint: str, *, streams: bool = False) -> tuple[str, dict[str, Any]]:
+    """The name and the attributes of the span of a call that is sent to a server."""
+    attributes = {"jina.endpoint": endpoint}
+    if protocol == "grpc":
+        service, method = _STREAM if streams else _POST
+        rpc = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        return f"{service}/{method}", {**attributes, **rpc}
+    if protocol == "http":
+        return f"POST {endpoint}", {**attributes, "http.request.method": "POST"}
+    return f"{protocol} {endpoint}", attributes
+
+
+_POST = ("jina.JinaSingleDataRequestRPC", "process_single_data")
+_STREAM = ("jina.JinaSingleDocumentRequestRPC", "stream_doc")
+
+
 async def stream_in(
     span: Span,
-    steps_of: Callable[[Call], AsyncGenerator[Docs, None]],
-    call: Call,
+    steps_of: Callable[[A], AsyncGenerator[T, None]],
+    argument: A,
     *,
     context: TraceContext | None = None,
     ends: bool = True,
-) -> AsyncGenerator[Docs, None]:
+) -> AsyncGenerator[T, None]:
     """Yield the documents of a stream, each step with the span as the current one; count them, and mark the first one.
 
     Between steps the span is not current. A span that a step leaves open, as a user's generator may, is current in the
@@ -186,19 +204,19 @@ async def stream_in(
 
     Args:
         span: the span.
-        steps_of: begins the stream.
-        call: the call that streams.
+        steps_of: begins the stream, within the context.
+        argument: of `steps_of`.
         context: the context of the steps; None: the current one, with the span.
         ends: the span ends with the stream.
     """
     inside, count = context or set_span_in_context(span), 0
-    steps: AsyncGenerator[Docs, None] | None = None
+    steps: AsyncGenerator[T, None] | None = None
     try:
         while True:
             token = attach(inside)
             try:
-                steps = steps or steps_of(call)
-                docs = await anext(steps, _END)
+                steps = steps or steps_of(argument)
+                docs: Any = await anext(steps, _END)
             finally:
                 inside = get_current()
                 detach(token)
@@ -206,7 +224,7 @@ async def stream_in(
                 return
             if not count:
                 span.add_event("first document")
-            count += len(docs)
+            count += 1
             yield docs
     except BaseException as error:
         record(span, error)

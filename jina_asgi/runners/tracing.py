@@ -18,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_co
 
 from jina_asgi.observability.tracing import (
     Tracing,
+    client_span,
     current_span,
     record,
     record_answer,
@@ -86,47 +87,42 @@ class RequestRunner(Wrapper):
         return stream_in(get_current_span(), self.inner.stream, call, context=get_current(), ends=False)
 
 
-class SpanRunner(TracedRunner):
-    """Records a span of each call and stream.
+class NodeSpanRunner(TracedRunner, NodeWrapper):
+    """Records a span of each call to a node of a Flow."""
 
-    Args:
-        inner: the Runner that answers.
-        tracing: makes the spans.
-        name: the name of the spans.
-        attributes: those of each span, besides the endpoint and the number of documents.
-    """
-
-    kind = SpanKind.INTERNAL
-
-    def __init__(self, inner: Runner, tracing: Tracing, name: str, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, inner: Runner, tracing: Tracing, flow: str, node: str) -> None:
         super().__init__(inner, tracing)
-        self._name, self._extra = name, attributes
+        self._name, self._extra = f"node {node}", {"jina.flow": flow, "jina.node": node}
 
     async def call(self, call: Call, /) -> Result:
-        with self._tracing.span(self._name, {**self._extra, **_attributes(call)}, self.kind):
-            return await self.inner.call(self._sent(call))
+        with self._tracing.span(self._name, {**self._extra, **_attributes(call)}):
+            return await self.inner.call(call)
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        span = self._tracing.tracer.start_span(self._name, None, self.kind, {**self._extra, **_attributes(call)})
-        async with aclosing(stream_in(span, lambda call: self.inner.stream(self._sent(call)), call)) as steps:
+        span = self._tracing.tracer.start_span(self._name, attributes={**self._extra, **_attributes(call)})
+        async with aclosing(stream_in(span, self.inner.stream, call)) as steps:
             async for docs in steps:
                 yield docs
 
-    def _sent(self, call: Call) -> Call:
-        return call
 
-
-class NodeSpanRunner(SpanRunner, NodeWrapper):
-    """Records a span of each call to a node of a Flow."""
-
-
-class OutgoingRunner(SpanRunner):
+class OutgoingRunner(TracedRunner):
     """Records a span of each call to a server elsewhere, and sends it the context."""
 
-    kind = SpanKind.CLIENT
+    def __init__(self, inner: Runner, tracing: Tracing, protocol: str, attributes: Mapping[str, Any]) -> None:
+        super().__init__(inner, tracing)
+        self._protocol, self._extra = protocol, attributes
 
-    def _sent(self, call: Call) -> Call:
-        return carrying(call)
+    async def call(self, call: Call, /) -> Result:
+        name, attributes = client_span(self._protocol, call.endpoint)
+        with self._tracing.span(name, {**self._extra, **attributes}, SpanKind.CLIENT):
+            return await self.inner.call(carrying(call))
+
+    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        name, attributes = client_span(self._protocol, call.endpoint, streams=True)
+        span = self._tracing.tracer.start_span(name, None, SpanKind.CLIENT, {**self._extra, **attributes})
+        async with aclosing(stream_in(span, lambda call: self.inner.stream(carrying(call)), call)) as steps:
+            async for docs in steps:
+                yield docs
 
 
 class CarryingRunner(TracedRunner):

@@ -48,7 +48,7 @@ def assemble(
     inner: Runner
     spans = spans_of(settings.name, settings)
     if uses is None:
-        inner = spans.outgoing(_elsewhere(settings), ", ".join(settings.urls))
+        inner = _elsewhere(settings, spans)
     elif settings.shards > 1:
         shards = [_answering(uses, settings.of_shard(number)) for number in range(settings.shards)]
         admission = Admission(settings.max_queue, settings.max_queue_bytes)
@@ -97,19 +97,23 @@ def _around(part: str, one: HeadExecutor, name: str) -> Runner:
     return _answering(one.uses, one.settings)
 
 
-def _elsewhere(settings: DeploymentSettings) -> Runner:
-    """breaker → the server at the address, or those at several, in turn."""
+def _elsewhere(settings: DeploymentSettings, spans: Spans) -> Runner:
+    """spans → breaker → the server at the address, or those at several, in turn."""
     places = [address_of(url, None, settings.protocols[0], tls=settings.tls) for url in settings.urls]
     protocols = {place.protocol for place in places}
     if protocols == {"grpc"}:
-        return BreakerRunner(_elsewhere_by_grpc(places, settings), ", ".join(settings.urls))
+        servers = ", ".join(settings.urls)
+        return spans.outgoing(BreakerRunner(_elsewhere_by_grpc(places, settings), servers), "grpc", servers)
     if protocols != {"http"}:
         raise DefinitionError(
             f"{settings.name} is external at {', '.join(settings.urls)}: expected grpc or http, and one of them for all"
         )
     from jina_asgi.protocols.remote.server import HttpRunner  # with httpx
 
-    runners: list[Runner] = [BreakerRunner(HttpRunner(place.url, grace=settings.grace), place.url) for place in places]
+    runners = [
+        spans.outgoing(BreakerRunner(HttpRunner(place.url, grace=settings.grace), place.url), "http", place.url)
+        for place in places
+    ]
     if len(runners) == 1:
         return runners[0]
     admission = Admission(settings.max_queue, settings.max_queue_bytes)

@@ -43,9 +43,8 @@ class RecordedSpans(Spans):
     def carries(self, inner: Runner) -> Runner:
         return CarryingRunner(inner, self.tracing)
 
-    def outgoing(self, inner: Runner, server: str) -> Runner:
-        attributes = {**self._attributes, "server.address": server}
-        return OutgoingRunner(inner, self.tracing, f"send to {self._name}", attributes)
+    def outgoing(self, inner: Runner, protocol: str, server: str) -> Runner:
+        return OutgoingRunner(inner, self.tracing, protocol, {**self._attributes, "server.address": server})
 
     def node(self, inner: Runner, name: str) -> Runner:
-        return NodeSpanRunner(inner, self.tracing, f"node {name}", {"jina.flow": self._name, "jina.node": name})
+        return NodeSpanRunner(inner, self.tracing, self._name, name)

@@ -36,7 +36,7 @@ class Spans:
         """Around the pool host, which gets the context."""
         return inner
 
-    def outgoing(self, inner: Runner, server: str) -> Runner:
+    def outgoing(self, inner: Runner, protocol: str, server: str) -> Runner:
         """Around a server elsewhere, which gets the context."""
         return inner
 

@@ -70,8 +70,23 @@ class Traced(Executor):
         with trace.get_tracer("own").start_as_current_span("by the global provider"):
             return docs
 
+    @requests(on="/whole")
+    @dynamic_batching(preferred_batch_size=9, timeout=60_000, gather="window")
+    def gathered(self, docs: DocList[Text]) -> DocList[Text]:
+        return docs
+
     @requests(on="/batch")
     @dynamic_batching(preferred_batch_size=4, timeout=10_000, flush_all=True)
     def batch(self, docs: DocList[Text]) -> DocList[Text]:
         with self.tracer.start_as_current_span("in batch"):
             return docs
+
+
+class Plain(Executor):
+    """Has one endpoint."""
+
+    @requests(on="/async")
+    async def asynchronous(self, docs: DocList[Text]) -> DocList[Text]:
+        with self.tracer.start_as_current_span("in async"):
+            await asyncio.sleep(0)
+        return docs

@@ -1,6 +1,7 @@
 """The messages of the JSON WebSocket: reads a message's id and kind, and writes events.
 
     in   {"id", "endpoint", "data", "parameters", "header", "timeout"}    a call; `timeout` in seconds
+                                                                          and W3C's "traceparent", "tracestate"
          {"id", "event": "cancel"}                                        stop it
     out  {"id", "event": "data" | "end" | "error", ...}                   the last of a call is "end" or "error"
 
@@ -25,6 +26,7 @@ import orjson
 from jina_asgi.documents import tensors
 from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
 from jina_asgi.errors._shown import safe_repr
+from jina_asgi.types import EMPTY
 
 Identity = str | int
 
@@ -41,6 +43,8 @@ class _Message(msgspec.Struct):
     event: str = "call"
     endpoint: str = "/default"
     timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    traceparent: str = ""
+    tracestate: str = ""
 
 
 class _WithId(msgspec.Struct):
@@ -55,13 +59,14 @@ _packed_named = msgspec.msgpack.Decoder(_WithId).decode
 
 @dataclass(frozen=True, slots=True)
 class CallMessage:
-    """A call. `endpoint` is as its client wrote it; `packed`: a binary message."""
+    """A call. `endpoint` is as its client wrote it; `packed`: a binary message; `trace` are its own headers of W3C's."""
 
     id: Identity
     endpoint: str
     timeout: float | None
     raw: bytes
     packed: bool = False
+    trace: Mapping[str, str] = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,10 @@ def read(raw: bytes, *, packed: bool = False) -> CallMessage | Cancelled | Unrea
             message.id, InvalidRequest(f"expected a call, or the event 'cancel', got the event {message.event[:32]!r}")
         )
     timeout = None if message.timeout is None else min(message.timeout, MAX_TIMEOUT)
-    return CallMessage(message.id, message.endpoint, timeout, raw, packed)
+    trace: Mapping[str, str] = EMPTY
+    if message.traceparent:
+        trace = {"traceparent": message.traceparent, "tracestate": message.tracestate}
+    return CallMessage(message.id, message.endpoint, timeout, raw, packed, trace)
 
 
 def _kind(packed: bool) -> str:

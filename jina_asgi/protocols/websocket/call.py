@@ -143,7 +143,8 @@ class OpenCall:
         if name is None:
             raise UnknownEndpoint("Not Found")
         service = socket.service
-        with await service.open(name, socket.headers, socket.user, deadline=until, method="websocket") as opened:
+        headers = {**socket.headers, **asked.trace} if asked.trace else socket.headers
+        with await service.open(name, headers, socket.user, deadline=until, method="websocket") as opened:
             endpoint = service.endpoints.get(name)
             if endpoint is None and not as_jina():  # the documents are returned unchanged
                 raise UnknownEndpoint("Not Found")

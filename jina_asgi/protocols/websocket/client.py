@@ -182,6 +182,9 @@ _CALLS = 32  # calls on one socket: half of what a server of ours takes by defau
 _KEPT = 8  # sockets on which nothing is open
 _OWN = frozenset(("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"))
 
+#: The headers of W3C's trace context, of which each call has others: they are not sent in a handshake.
+TRACE = ("traceparent", "tracestate")
+
 _Key = frozenset[tuple[str, str]]
 
 
@@ -210,7 +213,7 @@ class Links(Generic[L]):
         Raises:
             What `dial` raises.
         """
-        headers = {**self._headers, **headers}
+        headers = {**self._headers, **{key: value for key, value in headers.items() if key not in TRACE}}
         key = frozenset(headers.items())
         link = self._free(key, streams)
         if link is None:

@@ -19,7 +19,7 @@ from jina_asgi.protocols.problems import error_in
 from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
 from jina_asgi.protocols.websocket._messages import buffers_of, event_of, merged
-from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Links, Wire
+from jina_asgi.protocols.websocket.client import TRACE, Dial, Inbox, Link, Links, Wire
 from jina_asgi.types import EMPTY
 
 
@@ -40,6 +40,7 @@ class CallLink(Link):
         head: dict[str, Any] = {"id": identity, "endpoint": asked.endpoint}
         if asked.deadline is not None:
             head["timeout"] = max(0.0, asked.deadline - time.monotonic())
+        head |= {name: asked.headers[name] for name in TRACE if name in asked.headers}
         message = merged(head, asked.body(MSGPACK))
         self._open[identity] = inbox
         try:
