@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -82,7 +82,7 @@ async def test_each_call_of_a_websocket_has_a_trace_of_its_own_else_that_of_the_
 ) -> None:
     own = "00-11111111111111111111111111111111-2222222222222222-01"
     encode = msgspec.msgpack.encode if packed else lambda message: orjson.dumps(message).decode()
-    decode = msgspec.msgpack.decode if packed else orjson.loads
+    decode: Callable[[Any], Any] = msgspec.msgpack.decode if packed else orjson.loads
     async with serving(application(receiver), lifespan="on") as port:
         url = f"ws://127.0.0.1:{port}/-/ws"
         async with websockets.connect(url, additional_headers={"traceparent": PARENT}) as socket:
