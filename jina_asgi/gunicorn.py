@@ -170,6 +170,8 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # it has no types
         self.config.timeout_notify = min(self.config.timeout_notify, _NOTIFY)
         if self.config.http == "auto":
             self.config.http = released(AutoHTTPProtocol)
+        if "ws_per_message_deflate" not in self.CONFIG_KWARGS:  # which would hold the event loop: 23 ms for each MB
+            self.config.ws_per_message_deflate = False
         if self.config.ws == "auto" and AutoWebSocketsProtocol is not None:
             self.config.ws = _patient(AutoWebSocketsProtocol)
 

@@ -81,6 +81,7 @@ class UvicornFront:
             "ssl_certfile": settings.ssl_certfile,
             "ssl_keyfile": settings.ssl_keyfile,
             "http": released(AutoHTTPProtocol),
+            "ws_per_message_deflate": False,  # which would hold the event loop: 23 ms for each MB
             **settings.uvicorn_kwargs,
         }
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,6 +78,12 @@ def test_a_large_document_comes_back_whole(running: Running) -> None:
     with opened(running.server) as socket:
         ask(socket, 1, "/echo", text=text)
         assert text == heard(socket)["data"][0]["text"]
+
+
+def test_gunicorn_with_our_configuration_compresses_no_websocket(shared: Callable[[str], Running]) -> None:
+    url = shared("gunicorn-uvicorn").server.url.replace("http", "ws") + "/-/ws"
+    with connect(url, compression="deflate", proxy=None) as socket:
+        assert [] == list(socket.protocol.extensions)
 
 
 def test_cancel_closes_the_generator(running: Running) -> None:

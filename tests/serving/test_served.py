@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from docarray import BaseDoc, DocList
+from websockets.sync.client import connect
 
 from jina_asgi import Client, DefinitionError, Deployment, Executor, Flow, requests
 from jina_asgi.excepts import PortAlreadyUsed
@@ -93,6 +94,13 @@ def test_each_protocol_has_its_port_and_all_of_them_answer() -> None:
         client = Client(f"http://127.0.0.1:{http_port}")
         assert client.is_flow_ready()
         client.close()
+
+
+def test_websockets_are_not_compressed_unless_that_is_asked_for() -> None:
+    for options, expected in ({}, False), ({"uvicorn_kwargs": {"ws_per_message_deflate": True}}, True):
+        with Deployment(Parrot, protocol="http", **options) as served:  # type: ignore[arg-type]
+            with connect(f"ws://127.0.0.1:{served.port}/-/ws", compression="deflate", proxy=None) as opened:
+                assert expected == bool(opened.protocol.extensions)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", ["grpc", "http"], ["websocket", "grpc"]], ids=str)
