@@ -8,6 +8,7 @@ Lists and mappings are cut between their items; the decoder reads small values i
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from jina_asgi.documents.writers import Rendered, Writer, list_head, map_head, s
 from jina_asgi.errors import InvalidDocs
 
 Buffer = bytes | bytearray | memoryview
+_decoder = getincrementaldecoder("utf-8")
 
 
 def _lengths() -> list[int]:
@@ -38,6 +40,7 @@ def _lengths() -> list[int]:
     return lengths
 
 
+_TEXTS = range(0xD9, 0xDC)
 _SMALL_CONTAINERS, _LARGE_CONTAINERS = range(0x80, 0xA0), range(0xDC, 0xE0)
 #: By the first byte of a value: how many bytes follow, or minus the width of the length or count that follows.
 LENGTHS = _lengths()
@@ -112,6 +115,18 @@ _DEEPEST = 64
 _FLOATS = {0xCA: 5, 0xCB: 9}
 
 
+def text(raw: Buffer) -> str:
+    """Decodes UTF-8, a large text in pieces.
+
+    Raises:
+        UnicodeDecodeError: it is invalid.
+    """
+    if len(raw) <= PIECE:
+        return str(raw, "utf-8")
+    decode = _decoder().decode
+    return "".join([decode(raw[at : at + PIECE], at + PIECE >= len(raw)) for at in range(0, len(raw), PIECE)])
+
+
 def unpack_in_pieces(raw: Buffer, decode: Callable[[Buffer], Any]) -> Any:
     """Decodes a buffer as `decode` does; raises its errors."""
     if len(raw) <= LARGE:
@@ -138,6 +153,8 @@ class _ChunkedReader:
         count, start = container(self._raw, at)
         if count < 0 or depth >= _DEEPEST:
             end = self._end(at)
+            if self._raw[at] in _TEXTS and end - at > PIECE:
+                return text(self._raw[at + 1 - LENGTHS[self._raw[at]] : end]), end
             return self._decode(self._raw[at:end]), end
         return (self._mapping if is_mapping(self._raw[at]) else self._list)(start, count, depth)
 

@@ -24,7 +24,8 @@ NUMBERS, MAPPING = 20, 4
 PARAMETERS_SIZE = 4 * 2**20
 #: The size of a body that is small whatever it contains, and the number of values that are few.
 SMALL, _FEW = 2**14, 2**12
-_HUGE = 2**23
+#: The size from which a body is parsed in pieces, whatever it contains.
+HUGE = 2**23
 _BLOCK = 2**18
 
 
@@ -131,7 +132,7 @@ def is_heavy(media: str, raw: bytes, *, numbers: bool = True) -> bool:
 
 def needs_patience(media: str, raw: bytes, *, numbers: bool = True) -> bool:
     """Whether reading a heavy body in one call would block other threads."""
-    return len(raw) >= _HUGE or holds_many(media, raw, numbers=numbers)
+    return len(raw) >= HUGE or holds_many(media, raw, numbers=numbers)
 
 
 def holds_many(media: str, raw: bytes, *, numbers: bool = True) -> bool:

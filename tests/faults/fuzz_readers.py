@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -115,7 +116,7 @@ TARGETS = {
         (b"\r", b"\n", b"\r\n\r\n", b"data:", b"event:", b"\0", b"\xff", b"\xef\xbb\xbf", b"x" * 5000),
     ),
     "messages": Target(
-        read_message,
+        partial(read_message, values=1000),
         (b'{"id":1,"endpoint":"/x","data":{"text":"a"},"timeout":1.5}', b'{"id":"a","event":"cancel"}'),
         JSON_WORDS,
     ),

@@ -101,7 +101,8 @@ SERVED: dict[str, Callable[[], Any]] = {
 async def main(place: str) -> None:
     """Serve on a free port until standard input ends; the port is said first."""
     watched = Watched(JinaASGI(SERVED[place](), grpc="127.0.0.1:0", wait_ready=True))
-    server = uvicorn.Server(uvicorn.Config(watched, port=0, log_level="warning", ws_max_size=2**27))
+    config = uvicorn.Config(watched, port=0, log_level="warning", ws_max_size=2**27, ws_per_message_deflate=False)
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -49,6 +49,7 @@ DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "objects": lambda: b'"kids":%s' % listed(b"{}", MAPPINGS),
     "a long text": lambda: b'"text":"%s"' % (b"a" * 60_000_000),
     "a long text with escapes": lambda: b'"text":"%s"' % (b"\\n" * 30_000_000),
+    "a long text of other letters": lambda: b'"text":"%s"' % ("ж".encode() * 30_000_000),
     "small numbers": lambda: b'"numbers":%s' % listed(b"300", NUMBER),
 }
 #: The same, asked of `/vectors`.
@@ -77,11 +78,16 @@ def entry(name: bytes, value: bytes) -> bytes:
     return framed(b"\x0a", framed(b"\x0a", name) + framed(b"\x12", value))
 
 
-def request(doc: bytes = b"", parameters: bytes = b"") -> bytes:
-    """A DataRequest to `/count` of one document."""
+def named(number: int) -> bytes:
+    """An entry of a dictionary, whose value is a number."""
+    return entry(b"k%d" % number, b"\x10\x01")
+
+
+def request(doc: bytes = b"", parameters: bytes = b"", behind: bytes = b"") -> bytes:
+    """A DataRequest to `/count` of one document, with `behind` after it."""
     made = DataRequest()
     made.header.exec_endpoint = "/count"
-    made.data.docs = framed(b"\x0a", doc)
+    made.data.docs = framed(b"\x0a", doc) + behind
     raw: bytes = made.SerializeToString()
     return raw + (framed(b"\x12", parameters) if parameters else b"")
 
@@ -89,6 +95,12 @@ def request(doc: bytes = b"", parameters: bytes = b"") -> bytes:
 MESSAGES: dict[str, Callable[[], bytes]] = {
     "documents": lambda: request(entry(b"parts", framed(b"\x42", b"\x0a\x00" * MAPPINGS))),
     "empty values": lambda: request(entry(b"texts", framed(b"\x4a", b"\x0a\x00" * (8 * VALUES)))),
+    "empty values and an unknown field": lambda: request(
+        entry(b"texts", framed(b"\x4a", b"\x0a\x00" * (8 * VALUES))), behind=b"\x10\x01"
+    ),
+    "keys": lambda: request(entry(b"any", framed(b"\x62", b"".join(map(named, range(VALUES)))))),
+    "a long text": lambda: request(entry(b"text", framed(b"\x0a", b"a" * 60_000_000))),
+    "a long text of other letters": lambda: request(entry(b"text", framed(b"\x0a", "ж".encode() * 30_000_000))),
     "far too many values": lambda: request(entry(b"texts", framed(b"\x4a", b"\x0a\x00" * 30_000_000))),
     "parameters": lambda: request(
         parameters=entry(b"x", framed(b"\x32", b"\x0a\x02\x32\x00" * (LIMITS.parameters - 9)))
@@ -160,9 +172,38 @@ async def by_websocket(server: Server, name: str) -> None:
     async def ask() -> Any:
         async with connect(f"ws://127.0.0.1:{server.port}/-/ws", max_size=None) as socket:
             await socket.send(b'{"id":1,"endpoint":"%s",%s' % (path.encode(), raw[1:]), text=True)
-            return orjson.loads(await socket.recv())["event"]
+            while (answered := orjson.loads(await socket.recv()))["event"] == "ping":
+                pass
+            assert 1 == answered["id"]
+            return answered["event"]
 
     assert await server.harm(ask) in ("data", "error")
+
+
+async def by_packed_websocket(server: Server, name: str) -> None:
+    path, raw = body(name)
+    packed = msgspec.msgpack.encode({**orjson.loads(raw), "endpoint": path, "id": 1})
+    del raw
+
+    async def ask() -> Any:
+        async with connect(f"ws://127.0.0.1:{server.port}/-/ws", max_size=None) as socket:
+            await socket.send(packed)
+            while isinstance(event := await socket.recv(), str):
+                assert "ping" in event
+            answered = msgspec.msgpack.decode(event)
+            assert 1 == answered["id"]
+            return answered["event"]
+
+    assert await server.harm(ask) in ("data", "error")
+
+
+async def by_form(server: Server, name: str) -> None:
+    """The text of a document as a field of a form, or the document as JSON."""
+    path, raw = body(name)
+    value, field = (raw[17:-3], b"text") if name.startswith("a long text") else (raw[8:-1], b"data")
+    form = b'--a\r\ncontent-disposition: form-data; name="%s"\r\n\r\n%s\r\n--a--\r\n' % (field, value)
+    del raw, value
+    assert await server.harm(lambda: server.post(path, form, "multipart/form-data; boundary=a")) in (200, 413, 422)
 
 
 async def by_protobuf(server: Server, name: str) -> None:
@@ -218,8 +259,10 @@ async def by_many_calls(server: Server, count: str) -> None:
 #: How each of which is sent.
 WAYS: dict[Callable[[Server, str], Awaitable[None]], list[str]] = {
     by_json: [*DOCUMENTS, *VECTORS, *OTHERS],
-    by_msgpack: [*DOCUMENTS, *VECTORS, "parameters", "wrong documents"],
+    by_msgpack: [*DOCUMENTS, *VECTORS, "parameters", "far too many values", "wrong documents"],
     by_websocket: [*DOCUMENTS, *VECTORS, *OTHERS],
+    by_packed_websocket: [*DOCUMENTS, *VECTORS, "parameters", "far too many values"],
+    by_form: [*DOCUMENTS],
     by_protobuf: [*MESSAGES],
     by_binary_websocket: [*MESSAGES],
     by_grpc: [*MESSAGES],

@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from jina_asgi.documents import tensors
+from jina_asgi.documents import msgpack, tensors
 from jina_asgi.errors import InvalidDocs, InvalidRequest, TooLarge
 from jina_asgi.protocols.protobuf import messages
 from jina_asgi.protocols.protobuf.node_reader import NodeReader
@@ -108,7 +108,7 @@ class Scanner:
                 at = self._entry(raw, at, end, row, forms)
         except (Odd, IndexError):
             at = -1
-        return row if at == end else self._document(messages.DocProto.FromString(raw[start:end]))
+        return row if at == end else self._nodes.read_document(raw, start, end, self._name)
 
     def _entry(self, raw: bytes, at: int, end: int, row: dict[str, Any], forms: dict[bytes, Entry]) -> int:
         """Parse an entry of a new form, cache the form, and return the entry's end."""
@@ -116,9 +116,8 @@ class Scanner:
         field = self._nodes.field(self._name, name)
         form = _form(raw, at, begin, stop, name, known=field is not None)
         if form is None:
-            node = messages.NodeProto.FromString(raw[begin:stop])
-            if field is not None:
-                row[name] = self._nodes.value(node, field)
+            assert field is not None  # unknown ones have a form
+            row[name] = self._nodes.read(raw, begin, stop, field)
             return stop
         _, head, tail, before, count, make = form
         if make is not None:
@@ -131,22 +130,17 @@ class Scanner:
 
     def _unusual(self, raw: bytes, limit: int) -> list[dict[str, Any]]:
         """As `rows`, for a message with other fields than documents, or a broken one."""
-        try:
-            docs = messages.DocListProto.FromString(raw).docs
-        except DecodeError as error:
-            raise broken(error) from None
-        if len(docs) > limit:
-            raise too_many(limit)
         rows: list[dict[str, Any]] = []
         try:
-            for doc in docs:
-                rows.append(self._document(doc))
+            for row in self._nodes.documents(raw, 0, len(raw), self._name):
+                if len(rows) == limit:
+                    raise too_many(limit)
+                rows.append(row)
+        except _BROKEN as error:
+            raise broken(error) from None
         except ValueError as error:
             raise lying(error, len(rows)) from None
         return rows
-
-    def _document(self, message: Any) -> dict[str, Any]:
-        return self._nodes.document(message, self._name)
 
 
 def too_many(limit: int) -> TooLarge:
@@ -278,7 +272,7 @@ def _none(_raw: bytes, _start: int, _end: int) -> None:
 
 
 def _text(raw: bytes, start: int, end: int) -> str:
-    return raw[start:end].decode()
+    return raw[start:end].decode() if end - start <= msgpack.PIECE else msgpack.text(memoryview(raw)[start:end])
 
 
 def _blob(raw: bytes, start: int, end: int) -> bytes:

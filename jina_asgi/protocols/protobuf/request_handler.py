@@ -333,8 +333,7 @@ class RequestHandler:
         """The answer for an error, made of a message that may be `heavy`."""
 
         def encode() -> bytes:
-            answer = statuses.failed(message(), error, expose=self.service.expose_errors)
-            return bytes(answer.SerializeToString())
+            return statuses.failed(message(), error, expose=self.service.expose_errors)
 
         return EncodedAnswer(await _offloaded(heavy, encode), True)
 

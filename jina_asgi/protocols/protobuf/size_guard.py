@@ -67,7 +67,7 @@ def check_requests(raw: bytes, limits: Limits) -> None:
     at, requests, beside = 0, 0, _Beside(limits)
     try:
         while at < len(raw):
-            _, start, at = _field(raw, at)
+            _, start, at = field_at(raw, at)
             requests += 1
             if requests > MAX_REQUESTS:
                 raise TooLarge(f"expected at most {MAX_REQUESTS} requests that meet at a join")
@@ -88,7 +88,7 @@ class _Beside:
         at = 0
         try:
             while at < len(raw):
-                tag, start, after = _field(raw, at)
+                tag, start, after = field_at(raw, at)
                 self._bytes -= 0 if tag == _DATA else after - at
                 self._fields -= 1
                 at = after
@@ -124,7 +124,7 @@ def _count(raw: bytes, limit: int, kind: _Kind) -> int:
                 start = at + 2
                 after = start + size
             else:
-                tag, start, after = _field(raw, at)
+                tag, start, after = field_at(raw, at)
             within = kind.get(tag)
             at = after
             fields -= 1
@@ -141,7 +141,7 @@ def _count(raw: bytes, limit: int, kind: _Kind) -> int:
     return count
 
 
-def _field(raw: bytes, at: int) -> tuple[int, int, int]:
+def field_at(raw: bytes, at: int) -> tuple[int, int, int]:
     """The tag of a field, and the start and end of its content; raises IndexError past the end."""
     tag, at = _varint(raw, at)
     kind = tag & 7

@@ -14,7 +14,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -22,25 +22,38 @@ from jina_asgi.errors import ExecutorError
 from jina_asgi.errors._raised import loggable, sanitized
 from jina_asgi.errors._shown import number_of, safe_repr
 from jina_asgi.protocols.problems import encodable, error_in, in_one_object, problem
-from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto, StatusProto
+from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto, SingleDocumentRequest, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.types import Step
 
-M = TypeVar("M")
 _MAX_LISTED = 3
 
 
-def failed(message: M, error: BaseException, *, expose: bool = False) -> M:
-    """The answer for an error: the request with its docs, and a status.
+def failed(message: Any, error: BaseException, *, expose: bool = False) -> bytes:
+    """Writes the answer for an error: the request with its docs, and a status.
 
     Args:
-        message: the DataRequest or SingleDocumentRequest.
+        message: the DataRequest or SingleDocumentRequest; it is changed.
         expose: also send an Executor's own message, its exception's name and the stack.
     """
-    made: Any = type(message)()
-    made.CopyFrom(message)
-    made.header.status.CopyFrom(status_of(error, expose=expose))
-    return made  # type: ignore[no-any-return]  # of the same class
+    docs = _taken_docs(message)
+    message.header.status.CopyFrom(status_of(error, expose=expose))
+    return b"".join([message.SerializeToString(), *docs])
+
+
+def _taken_docs(message: Any) -> list[bytes]:
+    """Removes the docs of a request, and returns their field's buffers: protobuf would copy large ones three times."""
+    if isinstance(message, SingleDocumentRequest):
+        docs, before = message.document, b""
+        message.ClearField("document")
+    else:
+        kind = message.data.WhichOneof("documents")
+        if kind is None:
+            return []
+        docs = getattr(message.data, kind)
+        before = (b"\x0a" if kind == "docs" else b"\x12") + varint(len(docs))
+        message.ClearField("data")
+    return [b"\x22", varint(len(before) + len(docs)), before, docs]
 
 
 def status_of(error: BaseException, *, expose: bool = False) -> Any:

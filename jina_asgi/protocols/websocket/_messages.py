@@ -15,7 +15,6 @@ A binary call gets binary events: `data` is as in a body of `application/msgpack
 
 from __future__ import annotations
 
-from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,17 +22,19 @@ from typing import Annotated, Any
 import msgspec
 import orjson
 
-from jina_asgi.documents import tensors
+from jina_asgi.documents import msgpack, tensors
 from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
 from jina_asgi.errors._shown import safe_repr
+from jina_asgi.protocols.http.json_pieces import without_nested
+from jina_asgi.protocols.size_guard import HUGE, check_json, check_msgpack
 from jina_asgi.types import EMPTY
 
 Identity = str | int
 
 MAX_TIMEOUT = 1e7
 _MAX_ID = 128
-_PIECE = 2**18
-_decoder = getincrementaldecoder("utf-8")
+#: Of a message that is refused: the entries among which its id is looked for, and the bytes of a small value.
+_MAX_ENTRIES, _MAX_SMALL = 2**10, 2**10
 
 _Id = Annotated[str, msgspec.Meta(max_length=_MAX_ID)] | int
 
@@ -84,8 +85,13 @@ class Unread:
     error: JinaASGIError
 
 
-def read(raw: bytes, *, packed: bool = False) -> CallMessage | Cancelled | Unread:
-    """Reads a message; `packed`: a binary one."""
+def read(raw: bytes, values: int, *, packed: bool = False) -> CallMessage | Cancelled | Unread:
+    """Reads a message of at most so many values; `packed`: a binary one."""
+    if len(raw) >= HUGE:
+        try:
+            (check_msgpack if packed else check_json)(raw, values)
+        except TooLarge as error:
+            return Unread(_id_of((_without_nested if packed else without_nested)(raw), packed), error)
     try:
         message = (_packed_message if packed else _message)(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -121,13 +127,21 @@ def _id_of(raw: bytes, packed: bool) -> Identity | None:
         return None
 
 
-def _text(*parts: bytes) -> str:
-    """Joins parts of a message in UTF-8 to a text; a large one in pieces, between which other threads run."""
-    raw = b"".join(parts)
-    if len(raw) <= _PIECE:
-        return raw.decode()
-    decode = _decoder().decode
-    return "".join([decode(raw[start : start + _PIECE]) for start in range(0, len(raw), _PIECE)])
+def _without_nested(raw: bytes) -> bytes:
+    """A msgpack map with nil for each value that is not small; what is broken is left out."""
+    count, at = msgpack.container(raw, 0)
+    entries = list[bytes]()
+    try:
+        while msgpack.is_mapping(raw[0]) and len(entries) < min(count, _MAX_ENTRIES):
+            value = msgpack.end_of(raw, at, len(raw))
+            end = msgpack.end_of(raw, value, len(raw))
+            if min(value, end) < 0:
+                break
+            entries.append(raw[at:end] if end - value <= _MAX_SMALL else raw[at:value] + b"\xc0")
+            at = end
+    except IndexError:
+        pass  # its end: what is before it counts
+    return b"\xde" + len(entries).to_bytes(2) + b"".join(entries)
 
 
 class Events:
@@ -140,11 +154,11 @@ class Events:
 
     def doc(self, data: bytes) -> str | bytes:
         """One document of a stream, its JSON given."""
-        return _text(self._head + b'data","data":', data, b"}")
+        return msgpack.text(b"".join((self._head + b'data","data":', data, b"}")))
 
     def answer(self, body: bytes) -> str | bytes:
         """The answer of a unary call: HTTP's body, an object."""
-        return _text(self._head + b'data",', body[1:])
+        return msgpack.text(b"".join((self._head + b'data",', body[1:])))
 
     def end(self) -> str | bytes:
         """The end of a successful call."""

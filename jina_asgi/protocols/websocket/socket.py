@@ -40,6 +40,7 @@ logger = logging.getLogger("jina_asgi")
 
 #: Bytes that are read of one socket before others run, and the additional bytes that each message counts: 16 small ones.
 _TURN, _MESSAGE = 2**12, 2**8
+_PIECE = 2**18  # letters of a large text that are encoded in one call
 
 
 def is_gone(error: Exception) -> bool:
@@ -81,11 +82,21 @@ class Inbound:
         if message["type"] != "websocket.receive":
             return None
         text: str | None = message.get("text")
-        raw: bytes = message["bytes"] if text is None else text.encode("utf-8", "surrogatepass")
+        if text is None:
+            raw: bytes = message["bytes"]
+        else:
+            raw = _encoded(text) if len(text) < LARGE else await parse_in_thread(None, _encoded, text)
         if len(raw) > self._limit:
             return Closing(1009, f"expected at most {self._limit} bytes; `limits` of JinaASGI raises this")
         self._heard += _MESSAGE + len(raw)
         return raw, text is not None
+
+
+def _encoded(text: str) -> bytes:
+    if len(text) <= _PIECE:
+        return text.encode("utf-8", "surrogatepass")
+    pieces = [text[at : at + _PIECE].encode("utf-8", "surrogatepass") for at in range(0, len(text), _PIECE)]
+    return b"".join(pieces)  # which lets other threads run
 
 
 class SocketLife:
@@ -211,9 +222,11 @@ class Socket:
                 return message
             raw, is_text = message
             packed = not is_text
-            said = (
-                read(raw, packed=packed) if len(raw) < LARGE else await parse_in_thread(None, read, raw, packed=packed)
-            )
+            values = self._limits.values
+            if len(raw) < LARGE:
+                said = read(raw, values, packed=packed)
+            else:
+                said = await parse_in_thread(None, read, raw, values, packed=packed)
             if packed and isinstance(said, Unread) and said.id is None:
                 return Closing(1003, "expected JSON as text, or a msgpack map; got a binary message that is none")
             unread = self._take(said)

@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 from jina_asgi.errors import InvalidRequest
-from jina_asgi.protocols.http.json_pieces import loads
+from jina_asgi.protocols.http.json_pieces import loads, without_nested
 from tests.doubles.hostile_bodies import NO_JSON, OTHER_FORMS
 
 SPACES = ["", "", "", " ", "\n", "\t \r"]
+LETTERS = ["a", ",", "[", "é", "漢", "😀", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\\", r"\"", r"\n", r"\\u00e9"]
 
 
 def text_of(rng: random.Random, depth: int = 0) -> str:
@@ -22,6 +23,8 @@ def text_of(rng: random.Random, depth: int = 0) -> str:
         return "".join(rng.choice(SPACES) + part for part in parts) + rng.choice(SPACES)
 
     def string() -> str:
+        if rng.random() < 0.1:
+            return '"' + "".join(rng.choices(LETTERS[: rng.choice([3, len(LETTERS)])], k=rng.randrange(300))) + '"'
         return orjson.dumps("".join(rng.choices('a,[{":}]\\\n\x01é', k=rng.randrange(9)))).decode()
 
     if depth > 5 or rng.random() < 0.3:
@@ -66,6 +69,34 @@ def test_what_is_changed_anywhere_is_refused_as_it_is_at_one_go(seed: int) -> No
             expected = InvalidRequest
         for piece in (1, 7, 30, 10**6):
             assert expected == outcome(bytes(raw), piece), bytes(raw)
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+@pytest.mark.parametrize("within", ["%s", '[1,{"a":[{"b":[%s]}],"c":2}]', "{%s:[2]}", "[%s,%s]", '{"a":{%s:%s}}'])
+def test_a_text_longer_than_a_piece_may_be_anywhere(letter: str, within: str) -> None:
+    raw = within.replace("%s", '"' + letter * 500 + '"').encode()
+    for piece in range(32, 45):
+        assert orjson.loads(raw) == loads(raw, 64, piece=piece)
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud83d%s"', '"%s\\ude00"', '"%s\x01"', '"%s\\x"', '"%s\\"', '"%s" "a"', '{"a":"%s"]', '["%s"']
+)
+def test_a_broken_text_longer_than_a_piece_is_refused(text: str) -> None:
+    assert InvalidRequest is outcome(text.replace("%s", "a" * 500).encode(), 40)
+
+
+def test_a_half_of_a_letter_is_no_text() -> None:
+    assert InvalidRequest is outcome(b'"' + b"\xc3" * 500 + b'"', 40)
+
+
+def test_a_large_message_without_what_it_holds_has_its_other_fields() -> None:
+    held = orjson.dumps([[{"a": "}]", "b": []}]] * 40_000)
+    raw = b'{"data": %s , "id":"[{", "parameters":{},"endpoint":"/a","header":{"x":[%s]},"timeout":2.5}' % (held, held)
+    expected = {"data": None, "id": "[{", "parameters": None, "endpoint": "/a", "header": None, "timeout": 2.5}
+    assert expected == orjson.loads(without_nested(raw))
+    with pytest.raises(orjson.JSONDecodeError):
+        orjson.loads(without_nested(raw[:-30]))
 
 
 @pytest.mark.parametrize("raw", [*NO_JSON.values(), *OTHER_FORMS], ids=range(len(NO_JSON) + len(OTHER_FORMS)))

@@ -1,5 +1,7 @@
 """Jina's requests and answers as calls and results: what one half writes, the other reads."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from docarray import BaseDoc
@@ -97,12 +99,33 @@ def test_an_answer_has_the_results_by_node_and_the_trail() -> None:
 )
 def test_an_error_is_known_again_with_its_facts_and_the_requests_docs_come_back(error: JinaASGIError) -> None:
     message = requests.request("/echo", docs("a"), {}, request_id="id")
-    told = statuses.failed(message, error)
+    told = DataRequest.FromString(statuses.failed(DataRequest.FromString(message.SerializeToString()), error))
     assert message.data.docs == told.data.docs
     assert (1, []) == (told.header.status.code, list(told.header.status.exception.stacks))
     with pytest.raises(type(error)) as found:
         requests.answered(told, CODEC)
     assert dict(error.facts()) == dict(found.value.facts())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        DataRequest(),
+        DataRequest(data={"docs": b"\x0a\x00"}),
+        DataRequest(data={"docs_bytes": b"\x0a\x00"}, parameters={"a": 1}),
+        SingleDocumentRequest(document=b"\x0a\x00", header={"request_id": "a"}),
+        SingleDocumentRequest(),
+    ],
+    ids=str,
+)
+def test_the_answer_for_an_error_is_the_request_with_a_status(message: Any) -> None:
+    expected = type(message).FromString(message.SerializeToString())
+    found = type(message).FromString(statuses.failed(message, TooLarge("too many")))
+    assert 1 == found.header.status.code
+    found.header.ClearField("status")
+    if not expected.HasField("header"):
+        found.ClearField("header")
+    assert expected == found
 
 
 def test_an_executors_own_words_are_reported_only_where_that_is_asked_for() -> None:

@@ -92,6 +92,17 @@ async def test_parameters_headers_identity_and_deadline_reach_the_executor() -> 
     assert 32 == len(values[2][1])
 
 
+@pytest.mark.parametrize("head", [{}, {"id": "a", "endpoint": "/echo"}], ids=["last", "first"])
+async def test_the_refusal_of_far_too_many_values_has_the_call_s_id_wherever_that_is(head: dict[str, str]) -> None:
+    message = {**head, "data": {"text": "x", "value": [[]] * 4_500_000}, "endpoint": "/echo", "id": "a"}
+    async with websocket(spoken(limits=Limits(values=1000))) as socket:
+        await socket.send(message)
+        assert ("a", 413) == ((refused := await socket.receive())["id"], refused["status"])
+        socket.send_raw(msgspec.msgpack.encode({**message, "data": [[]] * 9_000_000}))
+        refused = await packed(socket)
+        assert ("a", 413) == (refused["id"], refused["status"])
+
+
 # Stopping.
 
 
