@@ -177,18 +177,18 @@ def _spawned(path: Path, instance: server_instance.Instance) -> int:
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, listening.fileno(), _LISTENING),
-                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in _inheritable()),
+                *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inheritable(above=_LISTENING)),
             ],
             setsid=True,
         )
 
 
-def _inheritable() -> list[int]:
-    """The inheritable descriptors that the host must close; one of them may be the server's liveness pipe (hypercorn)."""
+def inheritable(*, above: int) -> list[int]:
+    """The inheritable descriptors, which a process that outlives this one must close: hypercorn waits for the end of one."""
     found = list[int]()
     for descriptor in map(int, os.listdir("/proc/self/fd")):
         try:
-            if descriptor > _LISTENING and os.get_inheritable(descriptor):
+            if descriptor > above and os.get_inheritable(descriptor):
                 found.append(descriptor)
         except OSError:
             pass  # the descriptor of this listing itself

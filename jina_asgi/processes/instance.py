@@ -27,10 +27,12 @@ __all__ = [
     "Instance",
     "alive",
     "folder",
+    "has_pool_host",
     "instance",
     "pool_host_of",
     "record_pool_host",
     "remove",
+    "remove_without_pool",
     "sockets",
     "started",
     "sweep",
@@ -133,6 +135,12 @@ def pool_host_of(folder: Path) -> tuple[int, int] | None:
     return pid, start
 
 
+def has_pool_host(folder: Path) -> bool:
+    """Whether the pool host of an instance lives."""
+    host = pool_host_of(folder)
+    return host is not None and alive(host[0], host[1] or None)
+
+
 def record_pool_host(folder: Path, pid: int) -> None:
     """Records an instance's pool host. The file has its full length already, so that this needs no disk space."""
     _write_keeper(folder, f"{pid} {started(pid) or 0}")
@@ -160,6 +168,12 @@ def remove(key: str) -> None:
             logger.debug("nothing is removed in %s: %s", base, error)
             continue
         shutil.rmtree(made, ignore_errors=True)
+
+
+def remove_without_pool(key: str) -> None:
+    """As `remove`, unless a pool host lives there, which removes the folder when it ends."""
+    if not has_pool_host(folder(key)):
+        remove(key)
 
 
 def sweep() -> None:

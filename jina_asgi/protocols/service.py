@@ -15,6 +15,10 @@ from jina_asgi.settings import Limits
 from jina_asgi.types import Context, Endpoint, Runner, Ticket
 
 
+class CallerLeft(Exception):  # an event, and no error
+    """The base of what a protocol raises within a call when the client has left, or has cancelled it."""
+
+
 class OpenedCall(Protocol):
     """One call that may run: `with await service.open(...) as opened`. Leaving gives its place in the queue back.
 
@@ -50,6 +54,14 @@ class OpenedCall(Protocol):
 
     def detach(self) -> Ticket | None:
         """Return the place in the queue; from now on the caller closes it, when the answer has been sent."""
+        ...
+
+    def named(self, endpoint: str) -> None:
+        """Called when the request's body has named the endpoint that answers, for metrics."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """Called when the call's outcome is an error that is sent to the client, and not raised out of the block."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -149,6 +161,10 @@ class Service(Protocol):
         Raises:
             Unauthenticated, NotReady, DeadlineExceeded.
         """
+        ...
+
+    def refused(self, name: str, error: BaseException, method: str) -> None:
+        """Called when a request for `name` is answered with an error and was not opened, for metrics."""
         ...
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:

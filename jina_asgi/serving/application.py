@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jina_asgi.errors import NotReady
+from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.http.app import CallApp, EndpointApp
 from jina_asgi.protocols.http.routed import POST, HttpRoutes
@@ -90,18 +90,29 @@ class Application:
 
 
 def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> RunnerService:
-    """The service of an application: with spans of its requests, if it or its source has the option `tracing`.
+    """The service of an application: with spans of its requests if it or its source has the option `tracing`, and one that
+    counts them with `metrics`.
 
     Raises:
-        DefinitionError: OpenTelemetry is missing.
+        DefinitionError: OpenTelemetry or prometheus_client is missing.
     """
     settings = options if options.tracing or source.tracing is None else source.tracing
     tracing = spans_of(source.name, settings).tracing
-    if tracing is None:
-        return RunnerService(source, options, is_reserved)
-    from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
+    if not options.metrics:
+        if tracing is None:
+            return RunnerService(source, options, is_reserved)
+        from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
 
-    return TracedService(source, options, is_reserved, tracing)
+        return TracedService(source, options, is_reserved, tracing)
+    try:
+        from jina_asgi.serving.metered import MeteredService, metered_and_traced  # with prometheus_client, an extra
+    except ImportError as error:
+        raise DefinitionError(
+            f"metrics=True needs the extra metrics: pip install 'jina-asgi[metrics]' ({error})"
+        ) from error
+    if tracing is None:
+        return MeteredService(source, options, is_reserved)
+    return metered_and_traced(source, options, is_reserved, tracing)
 
 
 class _Entrance:

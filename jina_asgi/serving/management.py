@@ -31,7 +31,18 @@ _PACKAGES = ("jina-asgi", "docarray", "pydantic", "starlette", "numpy")
 
 #: Its paths, whatever the endpoints are.
 _PATHS = frozenset(
-    {"/", "/-/live", "/-/ready", "/-/status", "/-/endpoints", "/status", "/dry_run", "/openapi.json", "/docs"}
+    {
+        "/",
+        "/-/live",
+        "/-/ready",
+        "/-/status",
+        "/-/metrics",
+        "/-/endpoints",
+        "/status",
+        "/dry_run",
+        "/openapi.json",
+        "/docs",
+    }
 )
 
 
@@ -57,7 +68,8 @@ class Management:
             "/": self._root,
             "/-/live": self._root,
             "/-/ready": self._ready,
-            "/-/status": self._metrics,
+            "/-/status": self._figures,
+            "/-/metrics": self._metrics,
             "/-/endpoints": self._describe,
             "/status": self._status,
             "/dry_run": self._dry_run,
@@ -84,6 +96,8 @@ class Management:
                 raise MethodNotAllowed(_METHODS)
             await route(scope, send)
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
+            if isinstance(error, UnknownEndpoint):
+                self._service.refused(path, error, scope["method"])
             status, body, headers = self._service.problem(error)
             await send_json(send, status, body, headers)
 
@@ -113,6 +127,12 @@ class Management:
         await send_json(send, 200, {"ready": True})
 
     async def _metrics(self, scope: Scope, send: Send) -> None:
+        body, content_type = await self._service.metrics_page(Headers(raw=scope["headers"]).get("accept", ""))
+        headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _figures(self, scope: Scope, send: Send) -> None:
         source = self._service.source
         metrics = Wrapper(source.runner).status()  # absent if the Runner has none
         deployment = {"state": self._service.state, **metrics}

@@ -14,8 +14,9 @@ import msgspec
 
 from jina_asgi.concurrency.task_groups import maybe_await
 from jina_asgi.documents import field_plans, upload_files
-from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated
+from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated, UnknownEndpoint
 from jina_asgi.protocols.problems import Headers, problem
+from jina_asgi.protocols.service import OpenedCall
 from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.serving.service_lifecycle import ServiceLifecycle
 from jina_asgi.serving.source import Source
@@ -87,7 +88,7 @@ class RunnerService(ServiceLifecycle):
         *,
         deadline: float | None = None,
         method: str = "",
-    ) -> ServiceCall:
+    ) -> OpenedCall:
         identity = user if self._auth is None else await self.authenticate(name, headers)
         life, loop = self._life, asyncio.get_running_loop()
         if life is not None and life.state == "ready" and life.loop is loop:
@@ -96,8 +97,25 @@ class RunnerService(ServiceLifecycle):
             runner = await self.runner(deadline)
         return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity), loop)
 
+    def refused(self, name: str, error: BaseException, method: str) -> None:
+        """Nothing is counted here; `metered` does."""
+
+    async def metrics_page(self, accept: str) -> tuple[bytes, str]:
+        """The metrics of the whole server for Prometheus, in a format that the header `Accept` allows, and its media type.
+
+        Raises:
+            UnknownEndpoint: the option `metrics` is not set.
+        """
+        raise UnknownEndpoint("Not Found")
+
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         return problem(error, expose=self.expose_errors)
+
+    def life_begins(self) -> None:
+        """Called before the Runner loads; `metered` begins to write its figures."""
+
+    def life_ends(self) -> None:
+        """Called when the Runner has been unloaded."""
 
     def endpoints_begin(self) -> None:
         """Called when the Runner has loaded: its endpoints are known now, or soon."""
@@ -158,6 +176,12 @@ class ServiceCall(msgspec.Struct, eq=False):
         if self._ticket is not None:
             self._ticket.close()
 
+    def named(self, endpoint: str) -> None:
+        """Nothing is counted here; `metered` does."""
+
+    def failed(self, error: BaseException) -> None:
+        """Nothing is counted here; `metered` does."""
+
     @property
     def endpoint(self) -> Endpoint | None:
         return resolve(self.runner.endpoints, self.name)
@@ -193,10 +217,14 @@ class _TrackedRunner(Wrapper):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        async with self.inner.lifespan():
-            self._service.endpoints_begin()
-            self._service.remove_stale_uploads()
-            try:
-                yield
-            finally:
-                self._service.endpoints_end()
+        self._service.life_begins()
+        try:
+            async with self.inner.lifespan():
+                self._service.endpoints_begin()
+                self._service.remove_stale_uploads()
+                try:
+                    yield
+                finally:
+                    self._service.endpoints_end()
+        finally:
+            self._service.life_ends()

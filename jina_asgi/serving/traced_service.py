@@ -11,6 +11,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind
 
 from jina_asgi.observability.tracing import Tracing, current_span, record_answer, remote_parent
+from jina_asgi.protocols.service import OpenedCall
 from jina_asgi.runners.tracing import RequestRunner
 from jina_asgi.serving.service import RunnerService, ServiceCall
 from jina_asgi.serving.source import Source
@@ -38,7 +39,7 @@ class TracedService(RunnerService):
         *,
         deadline: float | None = None,
         method: str = "",
-    ) -> ServiceCall:
+    ) -> OpenedCall:
         span = self._span(name, headers, method)
         if span is None:
             return await super().open(name, headers, user, deadline=deadline, method=method)
@@ -49,7 +50,7 @@ class TracedService(RunnerService):
             record_answer(span, error)
             span.end()
             raise
-        return TracedCall(opened.name, opened.runner, opened.context, opened.loop, span=span)
+        return TracedCall(name, opened.runner, opened.context, opened.loop, span=span)
 
     def _span(self, name: str, headers: Mapping[str, str], method: str) -> Span | None:
         """Begin the span of a call; None if the host has one of its own for it."""

@@ -205,6 +205,7 @@ class AppSettings(TracingSettings):
         expose_errors: send the messages of an Executor's own exceptions to clients (for development).
         title, description, version: for the OpenAPI document.
         grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
+        metrics: serve the metrics of the whole server at `/-/metrics`, for Prometheus (needs the extra `metrics`).
     """
 
     owner = "JinaASGI"
@@ -221,3 +222,4 @@ class AppSettings(TracingSettings):
     description: str = ""
     version: str = "1"
     grpc: Annotated[GrpcSettings | None, BeforeValidator(_grpc)] = None
+    metrics: bool = False

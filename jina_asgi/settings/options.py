@@ -173,6 +173,7 @@ class AppOptions(TypedDict, total=False):
     description: str
     version: str
     grpc: str | Mapping[str, Any] | GrpcSettings | None
+    metrics: bool
 
 
 class SidecarOptions(AppOptions, total=False):

@@ -42,7 +42,7 @@ from jina_asgi.protocols.http.uploads import Uploads
 from jina_asgi.protocols.problems import MethodNotAllowed, in_one_object
 from jina_asgi.protocols.service import OpenedCall, Service
 from jina_asgi.protocols.size_guard import SMALL, are_large, is_large
-from jina_asgi.types import Call, Endpoint, Runner, random_id
+from jina_asgi.types import Call, Endpoint, random_id
 
 logger = logging.getLogger("jina_asgi")
 
@@ -83,7 +83,8 @@ class CallApp(ABC):
                 if scope["method"] not in self.methods:
                     raise MethodNotAllowed(self.methods)
                 until = deadline(headers) if TIMEOUT in headers else None
-            except InvalidRequest:
+            except InvalidRequest as error:
+                self._service.refused(self.name, error, scope["method"])
                 await self._service.authenticate(self.name, caller)  # 401 comes before 405 and 400
                 raise
             user, method = scope.get("user"), scope["method"]
@@ -181,7 +182,7 @@ class EndpointApp(CallApp):
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
         if streams:
-            await self._stream(runner, call, request, response, headers.get(b"accept", b""))
+            await self._stream(opened, call, request, response, headers.get(b"accept", b""))
             return
         try:
             result = await runner.call(call)
@@ -196,7 +197,7 @@ class EndpointApp(CallApp):
         await response.whole(200, body, CONTENT_TYPES[wanted])
 
     async def _stream(
-        self, runner: Runner, call: Call, request: Request, response: ResponseWriter, accept: bytes
+        self, opened: OpenedCall, call: Call, request: Request, response: ResponseWriter, accept: bytes
     ) -> None:
         packed = in_packed(accept)
         writer = sse.EventWriter(response.send, self._limits.stream_idle, packed=packed)
@@ -204,7 +205,7 @@ class EndpointApp(CallApp):
         if packed:
             media, step, update = MSGPACK, step_in(MSGPACK, with_json=with_json(accept)), sse.packed_update
         try:
-            async with aclosing(runner.stream(call)) as steps:
+            async with aclosing(opened.runner.stream(call)) as steps:
                 async for docs in steps:
                     try:
                         large = are_large(docs, media)
@@ -225,6 +226,7 @@ class EndpointApp(CallApp):
                 raise request.placed(error) from error
             if not writer.started or isinstance(error, ClientGone):
                 raise
+            opened.failed(error)
             body = in_one_object(*self._service.problem(error))
             response.ends()
             with suppress(OSError):

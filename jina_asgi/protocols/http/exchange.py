@@ -28,6 +28,7 @@ from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, PROTOBUF, protobuf
+from jina_asgi.protocols.service import CallerLeft
 
 RawHeaders = dict[bytes, bytes]
 
@@ -244,7 +245,7 @@ class DisconnectMonitor(threading.local):
 _PIECE = 2**20
 
 
-class ClientGone(Exception):  # an event, and no error
+class ClientGone(CallerLeft):
     """The client left while its request was being read."""
 
 

@@ -140,6 +140,7 @@ class PostApp(CallApp):
         endpoint = self._endpoints.get(name) or self._endpoints.get("/default")
         if endpoint is None:
             raise UnknownEndpoint(f"no endpoint {name!r} and no '/default'")
+        opened.named(endpoint.name)
         if self._service.has_auth:
             context.identity = await self._service.authenticate(endpoint.name, context.headers)
         await endpoint.reply(opened, scope, headers, raw, response)

@@ -230,6 +230,7 @@ class RequestHandler:
         try:
             request = await parse_in_thread(None, parse, raw, limits) if heavy else parse(raw, limits)
         except InvalidRequest as error:
+            self.service.refused("", error, caller.method)
             if is_refusal(error):
                 raise
             return await self._failed(DataRequest, error)
@@ -253,6 +254,7 @@ class RequestHandler:
                 except BaseException as error:
                     if is_cancel(error) or is_refusal(error):
                         raise
+                    opened.failed(error)
                     failed = await self._failed(lambda: request.message, future_safe(error), heavy=heavy)
                     return EncodedAnswer(failed.raw, True, opened.detach())
         except BaseException as error:
@@ -291,6 +293,7 @@ class RequestHandler:
         try:
             message = await _offloaded(heavy, requests.read, raw, SingleDocumentRequest, self.service.limits)
         except InvalidRequest as error:
+            self.service.refused("", error, caller.method)
             if is_refusal(error):
                 raise
             yield await self._failed(SingleDocumentRequest, error)

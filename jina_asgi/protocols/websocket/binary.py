@@ -30,7 +30,7 @@ _TEXT = Closing(1003, "expected a DataRequestProto as a binary message, got text
 async def answer_requests(scope: Scope, receive: Receive, send: Send, service: Service) -> None:
     """Accept a handshake, without selecting a subprotocol, as Jina does, and answer until the socket closes."""
     await send({"type": "websocket.accept"})
-    caller = CallerInfo(Headers(raw=scope["headers"]), user=scope.get("user"))
+    caller = CallerInfo(Headers(raw=scope["headers"]), user=scope.get("user"), method="websocket")
     await BinarySocket(receive, send, RequestHandler(service), caller).run()
 
 

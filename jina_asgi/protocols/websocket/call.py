@@ -23,7 +23,7 @@ from jina_asgi.executors.endpoints import normalised
 from jina_asgi.protocols.http.answer_bodies import WriteDocument, answer, large_step, step_in, unwritable, written
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies
 from jina_asgi.protocols.problems import in_one_object
-from jina_asgi.protocols.service import Service
+from jina_asgi.protocols.service import CallerLeft, Service
 from jina_asgi.protocols.size_guard import are_large, is_large
 from jina_asgi.protocols.websocket._messages import CallMessage, Events, PackedEvents
 from jina_asgi.settings import Limits
@@ -70,11 +70,11 @@ class SocketContext:
         return events.error(in_one_object(*self.service.problem(error)))
 
 
-class Gone(Exception):  # an event, and no error
+class Gone(CallerLeft):
     """The client has left: no more events can be sent."""
 
 
-class _Stopped(Exception):  # an event too
+class _Stopped(CallerLeft):
     """The client has cancelled the call."""
 
 
@@ -117,7 +117,7 @@ class OpenCall:
         self._begun = True
         try:
             if self._stopped:
-                raise _Stopped
+                raise self._refused(_Stopped())
             return await self._answer()
         except Gone:
             raise
@@ -136,12 +136,18 @@ class OpenCall:
         finally:
             self._asked = None
 
+    def _refused(self, error: Exception) -> Exception:
+        """The error of a call that was not opened."""
+        assert self._asked is not None
+        self._socket.service.refused(_name(self._asked.endpoint) or "", error, "websocket")
+        return error
+
     async def _answer(self) -> tuple[str | bytes, ...]:
         asked, socket, until = self._asked, self._socket, self._until
         assert asked is not None
         name = _name(asked.endpoint)
         if name is None:
-            raise UnknownEndpoint("Not Found")
+            raise self._refused(UnknownEndpoint("Not Found"))
         service = socket.service
         headers = {**socket.headers, **asked.trace} if asked.trace else socket.headers
         with await service.open(name, headers, socket.user, deadline=until, method="websocket") as opened:

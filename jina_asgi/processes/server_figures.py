@@ -1,0 +1,80 @@
+"""Begins and ends the writing of this process's figures, in the folder where the processes of its server meet."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from jina_asgi.errors import NotReady
+from jina_asgi.observability import writer
+from jina_asgi.observability.figures import FIGURES
+from jina_asgi.observability.metrics import BUILD_INFO
+from jina_asgi.processes import instance as server_instance
+from jina_asgi.processes.host_socket import inheritable
+
+_WAITER = Path(__file__).with_name("remove_after.py")
+
+
+def begin() -> writer.FigureWriter:
+    """Begin to write the figures of this process, unless it does already.
+
+    Raises:
+        NotReady: there is no usable folder, or it cannot be written to.
+    """
+    found = writer.WRITER
+    if found.folder is None:
+        instance = server_instance.instance()
+        server_instance.sweep()
+        folder = folder_of(instance)
+        FIGURES.figure(BUILD_INFO, metadata.version("jina-asgi"), platform.python_version()).value = 1
+        try:
+            found.wake(folder)
+        except OSError as error:
+            raise NotReady(f"the metrics cannot be written: {error.strerror}: {folder}") from error
+    return found
+
+
+def end() -> None:
+    """One that serves has ended. With the last one of the server the folder goes, at the latest when the server has ended."""
+    found = writer.WRITER
+    found.users -= 1
+    if found.users or found.folder is None:
+        return
+    instance = server_instance.instance()
+    ends_here = instance.pid == os.getpid()
+    with suppress(OSError, NotReady):  # it is gone, or goes with the next start of a server
+        if found.rest(removes=ends_here):
+            if ends_here:
+                server_instance.remove_without_pool(instance.key)
+            else:
+                _remove_after(instance)
+
+
+def folder_of(instance: server_instance.Instance) -> Path:
+    """The folder of the figures of a server.
+
+    Raises:
+        NotReady: there is no usable folder.
+    """
+    return server_instance.folder(instance.key) / "metrics"
+
+
+def _remove_after(instance: server_instance.Instance) -> None:
+    """Have a process remove the folder, if the server ends now: the server itself runs no code of ours."""
+    folder = server_instance.folder(instance.key)
+    if instance.pid is None or sys.platform != "linux" or server_instance.has_pool_host(folder):
+        return
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", str(_WAITER), str(instance.pid), str(folder)],
+        {},
+        file_actions=[
+            *((os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)),
+            *((os.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inheritable(above=2)),
+        ],
+        setsid=True,
+    )
