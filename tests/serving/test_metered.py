@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -75,8 +74,7 @@ async def test_a_client_that_leaves_counts_as_cancelled() -> None:
         calling.cancel()
         await asyncio.wait([calling])
         async with http.stream("GET", "/stream", params={"text": "wait"}) as stream:
-            async with aclosing(stream.aiter_lines()) as lines:
-                await anext(lines)
+            await anext(stream.aiter_lines())
         while (found := await page(http)) and of(found, IN_FLIGHT, "deployment=left"):
             await asyncio.sleep(0.005)
         assert {"/wait cancelled": 1, "/stream cancelled": 1} == await counted(http, "left")
