@@ -1,25 +1,19 @@
-"""One suite over every Runner: a new Runner or protocol adds one function and its name in RUNNERS."""
+"""One suite over every Runner: a new Runner adds one function and its name in RUNNERS."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
 import pytest
 from docarray import DocList
 
-from jina_asgi import Deployment, Executor, Flow, GRPCSidecar, JinaASGI, ReplicaPool, requests
+from jina_asgi import Deployment, Executor, Flow, ReplicaPool, requests
 from jina_asgi.protocols.frames.pipe import pipe_pair
-from jina_asgi.protocols.grpc.remote import GrpcRunner
-from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.flow.shards import HeadRunner, ShardRunner
-from jina_asgi.runners.wrappers import Wrapper
-from jina_asgi.testing import ASGITransport, runner_conformance
+from jina_asgi.testing import runner_conformance
 from jina_asgi.types import Endpoint, Runner
-from tests.doubles.uvicorn_server import free_port, serving
-from tests.doubles.websocket_runner import WebSocketRunner, app_dialler
+from tests.conformance.protocols import PROTOCOLS
 
 
 def local(uses: type[Executor], /, **options: Any) -> Runner:
@@ -126,70 +120,6 @@ def with_one_before_and_one_after(uses: type[Executor], /, **options: Any) -> Ru
     return HeadRunner(sharded(uses, **options), before, after, grace=options.get("grace", 30.0))
 
 
-class Served(Wrapper):
-    """A Runner of an application that is served as long as the Runner lives."""
-
-    def __init__(self, inner: Runner, *served: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
-        super().__init__(inner)
-        self._served = served
-
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for begin in (*self._served, self.inner.lifespan):
-                await stack.enter_async_context(begin())
-            yield
-
-
-def application(uses: type[Executor], **options: Any) -> JinaASGI:
-    """What an Executor raised is told here, as the checks ask what it was: elsewhere that is no client's business."""
-    return JinaASGI(Deployment(uses, **options), wait_ready=True, expose_errors=True)
-
-
-def over_http(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
-    asgi = application(uses, grace=grace, **options)
-    http = HttpRunner("http://test", transport=ASGITransport(asgi), endpoints=asgi.source.endpoints, grace=grace)
-    return Served(http, asgi.lifespan)
-
-
-def over_a_socket(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
-    asgi, port = application(uses, grace=grace, **options), free_port()
-    http = HttpRunner(f"http://127.0.0.1:{port}", endpoints=asgi.source.endpoints, grace=grace)
-    return Served(http, asgi.lifespan, lambda: serving(asgi, port=port))
-
-
-#: HTTP/1.1 says nothing of a request that its client has left: that the generator was closed is seen a moment later.
-over_a_socket.confirms_closing = False  # type: ignore[attr-defined]  # a check reads it
-
-
-def over_a_websocket_in_process(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
-    asgi = application(uses, grace=grace, **options)
-    asked = WebSocketRunner(
-        "http://test",
-        dial=app_dialler(asgi),
-        transport=ASGITransport(asgi),
-        endpoints=asgi.source.endpoints,
-        grace=grace,
-    )
-    return Served(asked, asgi.lifespan)
-
-
-def over_a_websocket(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
-    asgi, port = application(uses, grace=grace, **options), free_port()
-    asked = WebSocketRunner(f"http://127.0.0.1:{port}", endpoints=asgi.source.endpoints, grace=grace)
-    return Served(asked, asgi.lifespan, lambda: serving(asgi, port=port))
-
-
-def over_grpc(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Runner:
-    deployment, where = Deployment(uses, grace=grace, **options), f"127.0.0.1:{free_port()}"
-    sidecar = GRPCSidecar(deployment, where, expose_errors=True)
-    asked = GrpcRunner([where], endpoints=deployment.endpoints, grace=grace)
-    return Served(asked, sidecar.lifespan)
-
-
-#: HTTP/2 says that a call was cancelled, and not when its server has ended it.
-over_grpc.confirms_closing = False  # type: ignore[attr-defined]  # a check reads it
-
 RUNNERS = [
     local,
     over_a_pipe,
@@ -204,11 +134,7 @@ RUNNERS = [
     flow_in_a_flow,
     sharded,
     with_one_before_and_one_after,
-    over_http,
-    over_a_socket,
-    over_a_websocket_in_process,
-    over_a_websocket,
-    over_grpc,
+    *PROTOCOLS,
 ]
 
 
