@@ -46,13 +46,28 @@ class Tracing:
         self._service, self._settings, self._attributes = service, settings, attributes
         self._tracer: trace.Tracer | None = None
         self._exports: Any = None  # our own provider
+        self._follows_parents = False
 
     @property
     def tracer(self) -> trace.Tracer:
         """The tracer; made on first use, as the host may set its provider late."""
         if self._tracer is None:
-            self._tracer = self.provider.get_tracer("jina_asgi")
+            self._tracer = self._make_tracer()
         return self._tracer
+
+    def _make_tracer(self) -> trace.Tracer:
+        provider = self.provider
+        sampler = getattr(provider, "sampler", None)
+        self._follows_parents = sampler is not None and sampler.get_description().startswith("ParentBased")
+        return provider.get_tracer("jina_asgi")
+
+    @property
+    def records(self) -> bool:
+        """Whether a span that begins here may be recorded: a child of a dropped one is not, as samplers decide by default."""
+        if self._tracer is None:
+            self._tracer = self._make_tracer()
+        current = trace.get_current_span().get_span_context()
+        return current.trace_flags.sampled or not current.is_valid or not self._follows_parents
 
     @property
     def provider(self) -> trace.TracerProvider:

@@ -7,8 +7,9 @@ own context; to another process it goes in the headers of a call, as W3C has it.
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -76,53 +77,72 @@ class EntryRunner(TracedRunner):
 class RequestRunner(Wrapper):
     """Records on the current span, which is that of the request, how a stream went, and errors."""
 
-    async def call(self, call: Call, /) -> Result:
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        span = get_current_span()
+        return self._call_in(span, call) if span.is_recording() else self.inner.call(call)
+
+    async def _call_in(self, span: Span, call: Call) -> Result:
         try:
             return await self.inner.call(call)
         except BaseException as error:
-            record_answer(get_current_span(), error)
+            record_answer(span, error)
             raise
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        return stream_in(get_current_span(), self.inner.stream, call, context=get_current(), ends=False)
+        span = get_current_span()
+        if not span.is_recording():
+            return self.inner.stream(call)
+        return stream_in(span, self.inner.stream, call, context=get_current(), ends=False)
 
 
-class NodeSpanRunner(TracedRunner, NodeWrapper):
+class SpanRunner(TracedRunner):
+    """The base of those that record a span of each call, unless it would be dropped."""
+
+    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
+        return self._recorded(call) if self._tracing.records else self.inner.call(call)
+
+    def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+        return self._recorded_stream(call) if self._tracing.records else self.inner.stream(call)
+
+    @abstractmethod
+    async def _recorded(self, call: Call) -> Result: ...
+
+    @abstractmethod
+    def _recorded_stream(self, call: Call) -> AsyncGenerator[Docs, None]: ...
+
+
+class NodeSpanRunner(SpanRunner, NodeWrapper):
     """Records a span of each call to a node of a Flow."""
 
     def __init__(self, inner: Runner, tracing: Tracing, flow: str, node: str) -> None:
         super().__init__(inner, tracing)
         self._name, self._extra = f"node {node}", {"jina.flow": flow, "jina.node": node}
 
-    async def call(self, call: Call, /) -> Result:
+    async def _recorded(self, call: Call) -> Result:
         with self._tracing.span(self._name, {**self._extra, **_attributes(call)}):
             return await self.inner.call(call)
 
-    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+    def _recorded_stream(self, call: Call) -> AsyncGenerator[Docs, None]:
         span = self._tracing.tracer.start_span(self._name, attributes={**self._extra, **_attributes(call)})
-        async with aclosing(stream_in(span, self.inner.stream, call)) as steps:
-            async for docs in steps:
-                yield docs
+        return stream_in(span, self.inner.stream, call)
 
 
-class OutgoingRunner(TracedRunner):
-    """Records a span of each call to a server elsewhere, and sends it the context."""
+class OutgoingRunner(SpanRunner):
+    """Records a span of each call to a server elsewhere, which gets the context from a CarryingRunner within."""
 
     def __init__(self, inner: Runner, tracing: Tracing, protocol: str, attributes: Mapping[str, Any]) -> None:
-        super().__init__(inner, tracing)
+        super().__init__(CarryingRunner(inner, tracing), tracing)
         self._protocol, self._extra = protocol, attributes
 
-    async def call(self, call: Call, /) -> Result:
+    async def _recorded(self, call: Call) -> Result:
         name, attributes = client_span(self._protocol, call.endpoint)
         with self._tracing.span(name, {**self._extra, **attributes}, SpanKind.CLIENT):
-            return await self.inner.call(carrying(call))
+            return await self.inner.call(call)
 
-    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+    def _recorded_stream(self, call: Call) -> AsyncGenerator[Docs, None]:
         name, attributes = client_span(self._protocol, call.endpoint, streams=True)
         span = self._tracing.tracer.start_span(name, None, SpanKind.CLIENT, {**self._extra, **attributes})
-        async with aclosing(stream_in(span, lambda call: self.inner.stream(carrying(call)), call)) as steps:
-            async for docs in steps:
-                yield docs
+        return stream_in(span, self.inner.stream, call)
 
 
 class CarryingRunner(TracedRunner):
@@ -167,32 +187,28 @@ def waited(tracing: Tracing, since: int, parent: TraceContext, attributes: Mappi
         tracing.tracer.start_span("queue", parent, start_time=since, attributes=attributes).end(now)
 
 
-class MethodRunner(TracedRunner):
+class MethodRunner(SpanRunner):
     """Records the span of an Executor's method, named by the endpoint, from the moment its work begins."""
 
     def __init__(self, inner: Runner, tracing: Tracing, attributes: Mapping[str, Any]) -> None:
         super().__init__(inner, tracing)
         self._extra = attributes
 
-    async def call(self, call: Call, /) -> Result:
+    async def _recorded(self, call: Call) -> Result:
         method = _MethodSpan(self._tracing, call, self._extra)
         found = resolve(self.endpoints, call.endpoint)
-        asked = msgspec.structs.replace(call, on_begin=method.begin)
         try:
-            result = await self.inner.call(asked)
+            return await self.inner.call(msgspec.structs.replace(call, on_begin=method.begin))
         except BaseException as error:
             method.fail(error)
             raise
         finally:
             method.end(here=found is not None and found.concurrent)
-        return result
 
-    async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
+    def _recorded_stream(self, call: Call) -> AsyncGenerator[Docs, None]:
         parent = None if current_span() is not None else remote_parent(call.context.headers)
         span = self._tracing.tracer.start_span(call.endpoint, parent, attributes={**self._extra, **_attributes(call)})
-        async with aclosing(stream_in(span, self.inner.stream, call)) as steps:
-            async for docs in steps:
-                yield docs
+        return stream_in(span, self.inner.stream, call)
 
 
 class _MethodSpan:

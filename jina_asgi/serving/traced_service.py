@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,13 +44,15 @@ class TracedService(RunnerService):
         span = self._span(name, headers, method)
         if span is None:
             return await super().open(name, headers, user, deadline=deadline, method=method)
+        token = attach(opentelemetry.set_span_in_context(span))
         try:
-            with opentelemetry.use_span(span, record_exception=False, set_status_on_exception=False):
-                opened = await super().open(name, headers, user, deadline=deadline, method=method)
+            opened = await super().open(name, headers, user, deadline=deadline, method=method)
         except BaseException as error:
             record_answer(span, error)
             span.end()
             raise
+        finally:
+            detach(token)
         return TracedCall(name, opened.runner, opened.context, opened.loop, span=span)
 
     def _span(self, name: str, headers: Mapping[str, str], method: str) -> Span | None:
@@ -61,15 +64,20 @@ class TracedService(RunnerService):
                 return None
             kind = SpanKind.INTERNAL  # the host's is of the whole connection
         parent = None if host is not None else remote_parent(headers)
-        attributes = {"jina.endpoint": name, "jina.deployment": self.source.name}
-        service, _, rpc = method.partition("/")
-        if rpc:
-            title = method
-            attributes |= {"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
-        else:
-            title = f"{method} {name}"
-            attributes |= {"http.route": name} | ({} if method == "websocket" else {"http.request.method": method})
+        title, attributes = _described(self.source.name, name, method)
         return self._tracing.tracer.start_span(title, parent, kind, attributes)
+
+
+@lru_cache(maxsize=1024)  # of calls to known endpoints
+def _described(deployment: str, name: str, method: str) -> tuple[str, Mapping[str, str]]:
+    """The name and the attributes of the span of a call."""
+    attributes = {"jina.endpoint": name, "jina.deployment": deployment}
+    service, _, rpc = method.partition("/")
+    if rpc:
+        return method, {**attributes, "rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
+    if method != "websocket":
+        attributes["http.request.method"] = method
+    return f"{method} {name}", {**attributes, "http.route": name}
 
 
 class TracedCall(ServiceCall):
@@ -87,6 +95,7 @@ class TracedCall(ServiceCall):
     ) -> None:
         super().__exit__(kind, error, trace)
         detach(self._token)
-        self.span.set_attribute("jina.request_id", self.context.request_id)
-        record_answer(self.span, error)
-        self.span.end()
+        if self.span.is_recording():
+            self.span.set_attribute("jina.request_id", self.context.request_id)
+            record_answer(self.span, error)
+            self.span.end()
