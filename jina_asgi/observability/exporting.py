@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +11,49 @@ from typing import Any
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from jina_asgi.errors import DefinitionError
 
+_RATIO = re.compile(r"(?:ParentBased{root:)?TraceIdRatioBased{([-+.e\d]+)}")
 _lock = threading.Lock()
 _processors: dict[tuple[str | None, int | None], BatchSpanProcessor | None] = {}
-_providers: dict[tuple[Any, ...], TracerProvider] = {}
+_providers: dict[tuple[Any, ...], ExportingProvider] = {}
+
+
+class ExportingProvider(TracerProvider):
+    """A provider of ours.
+
+    Attributes:
+        bound: the traces are recorded whose id has smaller lower 64 bits; None: the sampler has another rule.
+        ids: makes the ids of spans.
+    """
+
+    def __init__(self, resource: Resource) -> None:
+        self.ids = ChosenIds()
+        super().__init__(resource=resource, id_generator=self.ids)
+        ratio = _RATIO.match(self.sampler.get_description())
+        self.bound = None if ratio is None else round(float(ratio[1]) * 2**64)
+
+
+class ChosenIds(RandomIdGenerator):
+    """Random ids, but for a trace whose id has been chosen in this thread."""
+
+    def __init__(self) -> None:
+        self._next = threading.local()
+
+    def choose(self, trace: int) -> None:
+        """Choose the id of the next trace."""
+        self._next.trace = trace
+
+    def generate_trace_id(self) -> int:
+        chosen: int | None = vars(self._next).pop("trace", None)
+        return super().generate_trace_id() if chosen is None else chosen
 
 
 def exporting_provider(
     service: str, host: str | None, port: int | None, attributes: Mapping[str, Any]
-) -> TracerProvider:
+) -> ExportingProvider:
     """The provider of a service, which exports to a receiver; OpenTelemetry's environment variables give the rest.
 
     Raises:
@@ -30,7 +63,7 @@ def exporting_provider(
     with _lock:
         if key not in _providers:
             name = os.environ.get("OTEL_SERVICE_NAME") or service
-            provider = TracerProvider(resource=Resource.create({**attributes, "service.name": name}))
+            provider = ExportingProvider(Resource.create({**attributes, "service.name": name}))
             if (processor := _processor(host, port)) is not None:
                 provider.add_span_processor(processor)
             _providers[key] = provider

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 _END: Any = object()
 _FLUSH = 2.0  # seconds
+_LOWER = 2**64 - 1
 
 
 class Tracing:
@@ -66,8 +68,21 @@ class Tracing:
         """Whether a span that begins here may be recorded: a child of a dropped one is not, as samplers decide by default."""
         if self._tracer is None:
             self._tracer = self._make_tracer()
-        current = trace.get_current_span().get_span_context()
+        span = trace.get_current_span()
+        if type(span) is DroppedSpan:
+            return False
+        current = span.get_span_context()
         return current.trace_flags.sampled or not current.is_valid or not self._follows_parents
+
+    def start_trace(self, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> Span:
+        """Begin a span without a parent. One that is dropped costs little more than a random number."""
+        tracer, ours = self.tracer, self._exports
+        if ours is not None and ours.bound is not None:
+            chosen = random.getrandbits(128)
+            if chosen & _LOWER >= ours.bound:
+                return DroppedSpan(chosen)
+            ours.ids.choose(chosen)
+        return tracer.start_span(name, TraceContext(), kind, attributes)
 
     @property
     def provider(self) -> trace.TracerProvider:
@@ -116,6 +131,18 @@ class Tracing:
         return CurrentSpan(self.tracer.start_span(name, parent, kind, attributes))
 
 
+class DroppedSpan(trace.NonRecordingSpan):
+    """A span of a trace that is not recorded; its context is made where it is sent on."""
+
+    def __init__(self, chosen: int) -> None:
+        self._chosen = chosen
+
+    def get_span_context(self) -> trace.SpanContext:
+        if "_context" not in vars(self):
+            self._context = trace.SpanContext(self._chosen, random.getrandbits(64), is_remote=False)
+        return self._context
+
+
 class CurrentSpan:
     """A span that is current within `with`, and ends with it."""
 
@@ -140,7 +167,7 @@ class CurrentSpan:
 def current_span() -> Span | None:
     """The span that is current here; None without one."""
     found = trace.get_current_span()
-    return found if found.get_span_context().is_valid else None
+    return found if type(found) is DroppedSpan or found.get_span_context().is_valid else None
 
 
 def remote_parent(headers: Mapping[str, str]) -> TraceContext | None:

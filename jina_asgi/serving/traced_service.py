@@ -65,6 +65,8 @@ class TracedService(RunnerService):
             kind = SpanKind.INTERNAL  # the host's is of the whole connection
         parent = None if host is not None else remote_parent(headers)
         title, attributes = _described(self.source.name, name, method)
+        if host is None and parent is None:
+            return self._tracing.start_trace(title, kind, attributes)
         return self._tracing.tracer.start_span(title, parent, kind, attributes)
 
 

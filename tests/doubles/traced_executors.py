@@ -11,7 +11,7 @@ from typing import Any
 from docarray import BaseDoc, DocList
 from opentelemetry import trace
 
-from jina_asgi import Executor, dynamic_batching, requests
+from jina_asgi import Context, Executor, dynamic_batching, requests
 
 
 class Text(BaseDoc):
@@ -37,6 +37,12 @@ class Traced(Executor):
     @requests(on="/fail")
     def fail(self, docs: DocList[Text]) -> DocList[Text]:
         raise ValueError(f"the secret is {docs[0].text}")
+
+    @requests(on="/headers")
+    def headers(self, docs: DocList[Text], context: Context) -> DocList[Text]:
+        for doc in docs:
+            doc.text = context.headers.get("traceparent", "")
+        return docs
 
     @requests(on="/slow")
     def slow(self, docs: DocList[Text]) -> DocList[Text]:

@@ -129,3 +129,35 @@ async def test_spans_are_exported_over_http_where_the_environment_says_so(
     async with Deployment(uses=Traced, tracing=True, traces_exporter_port=receiver.http_port) as deployment:
         await deployment.call("/async", [Text()])
     receiver.wait_for_names("call /async", "/async")
+
+
+async def test_traces_are_sampled_as_a_whole(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    async with serving(JinaASGI(traced(receiver)), lifespan="on") as port, httpx.AsyncClient() as http:
+        for _ in range(100):
+            assert (await http.post(f"http://127.0.0.1:{port}/sync", json=body())).status_code == 200
+    names: dict[str, set[str]] = {}
+    for span in receiver.wait_for_names("POST /sync", "/sync", "in sync"):
+        names.setdefault(span.trace, set()).add(span.name)
+    assert 0 < len(names) < 100
+    assert all({"POST /sync", "/sync", "in sync"} <= found for found in names.values())
+
+
+async def test_a_dropped_trace_is_passed_on_as_dropped_and_a_recorded_callers_is_recorded(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0")
+    async with serving(JinaASGI(Traced), lifespan="on") as far:
+        near = Deployment(
+            name="near", external=True, host=f"http://127.0.0.1:{far}", tracing=True, traces_exporter_port=receiver.port
+        )
+        async with serving(JinaASGI(near, startup_wait=10), lifespan="on") as port, httpx.AsyncClient() as http:
+            url = f"http://127.0.0.1:{port}/headers"
+            dropped = (await http.post(url, json=body())).json()["data"][0]["text"]
+            kept = (await http.post(url, json=body(), headers={"traceparent": PARENT})).json()["data"][0]["text"]
+    spans = receiver.wait_for(lambda spans: {"client", "server"} <= {span.kind for span in spans})
+    assert ("00", "01") == (dropped[-2:], kept[-2:])
+    assert {PARENT[3:35]} == {span.trace for span in spans}
+    assert kept.split("-")[2] == named([span for span in spans if span.kind == "client"], "POST /headers").id
