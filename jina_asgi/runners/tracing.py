@@ -22,7 +22,6 @@ from jina_asgi.observability.tracing import (
     client_span,
     current_span,
     record,
-    record_answer,
     remote_parent,
     stream_in,
     with_trace,
@@ -75,18 +74,7 @@ class EntryRunner(TracedRunner):
 
 
 class RequestRunner(Wrapper):
-    """Records on the current span, which is that of the request, how a stream went, and errors."""
-
-    def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        span = get_current_span()
-        return self._call_in(span, call) if span.is_recording() else self.inner.call(call)
-
-    async def _call_in(self, span: Span, call: Call) -> Result:
-        try:
-            return await self.inner.call(call)
-        except BaseException as error:
-            record_answer(span, error)
-            raise
+    """Records on the current span, which is that of the request, how a stream went."""
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         span = get_current_span()

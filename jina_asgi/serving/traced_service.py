@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
@@ -12,7 +13,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind
 
 from jina_asgi.observability.tracing import Tracing, current_span, record_answer, remote_parent
-from jina_asgi.protocols.service import OpenedCall
+from jina_asgi.protocols.service import CallerLeft, OpenedCall
 from jina_asgi.runners.tracing import RequestRunner
 from jina_asgi.serving.service import RunnerService, ServiceCall
 from jina_asgi.serving.source import Source
@@ -87,10 +88,17 @@ class TracedCall(ServiceCall):
 
     span: Span = opentelemetry.INVALID_SPAN
     _token: Any = None
+    _error: BaseException | None = None
 
     def __enter__(self) -> Self:
         self._token = attach(opentelemetry.set_span_in_context(self.span))
         return self
+
+    def named(self, endpoint: str) -> None:
+        self.span.set_attribute("jina.endpoint", endpoint)
+
+    def failed(self, error: BaseException) -> None:
+        self._error = error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -99,5 +107,6 @@ class TracedCall(ServiceCall):
         detach(self._token)
         if self.span.is_recording():
             self.span.set_attribute("jina.request_id", self.context.request_id)
-            record_answer(self.span, error)
+            error, self._error = error or self._error, None
+            record_answer(self.span, asyncio.CancelledError() if isinstance(error, CallerLeft) else error)
             self.span.end()

@@ -78,7 +78,11 @@ async def test_a_call_that_waits_for_a_replica_says_so(receiver: Receiver) -> No
     async with serving(JinaASGI(pooled(receiver), startup_wait=60), lifespan="on") as port, httpx.AsyncClient() as http:
         url = f"http://127.0.0.1:{port}/slow"
         await asyncio.gather(*(http.post(url, json=body("0.2"), timeout=60) for _ in range(4)))
-        spans = receiver.wait_for(lambda spans: 4 == sum(span.name == "/slow" for span in spans))
+        spans = receiver.wait_for(
+            lambda spans: (
+                4 == sum(span.name == "/slow" for span in spans) == sum(span.kind == "server" for span in spans)
+            )
+        )
     waits = [span for span in spans if span.name == "queue"]
     assert max(wait.end - wait.start for wait in waits) >= 150_000_000
     assert {wait.parent for wait in waits} <= {span.id for span in spans if span.name == "POST /slow"}
