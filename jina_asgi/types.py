@@ -218,6 +218,7 @@ class Context(_Identified, kw_only=True, eq=False):
         cancelled: True once the caller has left: a long sync endpoint checks it and returns early.
         costs: the cost of each document, for a batcher in a process that sees only buffers.
         inputs: a digest of each document's content, if equal documents are run once.
+        request_ids: of a batch that has begun, the ids of all its requests.
     """
 
     headers: Mapping[str, str] = EMPTY
@@ -229,6 +230,7 @@ class Context(_Identified, kw_only=True, eq=False):
     cancelled: bool = False
     costs: Sequence[float] | None = None
     inputs: Sequence[bytes] | None = None
+    request_ids: Sequence[str] = ()
 
     def __repr__(self) -> str:
         return f"<Context {self.request_id}>"

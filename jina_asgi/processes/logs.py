@@ -14,6 +14,15 @@ import sys
 
 import msgspec
 
+from jina_asgi.observability.logs import (
+    LONGEST_LINE,
+    CallFilter,
+    JsonFormatter,
+    LineHandler,
+    WithoutTracebacks,
+    printed_line,
+)
+
 _DEFAULT = "%(levelname)s %(name)s: %(message)s"
 _STYLES = {logging.PercentStyle: "%", logging.StrFormatStyle: "{", logging.StringTemplateStyle: "$"}
 _MOST = 1000  # the most loggers whose own levels are passed on
@@ -21,7 +30,16 @@ _ours: list[logging.Handler] = []
 
 
 class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A logging configuration: `levels` of single loggers, `least` of all handlers; `is_set` if there are handlers."""
+    """A logging configuration.
+
+    Attributes:
+        is_set: whether the root logger has handlers.
+        least: the least level of all its handlers.
+        levels: those of single loggers.
+        kind: of a handler with a format of this library's: "default", "plain" or "json"; else "".
+        is_quiet: the handlers of this library's own logger write nothing.
+        mark: begins each line of JSON of a replica, so that no text which its code prints can pass for one.
+    """
 
     is_set: bool = False
     level: int = logging.WARNING
@@ -31,16 +49,21 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     format: str = _DEFAULT
     dates: str | None = None
     style: str = "%"
+    kind: str = ""
+    is_quiet: bool = False
+    without_tracebacks: bool = False
+    mark: str = ""
 
     @classmethod
     def current(cls) -> LogConfig:
         """Reads the configuration of this process."""
-        root = logging.getLogger()
+        root, ours = logging.getLogger(), logging.getLogger("jina_asgi")
         known = [one for one in list(root.manager.loggerDict.values()) if isinstance(one, logging.Logger)]
         levels = {one.name: one.level for one in known if one.level}
         text, dates, style = next(filter(None, map(_format_of, root.handlers)), (_DEFAULT, None, "%"))
+        kind = next(filter(None, map(_kind_of, (*root.handlers, *ours.handlers))), "")
         return cls(
-            is_set=bool(root.handlers),
+            is_set=bool(root.handlers or kind),
             level=root.level,
             least=min((handler.level for handler in root.handlers), default=logging.WARNING),
             disabled=root.manager.disable,
@@ -48,16 +71,29 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
             format=text,
             dates=dates,
             style=style,
+            kind=kind,
+            is_quiet=any(type(handler) is logging.NullHandler for handler in ours.handlers),
+            without_tracebacks=any(isinstance(found, WithoutTracebacks) for found in ours.filters),
         )
 
+    @property
+    def is_json(self) -> bool:
+        """Whether each line is a JSON object."""
+        return self.kind == "json"
+
     def apply(self, prefix: str = "") -> None:
-        """Applies the configuration to this process, with output to standard error."""
-        root = logging.getLogger()
-        handler = _Prefixed(prefix)
-        handler.setFormatter(logging.Formatter(self.format, self.dates, self.style))  # type: ignore[arg-type]  # one of three
+        """Applies the configuration to this process, with output to standard error; lines of JSON have `mark` as their prefix."""
+        root, ours = logging.getLogger(), logging.getLogger("jina_asgi")
+        handler = LineHandler(self.kind, self.mark if self.is_json else prefix)
+        if not self.kind:
+            handler.setFormatter(logging.Formatter(self.format, self.dates, self.style))  # type: ignore[arg-type]  # one of three
         handler.setLevel(self.least)
         while _ours:
             root.removeHandler(_ours.pop())
+        if self.is_quiet and not ours.handlers:
+            ours.addHandler(logging.NullHandler())
+        if self.without_tracebacks and not ours.filters:
+            ours.addFilter(WithoutTracebacks())
         if self.is_set:
             root.addHandler(handler)
             _ours.append(handler)
@@ -69,15 +105,11 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
         logging.disable(self.disabled)
 
 
-class _Prefixed(logging.StreamHandler):  # type: ignore[type-arg]  # of standard error
-    """Writes a prefix before each record."""
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__()
-        self._prefix = prefix
-
-    def format(self, record: logging.LogRecord) -> str:
-        return self._prefix + super().format(record)
+def _kind_of(handler: logging.Handler) -> str:
+    """Whether a handler writes in a format of this library's, and in which."""
+    if isinstance(handler.formatter, JsonFormatter):
+        return "json"
+    return handler.kind if isinstance(handler, LineHandler) else ""
 
 
 def _format_of(handler: logging.Handler) -> tuple[str, str | None, str] | None:
@@ -91,8 +123,10 @@ def _format_of(handler: logging.Handler) -> tuple[str, str | None, str] | None:
     style = _STYLES.get(type(formatter._style))
     if style is None:
         return None
+    plain = logging.makeLogRecord({})
+    CallFilter().filter(plain)
     try:
-        logging.Formatter(formatter._fmt, formatter.datefmt, style).format(logging.makeLogRecord({}))  # type: ignore[arg-type]  # one of three
+        logging.Formatter(formatter._fmt, formatter.datefmt, style).format(plain)  # type: ignore[arg-type]  # one of three
     except ValueError:  # it has a field that plain records do not have
         return None
     return formatter._fmt, formatter.datefmt, style
@@ -103,10 +137,15 @@ _MAY_NEED_ESCAPE = re.compile(r"[^\t -~]+")  # characters that may have to be es
 
 
 class Output(asyncio.Protocol):
-    """Reads the output of one process until its end."""
+    """Reads the output of one process until its end.
 
-    def __init__(self, name: str) -> None:
-        self._name, self._rest = name, b""
+    Args:
+        name: the replica's, which begins each line.
+        mark: begins its lines of JSON, if it logs JSON; any other line is then made one.
+    """
+
+    def __init__(self, name: str, mark: str = "") -> None:
+        self._name, self._mark, self._rest = name, mark.encode(), b""
         self.ended = asyncio.Event()
         self._transport: asyncio.BaseTransport | None = None
 
@@ -125,9 +164,10 @@ class Output(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        while len(self._rest) > _LONGEST:
-            lines.append(self._rest[:_LONGEST])
-            self._rest = self._rest[_LONGEST:]
+        longest = 2 * LONGEST_LINE if self._mark and self._rest.startswith(self._mark) else _LONGEST
+        while len(self._rest) > longest:
+            lines.append(self._rest[:longest])
+            self._rest = self._rest[longest:]
         self._write(lines)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -136,10 +176,18 @@ class Output(asyncio.Protocol):
         self.ended.set()
 
     def _write(self, lines: list[bytes]) -> None:
-        text = "".join(f"[{self._name}] {_printable(line)}\n" for line in lines)
+        text = "".join(f"{self._written(line)}\n" for line in lines)
         if text and sys.stderr is not None:
             sys.stderr.write(text)
             sys.stderr.flush()
+
+    def _written(self, line: bytes) -> str:
+        if not self._mark:
+            return f"[{self._name}] {_printable(line)}"
+        if line.startswith(self._mark):
+            return line[len(self._mark) :].decode("ascii", "backslashreplace")
+        deployment, _, replica = self._name.rpartition("/rep-")
+        return printed_line(_printable(line), deployment, int(replica))
 
 
 def _printable(line: bytes) -> str:

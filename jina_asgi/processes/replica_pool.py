@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,15 @@ def process_pool(
     environments = _environments(settings)
 
     def make(index: int) -> ReplicaProcess:
+        logs = LogConfig.current()
+        logs = msgspec.structs.replace(logs, mark=secrets.token_hex(8) if logs.is_json else "")
         return ReplicaProcess(
             f"{settings.name}/rep-{index}",
-            msgspec.structs.replace(specs[index], logs=LogConfig.current()).dumps(),
+            msgspec.structs.replace(specs[index], logs=logs).dumps(),
             environments[index],
             endpoints=endpoints,
             startup_timeout=settings.startup_timeout,
+            mark=logs.mark,
         )
 
     restarts = Restarts()

@@ -88,6 +88,7 @@ class ReplicaProcess(Replica):
         env: its complete environment.
         endpoints: the endpoints that it must serve; None: those that it reports.
         startup_timeout: how long loading may take, in seconds.
+        mark: begins its lines of JSON, if it logs JSON.
     """
 
     client: FrameClient
@@ -100,6 +101,7 @@ class ReplicaProcess(Replica):
         *,
         endpoints: Mapping[str, Endpoint] | None,
         startup_timeout: float,
+        mark: str = "",
     ) -> None:
         super().__init__(name)
         self._spec, self._env, self.device = spec, env, env.get(VARIABLE, "")
@@ -115,7 +117,7 @@ class ReplicaProcess(Replica):
         )
         self._lifespan: AbstractAsyncContextManager[None] = self.client.lifespan()
         self._process: subprocess.Popen[bytes] | None = None
-        self._output = Output(name)
+        self._output = Output(name, mark)
         self._exited = asyncio.Event()
         self._why = ""
 

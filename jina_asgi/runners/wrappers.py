@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from jina_asgi.errors import DeadlineExceeded
 from jina_asgi.errors._shown import class_name
+from jina_asgi.observability.current_call import CURRENT
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket
 
 
@@ -63,7 +64,10 @@ class NodeWrapper(Wrapper):
 
 
 class ObserveRunner(Wrapper):
-    """Metrics of one node: calls and streams started, those in flight, and failures by error type."""
+    """Metrics of one node: calls and streams started, those in flight, and failures by error type.
+
+    Lines that are logged while a call runs name this node.
+    """
 
     def __init__(self, inner: Runner, name: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(inner)
@@ -75,12 +79,15 @@ class ObserveRunner(Wrapper):
         self.calls += 1
         self.in_flight += 1
         start = self._clock()
+        before = CURRENT.get()
+        CURRENT.set((call.context, self.name))
         try:
             result = await self.inner.call(call)
         except BaseException as error:
             self.failures[class_name(error)] += 1
             raise
         finally:
+            CURRENT.set(before)
             self.in_flight -= 1
         step = Step(self.name, start, self._clock())
         return Result(result.docs, result.results, (*result.trail, step))
@@ -88,10 +95,14 @@ class ObserveRunner(Wrapper):
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         self.streams += 1
         self.in_flight += 1
+        before, current = CURRENT.get(), (call.context, self.name)
+        CURRENT.set(current)
         try:
             async with aclosing(self.inner.stream(call)) as steps:
                 async for docs in steps:
+                    CURRENT.set(before)  # until the next step
                     yield docs
+                    CURRENT.set(current)
         except GeneratorExit:
             self.failures["Closed"] += 1
             raise
@@ -99,6 +110,7 @@ class ObserveRunner(Wrapper):
             self.failures[class_name(error)] += 1
             raise
         finally:
+            CURRENT.set(before)
             self.in_flight -= 1
 
     def status(self) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def _answering(uses: Uses | type[Executor], settings: DeploymentSettings) -> Run
                 slots=local.slots,
                 readers=_readers(batching),
                 queue=spans.queue,
+                name=settings.name,
             )
     return inner
 
@@ -246,6 +247,7 @@ def assemble_pool(
         slots=slots,
         encoded=True,
         queue=spans.queue,
+        name=settings.name,
     )
     batcher = spans.entry(batcher)
     inner = HintRunner(batcher, lambda: _hint_readers(uses, settings, pool.endpoints)) if costs else batcher

@@ -15,6 +15,7 @@ import msgspec
 from jina_asgi.concurrency.task_groups import maybe_await
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated, UnknownEndpoint
+from jina_asgi.observability.current_call import CURRENT, CurrentCall
 from jina_asgi.protocols.problems import Headers, problem
 from jina_asgi.protocols.service import OpenedCall
 from jina_asgi.runners.wrappers import Wrapper
@@ -95,7 +96,10 @@ class RunnerService(ServiceLifecycle):
             runner = self._runner  # as `self.runner` does, without another coroutine
         else:
             runner = await self.runner(deadline)
-        return ServiceCall(name, runner, Context("", headers=headers, deadline=deadline, identity=identity), loop)
+        context = Context("", headers=headers, deadline=deadline, identity=identity)
+        opened = ServiceCall(name, runner, context, loop, _before=CURRENT.get())
+        CURRENT.set((context, self.source.name))
+        return opened
 
     def refused(self, name: str, error: BaseException, method: str) -> None:
         """Nothing is counted here; `metered` does."""
@@ -158,7 +162,10 @@ class RunnerService(ServiceLifecycle):
 
 
 class ServiceCall(msgspec.Struct, eq=False):
-    """Implements `protocols.service.OpenedCall`: admission and the check of the deadline."""
+    """Implements `protocols.service.OpenedCall`: admission and the check of the deadline.
+
+    Until it is left, it is the current call of its task; a failed one remains so, as the protocol then logs its error.
+    """
 
     name: str
     runner: Runner
@@ -166,6 +173,7 @@ class ServiceCall(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     _ticket: Ticket | None = None
     _size: int = 0
+    _before: CurrentCall | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +183,8 @@ class ServiceCall(msgspec.Struct, eq=False):
     ) -> None:
         if self._ticket is not None:
             self._ticket.close()
+        if kind is None:
+            CURRENT.set(self._before)
 
     def named(self, endpoint: str) -> None:
         """Nothing is counted here; `metered` does."""

@@ -72,7 +72,7 @@ class CallHead(Head, frozen=True):
 
     The frame's docs are the call's own, followed by those of each source; `sources` has each source's node and number
     of docs. `items` and `size` are a stream's initial credit; `costs` is the batching cost of each doc, `inputs` a
-    digest of each doc, `giver` the node whose output the docs are.
+    digest of each doc, `giver` the node whose output the docs are; `request_ids` are those of a batch.
     """
 
     endpoint: str
@@ -89,6 +89,7 @@ class CallHead(Head, frozen=True):
     costs: list[Annotated[float, msgspec.Meta(ge=0)]] | None = None
     inputs: list[bytes] | None = None
     giver: str = "gateway"
+    request_ids: list[str] = []
 
 
 class ResultHead(Head, frozen=True):

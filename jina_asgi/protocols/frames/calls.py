@@ -63,6 +63,7 @@ def write_call(
         None if context.costs is None else [*context.costs],
         None if context.inputs is None else [*context.inputs],
         call.giver,
+        [*context.request_ids],
     )
     return write(head), docs
 
@@ -106,6 +107,8 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
         context.costs = head.costs
     if head.inputs is not None and len(head.inputs) == len(docs):
         context.inputs = head.inputs
+    if head.request_ids:
+        context.request_ids = head.request_ids
     call = Call(head.endpoint, of_input.encoded(docs), parameters, context, tuple(sources), "", head.giver)
     return call, Credit(head.items, head.size)
 

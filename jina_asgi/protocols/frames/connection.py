@@ -22,7 +22,7 @@ from jina_asgi.protocols.frames._heads import ArenaHead, EndedHead, ReleaseHead,
 from jina_asgi.protocols.frames._layout import FRAME_LIMIT, Buffer, Frame, FrameReader, Reference, write_frame
 from jina_asgi.types import Parts
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("jina_asgi")
 
 #: How many bytes may wait to be written before calls and streams wait too.
 WRITE_HIGH = 256 << 10

@@ -23,6 +23,7 @@ from jina_asgi.concurrency.offload import parse_in_thread
 from jina_asgi.concurrency.tasks import log_failure, mark_retrieved, start_task
 from jina_asgi.errors import ExecutorError, JinaASGIError, NotReady, ProtocolError, interrupted_error
 from jina_asgi.errors._raised import future_safe, is_a, loggable
+from jina_asgi.observability.current_call import CURRENT
 from jina_asgi.protocols.frames import _layout
 from jina_asgi.protocols.frames._heads import (
     MAGIC,
@@ -43,7 +44,7 @@ from jina_asgi.protocols.frames.calls import are_large, encoded_answer, read_cal
 from jina_asgi.protocols.frames.connection import FrameConnection, MemorySharing
 from jina_asgi.types import Call, Docs, Parts, Runner, Ticket
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("jina_asgi")
 
 #: How many bytes a connection may send before its hello was accepted.
 HELLO_LIMIT = 1 << 16
@@ -234,6 +235,7 @@ class FrameServer(FrameConnection):
 
     async def _call(self, request: _ActiveRequest) -> None:
         request.begun = True
+        CURRENT.set((request.call.context, ""))
         try:
             result = await self._runner.call(request.call)
             if are_large(result.docs):
@@ -251,6 +253,7 @@ class FrameServer(FrameConnection):
 
     async def _stream(self, request: _ActiveRequest) -> None:
         request.begun = True
+        CURRENT.set((request.call.context, ""))
         try:
             async with aclosing(self._runner.stream(request.call)) as items:
                 await self._send_items(request, items)

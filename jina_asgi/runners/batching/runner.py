@@ -13,6 +13,7 @@ from jina_asgi.concurrency.lifecycle import RUNNING, Lifecycle
 from jina_asgi.documents import field_plans
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
+from jina_asgi.observability.current_call import CURRENT
 from jina_asgi.runners.admission import Admission
 from jina_asgi.runners.batching.batches import Batching
 from jina_asgi.runners.batching.hints import BatchHints, BatchPlan, HintReader, clamp_priority, copy_answer
@@ -34,6 +35,7 @@ class BatchRunner(Wrapper):
         readers: of the hints of each endpoint, which `HintRunner` has read elsewhere if documents stay buffers.
         encoded: documents stay buffers, which the process that runs a batch decodes.
         queue: makes the queue of an endpoint.
+        name: the Deployment's, for the log lines of a batch.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class BatchRunner(Wrapper):
         readers: Mapping[str, HintReader] = EMPTY,
         encoded: bool = False,
         queue: Callable[..., BatchedEndpoint] | None = None,
+        name: str = "",
     ) -> None:
         super().__init__(inner)
-        self._queue = queue or BatchedEndpoint
+        self._queue, self._name = queue or BatchedEndpoint, name
         self._plans, self._readers, self._encoded = plans, readers, encoded
         self._admission, self._slots = admission, slots
         self._batched: dict[str, BatchedEndpoint] = {}
@@ -100,6 +103,7 @@ class BatchRunner(Wrapper):
             ahead=ahead,
             reader=self._readers.get(name),
             encoded=self._encoded,
+            deployment=self._name,
         )
 
     async def _end(self) -> None:
@@ -131,7 +135,9 @@ class BatchedEndpoint:
         ahead: int,
         reader: HintReader | None,
         encoded: bool,
+        deployment: str,
     ) -> None:
+        self._deployment = deployment
         self._encoded, self._admission, self._reader = encoded, admission, reader
         self._inner, self._name = inner, endpoint.name
         lanes = plan.bounds.lanes
@@ -197,6 +203,7 @@ class BatchedEndpoint:
             raise EmptyBatch("all callers of this batch have left")
         _, parameters, reader = self._parameters[members.key]
         context = Context(deadline=members.deadline)
+        CURRENT.set((context, self._deployment))
         begin = partial(self._begin, reader, members, context)
         call = Call(self._name, Docs(reader, []), parameters, context, giver="", on_begin=begin)
         result = await self._inner.call(call)
@@ -214,6 +221,7 @@ class BatchedEndpoint:
     def _begin(self, reader: Codec, members: BatchMembers, context: Context) -> Docs:
         """Return the documents of a batch that begins now; `context` is that of the batch."""
         values = members.take()
+        context.request_ids = members.request_ids
         return reader.encoded(values) if self._encoded else reader.docs(reader.wrap(values))
 
 

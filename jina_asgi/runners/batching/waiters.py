@@ -20,6 +20,7 @@ from jina_asgi.errors import (
 )
 from jina_asgi.errors._raised import copy_error, error_text, future_safe, is_a, sanitized
 from jina_asgi.errors._shown import class_name, safe_str
+from jina_asgi.observability.current_call import CURRENT, CurrentCall
 from jina_asgi.runners.batching._items import Batch, FailureKind, Item
 
 
@@ -157,15 +158,16 @@ class QueuedItem(Item):
 
 
 class Submission:
-    """Values submitted and answered together, though they may run in several batches."""
+    """Values submitted and answered together, maybe in several batches; `caller` is the call that submits them."""
 
-    __slots__ = ("answers", "deadline", "future", "items", "unanswered")
+    __slots__ = ("answers", "caller", "deadline", "future", "items", "unanswered")
 
     def __init__(self, count: int, deadline: float, future: asyncio.Future[list[Any]]) -> None:
         self.answers: list[Any] = [None] * count
         self.unanswered, self.deadline = count, deadline
         self.future: asyncio.Future[list[Any]] | None = future
         self.items: list[QueuedItem] = []
+        self.caller: CurrentCall | None = CURRENT.get()
 
     async def wait_until(self, until: float) -> list[Any]:
         """Await the answers until a deadline without cancelling shared items.
@@ -276,6 +278,12 @@ class BatchMembers:
             if self._items is None:
                 self._items = self._begin(self._batch)
             return self._items
+
+    @property
+    def request_ids(self) -> list[str]:
+        """Return the ids of the requests of the values that run."""
+        callers = [submission.caller for item in self.settle() for submission in item.submissions]
+        return list(dict.fromkeys(caller[0].request_id for caller in callers if caller is not None))
 
     @property
     def began(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from jina_asgi.concurrency.loops import run
 from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, start_task, wait_until_done
+from jina_asgi.observability.logs import PROCESS
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.handshake import HostRequest, digest_of
 from jina_asgi.processes.host_socket import BACKLOG
@@ -231,6 +232,7 @@ def _cancel(tasks: list[asyncio.Task[None]]) -> None:
 def main() -> None:
     """Runs the process. Its arguments: the descriptor that it listens on, and the instance."""
     descriptor, key, pid, start = sys.argv[1:]
+    PROCESS.kind = "pool"
     LogConfig().apply(_PREFIX)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ignore_signal)  # it ends with its workers, and they with their server

@@ -25,6 +25,7 @@ from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.errors import ExecutorError, JinaASGIError
 from jina_asgi.errors._raised import error_text, loggable
 from jina_asgi.errors._shown import class_name
+from jina_asgi.observability.logs import PROCESS
 from jina_asgi.processes.arena import StartedRequests
 from jina_asgi.processes.replica_pool import ReplicaSpec
 from jina_asgi.processes.replica_process import handle_in_this_process, ignore_signal
@@ -42,7 +43,7 @@ _READ_TIMEOUT = 5.0  # seconds in which the reason of a failure has to be read
 
 
 def main() -> None:
-    """Runs the process; its arguments are three descriptors (socket, begun requests, `alive`) and the parent's pid."""
+    """Runs the process; its arguments: three descriptors (socket, begun requests, `alive`), the parent's pid, its own name."""
     for descriptor in map(int, sys.argv[1:4]):
         os.set_inheritable(descriptor, False)  # inherited by this process, but not by programs that the Executor runs
     end_with(int(sys.argv[4]), alive=int(sys.argv[3]))
@@ -56,6 +57,7 @@ def main() -> None:
     connection, started_requests = socket.socket(fileno=int(sys.argv[1])), StartedRequests(int(sys.argv[2]))
     with sys.stdin.buffer as given:
         spec = ReplicaSpec.loads(given.read())
+    PROCESS.kind, PROCESS.deployment, PROCESS.replica = "replica", sys.argv[5].rpartition("/")[0], spec.replica
     spec.logs.apply()
     try:
         run(_serve(spec, connection, started_requests))
