@@ -25,6 +25,7 @@ from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings, GrpcSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.options import AppOptions, SidecarOptions
+from jina_asgi.settings.tracing import TracingSettings
 
 #: Anything that names a source.
 AnySource = Source | type[Executor] | str | PathLike[str]
@@ -53,7 +54,8 @@ class JinaASGI(Application):
     """
 
     def __init__(self, source: AnySource, **options: Unpack[AppOptions]) -> None:
-        super().__init__(as_source(source), AppSettings.of(options))
+        settings = AppSettings.of(options)
+        super().__init__(as_source(source, **_tracing_of(settings)), settings)
 
 
 class GRPCSidecar:
@@ -78,7 +80,7 @@ class GRPCSidecar:
         own = {name: value for name, value in options.items() if name in GrpcSettings.model_fields}
         rest = {name: value for name, value in options.items() if name not in own}
         settings = AppSettings.of({"wait_ready": True, **rest, "grpc": {"required": True, **own, "bind": bind}})
-        self._application = Application(as_source(source), settings)
+        self._application = Application(as_source(source, **_tracing_of(settings)), settings)
         self._lives: list[AbstractAsyncContextManager[None]] = []
 
     @property
@@ -169,8 +171,13 @@ class _BarePrefix:
         await self._app({**scope, **below}, receive, send)
 
 
-def as_source(source: Any) -> Source:
-    """Makes a Deployment or a Flow of any source.
+def _tracing_of(settings: AppSettings) -> dict[str, Any]:
+    """The options of tracing, for a source that is not made yet."""
+    return {name: getattr(settings, name) for name in TracingSettings.model_fields} if settings.tracing else {}
+
+
+def as_source(source: Any, **options: Any) -> Source:
+    """Makes a Deployment or a Flow of any source, with these options unless it is one already.
 
     Raises:
         DefinitionError: it is not a source.
@@ -178,7 +185,7 @@ def as_source(source: Any) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, str | PathLike) or (isinstance(source, type) and issubclass(source, Executor)):
-        return source_of(source)
+        return source_of(source, **options)
     raise DefinitionError(f"expected a Deployment, a Flow, an Executor class or a path to its YAML, got {source!r}")
 
 
