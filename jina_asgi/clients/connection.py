@@ -19,6 +19,7 @@ from jina_asgi.clients.address import Address
 from jina_asgi.clients.inputs import Part, batches, parts_of
 from jina_asgi.clients.posts import CallOptions, may_repeat
 from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
+from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
@@ -79,7 +80,7 @@ class ClientSession:
                     return _failed_response(call, docs, identity, error, writer)
                 await asyncio.sleep(call.retries.wait(attempt, error, self._draw))
             else:
-                return _response(call, answer, identity)
+                return await parse_if(answer.heavy, None, _response, call, answer, identity)
 
     async def stream(self, doc: BaseModel, call: CallOptions) -> AsyncGenerator[Any, None]:
         """The documents of one stream. Closing it stops the server's work.
@@ -101,7 +102,7 @@ class ClientSession:
             request = _request(call, endpoint, writer, [doc], identity, _deadline(call), files)
             async with aclosing(self._remote.events(request)) as steps:
                 async for answer in steps:
-                    yield call.returns.read(answer)[0]
+                    yield (await parse_if(answer.heavy, None, call.returns.read, answer))[0]
         except JinaASGIError as error:
             raise raised(_failed_response(call, [doc], identity, error, writer)) from error
 

@@ -44,6 +44,11 @@ async def parse_in_thread(until: float | None, read: Callable[P, T], /, *args: P
     return await _run_in_thread(_READS, until, partial(_without_full_collections, partial(read, *args, **kwargs)))
 
 
+async def parse_if(heavy: bool, until: float | None, read: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `parse_in_thread` if it is `heavy`, else here."""
+    return await parse_in_thread(until, read, *args, **kwargs) if heavy else read(*args, **kwargs)
+
+
 async def run_in_disk_thread(until: float | None, write: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run work that may block on a disk in this process's disk thread, separate from the codec thread.
 

@@ -98,9 +98,16 @@ SERVED: dict[str, Callable[[], Any]] = {
 }
 
 
+def source(place: str) -> Any:
+    """What is served at a place; "over http://127.0.0.1:8000" is what that server answers."""
+    if place.startswith("over "):
+        return Deployment(name="there", external=True, host=place.removeprefix("over "))
+    return SERVED[place]()
+
+
 async def main(place: str) -> None:
     """Serve on a free port until standard input ends; the port is said first."""
-    watched = Watched(JinaASGI(SERVED[place](), grpc="127.0.0.1:0", wait_ready=True))
+    watched = Watched(JinaASGI(source(place), grpc="127.0.0.1:0", wait_ready=True))
     config = uvicorn.Config(watched, port=0, log_level="warning", ws_max_size=2**27, ws_per_message_deflate=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())

@@ -154,6 +154,16 @@ def served(place: str = "requests") -> Iterator[Server]:
     assert 0 == process.wait(30)
 
 
+@contextmanager
+def served_elsewhere(protocol: str, place: str = "requests") -> Iterator[Server]:
+    """One server that asks another one over a protocol."""
+    with served(place) as there:
+        holds = httpx.get(f"http://127.0.0.1:{there.port}/holds").json()
+        port = holds["grpc"] if protocol == "grpc" else there.port
+        with served(f"over {protocol}://127.0.0.1:{port}") as server:
+            yield server
+
+
 async def by_json(server: Server, name: str) -> None:
     path, raw = body(name)
     assert await server.harm(lambda: server.post(path, raw, JSON)) in (200, 413, 422)

@@ -51,6 +51,19 @@ def answering(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module", params=["http", "grpc"])
+def asking(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with neighbours.served_elsewhere(request.param, "answers of a worker") as server:
+        yield server
+
+
+@pytest.mark.parametrize(("way", "kind"), [("json", "texts"), ("msgpack", "a mapping"), ("events", "numbers")])
+async def test_others_are_answered_while_an_answer_of_another_server_is_read(
+    asking: Server, way: str, kind: str
+) -> None:
+    await neighbours_answered.check(asking, way, kind, 5)
+
+
 @pytest.mark.parametrize(
     ("way", "kind"),
     [

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -351,9 +352,25 @@ async def test_events_are_read_as_browsers_read_them(chunks, found) -> None:
     assert [event async for event in events(httpx.Response(200, stream=Chunks(*chunks)))] == found
 
 
-async def test_data_that_is_no_json_is_an_error() -> None:
+async def test_events_are_read_wherever_they_are_cut() -> None:
+    raw = b"event: update\r\ndata: [1,\r\ndata: 2]\r\n\r\n: ping\r\rdata: 3\n\nevent: end\n\r\n"
+    expected = [Event("update", [1, 2]), Event("message", 3), Event("end", None)]
+    for size in range(1, len(raw)):
+        chunks = [raw[at : at + size] for at in range(0, len(raw), size)]
+        assert expected == [event async for event in events(httpx.Response(200, stream=Chunks(*chunks)))]
+
+
+async def test_a_large_event_in_many_chunks_is_read() -> None:
+    value = {"text": "é" * 9_000_000, "numbers": [1.5] * 100_000}
+    raw = b"data: " + orjson.dumps(value) + b"\n\n"
+    chunks = [raw[at : at + 65_536] for at in range(0, len(raw), 65_536)]
+    assert [Event("message", value)] == [event async for event in events(httpx.Response(200, stream=Chunks(*chunks)))]
+
+
+@pytest.mark.parametrize("size", [1, 2_000_000])
+async def test_data_that_is_no_json_is_an_error(size: int) -> None:
     with pytest.raises(ValueError, match=r"JSON|unexpected"):
-        [event async for event in events(httpx.Response(200, stream=Chunks(b"data: {\r\n\r\n")))]
+        [event async for event in events(httpx.Response(200, stream=Chunks(b"data: %s\r\n\r\n" % (b"{" * size))))]
 
 
 async def test_a_websocket_on_an_app_speaks_json_with_the_lifespan_run() -> None:

@@ -16,6 +16,7 @@ import grpc.aio
 import orjson
 from google.protobuf.message import DecodeError
 
+from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.concurrency.tasks import cancel_requests
 from jina_asgi.errors import (
     DeadlineExceeded,
@@ -43,6 +44,7 @@ from jina_asgi.protocols.protobuf.messages import (
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of, single_request_of
 from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.protocols.size_guard import PROTOBUF, is_heavy
 from jina_asgi.types import EMPTY, Endpoint
 
 _POST = "/jina.JinaSingleDataRequestRPC/process_single_data"
@@ -106,22 +108,22 @@ class GrpcRemote(Transport):
         await self._channels.close()
 
     async def ask(self, request: OutgoingRequest) -> ServerAnswer:
-        raw = request_of(request).SerializeToString()
+        raw = await parse_if(request.is_heavy(PROTOBUF), None, lambda: request_of(request).SerializeToString())
         line = await self._line(request)
-        answer = self._read(DataRequest, await self._unary(line, _POST, raw, request.headers, request.deadline))
-        return ProtobufAnswer.of(answer)
+        return await self._answer(DataRequest, await self._unary(line, _POST, raw, request.headers, request.deadline))
 
     async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
-        message = single_request_of(request)
+        heavy = request.is_heavy(PROTOBUF)
+        message = await parse_if(heavy, None, lambda: single_request_of(request).SerializeToString())
         line = await self._line(request)
-        call = line.stream(_STREAM, message.SerializeToString(), **self._options(request.headers, request.deadline))
+        call = line.stream(_STREAM, message, **self._options(request.headers, request.deadline))
         try:
             while True:
                 with self._converted_errors():
                     raw = await call.read()
                 if raw is grpc.aio.EOF:
                     break
-                yield ProtobufAnswer.of(self._read(SingleDocumentRequest, raw))
+                yield await self._answer(SingleDocumentRequest, raw)
             with self._converted_errors():
                 await self._ended(call)
         finally:
@@ -152,9 +154,11 @@ class GrpcRemote(Transport):
             "timeout": None if deadline is None else min(max(0.0, deadline - time.monotonic()), _FOREVER),
         }
 
-    def _read(self, kind: Any, raw: bytes) -> Any:
+    async def _answer(self, kind: Any, raw: bytes) -> ProtobufAnswer:
+        heavy = is_heavy(PROTOBUF, raw)
         try:
-            return kind.FromString(raw)
+            message = await parse_if(heavy, None, kind.FromString, raw)
+            return ProtobufAnswer.of(message, heavy=heavy)
         except DecodeError as error:
             raise ProtocolError(f"{self.name} answered with bytes that are not a message of Jina's: {error}") from error
 

@@ -16,7 +16,10 @@ import httpx
 import orjson
 from starlette.types import ASGIApp
 
+from jina_asgi.concurrency.offload import LARGE, parse_if
 from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
+from jina_asgi.errors import InvalidRequest
+from jina_asgi.protocols.http.json_pieces import MAX_LEVELS, loads
 
 _WINDOW = 16  # messages by which an app may be ahead of its reader
 
@@ -169,7 +172,8 @@ async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
             value = value.removeprefix(" ")
             if not line:
                 if data or name != "message":
-                    yield Event(name, orjson.loads("\n".join(data)) if data else None)
+                    text = "\n".join(data)
+                    yield Event(name, await parse_if(len(text) >= LARGE, None, _loads, text) if data else None)
                 name, data = "message", []
             elif field == "event":
                 name = value
@@ -179,12 +183,24 @@ async def events(response: httpx.Response) -> AsyncGenerator[Event, None]:
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
     """Splits lines at CRLF, LF or CR only: httpx splits at U+2028 and others too, which tokens may contain."""
-    rest = b""
+    parts = list[bytes]()  # of a line that has not ended
     chunks: Any = response.aiter_bytes()  # an asynchronous generator
     async with aclosing(chunks):
         async for chunk in chunks:
-            *lines, rest = _END.split(rest + chunk)
+            if parts and parts[-1].endswith(b"\r"):
+                chunk = parts.pop() + chunk
+            *lines, rest = _END.split(chunk)
             for line in lines:
-                yield line.decode()
-    if rest.endswith(b"\r"):
-        yield rest[:-1].decode()
+                yield b"".join((*parts, line)).decode()
+                parts.clear()
+            parts.append(rest)
+    if parts and parts[-1].endswith(b"\r"):
+        yield b"".join(parts)[:-1].decode()
+
+
+def _loads(text: str) -> Any:
+    """Parses a large JSON text in pieces."""
+    try:
+        return loads(text.encode(), MAX_LEVELS)
+    except InvalidRequest:
+        return orjson.loads(text)  # which says what is wrong

@@ -15,6 +15,8 @@ import orjson
 
 from jina_asgi.errors import InvalidRequest
 
+#: Levels of nesting where no limit is given: about as many as orjson reads.
+MAX_LEVELS = 1000
 _PIECE = 2**18
 _SPACE = b" \t\n\r"
 _KINDS = np.zeros(256, np.int8)

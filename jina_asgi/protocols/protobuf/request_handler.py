@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 from google.protobuf.message import DecodeError
 
-from jina_asgi.concurrency.offload import parse_in_thread
+from jina_asgi.concurrency.offload import parse_if, parse_in_thread
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import InvalidDocs, InvalidRequest
@@ -291,7 +291,7 @@ class RequestHandler:
         """Answer one stream, one document in each message; an error is the last message. Raises as `answer`, at the first step."""
         heavy = is_heavy(PROTOBUF, raw)
         try:
-            message = await _offloaded(heavy, requests.read, raw, SingleDocumentRequest, self.service.limits)
+            message = await parse_if(heavy, None, requests.read, raw, SingleDocumentRequest, self.service.limits)
         except InvalidRequest as error:
             self.service.refused("", error, caller.method)
             if is_refusal(error):
@@ -300,7 +300,7 @@ class RequestHandler:
             return
         begun = False
         try:
-            fields = await _offloaded(heavy, requests.fields_of, message)
+            fields = await parse_if(heavy, None, requests.fields_of, message)
             with await self._open(fields, caller) as opened:
                 endpoint = self._endpoint(opened, fields)
                 if endpoint is None or endpoint.kind != "stream":
@@ -338,9 +338,4 @@ class RequestHandler:
         def encode() -> bytes:
             return statuses.failed(message(), error, expose=self.service.expose_errors)
 
-        return EncodedAnswer(await _offloaded(heavy, encode), True)
-
-
-async def _offloaded(heavy: bool, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Runs `work`; in a codec thread if it is `heavy`."""
-    return await parse_in_thread(None, work, *args, **kwargs) if heavy else work(*args, **kwargs)
+        return EncodedAnswer(await parse_if(heavy, None, encode), True)

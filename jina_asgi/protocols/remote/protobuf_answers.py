@@ -44,7 +44,7 @@ class ProtobufAnswer(ServerAnswer):
     message: Any = None
 
     @classmethod
-    def of(cls, message: Any) -> ProtobufAnswer:
+    def of(cls, message: Any, *, heavy: bool = False) -> ProtobufAnswer:
         """Builds the answer from a protobuf message.
 
         Raises:
@@ -53,7 +53,7 @@ class ProtobufAnswer(ServerAnswer):
         raise_for(message)
         routes = tuple(map(_route, message.routes))
         header = {"request_id": message.header.request_id}
-        return cls([], PROTOBUF, parameters_of(message), header, routes, message=message)
+        return cls([], PROTOBUF, parameters_of(message), header, routes, heavy=heavy, message=message)
 
     def docs(self, codec: Codec) -> Docs:
         return requests.answered(self.message, codec).docs

@@ -96,7 +96,7 @@ class RemoteRunner(ABC):
         with self._opened(opened), self._waiting(opened, call):
             answer = await transport.ask(request)
         results = answer.parameters.get("__results__")
-        return Result(answer.docs(codec(endpoint.output)), results if isinstance(results, dict) else {})
+        return Result(await answer.decoded(codec(endpoint.output)), results if isinstance(results, dict) else {})
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         transport, endpoint, request = self._route(call)
@@ -115,7 +115,7 @@ class RemoteRunner(ABC):
                         answer = await anext(opened.steps, None)
                     if answer is None:
                         break
-                    yield answer.docs(reader)
+                    yield await answer.decoded(reader)
             except GeneratorExit:
                 call.context.cancelled = True
                 raise

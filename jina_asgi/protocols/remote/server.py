@@ -20,6 +20,7 @@ import httpx
 import msgspec
 import orjson
 
+from jina_asgi.concurrency.offload import LARGE, parse_if
 from jina_asgi.documents import tensors
 from jina_asgi.documents.codec import Codec
 from jina_asgi.errors import (
@@ -34,10 +35,12 @@ from jina_asgi.errors import (
 from jina_asgi.protocols.frames._heads import endpoint_of
 from jina_asgi.protocols.http.asgi_transport import Event, events
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
+from jina_asgi.protocols.http.json_pieces import MAX_LEVELS, loads
 from jina_asgi.protocols.http.openapi_reader import endpoints_of, streams_by_get
 from jina_asgi.protocols.problems import error_in, error_of
 from jina_asgi.protocols.remote.runner import RemoteRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.protocols.size_guard import HUGE, is_heavy
 from jina_asgi.types import EMPTY, Endpoint
 
 #: httpx itself has no timeouts here, as a call has a deadline or none; only connecting has one.
@@ -110,11 +113,14 @@ class ServerClient(Transport):
         media = self._media
         async with until(request):
             with self._converted_errors():
-                arguments = _request_arguments(request, media, {"accept": _accepts(request, media)})
+                accept = {"accept": _accepts(request, media)}
+                arguments = await parse_if(request.is_heavy(media), None, _request_arguments, request, media, accept)
                 response = await self._http.post(self._url + request.endpoint, **arguments)
         if response.status_code != 200:
             raise error_of(response.status_code, response.headers, response.content)
-        return self._answer(response)
+        media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        heavy = is_heavy(media, response.content)
+        return await parse_if(heavy, None, self._answer, response, media, heavy)
 
     async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens one stream, by GET if the server's streams need that.
@@ -135,7 +141,8 @@ class ServerClient(Transport):
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
                     raise error_in(body)
                 if event.name in ("update", "packed"):
-                    yield _stream_answer(event)
+                    heavy = isinstance(event.data, str) and len(event.data) >= LARGE
+                    yield await parse_if(heavy, None, _stream_answer, event)
         if event is None:
             raise ReplicaDied(f"the stream of {request.endpoint} from {self.name} broke off")
 
@@ -145,7 +152,8 @@ class ServerClient(Transport):
             content_type = {"content-type": JSON, "accept": _STREAMS[JSON]}
             sent: dict[str, Any] = {"content": _single_document(request), "headers": _headers(request) | content_type}
         else:
-            sent = _request_arguments(request, media, {"accept": _with_json(request, media, _STREAMS[media])})
+            accept = {"accept": _with_json(request, media, _STREAMS[media])}
+            sent = await parse_if(request.is_heavy(media), None, _request_arguments, request, media, accept)
         built = self._http.build_request("GET" if get else "POST", self._url + request.endpoint, **sent)
         with self._converted_errors():
             response = await self._http.send(built, stream=True)
@@ -173,19 +181,20 @@ class ServerClient(Transport):
         except orjson.JSONDecodeError as error:
             raise self._unexpected(response) from error
 
-    def _answer(self, response: httpx.Response) -> ServerAnswer:
-        media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def _answer(self, response: httpx.Response, media: str, heavy: bool) -> ServerAnswer:
+        raw = response.content
         try:
             if media == MSGPACK:
-                packed = _unpack(response.content)
+                packed = _unpack(raw)
                 rest = packed.parameters or {}, packed.header or {}
                 if isinstance(packed.data, dict):
-                    return ServerAnswer([], MSGPACK, *rest, columns=packed.data["columns"])
-                return ServerAnswer([bytes(raw) for raw in packed.data], MSGPACK, *rest)
-            body = msgspec.convert(orjson.loads(response.content), _Json)
-        except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
+                    return ServerAnswer([], MSGPACK, *rest, columns=packed.data["columns"], heavy=heavy)
+                return ServerAnswer([bytes(raw) for raw in packed.data], MSGPACK, *rest, heavy=heavy)
+            body = msgspec.convert(loads(raw, MAX_LEVELS) if len(raw) >= HUGE else orjson.loads(raw), _Json)
+        except (msgspec.MsgspecError, KeyError, ValueError, RecursionError, InvalidRequest) as error:
             raise self._unexpected(response) from error
-        return ServerAnswer(body.data or [], JSON, body.parameters or {}, body.header or {}, tuple(body.routes or ()))
+        rest = body.parameters or {}, body.header or {}
+        return ServerAnswer(body.data or [], JSON, *rest, tuple(body.routes or ()), heavy=heavy)
 
     def _unexpected(self, response: httpx.Response) -> ProtocolError:
         found = response.headers.get("content-type", "no content type")
@@ -222,7 +231,8 @@ def _stream_answer(event: Event) -> ServerAnswer:
     if event.name == "update":
         return ServerAnswer([event.data], JSON, EMPTY, EMPTY)
     try:
-        return ServerAnswer([base64.b64decode(event.data, validate=True)], MSGPACK, EMPTY, EMPTY)
+        raw = base64.b64decode(event.data, validate=True)
+        return ServerAnswer([raw], MSGPACK, EMPTY, EMPTY, heavy=is_heavy(MSGPACK, raw))
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"a stream sent an event that is not base64: {error}") from error
 

@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 import orjson
 
+from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.documents.codec import Codec
 from jina_asgi.documents.msgpack import pack, unpack
 from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
+from jina_asgi.protocols.size_guard import are_large
 from jina_asgi.types import EMPTY, Docs, Endpoint
 
 
@@ -56,6 +58,10 @@ class OutgoingRequest:
     with_json: bool = False
     files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
 
+    def is_heavy(self, media: str) -> bool:
+        """Whether writing the docs in a media type takes so long that it should be done in a thread."""
+        return are_large(self.docs, media)
+
     def form(self) -> dict[str, bytes]:
         """The parts of a form that are not files: the content of a JSON body.
 
@@ -88,7 +94,10 @@ class OutgoingRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
-    """One answer, its docs not decoded yet: msgpack buffers, or JSON values; with `columns`, all values of each field."""
+    """One answer, its docs not decoded yet: msgpack buffers, or JSON values; with `columns`, all values of each field.
+
+    `heavy`: decoding the docs takes so long that it should be done in a thread.
+    """
 
     data: list[Any]
     media: str
@@ -96,6 +105,11 @@ class ServerAnswer:
     header: Mapping[str, Any]
     routes: tuple[Any, ...] = ()
     columns: Mapping[str, Any] | None = None
+    heavy: bool = False
+
+    async def decoded(self, codec: Codec) -> Docs:
+        """As `docs`, which runs in a thread if the answer is heavy."""
+        return await parse_if(self.heavy, None, self.docs, codec)
 
     def docs(self, codec: Codec) -> Docs:
         """Decodes the docs by a codec.

@@ -11,11 +11,13 @@ from typing import Any
 import httpx
 from google.protobuf.message import DecodeError
 
+from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.protobuf.messages import DataRequest
 from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
 from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, until
+from jina_asgi.protocols.size_guard import PROTOBUF, is_heavy
 from jina_asgi.protocols.websocket.client import Dial, Inbox, Link, Links
 from jina_asgi.types import EMPTY, untyped_endpoint
 
@@ -23,28 +25,30 @@ from jina_asgi.types import EMPTY, untyped_endpoint
 class BinaryLink(Link):
     """A connection to Jina's binary WebSocket. A call's id is that of its request."""
 
-    async def ask(self, request: Any) -> Any:
-        """Sends a DataRequest and returns its answer.
+    async def ask(self, identity: str, request: bytes) -> ProtobufAnswer:
+        """Sends the DataRequest of an id and returns its answer.
 
         Raises:
-            ReplicaDied, TooLarge, ProtocolError: the connection closed. InvalidRequest: an open request has its id.
+            ReplicaDied, TooLarge, ProtocolError: the connection closed. InvalidRequest: an open request has its id. The
+            error in the answer's status.
         """
-        identity = request.header.request_id
         if identity in self._open:
             raise InvalidRequest(f"the request id {identity!r} belongs to an open request")
         inbox = self._open[identity] = Inbox()
         try:
-            await self._send(request.SerializeToString())
-            return await inbox.get()
+            await self._send(request)
+            answer, heavy = await inbox.get()
+            return ProtobufAnswer.of(answer, heavy=heavy)
         finally:
             self._open.pop(identity, None)
 
     def _parse(self, message: str | bytes) -> tuple[Any, Any, bool]:
         try:
             answer = DataRequest.FromString(message)
+            heavy = not isinstance(message, str) and is_heavy(PROTOBUF, message)
         except (DecodeError, TypeError) as error:  # a text is no bytes
             raise ValueError(f"the message is not a DataRequestProto: {error}") from error
-        return answer.header.request_id, answer, True
+        return answer.header.request_id, (answer, heavy), True
 
 
 class BinaryRemote(ServerClient):
@@ -70,13 +74,17 @@ class BinaryRemote(ServerClient):
         await self._links.close()
 
     async def ask(self, request: OutgoingRequest) -> ServerAnswer:
+        def write() -> tuple[str, bytes]:
+            message = request_of(request)
+            return message.header.request_id, message.SerializeToString()
+
         async with until(request):
+            identity, raw = await parse_if(request.is_heavy(PROTOBUF), None, write)
             link = await self._links.take(request.headers)
             try:
-                answer = await link.ask(request_of(request))
+                return await link.ask(identity, raw)
             finally:
                 await self._links.release(link)
-        return ProtobufAnswer.of(answer)
 
     def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens no stream.

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
+from jina_asgi.concurrency.offload import LARGE, parse_if
 from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task, wait_until_done
 from jina_asgi.errors import JinaASGIError, ProtocolError, ReplicaDied, TooLarge
 
@@ -150,7 +151,8 @@ class Link(ABC):
     async def _read(self) -> None:
         try:
             while True:
-                identity, event, is_last = self._parse(await self._wire.receive())
+                message = await self._wire.receive()
+                identity, event, is_last = await parse_if(len(message) >= LARGE, None, self._parse, message)
                 inbox = self._open.get(identity)
                 if inbox is None:
                     continue  # a ping, or the event of a call that was given up

@@ -12,12 +12,14 @@ import httpx
 import msgspec
 import orjson
 
+from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import MSGPACK
 from jina_asgi.protocols.problems import error_in
 from jina_asgi.protocols.remote.server import ServerClient
 from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.protocols.size_guard import is_heavy
 from jina_asgi.protocols.websocket._messages import buffers_of, event_of, merged
 from jina_asgi.protocols.websocket.client import TRACE, Dial, Inbox, Link, Links, Wire
 from jina_asgi.types import EMPTY
@@ -41,7 +43,8 @@ class CallLink(Link):
         if asked.deadline is not None:
             head["timeout"] = max(0.0, asked.deadline - time.monotonic())
         head |= {name: asked.headers[name] for name in TRACE if name in asked.headers}
-        message = merged(head, asked.body(MSGPACK))
+        heavy = asked.is_heavy(MSGPACK)
+        message = await parse_if(heavy, None, lambda: merged(head, asked.body(MSGPACK)))
         self._open[identity] = inbox
         try:
             await self._send(message)
@@ -149,10 +152,12 @@ class SocketRemote(ServerClient):
                     opened.drop()
             finally:
                 await self._links.release(link)
-        data = None if event is None else buffers_of(event["data"])
+        raw: Any = None if event is None else event["data"]
+        heavy = raw is not None and is_heavy(MSGPACK, raw)
+        data = None if raw is None else await parse_if(heavy, None, buffers_of, raw)
         if event is None or data is None:
             raise ProtocolError(f"{self.name} ended a call of {request.endpoint} without an answer")
-        return ServerAnswer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {})
+        return ServerAnswer(data, MSGPACK, event.get("parameters") or {}, event.get("header") or {}, heavy=heavy)
 
     async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens one stream. Closing it early returns when the server reports that its work has ended."""
@@ -162,7 +167,8 @@ class SocketRemote(ServerClient):
                     event = await anext(steps, None)
                 if event is None:
                     return
-                yield ServerAnswer([bytes(event["data"])], MSGPACK, EMPTY, EMPTY)
+                raw = bytes(event["data"])
+                yield ServerAnswer([raw], MSGPACK, EMPTY, EMPTY, heavy=is_heavy(MSGPACK, raw))
 
     async def _steps(self, request: OutgoingRequest) -> AsyncGenerator[dict[str, Any], None]:
         link = await self._links.take(request.headers, streams=True)
