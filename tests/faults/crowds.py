@@ -27,7 +27,7 @@ from jina_asgi.documents.codec import codec
 from jina_asgi.errors import JinaASGIError
 from jina_asgi.protocols.frames.pipe import pipe_pair
 from jina_asgi.protocols.grpc.remote import GrpcRunner
-from jina_asgi.protocols.remote.protobuf_answers import ProtobufAnswer, request_of
+from jina_asgi.protocols.remote.protobuf_answers import request_of
 from jina_asgi.protocols.remote.server import HttpRunner
 from jina_asgi.protocols.remote.transport import OutgoingRequest
 from jina_asgi.protocols.websocket.asgi_transport import InProcessSocket
@@ -204,7 +204,8 @@ async def _over_jinas_websocket(served: Any) -> AsyncIterator[Ask]:
         link = await remote._links.take({})
         try:
             async with asyncio.timeout(timeout):
-                ProtobufAnswer.of(await link.ask(request_of(asked)))
+                message = request_of(asked)
+                await link.ask(message.header.request_id, message.SerializeToString())
         finally:
             await remote._links.release(link)
 
