@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, overload
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -175,17 +175,16 @@ class _HttpApp:
     def __init__(self, routes: HttpRoutes, management: Management) -> None:
         self._routes, self._management = routes, management
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path = route_path(scope) if scope.get("root_path") else scope["path"]
         calls = self._routes.current()
         call = calls.get(path)
         if call is not None:
-            await call(scope, receive, send)
-        elif calls or is_managed(path):
-            await self._management(path, scope, send)
-        else:
-            method = scope["method"]
-            await self._routes.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
+            return call(scope, receive, send)
+        if calls or is_managed(path):
+            return self._management(path, scope, send)
+        method = scope["method"]
+        return self._routes.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
 
 
 def route_path(scope: Scope) -> str:

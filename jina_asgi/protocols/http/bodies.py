@@ -267,10 +267,8 @@ def _is_odd(raw: bytes) -> bool:
 
     Such a body is parsed by orjson, so that the answer does not depend on the schema.
     """
-    if b"NaN" in raw or b"Infinity" in raw:
-        return True
-    zeros = raw.translate(_DIGITS, b"+")
-    return b"0" * 19 in zeros or b"0e000" in zeros
+    zeros = raw.translate(_DIGITS, b"+")  # counted, as `in` makes an error of bytes first, which takes longer
+    return raw.count(b"NaN") + raw.count(b"Infinity") + zeros.count(b"0" * 19) + zeros.count(b"0e000") > 0
 
 
 def _is_deep(raw: bytes, depth: int) -> bool:

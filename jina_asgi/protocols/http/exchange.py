@@ -197,24 +197,44 @@ class Watched:
             self.task.cancel()
 
 
-class DisconnectMonitor(threading.local):
-    """Cancels the tasks of requests whose clients leave, per thread: `begin` with each request, `end` with its response."""
+class _LoopMonitor(dict[Watched, None]):
+    """The requests of one event loop that are not listened to yet, the oldest first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.is_ticking = loop, False
+
+    def tick_later(self) -> None:
+        """Look in a while whether a request has lasted long, and again while there are any."""
+        self.is_ticking = True
+        self.loop.call_later(INTERVAL, self._tick)
+
+    def _tick(self) -> None:
+        old = self.loop.time() - INTERVAL
+        for watched in list(self):
+            if watched.since > old:
+                break
+            del self[watched]
+            watched.watch(self.loop)
+        self.is_ticking = False
+        if self:
+            self.tick_later()
+
+
+class DisconnectMonitor:
+    """Cancels the tasks of requests whose clients leave: `begin` with each request, `end` with its response."""
 
     def __init__(self) -> None:
-        self._young: dict[Watched, None] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ticking = False
+        self._thread = threading.local()
 
     def begin(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> Watched:
         """Watch the current task's request, whose body has been read; `loop` is the running one."""
         task = asyncio.current_task(loop)
         assert task is not None
-        if loop is not self._loop:  # requests of the thread's previous loop (a test's) are over
-            self._loop, self._young, self._ticking = loop, {}, False
-        if not self._ticking:
-            self._ticking = True
-            loop.call_later(INTERVAL, self._tick, loop)
-        young = self._young
+        young: _LoopMonitor | None = getattr(self._thread, "young", None)
+        if young is None or young.loop is not loop:  # requests of the thread's previous loop (a test's) are over
+            young = self._thread.young = _LoopMonitor(loop)
+        if not young.is_ticking:
+            young.tick_later()
         watched = Watched(receive, task, loop.time(), young)
         young[watched] = None
         return watched
@@ -226,19 +246,6 @@ class DisconnectMonitor(threading.local):
             watched.watcher.cancel()
         if watched.gone:
             watched.task.uncancel()  # it goes on to end its request
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self._loop:
-            return
-        old = loop.time() - INTERVAL
-        for watched in list(self._young):
-            if watched.since > old:
-                break
-            del self._young[watched]
-            watched.watch(loop)
-        self._ticking = bool(self._young)
-        if self._ticking:
-            loop.call_later(INTERVAL, self._tick, loop)
 
 
 #: Bytes of a body that are sent in one message.

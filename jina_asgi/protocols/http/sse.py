@@ -35,8 +35,7 @@ PACKED_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8; data=msg
 
 def update(data: bytes) -> bytes:
     """The frame of one document, whose JSON has no line break; equal to sse-starlette's, and made 20 times as fast."""
-    if b"event: " in data:  # within a string, where an escaped space is the same: Jina's client splits on this
-        data = data.replace(b"event: ", b"event:\\u0020")
+    data = data.replace(b"event: ", b"event:\\u0020")  # in a string the same; Jina's client splits on the space
     return b"event: update\r\ndata: " + data + b"\r\n\r\n"
 
 

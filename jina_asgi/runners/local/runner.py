@@ -287,7 +287,7 @@ class LocalRunner:
     def _call_ended(self, running: _RunningCall) -> None:
         self._active.discard(running)
         running.task = None  # breaks a cycle: task, error, traceback, frame, this
-        if not self._active:
+        if not self._active and self._life.state != "ready":
             self._life.idle.set()
 
     async def _unload(self, executor: Executor, health: HealthWatch) -> None:
