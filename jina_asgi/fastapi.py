@@ -306,7 +306,7 @@ class _Managed(Response):
         self._management, self._path = management, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._management(self._path, scope, send)
+        await self._management(self._path, scope, receive, send)
 
 
 class _HandOver(Response):

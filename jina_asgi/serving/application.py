@@ -182,7 +182,7 @@ class _HttpApp:
         if call is not None:
             return call(scope, receive, send)
         if calls or is_managed(path):
-            return self._management(path, scope, send)
+            return self._management(path, scope, receive, send)
         method = scope["method"]
         return self._routes.late(path, method)(scope, receive, without_body(send) if method == "HEAD" else send)
 

@@ -47,7 +47,7 @@ class JinaASGI(Application):
     Args:
         source: the Deployment, Flow or Executor class that is served.
         options: those of `AppSettings`: `auth`, `limits`, `cors`, `startup_wait`, `wait_ready`, `expose_errors`,
-            `title`, `description`, `version`, `grpc`.
+            `playground`, `title`, `description`, `version`, `grpc`.
 
     Raises:
         DefinitionError: an invalid source; an unknown option (the message names the nearest), or an invalid value.

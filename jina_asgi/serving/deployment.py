@@ -81,6 +81,14 @@ class Deployment(Configured):
         return made(found, (), lambda: cls(uses, reading=reading, **options))
 
     @property
+    def label(self) -> str:
+        uses = self.uses
+        if isinstance(uses, type):
+            return uses.__name__
+        named = uses.get("jtype") if isinstance(uses, Mapping) else uses
+        return str(named or self.settings.host)
+
+    @property
     def uses(self) -> Any:
         """The argument `uses`."""
         return self._uses.data if isinstance(self._uses, Document) else self._uses

@@ -259,8 +259,24 @@ class Flow(Configured):
 
     def plot(self) -> str:
         """The graph as Mermaid text; floating nodes, and those with `when`, have dotted arrows."""
-        chosen = {name for name, added in self._added.items() if added.when is not None}
-        return mermaid(self._graph, {name: _what(added.source) for name, added in self._added.items()}, chosen)
+        return mermaid(self._graph, {name: _label(added.source) for name, added in self._added.items()}, self._chosen)
+
+    def drawing(self) -> dict[str, Any]:
+        nodes = [
+            {
+                "name": name,
+                "label": _label(self._added[name].source),
+                "needs": list(node.needs or ()),
+                "dotted": name in self._chosen or name not in self._graph.awaited,
+            }
+            for name, node in self._graph.nodes.items()
+        ]
+        return {**super().drawing(), "end": self._graph.end, "nodes": nodes}
+
+    @property
+    def _chosen(self) -> set[str]:
+        """The nodes with a `when` query."""
+        return {name for name, added in self._added.items() if added.when is not None}
 
     def _source(
         self, uses: Uses, name: str | None, no_reduce: bool, reading: Reading | None, options: Mapping[str, Any]
@@ -308,17 +324,8 @@ def _is_named(source: Source) -> bool:
     return isinstance(source, Deployment | Flow) and "name" in source.settings.model_fields_set
 
 
-def _what(source: Source | None) -> str:
-    """A node's label: the name of its class, its file or its host."""
-    if source is None:
-        return "joins"
-    if not isinstance(source, Deployment):
-        return type(source).__name__
-    uses = source.uses
-    if isinstance(uses, type):
-        return uses.__name__
-    named = uses.get("jtype") if isinstance(uses, Mapping) else uses
-    return str(named or source.settings.host)
+def _label(source: Source | None) -> str:
+    return "joins" if source is None else source.label
 
 
 def _asked(needs: Needs) -> tuple[str, ...] | None:

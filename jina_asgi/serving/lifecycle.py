@@ -20,6 +20,8 @@ import signal
 import sys
 import time
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jina_asgi.concurrency.lifecycle import health_signal
@@ -177,6 +179,7 @@ _RELOADS = 0.5
 
 
 _SERVICES: weakref.WeakSet[Member] = weakref.WeakSet()
+_shutdown_callbacks: set[Callable[[], None]] = set()
 _joined: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -185,8 +188,24 @@ def ends_with_process(service: Member) -> None:
     _SERVICES.add(service)
 
 
+def on_shutdown(callback: Callable[[], None]) -> Callable[[], object]:
+    """Call `callback`, from any thread, when a server in this process begins to shut down, and waits for open answers.
+
+    Returns a function that undoes this.
+    """
+    _shutdown_callbacks.add(callback)
+    return partial(_shutdown_callbacks.discard, callback)
+
+
+def shutdown_begins() -> None:
+    """Announce that a server in this process finishes what is open: answers that never end by themselves end now."""
+    for callback in list(_shutdown_callbacks):
+        callback()
+
+
 def announce_end() -> None:
     """Announce that this process is about to end: its applications report that they are not ready, and load nothing more."""
+    shutdown_begins()
     for service in list(_SERVICES):
         service.announce()
 
@@ -203,21 +222,24 @@ def close_alone() -> None:
         service.close()
 
 
-def join_server() -> None:
-    """Extend the shutdown of the uvicorn in this process's main thread, if there is one: it handles SIGTERM.
+def join_server() -> bool:
+    """Extend the shutdown of the uvicorn in this process's main thread, if there is one: it handles SIGTERM; or return False.
 
     With `--reload` open streams end, as they would delay the new code. Models that were loaded without a lifespan are closed
     after the last connection.
     """
     server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     uvicorn = sys.modules.get("uvicorn.server")
-    if uvicorn is None or not isinstance(server, uvicorn.Server) or server in _joined:
-        return
+    if uvicorn is None or not isinstance(server, uvicorn.Server):
+        return False
+    if server in _joined:
+        return True
     _joined.add(server)
     shutdown = server.shutdown
 
     async def joined(sockets: Any = None) -> None:
         ending: asyncio.TimerHandle | None = None
+        shutdown_begins()
         if server.config.should_reload:
             announce_end()
             ending = asyncio.get_running_loop().call_later(_RELOADS, end_now)
@@ -230,3 +252,4 @@ def join_server() -> None:
                 await asyncio.to_thread(close_alone)
 
     server.shutdown = joined
+    return True

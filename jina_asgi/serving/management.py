@@ -1,4 +1,4 @@
-"""The management routes: liveness, readiness, metrics, Jina's own, the OpenAPI document and its page."""
+"""The management routes: liveness, readiness, metrics, Jina's own, the OpenAPI document and its page; with `playground`, the live page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols.frames._heads import describe
@@ -18,6 +18,7 @@ from jina_asgi.protocols.http.exchange import send_json
 from jina_asgi.protocols.http.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed
 from jina_asgi.runners.wrappers import Wrapper
+from jina_asgi.serving.playground import Playground
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.settings import AppSettings
 from jina_asgi.types import Endpoint
@@ -77,24 +78,28 @@ class Management:
             "/docs": self._docs,
         }
         assert self._routes.keys() == _PATHS
+        self._page = Playground(service).routes if options.playground else {}
 
     @property
     def routes(self) -> Mapping[str, tuple[str, ...]]:
         """Its paths, with their methods."""
-        return dict.fromkeys(self._routes, _METHODS)
+        return dict.fromkeys((*self._routes, *self._page), _METHODS)
 
-    async def __call__(self, path: str, scope: Scope, send: Send) -> None:
+    async def __call__(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":
             send = without_body(send)
         try:
             if path not in PUBLIC:
                 await self._service.authenticate(path, Headers(raw=scope["headers"]))
-            route = self._routes.get(path)
-            if route is None:
+            route, page = self._routes.get(path), self._page.get(path)
+            if route is None and page is None:
                 raise UnknownEndpoint("Not Found")
             if scope["method"] not in _METHODS:
                 raise MethodNotAllowed(_METHODS)
-            await route(scope, send)
+            if route is not None:
+                await route(scope, send)
+            elif page is not None:
+                await page(scope, receive, send)
         except Exception as error:  # noqa: BLE001  # sent to the client, and logged there
             if isinstance(error, UnknownEndpoint):
                 self._service.refused(path, error, scope["method"])

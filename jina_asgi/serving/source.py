@@ -17,6 +17,7 @@ from jina_asgi.documents.return_type import Returns
 from jina_asgi.errors import UnknownEndpoint
 from jina_asgi.executors.endpoints import normalised
 from jina_asgi.executors.executor import Executor
+from jina_asgi.runners.flow._graph import GATEWAY
 from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.config.reading import Reading
 from jina_asgi.serving.service_group import ServiceGroup
@@ -54,6 +55,16 @@ class Source(ABC):
     def tracing(self) -> TracingSettings | None:
         """The options of tracing, if it has any."""
         return None
+
+    @property
+    def label(self) -> str:
+        """What it is, in a few words for pictures: the name of its class, its file or its host."""
+        return type(self).__name__
+
+    def drawing(self) -> dict[str, Any]:
+        """The graph as data, for the page: its nodes, what each needs, and the node whose documents are the answer."""
+        node = {"name": self.name, "label": self.label, "needs": [GATEWAY], "dotted": False}
+        return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:

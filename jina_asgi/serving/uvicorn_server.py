@@ -14,6 +14,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
+from jina_asgi.serving.lifecycle import shutdown_begins
 from jina_asgi.settings import ServingSettings
 
 
@@ -97,11 +98,15 @@ class UvicornFront:
 
 
 class _NotifyingServer(uvicorn.Server):
-    """Calls `answers` when it answers."""
+    """Calls `answers` when it answers, and ends answers that never end by themselves when it stops."""
 
     def __init__(self, config: uvicorn.Config, answers: Callable[[], None]) -> None:
         super().__init__(config)
         self._answers = answers
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        shutdown_begins()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

@@ -218,6 +218,7 @@ def scope_of(environ: WSGIEnvironment) -> dict[str, Any]:
         "server": (environ["SERVER_NAME"], int(server_port) if server_port.isdigit() else None),
         "client": (client, int(port) if port.isdigit() else 0) if client else None,
         "state": {},
+        "extensions": {"jina_asgi.wsgi": {}},
     }
     user = environ.get("REMOTE_USER")  # set by the host's own authentication; no header can set it
     return {**scope, "user": user} if user else scope

@@ -203,6 +203,7 @@ class AppSettings(TracingSettings):
         startup_wait: seconds that a call waits for the source to load before it is answered with 503.
         wait_ready: startup waits until everything has loaded, and fails if loading fails.
         expose_errors: send the messages of an Executor's own exceptions to clients (for development).
+        playground: serve a page at `/-/` that shows the Flow or Deployment at work, and calls its endpoints.
         title, description, version: for the OpenAPI document.
         grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
         metrics: serve the metrics of the whole server at `/-/metrics`, for Prometheus (needs the extra `metrics`).
@@ -218,6 +219,7 @@ class AppSettings(TracingSettings):
     startup_wait: float = Field(10.0, ge=0)
     wait_ready: bool = False
     expose_errors: bool = False
+    playground: bool = False
     title: str = "jina_asgi"
     description: str = ""
     version: str = "1"

@@ -41,7 +41,7 @@ ExecutorName = Annotated[type | str | dict[str, Any] | None, PlainValidator(_exe
 class DeploymentSettings(TracingSettings, ServingSettings):
     """The options of one Deployment. Names that Jina has keep its meaning."""
 
-    # It inherits the 13 options of serving because all 47 options are flat, `port` beside `uses_with`, in Python, in YAML
+    # It inherits the options of serving because all options are flat, `port` beside `uses_with`, in Python, in YAML
     # and on the command line. A pydantic class has one table of fields: `Settings` names the nearest option by it, and YAML
     # finds the place of a mistake. Two models would need a second table, of the model that each option belongs to.
 

@@ -27,6 +27,7 @@ class ServingOptions(TypedDict, total=False):
     reflection: bool
     compression: Literal["NoCompression", "Deflate", "Gzip"] | None
     grpc_server_options: Mapping[str, Any]
+    playground: bool
     quiet: bool
 
 
@@ -169,6 +170,7 @@ class AppOptions(TypedDict, total=False):
     startup_wait: float
     wait_ready: bool
     expose_errors: bool
+    playground: bool
     title: str
     description: str
     version: str

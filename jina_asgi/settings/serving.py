@@ -62,6 +62,7 @@ class ServingSettings(Settings):
         None, description="compression of gRPC messages"
     )
     grpc_server_options: dict[str, Any] = Field({}, description="additional gRPC server options")
+    playground: bool = Field(False, description="serve a page at `/-/` that shows it at work, and calls its endpoints")
     quiet: bool = Field(False, description="do not print the addresses when serving starts")
 
     @field_validator("protocol")
@@ -116,8 +117,8 @@ class ServingSettings(Settings):
     @property
     def application(self) -> AppSettings:
         """The options of the served application."""
-        options = {"title": self.title, "description": self.description, "cors": self.cors, "wait_ready": True}
-        return AppSettings.of({**options, "grpc": self._grpc})
+        given = {name: getattr(self, name) for name in ("title", "description", "cors", "playground")}
+        return AppSettings.of({**given, "wait_ready": True, "grpc": self._grpc})
 
     @property
     def _grpc(self) -> GrpcSettings | None:
