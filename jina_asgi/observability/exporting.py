@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -17,8 +16,8 @@ from jina_asgi.errors import DefinitionError
 
 _RATIO = re.compile(r"(?:ParentBased{root:)?TraceIdRatioBased{([-+.e\d]+)}")
 _lock = threading.Lock()
-_processors: dict[tuple[str | None, int | None], BatchSpanProcessor | None] = {}
-_providers: dict[tuple[Any, ...], ExportingProvider] = {}
+_processors: dict[tuple[str | None, int | None], _Processor | None] = {}
+_providers: dict[tuple[str, str | None, int | None], ExportingProvider] = {}
 
 
 class ExportingProvider(TracerProvider):
@@ -51,30 +50,49 @@ class ChosenIds(RandomIdGenerator):
         return super().generate_trace_id() if chosen is None else chosen
 
 
-def exporting_provider(
-    service: str, host: str | None, port: int | None, attributes: Mapping[str, Any]
-) -> ExportingProvider:
+def exporting_provider(service: str, host: str | None, port: int | None) -> ExportingProvider:
     """The provider of a service, which exports to a receiver; OpenTelemetry's environment variables give the rest.
 
     Raises:
         DefinitionError: they name a protocol or an exporter that is not known.
     """
-    key = (service, host, port, *sorted(attributes.items()))
     with _lock:
-        if key not in _providers:
+        if (service, host, port) not in _providers:
+            if (host, port) not in _processors:
+                exporter = _exporter(host, port)
+                _processors[host, port] = None if exporter is None else _Processor(exporter)
             name = os.environ.get("OTEL_SERVICE_NAME") or service
-            provider = ExportingProvider(Resource.create({**attributes, "service.name": name}))
-            if (processor := _processor(host, port)) is not None:
+            provider = ExportingProvider(Resource.create({"service.name": name, "process.pid": os.getpid()}))
+            if (processor := _processors[host, port]) is not None:
                 provider.add_span_processor(processor)
-            _providers[key] = provider
-        return _providers[key]
+            _providers[service, host, port] = provider
+        return _providers[service, host, port]
 
 
-def _processor(host: str | None, port: int | None) -> BatchSpanProcessor | None:
-    if (host, port) not in _processors:
-        exporter = _exporter(host, port)
-        _processors[host, port] = None if exporter is None else BatchSpanProcessor(exporter)
-    return _processors[host, port]
+def flush(seconds: float) -> None:
+    """Export what has not been exported, for so many seconds at most: a receiver may be gone."""
+    with _lock:
+        processors = [processor for processor in _processors.values() if processor is not None]
+    threads = [threading.Thread(target=one.force_flush, name="jina-asgi-spans", daemon=True) for one in processors]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + seconds
+    for thread, processor in zip(threads, processors, strict=True):
+        thread.join(max(0.0, end - time.monotonic()))
+        processor.is_stuck = thread.is_alive()
+
+
+class _Processor(BatchSpanProcessor):
+    """Exports in a thread. If its receiver is gone, it ends without trying again."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        super().__init__(exporter)
+        self.is_stuck, self._exports = False, exporter
+
+    def shutdown(self) -> None:
+        if self.is_stuck:
+            self._exports.shutdown()
+        super().shutdown()  # type: ignore[no-untyped-call]  # of the SDK
 
 
 def _exporter(host: str | None, port: int | None) -> SpanExporter | None:

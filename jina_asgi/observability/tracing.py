@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -31,6 +30,7 @@ T = TypeVar("T")
 _END: Any = object()
 _FLUSH = 2.0  # seconds
 _LOWER = 2**64 - 1
+_open = 0  # lifespans
 
 
 class Tracing:
@@ -41,11 +41,10 @@ class Tracing:
     Args:
         service: the resource's `service.name`.
         settings: where spans are exported.
-        attributes: those of the resource, besides the name.
     """
 
-    def __init__(self, service: str, settings: TracingSettings, attributes: Mapping[str, Any] = EMPTY) -> None:
-        self._service, self._settings, self._attributes = service, settings, attributes
+    def __init__(self, service: str, settings: TracingSettings) -> None:
+        self._service, self._settings = service, settings
         self._tracer: trace.Tracer | None = None
         self._exports: Any = None  # our own provider
         self._follows_parents = False
@@ -96,19 +95,23 @@ class Tracing:
             logger.warning("tracing=True exports no spans: pip install 'jina-asgi[otel]' (%s)", error)
             return found
         host, port = self._settings.traces_exporter_host, self._settings.traces_exporter_port
-        self._exports = made = exporting_provider(self._service, host, port, self._attributes)
+        self._exports = made = exporting_provider(self._service, host, port)
         return made
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """On leaving, export what has not been exported, for two seconds at most: the receiver may be gone."""
+        """Prepare exporting on entering; when the last one is left, export what has not been exported."""
+        global _open
+        await asyncio.to_thread(getattr, self, "tracer")  # imports the SDK
+        _open += 1
         try:
             yield
         finally:
-            if self._exports is not None:
-                flush = threading.Thread(target=self._exports.force_flush, name="jina-asgi-spans", daemon=True)
-                flush.start()
-                await asyncio.to_thread(flush.join, _FLUSH)
+            _open -= 1
+            if self._exports is not None and not _open:
+                from jina_asgi.observability.exporting import flush  # with the SDK, an extra
+
+                await asyncio.to_thread(flush, _FLUSH)
 
     def provide(self) -> None:
         """Make our provider that of this process, which is ours and no host's."""

@@ -34,26 +34,29 @@ SHORT_WAIT = 1_000_000
 
 
 class TracedRunner(Wrapper):
-    """The base of these wrappers: exports what is left when serving ends."""
+    """The base of these wrappers."""
 
     def __init__(self, inner: Runner, tracing: Tracing) -> None:
         super().__init__(inner)
         self._tracing = tracing
+
+
+class EntryRunner(TracedRunner):
+    """The outermost of them. Gives each call a current span: that which is current, else the caller's, else a new one.
+
+    The caller's is in the call's headers, or is its `context.trace`.
+    """
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         async with self._tracing.lifespan(), self.inner.lifespan():
             yield
 
-
-class EntryRunner(TracedRunner):
-    """Gives each call a current span: the one that is current, else the caller's in its headers, else a new one."""
-
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
         return self.inner.call(call) if current_span() is not None else self._call_from(call)
 
     async def _call_from(self, call: Call) -> Result:
-        parent = remote_parent(call.context.headers)
+        parent = _parent(call)
         if parent is None:
             with self._tracing.span(f"call {call.endpoint}", _attributes(call)):
                 return await self.inner.call(call)
@@ -66,14 +69,19 @@ class EntryRunner(TracedRunner):
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         if current_span() is not None:
             return self.inner.stream(call)
-        parent = remote_parent(call.context.headers)
+        parent = _parent(call)
         if parent is not None:
             return stream_in(get_current_span(parent), self.inner.stream, call, context=parent, ends=False)
         span = self._tracing.tracer.start_span(f"call {call.endpoint}", attributes=_attributes(call))
         return stream_in(span, self.inner.stream, call)
 
 
-class RequestRunner(Wrapper):
+def _parent(call: Call) -> TraceContext | None:
+    found: TraceContext | None = call.context.trace
+    return remote_parent(call.context.headers) if found is None else found
+
+
+class RequestRunner(EntryRunner):
     """Records on the current span, which is that of the request, how a stream went."""
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
@@ -194,8 +202,8 @@ class MethodRunner(SpanRunner):
             method.end(here=found is not None and found.concurrent)
 
     def _recorded_stream(self, call: Call) -> AsyncGenerator[Docs, None]:
-        parent = None if current_span() is not None else remote_parent(call.context.headers)
-        span = self._tracing.tracer.start_span(call.endpoint, parent, attributes={**self._extra, **_attributes(call)})
+        attributes = {**self._extra, **_attributes(call)}
+        span = self._tracing.tracer.start_span(call.endpoint, attributes=attributes)
         return stream_in(span, self.inner.stream, call)
 
 
@@ -215,8 +223,8 @@ class _MethodSpan:
         call = self._call
         docs = call.begin()
         parent = get_current()
-        if current_span() is None:
-            parent = call.context.trace or remote_parent(call.context.headers) or parent
+        if current_span() is None and call.context.trace is not None:  # that of a batch, which begins now
+            parent = call.context.trace
         waited(self._tracing, self._since, parent, self._attributes)
         attributes = {**self._attributes, "jina.documents": len(docs)}
         self._span = self._tracing.tracer.start_span(call.endpoint, parent, attributes=attributes)

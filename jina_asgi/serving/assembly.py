@@ -262,7 +262,7 @@ def assemble_replica(uses: Uses, settings: DeploymentSettings, replica: int) -> 
     if spans.tracing is not None:
         spans.tracing.provide()
     local = LocalRunner(cls, settings, replica=replica, batching=_described(cls, settings), tracing=spans.tracing)
-    return spans.method(local, cls.__name__, replica), local
+    return spans.entry(spans.method(local, cls.__name__, replica)), local
 
 
 def _linux_only(settings: DeploymentSettings) -> None:

@@ -31,7 +31,7 @@ class TracedService(RunnerService):
         super().__init__(source, options, is_reserved)
 
     def _wrapped(self, runner: Runner) -> Runner:
-        return RequestRunner(runner)
+        return RequestRunner(runner, self._tracing)
 
     async def open(
         self,

@@ -16,7 +16,7 @@ from tests.cli.conftest import filled
 from tests.cli.conftest import serving as command
 from tests.doubles.otlp_receiver import Receiver, named
 from tests.doubles.traced_executors import Plain
-from tests.doubles.uvicorn_server import serving
+from tests.doubles.uvicorn_server import bound, serving
 
 
 async def asked(app: Any) -> None:
@@ -118,7 +118,7 @@ sys.modules["opentelemetry.sdk"] = None
 logging.basicConfig()
 from jina_asgi import Context, Deployment, JinaASGI
 from tests.doubles.traced_executors import Traced
-from tests.doubles.uvicorn_server import serving
+from tests.doubles.uvicorn_server import bound, serving
 
 async def main():
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -134,3 +134,30 @@ if __name__ == "__main__":
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert "True" == done.stdout.strip(), done.stderr
     assert "tracing=True exports no spans: pip install 'jina-asgi[otel]'" in done.stderr
+
+
+@pytest.mark.processes
+def test_a_receiver_that_is_silent_holds_up_the_end_of_a_process_for_moments_only() -> None:
+    """The exporter alone would try for ten seconds, and again at exit."""
+    program = """
+import asyncio, sys
+from jina_asgi import Deployment
+from tests.doubles.traced_executors import Plain, Text
+
+async def main():
+    async with Deployment(uses=Plain, tracing=True, traces_exporter_port=int(sys.argv[1])) as deployment:
+        await deployment.call("/async", [Text()])
+        print("leaving", flush=True)
+
+asyncio.run(main())
+"""
+    with bound() as silent:
+        silent.listen()
+        command = [sys.executable, "-c", program, str(silent.getsockname()[1])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            assert "leaving" == process.stdout.readline().strip()
+            try:
+                assert 0 == process.wait(8)
+            finally:
+                process.kill()
