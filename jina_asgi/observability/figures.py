@@ -75,6 +75,11 @@ class Figures:
         assert isinstance(found, Histogram)
         return found
 
+    def __getitem__(self, key: Key) -> Figure:
+        found = self._kept[key]
+        assert isinstance(found, Figure)
+        return found
+
     def _find(self, metric: Metric, labels: tuple[str, ...]) -> Figure | Histogram:
         assert len(labels) == len(metric.labels), f"{metric.name} has the labels {metric.labels}, got {labels}"
         with self._lock:

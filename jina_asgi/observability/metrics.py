@@ -48,6 +48,70 @@ REQUEST_SECONDS = Metric(
     _SECONDS,
 )
 IN_FLIGHT = Metric("jina_asgi_requests_in_flight", "gauge", "Requests that are being answered now.", _CALL)
+_OF_BATCHES = ("deployment", "endpoint")
+QUEUE_CALLS = Metric(
+    "jina_asgi_queue_calls", "gauge", "Calls that have a place in the queue, waiting or running.", ("deployment",)
+)
+QUEUE_BYTES = Metric("jina_asgi_queue_bytes", "gauge", "Bytes of the requests of these calls.", ("deployment",))
+REFUSALS = Metric(
+    "jina_asgi_refusals",
+    "counter",
+    "Calls that were refused, by reason: too many calls or bytes, the tenant's share, the latency target, the budget.",
+    ("deployment", "reason"),
+)
+QUEUE_ITEMS = Metric("jina_asgi_batch_queue_items", "gauge", "Documents that wait for a batch.", _OF_BATCHES)
+QUEUE_SECONDS = Metric(
+    "jina_asgi_batch_queue_seconds", "histogram", "Time that documents waited for their batch.", _OF_BATCHES, _SECONDS
+)
+BATCHES_RUNNING = Metric("jina_asgi_batches_running", "gauge", "Batches that run now.", _OF_BATCHES)
+BATCH_ITEMS = Metric(
+    "jina_asgi_batch_items",
+    "histogram",
+    "Documents in a batch.",
+    _OF_BATCHES,
+    (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0),
+)
+BATCH_SECONDS = Metric(
+    "jina_asgi_batch_seconds", "histogram", "Time from a batch's beginning to its answers.", _OF_BATCHES, _SECONDS
+)
+BATCH_ENDS = Metric(
+    "jina_asgi_batch_unanswered_items",
+    "counter",
+    "Documents that no batch answered: their callers left, their deadline passed, or their batch failed.",
+    (*_OF_BATCHES, "reason"),
+)
+BISECTIONS = Metric(
+    "jina_asgi_batch_bisections", "counter", "Batches that failed and were tried again in halves.", _OF_BATCHES
+)
+SINGLE_FLIGHT = Metric(
+    "jina_asgi_single_flight_hits", "counter", "Documents that were answered with an equal one's run.", _OF_BATCHES
+)
+REPLICAS = Metric("jina_asgi_replicas", "gauge", "Replicas, by state.", ("deployment", "state"))
+REPLICA_RESTARTS = Metric(
+    "jina_asgi_replica_restarts", "counter", "Starts of replicas after the first one.", ("deployment",)
+)
+REPLICA_DEATHS = Metric(
+    "jina_asgi_replica_deaths", "counter", "Replicas that ended, or hung and were killed.", ("deployment",)
+)
+REPLICA_MEMORY = Metric(
+    "jina_asgi_replica_memory_bytes", "gauge", "Resident memory of a replica.", ("deployment", "replica")
+)
+REPLICA_DEVICE = Metric(
+    "jina_asgi_replica_device_info", "gauge", "Always 1: the devices of a replica.", ("deployment", "replica", "device")
+)
+POOL_CALLS = Metric(
+    "jina_asgi_pool_calls",
+    "counter",
+    "Calls whose replica died: moved to another one, retried there, or lost.",
+    ("deployment", "outcome"),
+)
+LOOP_LAG = Metric(
+    "jina_asgi_loop_lag_seconds",
+    "gauge",
+    "The longest delay of the event loop in the last second, of the slowest web worker, or of the pool host.",
+    ("process",),
+    most=True,
+)
 BUILD_INFO = Metric(
     "jina_asgi_build_info",
     "gauge",
@@ -56,5 +120,28 @@ BUILD_INFO = Metric(
     most=True,
 )
 
-METRICS: tuple[Metric, ...] = (REQUESTS, REQUEST_SECONDS, IN_FLIGHT, BUILD_INFO)
+METRICS: tuple[Metric, ...] = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    IN_FLIGHT,
+    QUEUE_CALLS,
+    QUEUE_BYTES,
+    REFUSALS,
+    QUEUE_ITEMS,
+    QUEUE_SECONDS,
+    BATCHES_RUNNING,
+    BATCH_ITEMS,
+    BATCH_SECONDS,
+    BATCH_ENDS,
+    BISECTIONS,
+    SINGLE_FLIGHT,
+    REPLICAS,
+    REPLICA_RESTARTS,
+    REPLICA_DEATHS,
+    REPLICA_MEMORY,
+    REPLICA_DEVICE,
+    POOL_CALLS,
+    LOOP_LAG,
+    BUILD_INFO,
+)
 BY_NAME = {metric.name: metric for metric in METRICS}

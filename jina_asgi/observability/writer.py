@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jina_asgi.observability.figure_file import FigureFile, Sums, remove_if_last, sums
 from jina_asgi.observability.figures import FIGURES
+from jina_asgi.observability.switch import SWITCH
 
 logger = logging.getLogger("jina_asgi")
 
@@ -55,6 +56,7 @@ class FigureWriter:
                     left.close()
                     FIGURES.reset()  # the file's counts were added to those of ended processes
                 self._file = FigureFile(folder, FIGURES)
+            SWITCH.folder = str(folder)
             self._over = threading.Event()
             threading.Thread(target=self._run, args=(self._over,), name="jina_asgi figures", daemon=True).start()
 
@@ -95,7 +97,7 @@ class FigureWriter:
         """
         with self._lock:
             self.write()
-            file, self._file = self._file, None
+            file, self._file, SWITCH.folder = self._file, None, ""
             self._over.set()
             if file is None:
                 return False
@@ -124,6 +126,7 @@ WRITER = FigureWriter()
 
 def _forked() -> None:
     global WRITER
+    SWITCH.folder = ""
     WRITER.forget()
     WRITER = FigureWriter()
 

@@ -13,6 +13,7 @@ import msgspec
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors.load_failure import is_permanent
 from jina_asgi.executors.import_path import Uses
+from jina_asgi.observability.switch import SWITCH
 from jina_asgi.processes.devices import ROUND_ROBIN, SLOT, VARIABLE, WORKERS, environment_of, visible_devices
 from jina_asgi.processes.logs import LogConfig
 from jina_asgi.processes.replica_process import ReplicaProcess
@@ -37,6 +38,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     replica: int
     path: list[str]
     logs: LogConfig = LogConfig()
+    figures: str = ""  # the folder for its metrics
 
     def dumps(self) -> bytes:
         """Encodes it as msgpack.
@@ -127,7 +129,7 @@ def process_pool(
         logs = msgspec.structs.replace(logs, mark=secrets.token_hex(8) if logs.is_json else "")
         return ReplicaProcess(
             f"{settings.name}/rep-{index}",
-            msgspec.structs.replace(specs[index], logs=logs).dumps(),
+            msgspec.structs.replace(specs[index], logs=logs, figures=SWITCH.folder).dumps(),
             environments[index],
             endpoints=endpoints,
             startup_timeout=settings.startup_timeout,

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
 from jina_asgi.errors import NotReady
 from jina_asgi.observability import writer
 from jina_asgi.observability.figures import FIGURES
-from jina_asgi.observability.metrics import BUILD_INFO
+from jina_asgi.observability.measures import STATUSES, BatchMeasures, LoopLag
+from jina_asgi.observability.metrics import BUILD_INFO, REPLICA_MEMORY
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.host_socket import inheritable
+from jina_asgi.runners.wrappers import Wrapper
 
 _WAITER = Path(__file__).with_name("remove_after.py")
 
@@ -27,15 +30,27 @@ def begin() -> writer.FigureWriter:
     """
     found = writer.WRITER
     if found.folder is None:
-        instance = server_instance.instance()
         server_instance.sweep()
-        folder = folder_of(instance)
         FIGURES.figure(BUILD_INFO, metadata.version("jina-asgi"), platform.python_version()).value = 1
-        try:
-            found.wake(folder)
-        except OSError as error:
-            raise NotReady(f"the metrics cannot be written: {error.strerror}: {folder}") from error
+        join(folder_of(server_instance.instance().key))
     return found
+
+
+def join(folder: Path) -> None:
+    """Begin to write to the folder of a server, unless this process does already; raises as `begin`."""
+    found = writer.WRITER
+    if STATUSES.look not in found.before:
+        found.before.append(STATUSES.look)
+    try:
+        found.wake(folder)
+    except OSError as error:
+        raise NotReady(f"the metrics cannot be written: {error.strerror}: {folder}") from error
+
+
+def leave() -> None:
+    """End writing, in a process that the server does not live as long as."""
+    with suppress(OSError, NotReady):  # the folder is gone
+        writer.WRITER.rest(removes=False)
 
 
 def end() -> None:
@@ -54,13 +69,45 @@ def end() -> None:
                 _remove_after(instance)
 
 
-def folder_of(instance: server_instance.Instance) -> Path:
-    """The folder of the figures of a server.
+@contextmanager
+def measured(deployment: str, runner: Wrapper, process: str) -> Iterator[None]:
+    """Measure a Runner that has loaded, and the event loop, until the end of the block."""
+    runner.measure_batches(deployment, BatchMeasures)
+    lag = LoopLag(process)
+    lag.start()
+    writer.WRITER.before.append(lag.show)
+    try:
+        with STATUSES.follow(runner.inner, deployment, runner.status):
+            yield
+    finally:
+        writer.WRITER.before.remove(lag.show)
+        lag.stop()
+
+
+@contextmanager
+def of_replica(folder: Path, deployment: str, replica: int) -> Iterator[None]:
+    """Write the figures of this process, a replica, until the end of the block."""
+    memory = FIGURES.figure(REPLICA_MEMORY, deployment, f"{deployment}/rep-{replica}")
+    writer.WRITER.before.append(lambda: setattr(memory, "value", _resident()))
+    join(folder)
+    try:
+        yield
+    finally:
+        leave()
+
+
+def _resident() -> int:
+    """The resident memory of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def folder_of(key: str) -> Path:
+    """The folder of the figures of a server instance.
 
     Raises:
         NotReady: there is no usable folder.
     """
-    return server_instance.folder(instance.key) / "metrics"
+    return server_instance.folder(key) / "metrics"
 
 
 def _remove_after(instance: server_instance.Instance) -> None:

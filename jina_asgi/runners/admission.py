@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -91,6 +91,19 @@ class Admission:
             retry_after=self.retry_after,
             server_wide=not why,
         )
+
+
+def both_queues(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of two queues as one: a call takes a place in one of them."""
+    return {
+        "pending": one["pending"] + other["pending"],
+        "pending_bytes": one["pending_bytes"] + other["pending_bytes"],
+        "rejected": {
+            why: one["rejected"].get(why, 0) + other["rejected"].get(why, 0)
+            for why in {**one["rejected"], **other["rejected"]}
+        },
+        "retry_after": max(one["retry_after"], other["retry_after"]),
+    }
 
 
 class RemoteQueue:

@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from jina_asgi.errors import DeadlineExceeded
 from jina_asgi.errors._shown import class_name
 from jina_asgi.observability.current_call import CURRENT
+from jina_asgi.runners.measures import MakeBatchObserver
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket
 
 
@@ -52,6 +53,12 @@ class Wrapper:
         """Return the inner Runner's metrics for `/-/status`; a wrapper adds its own."""
         status = getattr(self.inner, "status", None)
         return dict(status()) if callable(status) else {}
+
+    def measure_batches(self, deployment: str, measures: MakeBatchObserver) -> None:
+        """Have all batches within measured, under the name of their Deployment; called when it has loaded."""
+        measure = getattr(self.inner, "measure_batches", None)
+        if callable(measure):
+            measure(deployment, measures)
 
 
 def _forwards(runner: Runner, name: str) -> TypeGuard[Wrapper]:

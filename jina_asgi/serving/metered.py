@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +20,7 @@ from jina_asgi.observability.metrics import IN_FLIGHT, OTHER, REQUEST_SECONDS, R
 from jina_asgi.observability.prometheus import rendered
 from jina_asgi.processes import server_figures
 from jina_asgi.protocols.service import CallerLeft, OpenedCall
+from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings
@@ -70,6 +71,9 @@ class MeteredService(RunnerService):
 
     def life_begins(self) -> None:
         server_figures.begin().users += 1
+
+    def measured(self) -> AbstractContextManager[None]:
+        return server_figures.measured(self.source.name, Wrapper(self.source.runner), "worker")
 
     def life_ends(self) -> None:
         server_figures.end()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -117,6 +117,10 @@ class RunnerService(ServiceLifecycle):
 
     def life_begins(self) -> None:
         """Called before the Runner loads; `metered` begins to write its figures."""
+
+    def measured(self) -> AbstractContextManager[None]:
+        """Entered when the Runner has loaded, and left before it is unloaded."""
+        return nullcontext()
 
     def life_ends(self) -> None:
         """Called when the Runner has been unloaded."""
@@ -233,7 +237,8 @@ class _TrackedRunner(Wrapper):
                 self._service.endpoints_begin()
                 self._service.remove_stale_uploads()
                 try:
-                    yield
+                    with self._service.measured():
+                        yield
                 finally:
                     self._service.endpoints_end()
         finally:

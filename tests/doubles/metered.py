@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from docarray import BaseDoc, DocList
 from prometheus_client.parser import text_string_to_metric_families
 
-from jina_asgi import Deployment, Executor, JinaASGI, Overloaded, requests
+from jina_asgi import Deployment, Executor, JinaASGI, Overloaded, dynamic_batching, requests
 
 
 class Text(BaseDoc):
@@ -24,6 +24,11 @@ class Model(Executor):
     async def echo(self, docs: DocList[Text]) -> DocList[Text]:
         for doc in docs:
             doc.pid = os.getpid()
+        return docs
+
+    @dynamic_batching(preferred_batch_size=4, timeout=5)
+    @requests(on="/batched")
+    async def batched(self, docs: DocList[Text]) -> DocList[Text]:
         return docs
 
     @requests(on="/bad")

@@ -60,7 +60,9 @@ class Load:
 
     def ask_until_seen(self, workers: int = 1) -> None:
         """Ask until so many workers have answered; a server may listen a moment after it says so."""
+        deadline = time.monotonic() + 60.0
         while len(self.pids) < workers:
+            assert time.monotonic() < deadline, f"only {self.pids} have answered"
             self.ask()
 
     @contextmanager
@@ -103,6 +105,22 @@ class Scraper:
         deadline = time.monotonic() + within
         while (now := self.counted()) != expected:
             assert time.monotonic() < deadline, f"{expected} were answered, and {now} counted"
+
+    def until_found(
+        self, name: str, *labels: str, count: int = 1, equal: object = None, within: float = 20.0
+    ) -> dict[tuple[str, ...], float]:
+        """Wait for samples of a name, or for these."""
+        deadline = time.monotonic() + within
+        while len(found := of(self.scrape(), name, *labels)) != count or equal not in (None, found):
+            assert time.monotonic() < deadline, f"{name}: {found}"
+        return found
+
+
+def until_gone(base: Path) -> None:
+    """Wait until nothing is left; if a server has several processes, one of its own removes it."""
+    deadline = time.monotonic() + 20.0
+    while left := of_this_user(base):
+        assert time.monotonic() < deadline, left
 
 
 def of_this_user(base: Path) -> list[str]:
@@ -169,9 +187,7 @@ def test_nothing_is_left_when_a_server_ends(kind: str, options: tuple[str, ...],
         assert of_this_user(base)
         server.signal(signal.SIGTERM)
         server.ended(within=10.0)
-    deadline = time.monotonic() + 10.0
-    while left := of_this_user(base):  # removed by a process of its own, if the server has several
-        assert time.monotonic() < deadline, left
+    until_gone(base)
 
 
 def test_what_a_killed_server_left_goes_with_the_next_start(base: Path) -> None:
@@ -186,3 +202,28 @@ def test_what_a_killed_server_left_goes_with_the_next_start(base: Path) -> None:
         load.ask_until_seen()
         Scraper(server).until(load.answered)
         assert not killed & {path.name for path in base.glob("*/*")}
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-uvicorn", "uvicorn"])
+def test_a_pool_shows_its_queue_and_replicas_and_its_counts_outlive_them(kind: str, base: Path) -> None:
+    with Served(kind, "tests.doubles.metered:pooled", "--workers", "2") as server:
+        load, scraper = Load(server), Scraper(server)
+        load.ask_until_seen()
+        for path in ("/bad", "/batched", "/batched"):
+            load.ask(path)
+        scraper.until(load.answered)
+        found = scraper.until_found("jina_asgi_replica_memory_bytes", "deployment=served", count=2)
+        assert all(value > 10**7 for value in found.values())
+        assert {("state=ready",): 2} == of(scraper.scrape(), "jina_asgi_replicas", "deployment=served")
+        batched = ("deployment=served", "endpoint=/batched")
+        counted = {(): load.answered["/batched ok"]}
+        for name in ("jina_asgi_batch_items_sum", "jina_asgi_batch_queue_seconds_count"):
+            assert counted == scraper.until_found(name, *batched, equal=counted)
+        os.kill(next(iter(load.pids)), signal.SIGKILL)
+        assert scraper.until_found("jina_asgi_replica_deaths_total", "deployment=served") == {(): 1}
+        scraper.until_found("jina_asgi_replica_memory_bytes", "deployment=served", count=2)
+        load.ask_until_seen(2)
+        scraper.until(load.answered)
+        server.signal(signal.SIGTERM)
+        server.ended(within=20.0)
+    until_gone(base)

@@ -37,10 +37,8 @@ from jina_asgi.runners.batching.waiters import (
     QueuedItem,
     SingleFlight,
     Submission,
-    checked_answers,
-    classify_failure,
-    error_for,
 )
+from jina_asgi.runners.measures import BatchObserver, Unobserved
 
 logger = logging.getLogger("jina_asgi")
 
@@ -94,6 +92,7 @@ class Batching:
         self._sizes: Counter[int] = Counter()
         self._counts: Counter[str] = Counter()
         self._waited = self._longest = 0.0
+        self.observer: BatchObserver = Unobserved()
 
     async def submit(
         self,
@@ -172,6 +171,7 @@ class Batching:
             self._sizes[len(items)] += 1
             self._waited += sum(waits)
             self._longest = max(self._longest, *waits)
+            self.observer.began(waits)
         return items
 
     def stop(self) -> None:
@@ -273,15 +273,17 @@ class Batching:
         try:
             answers = await self._run(members)
             ran = members.settle()
-            answers = checked_answers(answers, len(ran), self._name)
+            answers = waiters.checked_answers(answers, len(ran), self._name)
         except BaseException as error:
             self._failed(batch, members, waiters.normalized_failure(error, self._name))
             if is_a(error, asyncio.CancelledError):
                 raise
         else:
             self._kernel.done(batch)
-            if self._latency is not None and ran:
-                self._latency.batch_ended(batch, ran, time.monotonic(), self._kernel)
+            if ran:
+                self.observer.ended((now := time.monotonic()) - batch.began)
+                if self._latency is not None:
+                    self._latency.batch_ended(batch, ran, now, self._kernel)
             self._step()
             for item, answer in zip(ran, answers, strict=True):
                 if item.dedup_key is not None:
@@ -294,7 +296,7 @@ class Batching:
     def _failed(self, batch: Batch, members: BatchMembers, error: BaseException) -> None:
         began, ran = members.began, members.settle()
         several = len({submission for item in ran for submission in item.submissions}) > 1
-        kind = FailureKind.FINAL if self._stopped else classify_failure(error, several=several)
+        kind = FailureKind.FINAL if self._stopped else waiters.classify_failure(error, several=several)
         failed: list[QueuedItem] = self._kernel.failed(batch, kind)  # type: ignore[assignment]
         for item in failed:
             self._single_flight.leave(item)
@@ -302,7 +304,7 @@ class Batching:
         for submission in submissions:
             is_alone = all(submission in item.submissions for item in ran)  # all items of the batch are its own
             places = [item.index for item in ran] if all(item.submission is submission for item in ran) else ()
-            own_error = error_for(error, several=not is_alone, began=began, places=places)
+            own_error = waiters.error_for(error, several=not is_alone, began=began, places=places)
             submission.fail(copy_error(own_error) if is_alone and several else own_error)
         self._counts["failed"] += len(failed)
         self._step()

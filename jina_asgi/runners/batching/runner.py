@@ -14,10 +14,11 @@ from jina_asgi.documents import field_plans
 from jina_asgi.documents.codec import Codec, codec
 from jina_asgi.errors import ExecutorError, InvalidDocs, NotReady
 from jina_asgi.observability.current_call import CURRENT
-from jina_asgi.runners.admission import Admission
+from jina_asgi.runners.admission import Admission, both_queues
 from jina_asgi.runners.batching.batches import Batching
 from jina_asgi.runners.batching.hints import BatchHints, BatchPlan, HintReader, clamp_priority, copy_answer
 from jina_asgi.runners.batching.waiters import BatchMembers, EmptyBatch, Submission
+from jina_asgi.runners.measures import MakeBatchObserver
 from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner, Ticket
 
@@ -113,9 +114,17 @@ class BatchRunner(Wrapper):
         for queue in queues:
             queue.stop()
 
+    def measure_batches(self, deployment: str, measures: MakeBatchObserver) -> None:
+        for name, batched in self._batched.items():
+            batched.batching.observer = measures(deployment, name)
+        super().measure_batches(deployment, measures)
+
     def status(self) -> dict[str, Any]:
         figures = {name: batched.batching.status() for name, batched in self._batched.items()}
-        return {**super().status(), "batching": figures, "queue": self._admission.status()}
+        inner, queue = super().status(), self._admission.status()
+        if "queue" in inner:  # that of the endpoints which are not batched
+            queue = both_queues(inner["queue"], queue)
+        return {**inner, "batching": figures, "queue": queue}
 
 
 class BatchedEndpoint:

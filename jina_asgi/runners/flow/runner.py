@@ -28,6 +28,7 @@ from jina_asgi.runners.flow._graph import GATEWAY, Graph
 from jina_asgi.runners.flow._route import FlowRoute, check_neighbours
 from jina_asgi.runners.flow.execution import ExecutionPlan, FlowExecution, FlowNode
 from jina_asgi.runners.flow.merging import concatenated, id_of, identified, rows, select
+from jina_asgi.runners.measures import MakeBatchObserver
 from jina_asgi.runners.wrappers import NodeWrapper, Wrapper
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Runner, Step, Ticket
 
@@ -275,6 +276,11 @@ class FlowRunner(PlannedRunner[ExecutionPlan]):
             if node in self._graph.awaited and (reason := Wrapper(runner).unhealthy_reason()):
                 return f"{node}: {reason}"
         return ""
+
+    def measure_batches(self, deployment: str, measures: MakeBatchObserver) -> None:
+        """Have the batches of every node measured, under the node's name."""
+        for node, runner in self._runners.items():
+            Wrapper(runner).measure_batches(node, measures)
 
     def status(self) -> dict[str, Any]:
         """Return the metrics of every node for `/-/status`."""

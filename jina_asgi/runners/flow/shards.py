@@ -28,6 +28,7 @@ from jina_asgi.runners.admission import Admission, admit_all
 from jina_asgi.runners.flow._route import combined, difference
 from jina_asgi.runners.flow.merging import concatenated, converted, copy_docs, identified, merged, select
 from jina_asgi.runners.flow.runner import PlannedRunner
+from jina_asgi.runners.measures import MakeBatchObserver
 from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.settings import AROUND
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket, resolve
@@ -164,6 +165,11 @@ class ShardRunner:
         """Return why no call can be answered now: the first shard's reason; '' if there is none."""
         return next((reason for shard in self._shards.values() if (reason := Wrapper(shard).unhealthy_reason())), "")
 
+    def measure_batches(self, deployment: str, measures: MakeBatchObserver) -> None:
+        """Have the batches of every shard measured, together."""
+        for shard in self._shards.values():
+            Wrapper(shard).measure_batches(deployment, measures)
+
     def status(self) -> dict[str, Any]:
         """Return the metrics of every shard for `/-/status`."""
         shards = {name: Wrapper(shard).status() for name, shard in self._shards.items()}
@@ -287,6 +293,11 @@ class HeadRunner(PlannedRunner[_HeadPlan]):
             if reason := Wrapper(runner).unhealthy_reason():
                 return reason if runner is self._shards else f"{part}: {reason}"
         return ""
+
+    def measure_batches(self, deployment: str, measures: MakeBatchObserver) -> None:
+        """Have the batches of the shards measured, and those of the Executors around them."""
+        for runner in self._runners.values():
+            Wrapper(runner).measure_batches(deployment, measures)
 
     def status(self) -> dict[str, Any]:
         """Return the metrics of the shards and of the Executors around them for `/-/status`."""

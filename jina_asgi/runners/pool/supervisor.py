@@ -51,7 +51,7 @@ class ReplicaSupervisor:
         self._heartbeat, self._max_rss, self._grace = heartbeat, max_rss, grace
         self._max_requests = round(max_requests * (1 + _jitter() / 10))
         self.handle: ReplicaHandle | None = None
-        self.state, self.restarts = "stopped", 0
+        self.state, self.restarts, self.deaths = "stopped", 0, 0
         self.failure: LoadFailure | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._retiring: dict[asyncio.Task[None], ReplicaHandle] = {}
@@ -106,6 +106,7 @@ class ReplicaSupervisor:
             "in_flight": 0 if handle is None else handle.calls,
             "answered": 0 if handle is None else handle.answered,
             "restarts": self.restarts,
+            "deaths": self.deaths,
             "failure": None if self.failure is None else self.failure.status(),
         }
 
@@ -135,6 +136,7 @@ class ReplicaSupervisor:
         await handle.replica.kill(why)
         if self._stopping:
             return 0.0
+        self.deaths += 1
         if handle.answered:
             delay = self._restarts.died(self.index, _jitter())
         else:

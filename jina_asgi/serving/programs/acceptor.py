@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from jina_asgi.concurrency.lifecycle import CLOSING
@@ -20,7 +21,7 @@ from jina_asgi.errors.load_failure import LoadFailure
 from jina_asgi.processes.handshake import HostRequest, read_host_request
 from jina_asgi.processes.shared_memory import OwnerSharing
 from jina_asgi.protocols.frames.server import HELLO_LIMIT, FrameServer, Refusal
-from jina_asgi.runners.wrappers import ObserveRunner
+from jina_asgi.runners.wrappers import ObserveRunner, Wrapper
 from jina_asgi.serving.assembly import assemble_pool
 from jina_asgi.settings import DeploymentSettings
 
@@ -35,17 +36,21 @@ def as_library_error(error: Exception) -> JinaASGIError:
     return ExecutorError(error_text(error), raised=class_name(error))
 
 
+#: Measures a Runner within a block: its Deployment's name, the Runner, and the kind of this process.
+Measured = Callable[[str, Wrapper, str], AbstractContextManager[None]]
+
+
 class DeploymentVersion:
     """One version of a Deployment, by its code and options; lives as long as a worker uses it."""
 
-    def __init__(self, request: HostRequest) -> None:
+    def __init__(self, request: HostRequest, measured: Measured) -> None:
         assert request.uses is not None
         self.ask, self.settings = request, DeploymentSettings.of(request.options)
         self.name, self.uses = self.settings.name, request.uses
         self.runner: ObserveRunner = assemble_pool(
             request.uses, self.settings, request.path, changed=self.report_health, costs=False
         )
-        self.users = 0
+        self.users, self._measured = 0, measured
         self.connections: set[FrameServer] = set()
         self.superseded = False
         #: The version before this one, while this one has not loaded.
@@ -67,7 +72,8 @@ class DeploymentVersion:
         try:
             async with self.runner.lifespan():
                 self.ready.set()
-                await self._ending.wait()
+                with self._measured(self.name, self.runner, "host"):
+                    await self._ending.wait()
                 # Each part of the shutdown has a limit of its own; this is the limit of the whole.
                 limit = asyncio.get_running_loop().call_later(self.settings.grace + CLOSING, living.cancel)
         except Exception as error:  # noqa: BLE001  # loading may raise anything; it is logged, and sent to the workers that wait

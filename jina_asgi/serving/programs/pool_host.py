@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -21,12 +21,13 @@ from jina_asgi.concurrency.loops import run
 from jina_asgi.concurrency.process_wide import frozen
 from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, start_task, wait_until_done
 from jina_asgi.observability.logs import PROCESS
+from jina_asgi.observability.switch import SWITCH
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.handshake import HostRequest, digest_of
 from jina_asgi.processes.host_socket import BACKLOG
 from jina_asgi.processes.logs import LogConfig
 from jina_asgi.processes.replica_process import ignore_signal
-from jina_asgi.serving.programs.acceptor import AcceptedConnection, DeploymentVersion, as_library_error
+from jina_asgi.serving.programs.acceptor import AcceptedConnection, DeploymentVersion, Measured, as_library_error
 
 logger = logging.getLogger("jina_asgi")
 
@@ -130,7 +131,7 @@ class Host:
         if found is not None:
             return found
         request.logs.apply(_PREFIX)  # inherited by the replicas, which log like their supervisor
-        version = DeploymentVersion(request)
+        version = DeploymentVersion(request, measured_in(self._instance))
         for other in list(self._versions.values()):
             if other.name == version.name:
                 other.superseded = True
@@ -224,6 +225,17 @@ class Host:
             os.close(descriptor)
 
 
+def measured_in(instance: server_instance.Instance) -> Measured:
+    """What measures a Deployment, if the web workers of this server have metrics; the replicas that start next write theirs."""
+    folder = server_instance.folder(instance.key) / "metrics"
+    if not folder.is_dir():
+        return lambda *_: nullcontext()
+    from jina_asgi.processes import server_figures  # not imported without metrics
+
+    server_figures.join(folder)
+    return server_figures.measured
+
+
 def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
@@ -239,6 +251,10 @@ def main() -> None:
     instance = server_instance.Instance(key, int(pid) or None, int(start) or None)
     server_instance.sweep()
     run(_serve(socket.socket(fileno=int(descriptor)), instance))
+    if SWITCH.folder:
+        from jina_asgi.processes import server_figures  # not imported without metrics
+
+        server_figures.leave()
     if instance.pid is not None and not server_instance.alive(instance.pid, instance.started):
         server_instance.remove(key)
 

@@ -16,8 +16,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jina_asgi.concurrency.loops import run
@@ -103,9 +104,20 @@ async def _serve(spec: ReplicaSpec, connection: socket.socket, started_requests:
 async def _loaded(spec: ReplicaSpec) -> AsyncIterator[tuple[Runner, LocalRunner]]:
     # The module is imported in the main thread, as in any program; `__init__` runs in the Executor's thread.
     sys.path[:] = spec.path
-    runner, local = assemble_replica(spec.uses, DeploymentSettings.of(spec.options), spec.replica)
-    async with runner.lifespan():
-        yield runner, local
+    settings = DeploymentSettings.of(spec.options)
+    with _figures(spec, settings.name):
+        runner, local = assemble_replica(spec.uses, settings, spec.replica)
+        async with runner.lifespan():
+            yield runner, local
+
+
+def _figures(spec: ReplicaSpec, deployment: str) -> AbstractContextManager[None]:
+    """Writes the figures of this process, if its server has metrics."""
+    if not spec.figures:
+        return nullcontext()
+    from jina_asgi.processes import server_figures  # not imported without metrics
+
+    return server_figures.of_replica(Path(spec.figures), deployment, spec.replica)
 
 
 async def _health(runner: LocalRunner, spec: ReplicaSpec) -> str:
