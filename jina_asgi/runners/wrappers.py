@@ -86,15 +86,17 @@ class ObserveRunner(Wrapper):
         self.calls += 1
         self.in_flight += 1
         start = self._clock()
-        before = CURRENT.get()
-        CURRENT.set((call.context, self.name))
+        before, current = CURRENT.get(), (call.context, self.name)
+        if is_other := before != current:  # not within a request to this very node
+            CURRENT.set(current)
         try:
             result = await self.inner.call(call)
         except BaseException as error:
             self.failures[class_name(error)] += 1
             raise
         finally:
-            CURRENT.set(before)
+            if is_other:
+                CURRENT.set(before)
             self.in_flight -= 1
         step = Step(self.name, start, self._clock())
         return Result(result.docs, result.results, (*result.trail, step))
@@ -103,13 +105,16 @@ class ObserveRunner(Wrapper):
         self.streams += 1
         self.in_flight += 1
         before, current = CURRENT.get(), (call.context, self.name)
-        CURRENT.set(current)
+        if is_other := before != current:
+            CURRENT.set(current)
         try:
             async with aclosing(self.inner.stream(call)) as steps:
                 async for docs in steps:
-                    CURRENT.set(before)  # until the next step
+                    if is_other:
+                        CURRENT.set(before)  # until the next step
                     yield docs
-                    CURRENT.set(current)
+                    if is_other:
+                        CURRENT.set(current)
         except GeneratorExit:
             self.failures["Closed"] += 1
             raise
@@ -117,7 +122,8 @@ class ObserveRunner(Wrapper):
             self.failures[class_name(error)] += 1
             raise
         finally:
-            CURRENT.set(before)
+            if is_other:
+                CURRENT.set(before)
             self.in_flight -= 1
 
     def status(self) -> dict[str, Any]:

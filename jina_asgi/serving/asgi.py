@@ -142,8 +142,8 @@ def mount(app: Any, path: str, source: AnySource, **options: Unpack[AppOptions])
                 " it; mount this before, or elsewhere"
             )
     asgi = JinaASGI(source, **options)
+    router.routes.append(Mount(prefix, app=asgi))  # first, as routes are tried one after the other
     router.routes.append(Route(prefix, _BarePrefix(asgi, prefix), name=prefix, include_in_schema=False))
-    router.routes.append(Mount(prefix, app=asgi))
     router.lifespan_context = awaiting(asgi.source.group, _composed(router.lifespan_context, asgi))
     return asgi
 

@@ -149,7 +149,7 @@ class Bodies:
         header, parameters = body["header"], body["parameters"] or {}
         if parameters and len(raw) > self._limits.parameters:  # a value takes a byte or more
             check_parameters(parameters, self._limits.parameters)
-        wrapped = self.input.docs(self.input.wrap(docs))
+        wrapped = Docs(self.input, self.input.wrap(docs))
         if header is None:
             return Request(wrapped, parameters, None)
         return Request(wrapped, parameters, header.request_id, target_executor=header.target_executor or "")

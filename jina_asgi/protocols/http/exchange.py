@@ -21,6 +21,7 @@ import time
 from email.message import Message
 from typing import Any
 
+import msgspec
 import orjson
 from starlette.types import Receive, Send
 
@@ -165,7 +166,7 @@ logger = logging.getLogger("jina_asgi")
 INTERVAL = 0.1
 
 
-class Watched:
+class Watched(msgspec.Struct, eq=False):
     """One request being watched.
 
     Attributes:
@@ -174,12 +175,13 @@ class Watched:
         answered: the end of the response is being sent, so that a client which leaves from now on has its answer.
     """
 
-    __slots__ = ("_receive", "answered", "gone", "since", "task", "watcher", "young")
-
-    def __init__(self, receive: Receive, task: asyncio.Task[Any], since: float, young: dict[Watched, None]) -> None:
-        self._receive, self.task, self.since, self.young = receive, task, since, young
-        self.watcher: asyncio.Task[None] | None = None
-        self.gone = self.answered = False
+    _receive: Receive
+    task: asyncio.Task[Any]
+    since: float
+    young: dict[Watched, None]
+    watcher: asyncio.Task[None] | None = None
+    gone: bool = False
+    answered: bool = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to listen for the client's disconnect."""
@@ -256,14 +258,12 @@ class ClientGone(CallerLeft):
     """The client left while its request was being read."""
 
 
-class ResponseWriter:
+class ResponseWriter(msgspec.Struct, eq=False):
     """One response: ASGI's `send`, whether it has started, and the monitor's entry for its client."""
 
-    __slots__ = ("send", "started", "watched")
-
-    def __init__(self, send: Send) -> None:
-        self.send, self.started = send, False
-        self.watched: Watched | None = None
+    send: Send
+    started: bool = False
+    watched: Watched | None = None
 
     def ends(self) -> None:
         """Called before the last message: a client that leaves from now on has its answer."""
@@ -290,7 +290,7 @@ class ResponseWriter:
         A server copies what it is given at once; it waits between pieces until the client has read enough of them.
         """
         self.started = True
-        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         try:
             await self.send({"type": "http.response.start", "status": status, "headers": headers})
             start = 0
