@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -20,6 +19,7 @@ from jina_asgi.clients.inputs import Part, batches, parts_of
 from jina_asgi.clients.posts import CallOptions, may_repeat
 from jina_asgi.clients.responses import NOTHING, Header, Response, Route, Status, raised, routes_of, status_of
 from jina_asgi.concurrency.offload import parse_if
+from jina_asgi.concurrency.process_wide import ProcessLock
 from jina_asgi.documents.codec import Codec, codec, codec_of
 from jina_asgi.errors import JinaASGIError, UnknownEndpoint
 from jina_asgi.excepts import BadClientInput, NotSupportedError
@@ -272,7 +272,7 @@ class BaseClient:
             raise BadClientInput(f"prefetch={prefetch}: expected at least 1, the number of requests open at once")
         self.address, self._settings, self._prefetch, self._app = address, settings, prefetch, app
         self._connections: dict[asyncio.AbstractEventLoop, ClientSession] = {}
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     @staticmethod
     def check_input(inputs: Any) -> None:

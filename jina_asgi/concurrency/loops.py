@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Literal, TypeVar
 
-from jina_asgi.concurrency.process_wide import end_if_forked
+from jina_asgi.concurrency.process_wide import ProcessLock, end_if_forked
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class LoopThread:
                 logger.exception("a coroutine asked to end the process, from a thread that cannot")
 
 
-_lock = threading.Lock()
+_lock = ProcessLock()
 _shared: dict[str, LoopThread] = {}
 
 

@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -36,9 +37,34 @@ logger = logging.getLogger("jina_asgi")
 _process = os.getpid()
 
 
+class ProcessLock:
+    """A lock for threads of one process. It is free in a forked child, where a thread that held it does not exist."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Make it free."""
+        self._lock = threading.Lock()
+
+
+_locks: weakref.WeakSet[ProcessLock] = weakref.WeakSet()
+
+
 def _forked() -> None:
-    global _process
+    global _process, _semaphore
     _process = os.getpid()
+    for lock in _locks:
+        lock.renew()
+    if not is_making():
+        _semaphore = threading.Semaphore(1)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
@@ -84,7 +110,7 @@ def _code(exiting: SystemExit) -> int:
     return 1
 
 
-_lock = threading.Lock()
+_lock = ProcessLock()
 _serving = 0
 _frozen_by_host = False
 _collected = False

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -18,23 +21,43 @@ from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.types import EMPTY
 
+T = TypeVar("T")
+
 _WORDS = (
     "gRPC was in use in the process that this one was forked from, and cannot be used here: ask over HTTP or a WebSocket,"
     " close what uses gRPC before the fork, or start processes by multiprocessing's 'spawn'"
 )
-#: The open channels and servers of this process.
-_open: weakref.WeakSet[object] = weakref.WeakSet()
-_is_cut_off = False
+#: What uses gRPC in this process: channels, servers and credentials, until they are deallocated.
+_used: weakref.WeakSet[object] = weakref.WeakSet()
+#: The same of the process from which this one was forked: closing them would wait for threads that are not here.
+_inherited: list[object] = []
+_is_cut_off = _was_used = _ends = False
+#: Held while gRPC begins or ends, with its own locks and threads; a fork waits for it. The forking thread may have it, in a
+#: signal handler.
+_changing = threading.RLock()
+#: How the names of gRPC's own threads begin, and the seconds that a fork waits for their end.
+_THREADS, _ENDING = ("grpc", "event_engine", "lifeguard"), 1.0
 
 
-def watch_forks(what: object) -> None:
-    """Record that a channel or a server is open."""
-    _open.add(what)
+def opened(make: Callable[[], T]) -> T:
+    """Make a channel, a server or credentials; a process that is forked while they exist cannot use gRPC.
+
+    Raises:
+        DefinitionError: this process is one of these. What `make` raises.
+    """
+    global _was_used
+    with _changing:
+        if why := cut_off():
+            raise DefinitionError(why)
+        _was_used = True
+        made = make()
+        _used.add(made)
+        return made
 
 
-def unwatch_forks(what: object) -> None:
-    """Record that it has been closed."""
-    _open.discard(what)
+def forks_wait() -> AbstractContextManager[Any]:
+    """A block in which the last references to them end: a process that was forked within it could wait forever."""
+    return _changing
 
 
 def cut_off() -> str:
@@ -42,13 +65,34 @@ def cut_off() -> str:
     return _WORDS if _is_cut_off else ""
 
 
+def _before_fork() -> None:
+    """Wait until gRPC has ended where nothing uses it: its last threads end after what they served, without an event."""
+    global _ends
+    _changing.acquire()
+    _ends, until = False, time.monotonic() + _ENDING
+    while _was_used and not _used and (_ends := _has_threads()) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def _has_threads() -> bool:
+    """Whether gRPC has threads of its own in this process; False on a system that does not list them."""
+    names = list[str]()
+    for task in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended
+            names.append(task.read_text())
+    return any(name.startswith(_THREADS) for name in names)
+
+
 def _forked() -> None:
     global _is_cut_off
-    _is_cut_off = _is_cut_off or bool(_open)
-    _open.clear()
+    _is_cut_off = _is_cut_off or _ends or bool(_used)
+    _inherited.extend(_used)
+    _used.clear()
+    _changing.release()
 
 
-os.register_at_fork(after_in_child=_forked)
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(before=_before_fork, after_in_parent=_changing.release, after_in_child=_forked)
 
 
 #: Pings as of Jina's clients: a lost server is noticed within 15 seconds.
@@ -121,7 +165,9 @@ class Dialling:
         except OSError as error:
             raise DefinitionError(f"cannot read {error.filename}: {error.strerror}") from error
         return cls(
-            credentials=grpc.ssl_channel_credentials(signers, key, chain), options=options, compression=compressed
+            credentials=opened(lambda: grpc.ssl_channel_credentials(signers, key, chain)),
+            options=options,
+            compression=compressed,
         )
 
     def channel(self, target: str) -> grpc.aio.Channel:
@@ -130,24 +176,32 @@ class Dialling:
         Raises:
             DefinitionError: gRPC cannot be used in this process.
         """
-        if why := cut_off():
-            raise DefinitionError(why)
         options = list({**OPTIONS, **self.options}.items())
         if self.credentials is None:
-            return grpc.aio.insecure_channel(target, options, self.compression)
-        return grpc.aio.secure_channel(target, self.credentials, options, self.compression)
+            return opened(lambda: grpc.aio.insecure_channel(target, options, self.compression))
+        return opened(lambda: grpc.aio.secure_channel(target, self.credentials, options, self.compression))
 
 
 class Line:
     """One channel, its methods, and its open calls."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        watch_forks(channel)
+        self._channel: grpc.aio.Channel | None = channel
         self._unary: dict[str, Any] = {}
         self._stream: dict[str, Any] = {}
         self._open: set[Any] = set()
         self._idle = asyncio.Event()
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel.
+
+        Raises:
+            UsageError: it is closed.
+        """
+        if self._channel is None:
+            raise grpc.aio.UsageError("the channel is closed")
+        return self._channel
 
     def unary(self, method: str, raw: bytes, **options: Any) -> Any:
         """Starts a unary call, of bytes; `options` are those of gRPC's calls."""
@@ -172,8 +226,12 @@ class Line:
 
     async def close(self) -> None:
         """Close the channel; its open calls are cancelled."""
-        await self.channel.close()
-        unwatch_forks(self.channel)
+        if self._channel is not None:
+            await self._channel.close()
+        with forks_wait():
+            self._channel = None
+            self._unary.clear()
+            self._stream.clear()
 
     def _opened(self, call: Any) -> Any:
         self._open.add(call)

@@ -32,7 +32,7 @@ import grpc.aio
 from jina_asgi.concurrency.tasks import mark_retrieved, start_task
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import PortAlreadyUsed
-from jina_asgi.protocols.grpc.channels import cut_off, unwatch_forks, watch_forks
+from jina_asgi.protocols.grpc.channels import forks_wait, opened
 from jina_asgi.protocols.grpc.discovery import Health
 from jina_asgi.protocols.grpc.services import SERVICES, MethodTable, Reflection, Services
 from jina_asgi.protocols.service import Service
@@ -172,16 +172,12 @@ class GrpcServer:
             PortAlreadyUsed: the port is in use.
             DefinitionError: the address, a certificate or an option is invalid; gRPC cannot be used in this process.
         """
-        if why := cut_off():
-            raise DefinitionError(why)
         settings = self._settings
         self._path = SocketPath(settings.where.path) if settings.where.path else None
         limits = {"grpc.max_receive_message_length": self._service.limits.body, "grpc.so_reuseport": int(shares_port)}
         compression = None if settings.compression is None else grpc.Compression[settings.compression]
-        server = grpc.aio.server(
-            options=list({**_OPTIONS, **limits, **settings.options}.items()), compression=compression
-        )
-        watch_forks(server)
+        options = list({**_OPTIONS, **limits, **settings.options}.items())
+        server = opened(lambda: grpc.aio.server(options=options, compression=compression))
         server.add_generic_rpc_handlers((MethodTable(self._handlers()),))
         before = listening()
         self.port = self._listen(server, port)
@@ -194,15 +190,11 @@ class GrpcServer:
 
     async def lost(self) -> str | None:
         """Wait until it ends or stops listening without `stop`; return the reason. None: it was stopped."""
-        unwatch_forks = self._over
-        while unwatch_forks is not None and self._stopping is None:
-            await asyncio.wait([unwatch_forks], timeout=_LOOK)
-            if self._stopping is None and unwatch_forks.done():
-                return (
-                    f"it failed: {error!r}"
-                    if (error := unwatch_forks.exception()) is not None
-                    else "it ended by itself"
-                )
+        over = self._over
+        while over is not None and self._stopping is None:
+            await asyncio.wait([over], timeout=_LOOK)
+            if self._stopping is None and over.done():
+                return f"it failed: {error!r}" if (error := over.exception()) is not None else "it ended by itself"
             if self._stopping is None and not listens(self._sockets):
                 return "its socket listens no more"
         return None
@@ -255,7 +247,6 @@ class GrpcServer:
         self._health.end()
         self._services.drain()
         await server.stop(grace)
-        unwatch_forks(server)
         if self._stopping is not None:
             await self._stopping
         if self._path is not None:
@@ -263,7 +254,8 @@ class GrpcServer:
         if self._over is not None:
             await asyncio.wait([self._over])
             self._over.exception()  # `lost` has returned it
-        self._server = self._loop = self._over = None
+        with forks_wait():
+            self._server = self._loop = self._over = server = None
 
 
 _LONG = 3600.0  # seconds: `close` ends it earlier
@@ -275,7 +267,7 @@ def _credentials(settings: GrpcSettings) -> Any:
         _check_certificates(settings)
         certificate, key = Path(settings.ssl_certfile or "").read_bytes(), Path(settings.ssl_keyfile or "").read_bytes()
         clients = None if settings.ssl_clients is None else Path(settings.ssl_clients).read_bytes()
-        return grpc.ssl_server_credentials(((key, certificate),), clients, clients is not None)
+        return opened(lambda: grpc.ssl_server_credentials(((key, certificate),), clients, clients is not None))
     except (OSError, ValueError) as error:
         raise DefinitionError(
             f"cannot serve with the files {', '.join(filter(None, _files(settings)))}: expected certificates in PEM, and"
