@@ -110,10 +110,11 @@ OPTIONS = {
 }
 _PATIENCE = 10.0  # seconds for connecting
 _NONE, _REASON = "/", 1.0  # a method that no server has, and the seconds for calling it
-_READY, _IDLE, _CONNECTING = (
+_READY, _IDLE, _CONNECTING, _SHUTDOWN = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.IDLE,
     grpc.ChannelConnectivity.CONNECTING,
+    grpc.ChannelConnectivity.SHUTDOWN,
 )
 
 
@@ -203,6 +204,10 @@ class Line:
             raise grpc.aio.UsageError("the channel is closed")
         return self._channel
 
+    def state(self, *, connects: bool = False) -> Any:
+        """The channel's state; `connects`: it connects if it is idle."""
+        return _SHUTDOWN if self._channel is None else self._channel.get_state(try_to_connect=connects)
+
     def unary(self, method: str, raw: bytes, **options: Any) -> Any:
         """Starts a unary call, of bytes; `options` are those of gRPC's calls."""
         found = self._unary.get(method)
@@ -267,7 +272,7 @@ class Channels:
         self._turn = turn = (self._turn + 1) % len(self._targets)  # other calls use other lines while this one connects
         for target in (*self._targets[turn:], *self._targets[:turn]):
             line = self._lines.get(target)
-            if line is not None and line.channel.get_state() is _READY:
+            if line is not None and line.state() is _READY:
                 return line
             line = await self._connected(target)
             if line is not None:
@@ -294,15 +299,15 @@ class Channels:
         line = self._lines.get(target)
         if line is None:
             line = self._lines[target] = Line(self._dialling.channel(target))
-        state = line.channel.get_state(try_to_connect=True)
+        state = line.state(connects=True)
         if state not in (_READY, _IDLE, _CONNECTING):  # it would wait before its next attempt
             line = self._anew(target, line)
-            state = line.channel.get_state(try_to_connect=True)
+            state = line.state(connects=True)
         try:
             async with asyncio.timeout(_PATIENCE):
                 while state in (_IDLE, _CONNECTING):
                     await line.channel.wait_for_state_change(state)
-                    state = line.channel.get_state(try_to_connect=True)
+                    state = line.state(connects=True)
         except TimeoutError:
             return None
         return line if state is _READY else None
