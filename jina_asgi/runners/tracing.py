@@ -18,6 +18,7 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 
 from jina_asgi.observability.tracing import (
+    DroppedSpan,
     Tracing,
     client_span,
     current_span,
@@ -41,19 +42,24 @@ class TracedRunner(Wrapper):
         self._tracing = tracing
 
 
-class EntryRunner(TracedRunner):
-    """The outermost of them. Gives each call a current span: that which is current, else the caller's, else a new one.
-
-    The caller's is in the call's headers, or is its `context.trace`.
-    """
+class ServingRunner(TracedRunner):
+    """The base of the outermost wrapper of a process."""
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         async with self._tracing.lifespan(), self.inner.lifespan():
             yield
 
+
+class EntryRunner(ServingRunner):
+    """Gives each call a current span: that which is current, else the caller's, else a new one.
+
+    The caller's is in the call's headers, or is its `context.trace`.
+    """
+
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        return self.inner.call(call) if current_span() is not None else self._call_from(call)
+        has_span = is_dropped(call) or current_span() is not None
+        return self.inner.call(call) if has_span else self._call_from(call)
 
     async def _call_from(self, call: Call) -> Result:
         parent = _parent(call)
@@ -76,12 +82,17 @@ class EntryRunner(TracedRunner):
         return stream_in(span, self.inner.stream, call)
 
 
+def is_dropped(call: Call) -> bool:
+    """Whether the request of a call is not recorded; this costs less than a look at the current span."""
+    return type(call.context.trace) is DroppedSpan
+
+
 def _parent(call: Call) -> TraceContext | None:
     found: TraceContext | None = call.context.trace
-    return remote_parent(call.context.headers) if found is None else found
+    return remote_parent(call.context.headers) if found is None or is_dropped(call) else found
 
 
-class RequestRunner(EntryRunner):
+class RequestRunner(ServingRunner):
     """Records on the current span, which is that of the request, how a stream went."""
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
@@ -95,7 +106,8 @@ class SpanRunner(TracedRunner):
     """The base of those that record a span of each call, unless it would be dropped."""
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        return self._recorded(call) if self._tracing.records else self.inner.call(call)
+        records = not is_dropped(call) and self._tracing.records
+        return self._recorded(call) if records else self.inner.call(call)
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
         return self._recorded_stream(call) if self._tracing.records else self.inner.stream(call)

@@ -12,7 +12,7 @@ from opentelemetry import trace as opentelemetry
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind
 
-from jina_asgi.observability.tracing import Tracing, current_span, record_answer, remote_parent
+from jina_asgi.observability.tracing import DroppedSpan, Tracing, current_span, record_answer, remote_parent
 from jina_asgi.protocols.service import CallerLeft, OpenedCall
 from jina_asgi.runners.tracing import RequestRunner
 from jina_asgi.serving.service import RunnerService, ServiceCall
@@ -45,6 +45,10 @@ class TracedService(RunnerService):
         span = self._span(name, headers, method)
         if span is None:
             return await super().open(name, headers, user, deadline=deadline, method=method)
+        if type(span) is DroppedSpan:
+            opened = await super().open(name, headers, user, deadline=deadline, method=method)
+            opened.context.trace = span
+            return TracedCall(name, opened.runner, opened.context, opened.loop, span=span)
         token = attach(opentelemetry.set_span_in_context(span))
         try:
             opened = await super().open(name, headers, user, deadline=deadline, method=method)

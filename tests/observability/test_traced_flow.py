@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -129,10 +130,12 @@ async def test_a_flow_of_three_nodes_with_a_pooled_batch_and_a_stream_is_one_con
         )
         assert {200} == {answer.status_code for answer in answers}
         assert 3 == answers[0].text.count("event: update")
+        expected = {"POST /whole": 9, "batch": 1, "/whole": 3, "around yields": 1}
+        expected |= {f"node {name}": 1 for name in ("first", "second", "third")}
         spans = receiver.wait_for(
             lambda spans: (
-                9 == sum(span.kind == "server" for span in spans)
-                and {"batch", "around yields"} <= {span.name for span in spans}
+                Counter(expected) <= Counter(span.name for span in spans)
+                and 9 == sum(len(span.links) for span in spans if span.name == "queue")
             )
         )
     ours = next(span for span in spans if span.trace == TRACE and span.kind == "server")

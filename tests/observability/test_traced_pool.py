@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from jina_asgi import Deployment, JinaASGI
 from tests.doubles.otlp_receiver import Receiver, named
+from tests.doubles.rig import Served
 from tests.doubles.traced_executors import Traced
 from tests.doubles.uvicorn_server import serving
 
@@ -79,10 +81,23 @@ async def test_a_call_that_waits_for_a_replica_says_so(receiver: Receiver) -> No
         url = f"http://127.0.0.1:{port}/slow"
         await asyncio.gather(*(http.post(url, json=body("0.2"), timeout=60) for _ in range(4)))
         spans = receiver.wait_for(
-            lambda spans: (
-                4 == sum(span.name == "/slow" for span in spans) == sum(span.kind == "server" for span in spans)
-            )
+            lambda spans: Counter({"/slow": 4, "POST /slow": 4, "queue": 3}) <= Counter(span.name for span in spans)
         )
     waits = [span for span in spans if span.name == "queue"]
     assert max(wait.end - wait.start for wait in waits) >= 150_000_000
     assert {wait.parent for wait in waits} <= {span.id for span in spans if span.name == "POST /slow"}
+
+
+def test_every_worker_of_gunicorn_has_whole_traces_though_the_application_is_preloaded(receiver: Receiver) -> None:
+    env = {"RECEIVER": str(receiver.port), "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    with Served("gunicorn-uvicorn", "tests.doubles.traced_app:app", "-w", "2", "--preload", env=env) as server:
+        for number in range(20):  # each on a connection of its own, which any worker may accept
+            answer = httpx.post(f"{server.url}/async", json=body(f"{number}"), timeout=60)
+            assert 200 == answer.status_code
+        whole = ["/async", "/async", "POST /async", "in async", "in async", "node one", "node two"]
+        spans = receiver.wait_for(lambda spans: 20 * len(whole) <= sum(span.name != "queue" for span in spans))
+    traces: dict[str, list[str]] = {}
+    for span in spans:
+        if span.name != "queue":
+            traces.setdefault(span.trace, []).append(span.name)
+    assert [whole] * 20 == [sorted(names) for names in traces.values()]
