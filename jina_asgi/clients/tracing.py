@@ -24,7 +24,8 @@ class TracedTransport(Transport):
     """
 
     def __init__(self, inner: Transport, address: Address, settings: TracingSettings) -> None:
-        self._inner, self.name, self._protocol = inner, inner.name, address.protocol
+        super().__init__(inner.name)
+        self._inner, self._protocol = inner, address.protocol
         self._tracing = Tracing("client", settings)
 
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:

@@ -78,6 +78,12 @@ async def concurrent_tasks(*works: Coroutine[Any, Any, Any]) -> AsyncIterator[tu
         await cancel_and_wait(tasks)
 
 
+async def wait_for_first(*works: Coroutine[Any, Any, Any]) -> None:
+    """Run works until one has ended; cancel the others and wait for them. Their errors are not raised."""
+    async with concurrent_tasks(*works) as tasks:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
 async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel the tasks that still run and wait until all have ended; a cancellation meanwhile is raised afterwards.
 

@@ -32,7 +32,7 @@ from jina_asgi.errors import (
     UnsupportedMedia,
 )
 from jina_asgi.errors._raised import http_error, is_a, is_ours, loggable, public_class, sanitized
-from jina_asgi.errors._shown import number_of, safe_str, truncated
+from jina_asgi.errors._shown import number_of, safe_repr, safe_str, truncated
 from jina_asgi.protocols.frames._heads import error_by_name
 
 logger = logging.getLogger("jina_asgi")
@@ -82,6 +82,11 @@ def problem(error: BaseException, *, expose: bool = False) -> tuple[int, dict[st
         shown["headers"] = error.headers
     body = {"detail": message, "error": shown}
     return status, body, _headers(error)
+
+
+def as_json(value: Any) -> bytes:
+    """The JSON of a problem, or of a server's description, whose values may be an Executor's own."""
+    return orjson.dumps(value, default=safe_repr)
 
 
 def in_one_object(status: int, body: Mapping[str, Any], headers: Headers) -> dict[str, Any]:

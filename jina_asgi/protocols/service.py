@@ -10,13 +10,34 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import msgspec
+
 from jina_asgi.protocols.problems import Headers
 from jina_asgi.settings import Limits
 from jina_asgi.types import Context, Endpoint, Runner, Ticket
 
+#: What clients request to find the endpoints: over HTTP a path, and in `answers` the name of an endpoint.
+ENDPOINTS = "/-/endpoints"
+
 
 class CallerLeft(Exception):  # an event, and no error
     """The base of what a protocol raises within a call when the client has left, or has cancelled it."""
+
+
+class CallerInfo(msgspec.Struct, frozen=True):
+    """The caller of one request.
+
+    Attributes:
+        headers: the metadata of an RPC, or the headers of a handshake; names in lower case.
+        deadline: a time of `time.monotonic`.
+        user: the identity from the host's own middleware, if there is no `auth` hook.
+        method: the RPC, as "service/method"; "websocket" of a socket.
+    """
+
+    headers: Mapping[str, str]
+    deadline: float | None = None
+    user: Any = None
+    method: str = "websocket"
 
 
 class OpenedCall(Protocol):

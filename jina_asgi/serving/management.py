@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
-from jina_asgi.protocols.frames._heads import describe
+from jina_asgi.protocols.http.answers import described
 from jina_asgi.protocols.http.exchange import send_json
 from jina_asgi.protocols.http.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed
@@ -148,8 +148,7 @@ class Management:
 
     async def _describe(self, scope: Scope, send: Send) -> None:
         """The endpoints as our own clients read them."""
-        endpoints = await self._service.loaded()
-        await send_json(send, 200, {"endpoints": [describe(endpoint) for endpoint in endpoints.values()]})
+        await send_json(send, 200, {"endpoints": await described(self._service)})
 
     async def _status(self, scope: Scope, send: Send) -> None:
         """Jina's shape; versions only, never the environment."""

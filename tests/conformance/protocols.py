@@ -48,9 +48,9 @@ def application(uses: type[Executor], **options: Any) -> JinaASGI:
 
 
 @asynccontextmanager
-async def listening(asgi: JinaASGI, port: int) -> AsyncIterator[None]:
+async def loaded_within(listening: AbstractAsyncContextManager[Any], asgi: JinaASGI) -> AsyncIterator[None]:
     """Listens, and within that loads: open calls end before their connections do."""
-    async with serving(asgi, port=port), asgi.lifespan():
+    async with listening, asgi.lifespan():
         yield
 
 
@@ -69,7 +69,7 @@ def over_a_socket(uses: type[Executor], /, *, grace: float = 30.0, **options: An
     def client(endpoints: Endpoints) -> Runner:
         return HttpRunner(f"http://127.0.0.1:{port}", endpoints=endpoints, grace=grace)
 
-    return Served(asgi.source.endpoints, lambda: listening(asgi, port), client)
+    return Served(asgi.source.endpoints, lambda: loaded_within(serving(asgi, port=port), asgi), client)
 
 
 #: HTTP/1.1 says nothing of a request that its client has left: that the generator was closed is seen a moment later.
@@ -92,7 +92,7 @@ def over_a_websocket(uses: type[Executor], /, *, grace: float = 30.0, **options:
     def client(endpoints: Endpoints) -> Runner:
         return WebSocketRunner(f"http://127.0.0.1:{port}", endpoints=endpoints, grace=grace)
 
-    return Served(asgi.source.endpoints, lambda: listening(asgi, port), client)
+    return Served(asgi.source.endpoints, lambda: loaded_within(serving(asgi, port=port), asgi), client)
 
 
 def over_grpc(uses: type[Executor], /, *, grace: float = 30.0, **options: Any) -> Served:

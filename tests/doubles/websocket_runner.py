@@ -29,17 +29,16 @@ class WebSocketRunner(RemoteRunner):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(url, **options)
+        super().__init__(url, self._connected, **options)
         self._url, self._dial, self._transport = url, dial or dialler(), transport
 
     @asynccontextmanager
-    async def _open_transport(self) -> AsyncIterator[Transport]:
-        async with httpx.AsyncClient(transport=self._transport) as http:
-            remote = SocketRemote(http, self._url, self._dial)
-            try:
-                yield remote
-            finally:
-                await remote.close()
+    async def _connected(self) -> AsyncIterator[Transport]:
+        async with (
+            httpx.AsyncClient(transport=self._transport) as http,
+            SocketRemote(http, self._url, self._dial) as remote,
+        ):
+            yield remote
 
 
 class InProcessWire(Wire):

@@ -16,7 +16,8 @@ import grpc
 
 from jina_asgi.concurrency.tasks import cancel_and_wait, cancel_requests, mark_retrieved, start_task
 from jina_asgi.errors import ExecutorError, NotReady, Overloaded
-from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
+from jina_asgi.protocols.protobuf.request_handler import EncodedAnswer, RequestHandler
+from jina_asgi.protocols.service import CallerInfo
 
 _BYTES = 1 << 26  # of requests and answers that are open at once, in one stream
 

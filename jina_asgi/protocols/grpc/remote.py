@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -23,14 +23,13 @@ from jina_asgi.errors import (
     ExecutorError,
     InvalidRequest,
     JinaASGIError,
-    NotReady,
     ProtocolError,
     ReplicaDied,
     TooLarge,
     Unauthenticated,
     UnknownEndpoint,
 )
-from jina_asgi.protocols.frames._heads import endpoint_of, error_by_name
+from jina_asgi.protocols.frames._heads import error_by_name
 from jina_asgi.protocols.grpc.channels import Channels, Dialling, Line
 from jina_asgi.protocols.grpc.discovery import ENDPOINTS, SERVING, HealthRequest, HealthResponse, endpoints_of
 from jina_asgi.protocols.grpc.rpc import EXPECTED, metadata_of
@@ -73,8 +72,8 @@ class GrpcRemote(Transport):
     """
 
     def __init__(self, channels: Channels, metadata: Mapping[str, str] = EMPTY) -> None:
+        super().__init__(channels.name)
         self._channels, self._metadata = channels, metadata
-        self.name = channels.name
 
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
         """Describes the server: by its own description, else by the one for Jina's gateways.
@@ -85,7 +84,7 @@ class GrpcRemote(Transport):
         line = await self._channels.line()
         try:
             described = orjson.loads(await self._unary(line, ENDPOINTS, b"", headers, None))
-            return ServerDescription({found.name: found for found in map(endpoint_of, described)}, ours=True)
+            return ServerDescription.of_ours(described)
         except UnknownEndpoint:
             pass  # not a server of this library
         try:
@@ -100,7 +99,7 @@ class GrpcRemote(Transport):
         try:
             status = StatusProto.FromString(await self._unary(line, _DRY_RUN, b"", headers, None))
         except UnknownEndpoint:  # Jina's Executors have no such method, and serve when they answer
-            return bool((await self.served(headers)).endpoints)
+            return await super().ready(headers)
         return bool(status.code == SUCCESS)
 
     async def close(self) -> None:
@@ -191,8 +190,8 @@ class GrpcRemote(Transport):
                 return found
         if code is grpc.StatusCode.UNAVAILABLE:
             if message.startswith(("failed to connect", "connections to all")):
-                return NotReady(f"cannot connect to {self.name}: {message}")
-            return ReplicaDied(f"the connection to {self.name} broke ({message}); the call may have taken effect")
+                return self.unreachable(message)
+            return self.cut_off(message)
         kind = _BY_CODE.get(code, ExecutorError)
         return kind(f"{self.name}: {message}")
 
@@ -218,20 +217,17 @@ class GrpcRunner(RemoteRunner):
         grace: float = 30.0,
         startup_timeout: float = 30.0,
     ) -> None:
-        super().__init__(", ".join(targets), endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
-        self._targets, self._dialling, self._metadata = tuple(targets), dialling or Dialling(), metadata
+        super().__init__(
+            ", ".join(targets),
+            lambda: GrpcRemote(Channels(tuple(targets), dialling or Dialling()), metadata),
+            endpoints=endpoints,
+            grace=grace,
+            startup_timeout=startup_timeout,
+        )
 
     def _forwarded(self, headers: dict[str, str]) -> dict[str, str]:
         _, unfit = metadata_of(headers)
         return {key: text for key, text in headers.items() if key not in unfit} if unfit else headers
-
-    @asynccontextmanager
-    async def _open_transport(self) -> AsyncIterator[GrpcRemote]:
-        remote = GrpcRemote(Channels(self._targets, self._dialling), self._metadata)
-        try:
-            yield remote
-        finally:
-            await remote.close()
 
 
 _HEALTH = "/grpc.health.v1.Health/Check"

@@ -18,8 +18,7 @@ from typing import Any, NoReturn
 import grpc
 
 from jina_asgi.errors import JinaASGIError, Unavailable
-from jina_asgi.protocols.protobuf.request_handler import CallerInfo
-from jina_asgi.protocols.service import Service
+from jina_asgi.protocols.service import CallerInfo, Service
 
 _NAME, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 #: The allowed headers, for messages.

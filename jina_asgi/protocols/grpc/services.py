@@ -16,19 +16,18 @@ from functools import partial
 from typing import Any
 
 import grpc
-import orjson
 from google.protobuf.message import DecodeError
 
-from jina_asgi.errors._shown import safe_repr
-from jina_asgi.protocols.frames._heads import describe
 from jina_asgi.protocols.grpc import discovery
 from jina_asgi.protocols.grpc.bidi_call import Conversation, draining
 from jina_asgi.protocols.grpc.discovery import POOL, ReflectionRequest, ReflectionResponse
 from jina_asgi.protocols.grpc.rpc import caller_of, headers_of, refuse
+from jina_asgi.protocols.http.answers import described
+from jina_asgi.protocols.problems import as_json
 from jina_asgi.protocols.protobuf import messages
 from jina_asgi.protocols.protobuf.messages import JinaInfoProto
-from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
-from jina_asgi.protocols.service import Service
+from jina_asgi.protocols.protobuf.request_handler import EncodedAnswer, RequestHandler
+from jina_asgi.protocols.service import CallerInfo, Service
 
 _NAME = "grpc.reflection.{}.ServerReflection"
 _NOT_FOUND, _UNIMPLEMENTED = 5, 12
@@ -239,8 +238,7 @@ class Services:
 
     async def _describe(self, raw: bytes, context: Any) -> bytes:
         async def found() -> bytes:
-            endpoints = await self._service.loaded()
-            return orjson.dumps([describe(endpoint) for endpoint in endpoints.values()], default=safe_repr)
+            return as_json(await described(self._service))
 
         return await self._describe_server(found, "/-/endpoints", context)
 

@@ -17,6 +17,7 @@ from jina_asgi.errors import ExecutorError, InvalidDocs, JinaASGIError
 from jina_asgi.errors._raised import is_a, is_ours, sanitized
 from jina_asgi.errors._shown import safe_str
 from jina_asgi.protocols.http.bodies import JSON, PROTOBUF, protobuf
+from jina_asgi.protocols.size_guard import are_large
 from jina_asgi.types import Call, Docs, Result
 
 T = TypeVar("T")
@@ -84,9 +85,16 @@ def step_in(media: str, *, with_json: bool = False) -> WriteDocument:
     return _step_with_json if with_json else _packed_step
 
 
-async def large_step(step: WriteDocument, docs: Docs, frame: Callable[[bytes], T]) -> T:
-    """Writes a large document of a stream, and frames it, in a thread; raises as `answer` does."""
-    return await parse_in_thread(None, lambda: frame(step(docs, in_pieces=True)))
+async def written_step(call: Call, docs: Docs, media: str, step: WriteDocument, frame: Callable[[bytes], T]) -> T:
+    """Writes one document of a stream with `step`, and frames it; a large one in a thread. Raises as `written` does."""
+    try:
+        if are_large(docs, media):
+            return await parse_in_thread(None, lambda: frame(step(docs, in_pieces=True)))
+        return frame(step(docs))
+    except BaseException as error:
+        if is_cancel(error):
+            raise
+        raise unwritable(call, error) from error
 
 
 def _json_step(docs: Docs, /, *, in_pieces: bool = False) -> bytes:

@@ -18,7 +18,7 @@ from jina_asgi.concurrency.tasks import cancel_requests, is_cancel
 from jina_asgi.errors import InvalidDocs, InvalidRequest, UnsupportedMedia
 from jina_asgi.errors._raised import future_safe
 from jina_asgi.protocols.http import sse
-from jina_asgi.protocols.http.answer_bodies import answer, large_step, step_in, unwritable, written
+from jina_asgi.protocols.http.answer_bodies import answer, step_in, written, written_step
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, Bodies, Request, unsupported
 from jina_asgi.protocols.http.exchange import (
     CONTENT_TYPES,
@@ -41,7 +41,7 @@ from jina_asgi.protocols.http.upload import Upload
 from jina_asgi.protocols.http.uploads import Uploads
 from jina_asgi.protocols.problems import MethodNotAllowed, in_one_object
 from jina_asgi.protocols.service import OpenedCall, Service
-from jina_asgi.protocols.size_guard import SMALL, are_large, is_large
+from jina_asgi.protocols.size_guard import SMALL, is_large
 from jina_asgi.types import Call, Endpoint, random_id
 
 logger = logging.getLogger("jina_asgi")
@@ -207,14 +207,7 @@ class EndpointApp(CallApp):
         try:
             async with aclosing(opened.runner.stream(call)) as steps:
                 async for docs in steps:
-                    try:
-                        large = are_large(docs, media)
-                        event = await large_step(step, docs, update) if large else update(step(docs))
-                    except BaseException as error:
-                        if is_cancel(error):
-                            raise
-                        raise unwritable(call, error) from error
-                    await writer.write(event)
+                    await writer.write(await written_step(call, docs, media, step, update))
                     if response.watched is not None and response.watched.gone:  # a server's `send` swallowed the cancel
                         raise ClientGone
             response.ends()

@@ -17,7 +17,7 @@ import orjson
 from starlette.types import ASGIApp
 
 from jina_asgi.concurrency.offload import LARGE, parse_if
-from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
+from jina_asgi.concurrency.tasks import mark_retrieved, start_task, wait_for_first
 from jina_asgi.errors import InvalidRequest
 from jina_asgi.protocols.http.json_pieces import MAX_LEVELS, loads
 
@@ -127,8 +127,7 @@ class _AsgiExchange(httpx.AsyncByteStream):
         if not self._messages.full():
             self._messages.put_nowait(message)
             return
-        async with concurrent_tasks(self._messages.put(message), self._left.wait()) as either:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await wait_for_first(self._messages.put(message), self._left.wait())
 
     def __aiter__(self) -> Self:  # no generator: httpx would leave it to the garbage collector
         return self

@@ -70,6 +70,7 @@ class Bodies:
     """The request bodies of one endpoint."""
 
     def __init__(self, endpoint: Endpoint, limits: Limits) -> None:
+        self.endpoint = endpoint
         self.input: Codec = codec(endpoint.input)
         self._name, self._limits = endpoint.input.name, limits
         self._places = ("body", "data", self._name), ("body", "data", f"list[{self._name}]")
@@ -224,6 +225,21 @@ class Bodies:
             raise _invalid([{**e, "loc": ["header", *e["loc"]]} for e in errors_of(error)]) from None
 
 
+class BodiesByEndpoint:
+    """The reader of each endpoint's bodies, kept while the endpoint stays the same."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._kept: dict[str, Bodies] = {}
+
+    def of(self, endpoint: Endpoint) -> Bodies:
+        """The reader of the bodies of one endpoint."""
+        bodies = self._kept.get(endpoint.name)
+        if bodies is None or bodies.endpoint is not endpoint:
+            bodies = self._kept[endpoint.name] = Bodies(endpoint, self._limits)
+        return bodies
+
+
 def protobuf() -> Any:
     """The module of Jina's requests as protobuf, which needs the extra `grpc`.
 
@@ -309,6 +325,7 @@ __all__ = [
     "MSGPACK",
     "PROTOBUF",
     "Bodies",
+    "BodiesByEndpoint",
     "Request",
     "loads_object",
     "protobuf",

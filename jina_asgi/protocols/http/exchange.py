@@ -22,13 +22,12 @@ from email.message import Message
 from typing import Any
 
 import msgspec
-import orjson
 from starlette.types import Receive, Send
 
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import InvalidRequest, TooLarge, UnsupportedMedia
-from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK, PROTOBUF, protobuf
+from jina_asgi.protocols.problems import as_json
 from jina_asgi.protocols.service import CallerLeft
 
 RawHeaders = dict[bytes, bytes]
@@ -307,7 +306,7 @@ class ResponseWriter(msgspec.Struct, eq=False):
 
 async def send_json(send: Send, status: int, body: Any, headers: list[tuple[bytes, bytes]] | None = None) -> None:
     """Answer with JSON."""
-    raw = orjson.dumps(body, default=safe_repr)
+    raw = as_json(body)
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": raw})

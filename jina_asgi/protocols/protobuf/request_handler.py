@@ -13,7 +13,7 @@ takes 3% more of the server's time, whose goal is 0.85 of bare grpc.aio (tests/b
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -42,7 +42,7 @@ from jina_asgi.protocols.protobuf.messages import (
 from jina_asgi.protocols.protobuf.requests import RequestFields
 from jina_asgi.protocols.protobuf.size_guard import check_docs
 from jina_asgi.protocols.protobuf.statuses import route_buffers
-from jina_asgi.protocols.service import OpenedCall, Service
+from jina_asgi.protocols.service import CallerInfo, OpenedCall, Service
 from jina_asgi.protocols.size_guard import PROTOBUF, are_large, is_heavy, is_large
 from jina_asgi.settings import Limits
 from jina_asgi.types import Call, Context, Docs, Endpoint, Result, Ticket, random_id
@@ -181,22 +181,6 @@ def _named(rest: bytes) -> tuple[str, str]:
 P = ParamSpec("P")
 T = TypeVar("T")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class CallerInfo(msgspec.Struct, frozen=True):
-    """The caller of one RPC or socket.
-
-    Attributes:
-        headers: the metadata of an RPC, or the headers of a handshake.
-        deadline: a time of `time.monotonic`.
-        user: the identity from the host's own middleware, if there is no `auth` hook.
-        method: the RPC, as "service/method"; "websocket" of a socket.
-    """
-
-    headers: Mapping[str, str]
-    deadline: float | None = None
-    user: Any = None
-    method: str = "websocket"
 
 
 class EncodedAnswer(msgspec.Struct, frozen=True):

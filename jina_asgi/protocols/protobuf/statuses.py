@@ -20,8 +20,8 @@ import orjson
 
 from jina_asgi.errors import ExecutorError
 from jina_asgi.errors._raised import loggable, sanitized
-from jina_asgi.errors._shown import number_of, safe_repr
-from jina_asgi.protocols.problems import encodable, error_in, in_one_object, problem
+from jina_asgi.errors._shown import number_of
+from jina_asgi.protocols.problems import as_json, encodable, error_in, in_one_object, problem
 from jina_asgi.protocols.protobuf.messages import ERROR, RouteProto, SingleDocumentRequest, StatusProto
 from jina_asgi.protocols.protobuf.node_writer import varint
 from jina_asgi.types import Step
@@ -63,7 +63,7 @@ def status_of(error: BaseException, *, expose: bool = False) -> Any:
     sentence = _sentence(body["detail"])
     made = StatusProto(code=ERROR, description=sentence)
     made.exception.name = (expose and getattr(error, "raised", "")) or body["error"]["type"]
-    made.exception.args.extend([sentence, orjson.dumps(body, default=safe_repr).decode()])
+    made.exception.args.extend([sentence, as_json(body).decode()])
     made.exception.executor = getattr(error, "executor", "") or getattr(error, "node", "")
     if expose:
         made.exception.stacks.extend(map(encodable, traceback.format_exception(loggable(error))))

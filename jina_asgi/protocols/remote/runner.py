@@ -6,8 +6,7 @@ The server admits calls and keeps deadlines itself; here a call is sent, and can
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -38,7 +37,7 @@ class _OpenCall:
         self.stopped = False
 
 
-class RemoteRunner(ABC):
+class RemoteRunner:
     """The endpoints of a server, as a Runner.
 
     They come from the server, without classes, so that typed docs are dicts. A caller's headers are forwarded, without
@@ -46,6 +45,7 @@ class RemoteRunner(ABC):
 
     Args:
         where: the server, for messages.
+        transport: makes what calls are sent through, once for each lifespan, which closes it.
         endpoints: the server's endpoints with their classes; they are then known before the lifespan starts.
         grace: how long leaving the lifespan waits for open calls, in seconds.
         startup_timeout: how long entering it waits for the server's description, in seconds.
@@ -54,20 +54,17 @@ class RemoteRunner(ABC):
     def __init__(
         self,
         where: str,
+        transport: Callable[[], AbstractAsyncContextManager[Transport]],
         *,
         endpoints: Mapping[str, Endpoint] | None = None,
         grace: float = 30.0,
         startup_timeout: float = 30.0,
     ) -> None:
-        self._where = where
+        self._where, self._transport_of = where, transport
         self._expected, self._endpoints = endpoints, endpoints
         self._startup_timeout, self._life = startup_timeout, Lifecycle(grace)
         self._server: Transport | None = None
         self._open: set[_OpenCall] = set()
-
-    @abstractmethod
-    def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
-        """Opens the transport that calls are sent to."""
 
     def _forwarded(self, headers: dict[str, str]) -> dict[str, str]:
         """Selects the caller's headers that the protocol can carry."""
@@ -129,7 +126,7 @@ class RemoteRunner(ABC):
         if self._server is not None:
             raise NotReady(f"a lifespan of this Runner of {self._where} is open already")
         with self._life.running():
-            async with self._open_transport() as transport:
+            async with self._transport_of() as transport:
                 try:
                     async with asyncio.timeout(self._startup_timeout):
                         description = await transport.served()

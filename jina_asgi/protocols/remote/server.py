@@ -11,7 +11,6 @@ The server may be any application of this library, at the root or behind a prefi
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
@@ -27,20 +26,24 @@ from jina_asgi.errors import (
     DefinitionError,
     InvalidDocs,
     InvalidRequest,
-    NotReady,
     ProtocolError,
     ReplicaDied,
     UnknownEndpoint,
 )
-from jina_asgi.protocols.frames._heads import endpoint_of
 from jina_asgi.protocols.http.asgi_transport import Event, events
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.http.json_pieces import MAX_LEVELS, loads
 from jina_asgi.protocols.http.openapi_reader import endpoints_of, streams_by_get
 from jina_asgi.protocols.problems import error_in, error_of
 from jina_asgi.protocols.remote.runner import RemoteRunner
-from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
-from jina_asgi.protocols.size_guard import HUGE, is_heavy
+from jina_asgi.protocols.remote.transport import (
+    OutgoingRequest,
+    ServerAnswer,
+    ServerDescription,
+    Transport,
+    steps_until,
+    until,
+)
+from jina_asgi.protocols.size_guard import is_heavy
 from jina_asgi.types import EMPTY, Endpoint
 
 #: httpx itself has no timeouts here, as a call has a deadline or none; only connecting has one.
@@ -55,13 +58,6 @@ class _Packed(msgspec.Struct):
     header: dict[str, Any] | None = None
 
 
-class _Json(msgspec.Struct):
-    data: list[Any] | None = None
-    parameters: dict[str, Any] | None = None
-    header: dict[str, Any] | None = None
-    routes: list[Any] | None = None
-
-
 #: The accepted media type of a stream, by the media type of its request.
 _STREAMS = {JSON: "text/event-stream", MSGPACK: "text/event-stream; data=msgpack"}
 _unpack = msgspec.msgpack.Decoder(_Packed, ext_hook=tensors.unpack).decode
@@ -73,9 +69,7 @@ class ServerClient(Transport):
     def __init__(self, http: httpx.AsyncClient, url: str) -> None:
         self._http, self._url = http, url.rstrip("/")
         self._description = ServerDescription({}, ours=False)
-        parsed = httpx.URL(self._url)
-        #: The URL without its credentials, if it has any.
-        self.name = str(parsed.copy_with(userinfo=b""))
+        super().__init__(str(httpx.URL(self._url).copy_with(userinfo=b"")))  # without credentials, if the URL has any
 
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
         """Fetches the server's description, else builds it from its OpenAPI document."""
@@ -86,8 +80,7 @@ class ServerClient(Transport):
         try:
             described = await self._get("/-/endpoints", headers)
             if isinstance(described, dict) and isinstance(described.get("endpoints"), list):
-                found = map(endpoint_of, described["endpoints"])
-                return ServerDescription({endpoint.name: endpoint for endpoint in found}, ours=True)
+                return ServerDescription.of_ours(described["endpoints"])
         except (UnknownEndpoint, ProtocolError):
             pass  # not a server of this library
         document = await self._get("/openapi.json", headers)
@@ -97,17 +90,13 @@ class ServerClient(Transport):
             )
         return ServerDescription(endpoints_of(document), ours=False, by_get=streams_by_get(document))
 
-    async def close(self) -> None:
-        """Closes nothing: the httpx client is the caller's."""
-        return
-
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
         """Whether the server reports that it is ready."""
         try:
             dry_run = await self._get("/dry_run", headers)
             return isinstance(dry_run, dict) and dry_run.get("code") == 0
         except UnknownEndpoint:  # a Jina Deployment has no such route, and serves when it answers
-            return bool((await self.served(headers)).endpoints)
+            return await super().ready(headers)
 
     async def ask(self, request: OutgoingRequest) -> ServerAnswer:
         media = self._media
@@ -131,20 +120,17 @@ class ServerClient(Transport):
         Raises:
             As `ask`; also ReplicaDied if the stream ends without its end event.
         """
-        async with aclosing(self._steps(request)) as steps:
-            while True:
-                async with until(request):
-                    event = await anext(steps, None)
-                if event is None or event.name == "end":
-                    break
+        async with aclosing(steps_until(request, self._steps(request))) as steps:
+            async for event in steps:
+                if event.name == "end":
+                    return
                 if event.name == "error":
                     body = event.data if isinstance(event.data, dict) else {"detail": event.data}
                     raise error_in(body)
                 if event.name in ("update", "packed"):
                     heavy = isinstance(event.data, str) and len(event.data) >= LARGE
                     yield await parse_if(heavy, None, _stream_answer, event)
-        if event is None:
-            raise ReplicaDied(f"the stream of {request.endpoint} from {self.name} broke off")
+        raise ReplicaDied(f"the stream of {request.endpoint} from {self.name} broke off")
 
     async def _steps(self, request: OutgoingRequest) -> AsyncGenerator[Any, None]:
         media, get = self._media, request.endpoint in self._description.by_get
@@ -190,11 +176,9 @@ class ServerClient(Transport):
                 if isinstance(packed.data, dict):
                     return ServerAnswer([], MSGPACK, *rest, columns=packed.data["columns"], heavy=heavy)
                 return ServerAnswer([bytes(raw) for raw in packed.data], MSGPACK, *rest, heavy=heavy)
-            body = msgspec.convert(loads(raw, MAX_LEVELS) if len(raw) >= HUGE else orjson.loads(raw), _Json)
+            return ServerAnswer.of_json(raw, heavy=heavy)
         except (msgspec.MsgspecError, KeyError, ValueError, RecursionError, InvalidRequest) as error:
             raise self._unexpected(response) from error
-        rest = body.parameters or {}, body.header or {}
-        return ServerAnswer(body.data or [], JSON, *rest, tuple(body.routes or ()), heavy=heavy)
 
     def _unexpected(self, response: httpx.Response) -> ProtocolError:
         found = response.headers.get("content-type", "no content type")
@@ -206,11 +190,9 @@ class ServerClient(Transport):
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise NotReady(f"cannot connect to {self.name}: {error}") from error
+            raise self.unreachable(error) from error
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise ReplicaDied(
-                f"the connection to {self.name} broke ({type(error).__name__}); the call may have taken effect"
-            ) from error
+            raise self.cut_off(type(error).__name__) from error
         except orjson.JSONDecodeError as error:
             raise ProtocolError(f"{self.name} sent an event that is not JSON") from error
 
@@ -239,8 +221,8 @@ def _stream_answer(event: Event) -> ServerAnswer:
 
 def _headers(request: OutgoingRequest) -> dict[str, str]:
     headers = dict(request.headers)
-    if request.deadline is not None:
-        headers["x-request-timeout"] = f"{max(0.0, request.deadline - time.monotonic()):.6f}"
+    if (left := request.time_left) is not None:
+        headers["x-request-timeout"] = f"{left:.6f}"
     return headers
 
 
@@ -293,11 +275,11 @@ class HttpRunner(RemoteRunner):
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise DefinitionError(f"{type(self).__name__}({url!r}): expected a URL such as 'http://models:8000/lm'")
-        super().__init__(url, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
+        super().__init__(url, self._connected, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
         self._url, self._http, self._transport = url, http, transport
 
     @asynccontextmanager
-    async def _open_transport(self) -> AsyncIterator[ServerClient]:
+    async def _connected(self) -> AsyncIterator[ServerClient]:
         if self._http is not None:
             yield ServerClient(self._http, self._url)
             return

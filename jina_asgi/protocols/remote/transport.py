@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import msgspec
 import orjson
@@ -20,10 +20,14 @@ import orjson
 from jina_asgi.concurrency.offload import parse_if
 from jina_asgi.documents.codec import Codec
 from jina_asgi.documents.msgpack import pack, unpack
-from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs
+from jina_asgi.errors import DeadlineExceeded, ExecutorError, InvalidDocs, NotReady, ReplicaDied
+from jina_asgi.protocols.frames._heads import endpoint_of
 from jina_asgi.protocols.http.bodies import JSON, MSGPACK
-from jina_asgi.protocols.size_guard import are_large
+from jina_asgi.protocols.http.json_pieces import MAX_LEVELS, loads
+from jina_asgi.protocols.size_guard import HUGE, are_large
 from jina_asgi.types import EMPTY, Docs, Endpoint
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,15 @@ class ServerDescription:
     ours: bool
     by_get: frozenset[str] = frozenset()
     streams: bool = True
+
+    @classmethod
+    def of_ours(cls, described: Iterable[Mapping[str, Any]]) -> Self:
+        """Builds the description of a server of this library from its endpoints, each as `describe` writes it.
+
+        Raises:
+            ProtocolError: one describes no endpoint.
+        """
+        return cls({endpoint.name: endpoint for endpoint in map(endpoint_of, described)}, ours=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +70,11 @@ class OutgoingRequest:
     columns: bool = False
     with_json: bool = False
     files: tuple[tuple[str, tuple[str | None, bytes, str]], ...] = ()
+
+    @property
+    def time_left(self) -> float | None:
+        """The seconds until the deadline, if there is one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def is_heavy(self, media: str) -> bool:
         """Whether writing the docs in a media type takes so long that it should be done in a thread."""
@@ -92,6 +110,13 @@ class OutgoingRequest:
             raise InvalidDocs(f"a call to {self.endpoint} cannot be written: {error}") from error
 
 
+class _Json(msgspec.Struct):
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+    header: dict[str, Any] | None = None
+    routes: list[Any] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ServerAnswer:
     """One answer, its docs not decoded yet: msgpack buffers, or JSON values; with `columns`, all values of each field.
@@ -110,6 +135,17 @@ class ServerAnswer:
     async def decoded(self, codec: Codec) -> Docs:
         """As `docs`, which runs in a thread if the answer is heavy."""
         return await parse_if(self.heavy, None, self.docs, codec)
+
+    @classmethod
+    def of_json(cls, raw: bytes, *, heavy: bool = False) -> ServerAnswer:
+        """Parses the body of an answer in JSON.
+
+        Raises:
+            ValueError, InvalidRequest: it is not JSON, or not an answer.
+        """
+        body = msgspec.convert(loads(raw, MAX_LEVELS) if len(raw) >= HUGE else orjson.loads(raw), _Json)
+        rest = body.parameters or {}, body.header or {}
+        return ServerAnswer(body.data or [], JSON, *rest, tuple(body.routes or ()), heavy=heavy)
 
     def docs(self, codec: Codec) -> Docs:
         """Decodes the docs by a codec.
@@ -132,13 +168,30 @@ class ServerAnswer:
 
 
 class Transport(ABC):
-    """Sends calls to one server. Which form they take there is known once `served` has been called.
+    """Sends calls to one server, until it is closed, which leaving its block does too.
+
+    Which form calls take there is known once `served` has been called.
 
     Attributes:
         name: the server, for messages.
     """
 
-    name: str
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def unreachable(self, error: object) -> NotReady:
+        """The error of a call that was not sent, as the server cannot be reached."""
+        return NotReady(f"cannot connect to {self.name}: {error}")
+
+    def cut_off(self, why: str) -> ReplicaDied:
+        """The error of a call whose connection broke."""
+        return ReplicaDied(f"the connection to {self.name} broke ({why}); the call may have taken effect")
 
     @abstractmethod
     async def served(self, headers: Mapping[str, str] = EMPTY) -> ServerDescription:
@@ -148,9 +201,9 @@ class Transport(ABC):
             NotReady: the server cannot be reached, or is loading. ProtocolError: it is not a server of endpoints.
         """
 
-    @abstractmethod
     async def ready(self, headers: Mapping[str, str] = EMPTY) -> bool:
-        """Whether the server reports that it is ready."""
+        """Whether the server reports that it is ready: by default, whether it describes endpoints."""
+        return bool((await self.served(headers)).endpoints)
 
     @abstractmethod
     async def ask(self, request: OutgoingRequest) -> ServerAnswer:
@@ -165,9 +218,19 @@ class Transport(ABC):
     def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens one stream, an answer for each document; closing it early stops the call. Raises as `ask`."""
 
-    @abstractmethod
-    async def close(self) -> None:
-        """Closes the connections that this object opened."""
+    async def close(self) -> None:  # noqa: B027  # a transport may keep none
+        """Closes the connections that this object opened, if it keeps any."""
+
+
+async def steps_until(request: OutgoingRequest, steps: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Passes the steps of a stream on, each until the request's deadline, and closes them. Raises as `until`."""
+    async with aclosing(steps):
+        while True:
+            async with until(request):
+                step = await anext(steps, None)
+            if step is None:
+                return
+            yield step
 
 
 @asynccontextmanager

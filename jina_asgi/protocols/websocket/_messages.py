@@ -24,8 +24,8 @@ import orjson
 
 from jina_asgi.documents import msgpack, tensors
 from jina_asgi.errors import InvalidRequest, JinaASGIError, TooLarge
-from jina_asgi.errors._shown import safe_repr
 from jina_asgi.protocols.http.json_pieces import without_nested
+from jina_asgi.protocols.problems import as_json
 from jina_asgi.protocols.size_guard import HUGE, check_json, check_msgpack
 from jina_asgi.types import EMPTY
 
@@ -156,9 +156,9 @@ class Events:
         """One document of a stream, its JSON given."""
         return msgpack.text(b"".join((self._head + b'data","data":', data, b"}")))
 
-    def answer(self, body: bytes) -> str | bytes:
-        """The answer of a unary call: HTTP's body, an object."""
-        return msgpack.text(b"".join((self._head + b'data",', body[1:])))
+    def answer(self, body: bytes) -> tuple[str | bytes, str | bytes]:
+        """The answer of a unary call (HTTP's body, an object) and its end."""
+        return msgpack.text(b"".join((self._head + b'data",', body[1:]))), self.end()
 
     def end(self) -> str | bytes:
         """The end of a successful call."""
@@ -170,7 +170,7 @@ class Events:
 
     def error(self, problem: Mapping[str, Any]) -> str | bytes:
         """The end of a failed call: HTTP's status and body, and the seconds until a retry if it may succeed."""
-        return (self._head + b'error",' + orjson.dumps(problem, default=safe_repr)[1:]).decode()
+        return (self._head + b'error",' + as_json(problem)[1:]).decode()
 
 
 #: Keeps proxies from closing a silent socket; clients can ignore it.
@@ -192,9 +192,9 @@ class PackedEvents(Events):
         """One document of a stream, its msgpack given."""
         return merged({"id": self._identity, "event": "data"}, b"\x81" + _encode("data") + data)
 
-    def answer(self, body: bytes) -> bytes:
-        """The answer of a unary call: HTTP's body, a map."""
-        return merged({"id": self._identity, "event": "data"}, body)
+    def answer(self, body: bytes) -> tuple[bytes, bytes]:
+        """The answer of a unary call (HTTP's body, a map) and its end."""
+        return merged({"id": self._identity, "event": "data"}, body), self.end()
 
     def end(self) -> bytes:
         """The end of a successful call."""

@@ -10,16 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
-from jina_asgi.errors._shown import safe_repr
-from jina_asgi.protocols.problems import problem
+from jina_asgi.protocols.http.bodies import BodiesByEndpoint
+from jina_asgi.protocols.problems import as_json, problem
 from jina_asgi.protocols.service import Service
-from jina_asgi.protocols.websocket.call import BodiesByEndpoint
 from jina_asgi.protocols.websocket.socket import Socket
 
 _PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
@@ -140,7 +138,7 @@ async def deny(error: Exception, scope: Scope, send: Send, *, expose: bool) -> N
     status, body, headers = problem(error, expose=expose)
     try:
         if _DENIAL in (scope.get("extensions") or {}):
-            raw = orjson.dumps(body, default=safe_repr)
+            raw = as_json(body)
             length = str(len(raw)).encode()
             headers = [(b"content-type", b"application/json"), (b"content-length", length), *headers]
             await send({"type": f"{_DENIAL}.start", "status": status, "headers": headers})

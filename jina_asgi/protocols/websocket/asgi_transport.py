@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 from starlette.types import ASGIApp
 
-from jina_asgi.concurrency.tasks import concurrent_tasks, mark_retrieved, start_task
+from jina_asgi.concurrency.tasks import mark_retrieved, start_task, wait_for_first
 from jina_asgi.types import EMPTY
 
 _WINDOW = 16  # messages by which an app may be ahead of its reader
@@ -143,8 +143,7 @@ class InProcessSocket:
             if not self._left.is_set():
                 self._from_app.put_nowait(message)
             return
-        async with concurrent_tasks(self._from_app.put(message), self._left.wait()) as either:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await wait_for_first(self._from_app.put(message), self._left.wait())
 
 
 @asynccontextmanager

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from jina_asgi.concurrency.tasks import cancel_requests
 from jina_asgi.errors import ExecutorError, InvalidRequest, NotReady, Overloaded
-from jina_asgi.protocols.protobuf.request_handler import CallerInfo, EncodedAnswer, RequestHandler
-from jina_asgi.protocols.service import Service
+from jina_asgi.protocols.protobuf.request_handler import EncodedAnswer, RequestHandler
+from jina_asgi.protocols.service import CallerInfo, Service
 from jina_asgi.protocols.websocket.call import Gone
 from jina_asgi.protocols.websocket.socket import Closing, Inbound, SocketLife, is_gone
 

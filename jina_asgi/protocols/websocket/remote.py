@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -18,7 +17,14 @@ from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import MSGPACK
 from jina_asgi.protocols.problems import error_in
 from jina_asgi.protocols.remote.server import ServerClient
-from jina_asgi.protocols.remote.transport import OutgoingRequest, ServerAnswer, ServerDescription, Transport, until
+from jina_asgi.protocols.remote.transport import (
+    OutgoingRequest,
+    ServerAnswer,
+    ServerDescription,
+    Transport,
+    steps_until,
+    until,
+)
 from jina_asgi.protocols.size_guard import is_heavy
 from jina_asgi.protocols.websocket._messages import buffers_of, event_of, merged
 from jina_asgi.protocols.websocket.client import TRACE, Dial, Inbox, Link, Links, Wire
@@ -40,8 +46,8 @@ class CallLink(Link):
         """
         identity, inbox = next(self._ids), Inbox()
         head: dict[str, Any] = {"id": identity, "endpoint": asked.endpoint}
-        if asked.deadline is not None:
-            head["timeout"] = max(0.0, asked.deadline - time.monotonic())
+        if (left := asked.time_left) is not None:
+            head["timeout"] = left
         head |= {name: asked.headers[name] for name in TRACE if name in asked.headers}
         heavy = asked.is_heavy(MSGPACK)
         message = await parse_if(heavy, None, lambda: merged(head, asked.body(MSGPACK)))
@@ -161,12 +167,8 @@ class SocketRemote(ServerClient):
 
     async def events(self, request: OutgoingRequest) -> AsyncGenerator[ServerAnswer, None]:
         """Opens one stream. Closing it early returns when the server reports that its work has ended."""
-        async with aclosing(self._steps(request)) as steps:
-            while True:
-                async with until(request):
-                    event = await anext(steps, None)
-                if event is None:
-                    return
+        async with aclosing(steps_until(request, self._steps(request))) as events:
+            async for event in events:
                 raw = bytes(event["data"])
                 yield ServerAnswer([raw], MSGPACK, EMPTY, EMPTY, heavy=is_heavy(MSGPACK, raw))
 

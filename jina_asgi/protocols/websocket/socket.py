@@ -23,6 +23,7 @@ from jina_asgi.concurrency.offload import LARGE, parse_in_thread
 from jina_asgi.concurrency.tasks import cancel_and_wait, mark_retrieved, start_task
 from jina_asgi.errors import InvalidRequest, NotReady, Overloaded
 from jina_asgi.errors._raised import loggable
+from jina_asgi.protocols.http.bodies import BodiesByEndpoint
 from jina_asgi.protocols.service import LONGEST_TURN, Service, last_write
 from jina_asgi.protocols.websocket._messages import (
     PING,
@@ -34,7 +35,7 @@ from jina_asgi.protocols.websocket._messages import (
     Unread,
     read,
 )
-from jina_asgi.protocols.websocket.call import BodiesByEndpoint, Gone, OpenCall, SocketContext
+from jina_asgi.protocols.websocket.call import Gone, OpenCall, SocketContext
 
 logger = logging.getLogger("jina_asgi")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from jina_asgi.concurrency.loops import run
 from jina_asgi.concurrency.process_wide import frozen
-from jina_asgi.concurrency.tasks import concurrent_tasks, log_failure, start_task, wait_until_done
+from jina_asgi.concurrency.tasks import log_failure, start_task, wait_for_first, wait_until_done
 from jina_asgi.observability.logs import PROCESS
 from jina_asgi.observability.switch import SWITCH
 from jina_asgi.processes import instance as server_instance
@@ -100,8 +100,7 @@ class Host:
                 with self._using(older):
                     await connection.hand_over(older, until=version)
                 return
-            async with concurrent_tasks(version.ready.wait(), connection.gone.wait()) as either:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await wait_for_first(version.ready.wait(), connection.gone.wait())
             if version.failure is not None:
                 await connection.refuse(version.failure)
             else:

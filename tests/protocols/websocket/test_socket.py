@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from jina_asgi import Deployment, JinaASGI, Limits, mount
 from jina_asgi.fastapi import include
+from jina_asgi.protocols.frames._heads import describe, endpoint_of
 from jina_asgi.protocols.websocket.asgi_transport import connected
 from jina_asgi.protocols.websocket.socket import is_gone
 from jina_asgi.testing import InProcessSocket, SocketClosed, SocketRefused, websocket
@@ -32,6 +33,30 @@ async def test_an_answer_is_http_s_own_with_the_call_s_id() -> None:
     assert {"id": "a", "event": "data", "parameters": {}} == {k: v for k, v in answered.items() if k != "header"}
     assert "r" == answered["header"]["request_id"]
     assert {"id": "a", "event": "end"} == ended
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["json", "msgpack"])
+async def test_the_endpoints_are_found_over_the_socket_by_those_who_may_know_them(*, packed: bool) -> None:
+    async def auth(headers: Mapping[str, str], name: str) -> str | None:
+        return None if name == "/-/endpoints" and "x-let-me" not in headers else "someone"
+
+    async def described(headers: Mapping[str, str]) -> Any:
+        asked = {"id": 1, "endpoint": "/-/endpoints"}
+        async with websocket(app, headers=headers) as socket:
+            if not packed:
+                await socket.send(asked)
+                return await socket.receive()
+            socket.send_raw(msgspec.msgpack.encode(asked))
+            return msgspec.msgpack.decode(await socket.receive_raw())
+
+    app = spoken(auth=auth)
+    found = await described({"x-let-me": "in"})
+    assert found["event"] == "data"
+    assert {endpoint.name: endpoint for endpoint in map(endpoint_of, found["data"])} == {
+        name: endpoint_of(describe(endpoint)) for name, endpoint in app.source.endpoints.items()
+    }
+    refused = await described({})
+    assert (refused["event"], refused["status"]) == ("error", 401)
 
 
 @pytest.mark.parametrize("endpoint", ["/count", "count", "/sync"])
