@@ -8,9 +8,10 @@ There is one signal for the process. Changes are rare, and a look takes a micros
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -126,6 +127,48 @@ class Lifecycle:
     def _hurry(self, error: asyncio.CancelledError) -> None:
         self.is_hurried = True
         self._cancellations[:] = [error]
+
+
+class SharedLifespan:
+    """One lifespan for several users on one event loop: it begins with the first user, and ends with the last one.
+
+    A user that comes or goes meanwhile waits. The lifespan ends with the error of the last user, if it left with one.
+
+    Attributes:
+        users: how many have entered, or are about to.
+    """
+
+    def __init__(self) -> None:
+        self.users = 0
+        self._life: AbstractAsyncContextManager[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its users are on another event loop, so that it cannot be entered here."""
+        return self.users > 0 and self._loop is not asyncio.get_running_loop()
+
+    @asynccontextmanager
+    async def entered(self, lifespan: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
+        """Be one of the users; `lifespan` makes the lifespan for the first one."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._lock = loop, asyncio.Lock()
+        self.users += 1
+        try:
+            async with self._lock:
+                if self._life is None:
+                    life = lifespan()
+                    await life.__aenter__()
+                    self._life = life
+            yield
+        finally:
+            self.users -= 1
+            async with self._lock:
+                if not self.users and self._life is not None:
+                    life, self._life = self._life, None
+                    await life.__aexit__(*sys.exc_info())
 
 
 class HealthSignal:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
-from jina_asgi.concurrency import lifecycle as periods
+from jina_asgi.concurrency.lifecycle import CLOSING, SharedLifespan, grace_period
 from jina_asgi.concurrency.tasks import start_task, wait_until_done
 from jina_asgi.errors import DefinitionError, interrupted_error
 from jina_asgi.runners.wrappers import Wrapper
@@ -33,10 +33,7 @@ class SharedRunner(Wrapper):
     def __init__(self, inner: Runner, name: str = "a Runner", *, grace: float = 30.0) -> None:
         super().__init__(inner)
         self._name, self._grace = name, grace
-        self._users = 0
-        self._life: AbstractAsyncContextManager[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = asyncio.Lock()
+        self._shared = SharedLifespan()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -45,33 +42,25 @@ class SharedRunner(Wrapper):
         Raises:
             DefinitionError: it is served on another event loop.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._users:
-                raise DefinitionError(
-                    "this Deployment is served on another event loop; give each a Deployment of its own"
-                )
-            self._loop, self._lock = loop, asyncio.Lock()
-        self._users += 1
+        if self._shared.is_elsewhere:
+            raise DefinitionError("this Deployment is served on another event loop; give each a Deployment of its own")
+        async with self._shared.entered(self._lived):
+            yield
+
+    @asynccontextmanager
+    async def _lived(self) -> AsyncIterator[None]:
+        life = self.inner.lifespan()
+        await life.__aenter__()
         try:
-            async with self._lock:
-                if self._life is None:
-                    life = self.inner.lifespan()
-                    await life.__aenter__()
-                    self._life = life
             yield
         finally:
-            self._users -= 1
-            async with self._lock:
-                if not self._users and self._life is not None:
-                    life, self._life = self._life, None
-                    await self._end(life)
+            await self._end(life)
 
     async def _end(self, life: AbstractAsyncContextManager[None]) -> None:
         """End the inner lifespan with the error that this one ends with. No frame of that error's traceback may name it."""
-        limit = asyncio.timeout(self._grace + periods.CLOSING)
+        limit = asyncio.timeout(self._grace + CLOSING)
         try:
-            with periods.grace_period(time.monotonic() + self._grace):
+            with grace_period(time.monotonic() + self._grace):
                 async with limit:
                     await life.__aexit__(*sys.exc_info())
         except TimeoutError:
@@ -80,7 +69,7 @@ class SharedRunner(Wrapper):
             logger.error(
                 "%s did not end within %g s and the grace period of %g s; its remaining work is abandoned",
                 self._name,
-                periods.CLOSING,
+                CLOSING,
                 self._grace,
             )
         finally:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
-from jina_asgi.concurrency.lifecycle import health_signal
+from jina_asgi.concurrency.lifecycle import SharedLifespan, health_signal
 from jina_asgi.concurrency.tasks import concurrent_tasks
 from jina_asgi.errors import DefinitionError
 from jina_asgi.excepts import AddressInUse
@@ -48,7 +48,7 @@ class Sidecar:
         self._settings, self._service = settings, service
         self._server = GrpcServer(settings, service, versions)
         self._held = ExitStack()
-        self._users = self._restarts = 0
+        self._restarts, self._shared = 0, SharedLifespan()
         self._state, self._why = "stopped", ""
         service.on_lazy_start = self._missed
         if settings.required:
@@ -72,24 +72,25 @@ class Sidecar:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Listens; a lifespan within another one of the same application (it is mounted twice) does nothing.
+        """Listens while the application has a lifespan, of which it may have several: it may be mounted twice.
 
         Raises:
             PortAlreadyUsed: the port is in use. DefinitionError: the address or a certificate is invalid.
         """
-        self._users += 1
+        if self._shared.is_elsewhere:
+            yield
+            return
+        async with self._shared.entered(self._listening):
+            yield
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
         try:
-            if self._users > 1:
+            async with concurrent_tasks(self._keep(await self._begun())):
                 yield
-                return
-            try:
-                async with concurrent_tasks(self._keep(await self._begun())):
-                    yield
-            finally:
-                self._state, self._why = "stopped", ""
-                await self._close(_LAST)
         finally:
-            self._users -= 1
+            self._state, self._why = "stopped", ""
+            await self._close(_LAST)
 
     async def _begun(self) -> Exception | None:
         """Listens at the start of a server, or of one of its workers; returns a failure that may be temporary."""
@@ -166,7 +167,7 @@ class Sidecar:
 
     def _missed(self) -> None:
         """Logs that a call came without a lifespan, so that gRPC is not served."""
-        if self._users or self._why:
+        if self._shared.users or self._why:
             return
         self._why = "this server sends no lifespan events, or the host does not pass them on"
         logger.warning("gRPC at %s is not served: %s", self._settings.bind, self._why)

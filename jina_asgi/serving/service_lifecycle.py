@@ -40,6 +40,8 @@ class ServiceLifecycle(Member):
         self._life: Life | None = None
         self._over: Future[None] | None = None  # of that life
         self._is_alone = False  # it has no lifespan
+        #: Not a `SharedLifespan`, whose users are on one loop and wait until it has begun: these are on any thread and do
+        #: not wait, and the first may take over a life that `start` has begun.
         self._lifespans = 0
         self._lock = threading.Lock()
         self._drain_callbacks: set[Callable[[], None]] = set()

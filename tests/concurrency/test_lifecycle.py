@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
-from jina_asgi.concurrency.lifecycle import Lifecycle
+from jina_asgi.concurrency.lifecycle import Lifecycle, SharedLifespan
 
 
 async def run(life: Lifecycle, end: Callable[[], Awaitable[object]], body: Callable[[], Awaitable[object]]) -> None:
@@ -103,3 +104,46 @@ async def test_a_hurried_end_gives_up_what_cannot_be_cancelled() -> None:
 
     await run(life, end, nothing)
     assert given_up == [True]
+
+
+async def test_a_shared_lifespan_is_the_first_users_until_the_last_ones_end() -> None:
+    happened: list[str] = []
+    may_begin = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        await may_begin.wait()
+        happened.append("began")
+        try:
+            yield
+        except ValueError as error:
+            happened.append(f"failed with {error}")
+            raise
+        finally:
+            happened.append("ended")
+
+    shared, may_leave = SharedLifespan(), {name: asyncio.Event() for name in "ab"}
+
+    async def use(name: str, error: Exception | None = None) -> None:
+        async with shared.entered(lifespan):
+            happened.append(f"{name} entered")
+            await may_leave[name].wait()
+            if error is not None:
+                raise error
+
+    for _ in range(2):
+        happened.clear()
+        may_begin.clear()
+        first, second = asyncio.create_task(use("a")), asyncio.create_task(use("b", ValueError("b's own")))
+        await asyncio.sleep(0)
+        may_begin.set()
+        may_leave["a"].set()
+        await first
+        assert (happened, shared.users) == (["began", "a entered", "b entered"], 1)
+        may_leave["b"].set()
+        with pytest.raises(ValueError, match="b's own"):
+            await second
+        assert (happened[3:], shared.users) == (["failed with b's own", "ended"], 0)
+        may_leave["a"].clear()
+        may_leave["b"].clear()
+    assert not shared.is_elsewhere

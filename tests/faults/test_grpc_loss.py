@@ -291,3 +291,19 @@ def test_a_server_without_lifespan_says_once_that_there_is_no_grpc(caplog: pytes
     assert "stopped" == figures["state"]
     assert "no lifespan" in figures["reason"]
     assert 1 == caplog.text.count("is not served: this server sends no lifespan events")
+
+
+async def test_grpc_goes_on_while_one_host_of_an_application_does() -> None:
+    """Whichever of two hosts began first, and whichever ends first."""
+    port = free_port()
+    app = JinaASGI(Deployment(Echo), grpc=f"{LOCAL}:{port}", wait_ready=True)
+    for first_ends in (True, False):
+        one, other = app.lifespan(), app.lifespan()
+        await one.__aenter__()
+        await other.__aenter__()
+        ending, staying = (one, other) if first_ends else (other, one)
+        await ending.__aexit__(None, None, None)
+        assert await asyncio.to_thread(ping_problem, f"{LOCAL}:{port}", whole=True, timeout=10.0) == ""
+        await staying.__aexit__(None, None, None)
+        assert app.sidecar is not None
+        assert app.sidecar.status()["state"] == "stopped"

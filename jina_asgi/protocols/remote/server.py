@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -275,13 +276,16 @@ class HttpRunner(RemoteRunner):
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise DefinitionError(f"{type(self).__name__}({url!r}): expected a URL such as 'http://models:8000/lm'")
-        super().__init__(url, self._connected, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
-        self._url, self._http, self._transport = url, http, transport
+        opens = partial(_opened, url, http, transport)
+        super().__init__(url, opens, endpoints=endpoints, grace=grace, startup_timeout=startup_timeout)
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[ServerClient]:
-        if self._http is not None:
-            yield ServerClient(self._http, self._url)
-            return
-        async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT, limits=LIMITS) as http:
-            yield ServerClient(http, self._url)
+
+@asynccontextmanager
+async def _opened(
+    url: str, http: httpx.AsyncClient | None, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[ServerClient]:
+    if http is not None:
+        yield ServerClient(http, url)
+        return
+    async with httpx.AsyncClient(transport=transport, timeout=TIMEOUT, limits=LIMITS) as own:
+        yield ServerClient(own, url)

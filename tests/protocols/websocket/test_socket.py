@@ -47,7 +47,9 @@ async def test_the_endpoints_are_found_over_the_socket_by_those_who_may_know_the
                 await socket.send(asked)
                 return await socket.receive()
             socket.send_raw(msgspec.msgpack.encode(asked))
-            return msgspec.msgpack.decode(await socket.receive_raw())
+            answer = await socket.receive_raw()
+            assert isinstance(answer, bytes)
+            return msgspec.msgpack.decode(answer)
 
     app = spoken(auth=auth)
     found = await described({"x-let-me": "in"})
