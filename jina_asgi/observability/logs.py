@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
 from jina_asgi.observability.current_call import CURRENT
 from jina_asgi.types import Context
@@ -79,6 +80,7 @@ def _trace_of(context: Context | None) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", "")
 
 
+_SUCCESS = 25  # a level of Jina's own
 _adding = CallFilter()
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 _OURS = {"request_id", "trace_id", "span_id", "deployment", "replica", "process_kind", "of_request"}
@@ -168,3 +170,18 @@ class WithoutTracebacks(logging.Filter):
         """Keep every record."""
         record.exc_info = record.exc_text = None
         return True
+
+
+def level_of(name: Any) -> int:
+    """The level of a name; 0 without one.
+
+    Raises:
+        DefinitionError: it is unknown.
+    """
+    if not name:
+        return 0
+    known = {**logging.getLevelNamesMapping(), "SUCCESS": _SUCCESS}
+    try:
+        return known[str(name).upper()]
+    except KeyError:
+        raise DefinitionError(f"the level of the log {name!r}: expected one of {', '.join(known)}") from None

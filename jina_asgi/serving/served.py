@@ -15,6 +15,7 @@ from jina_asgi.errors import RuntimeFailToStart
 from jina_asgi.errors._raised import error_text
 from jina_asgi.excepts import PortAlreadyUsed
 from jina_asgi.executors.import_path import check_not_again
+from jina_asgi.observability import log_config
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import ServingSettings
 from jina_asgi.settings.jina_options import as_jina
@@ -59,6 +60,7 @@ class Served(Source):
         check_not_again(self.name)
         from jina_asgi.serving.server_thread import ServingThread  # with httpx
 
+        self.configure_log()
         server = ServingThread(self, self.serving, self.grace)
         try:
             server.start()
@@ -75,6 +77,9 @@ class Served(Source):
             shown = "" if page is None else f" (its documentation: {page})"
             print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
         return self
+
+    def configure_log(self, *, with_access: bool = False) -> None:
+        log_config.configure(self.serving, with_access=with_access)
 
     def close(self) -> None:
         """Finishes open calls, and stops; a second call does nothing."""

@@ -231,6 +231,7 @@ class _TrackedRunner(Wrapper):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
+        self._service.source.configure_log()
         self._service.life_begins()
         try:
             async with self.inner.lifespan():

@@ -66,6 +66,9 @@ class Source(ABC):
         node = {"name": self.name, "label": self.label, "needs": [GATEWAY], "dotted": False}
         return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
+    def configure_log(self, *, with_access: bool = False) -> None:
+        """Applies the options of the log, as serving begins; with access lines, so that they are seen."""
+
     @property
     def endpoints(self) -> Mapping[str, Endpoint]:
         """The endpoints by name.

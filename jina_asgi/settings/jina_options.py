@@ -77,7 +77,6 @@ logger = logging.getLogger("jina_asgi")
 _IMAGES = "containers are started outside of the application, not by it"
 _HUB = "a hub is not part of this version"
 _FIGURES = "figures are at /-/status"
-_LOGS = "logging is set up by the application; this library's logger is 'jina_asgi'"
 _STATE = "replicated state is not offered: keep state in a database"
 _CLOUDS = "no cloud's own protocol is served"
 _INNER = "there is no process between a client and the Executors that would need it"
@@ -93,7 +92,6 @@ CHANGES_NOTHING: Mapping[str, str] = {
     **dict.fromkeys(
         ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES
     ),
-    **dict.fromkeys(("log_config", "quiet_error"), _LOGS),
     **dict.fromkeys(("stateful", "raft_configuration", "peer_ports"), _STATE),
     **dict.fromkeys(("provider", "provider_endpoint"), _CLOUDS),
     **dict.fromkeys(

@@ -28,7 +28,9 @@ class ServingOptions(TypedDict, total=False):
     compression: Literal["NoCompression", "Deflate", "Gzip"] | None
     grpc_server_options: Mapping[str, Any]
     playground: bool
+    log_config: str | None
     quiet: bool
+    quiet_error: bool
 
 
 class JinaOptions(TypedDict, total=False):
@@ -55,8 +57,6 @@ class JinaOptions(TypedDict, total=False):
     metrics_exporter_port: Any
     monitoring: Any
     port_monitoring: Any
-    log_config: Any
-    quiet_error: Any
     stateful: Any
     raft_configuration: Any
     peer_ports: Any

@@ -35,6 +35,25 @@ class ClientSettings(TracingSettings):
     log_config: Any = Field(None, description="Jina's; the logger is logging.getLogger('jina_asgi')")
 
 
+#: The named configurations of the log.
+LOGS = ("default", "json", "plain", "quiet")
+_JINAS = dict.fromkeys(("docker", "profile", "remote"), "plain")
+
+
+def known_log_config(chosen: str | None) -> str | None:
+    """One of `LOGS` or the path of a YAML; None if none is chosen.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if chosen is None:
+        return None
+    found = _JINAS.get(chosen, chosen)
+    if found not in LOGS and not found.endswith((".yml", ".yaml")):
+        raise ValueError(f"expected {', '.join(map(repr, LOGS))} or the path of a YAML")
+    return found
+
+
 ServedProtocol = Literal["grpc", "http", "websocket"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -63,7 +82,19 @@ class ServingSettings(Settings):
     )
     grpc_server_options: dict[str, Any] = Field({}, description="additional gRPC server options")
     playground: bool = Field(False, description="serve a page at `/-/` that shows it at work, and calls its endpoints")
-    quiet: bool = Field(False, description="do not print the addresses when serving starts")
+
+    log_config: str | None = Field(
+        None,
+        description="the log of a server and its replicas, if the application has configured none: default, json, plain,"
+        " quiet, or the path of a YAML",
+    )
+    quiet: bool = Field(False, description="log nothing, and do not print the addresses when serving starts")
+    quiet_error: bool = Field(False, description="leave tracebacks out of the log")
+
+    @field_validator("log_config")
+    @classmethod
+    def _known(cls, chosen: str | None) -> str | None:
+        return known_log_config(chosen)
 
     @field_validator("protocol")
     @classmethod

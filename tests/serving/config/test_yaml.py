@@ -373,7 +373,7 @@ OF_JINA = {
     "replicas": "jtype: Flow\nexecutors:\n  - {name: a, uses: config.yml, replicas: 2, env: {CUDA_VISIBLE_DEVICES: RR, OMP_NUM_THREADS: 1}}\n",
     "batching": "jtype: Deployment\nwith:\n  uses: config.yml\n  uses_dynamic_batching:\n    /greet: {preferred_batch_size: 10, timeout: 200}\n",
     "monitoring": "jtype: Flow\nwith: {monitoring: true, port_monitoring: 9090, tracing: true, traces_exporter_host: localhost}\nexecutors:\n  - {uses: config.yml, monitoring: true, port_monitoring: 9091}\n",
-    "gpus": "jtype: Deployment\nwith: {uses: config.yml, gpus: all, volumes: [a:b], install_requirements: true, quiet_error: true}\n",
+    "gpus": "jtype: Deployment\nwith: {uses: config.yml, gpus: all, volumes: [a:b], install_requirements: true}\n",
     "branches": "jtype: Flow\nexecutors:\n  - {name: a, uses: config.yml}\n  - {name: b, uses: config.yml, needs: gateway}\n  - {name: c, needs: [a, b], method: needs}\n",
     "shards": "jtype: Deployment\nwith: {uses: config.yml, shards: 2, polling: {/greet: ANY, '*': ALL}, disable_reduce: true}\n",
     "external": "jtype: Flow\nexecutors:\n  - {name: a, external: true, host: 'http://127.0.0.1', port: 12345}\n",
@@ -394,7 +394,7 @@ def test_files_of_jina_3_load_and_the_log_names_what_changes_nothing(
         "gateway": {"prefetch"},
         "jcloud": {"jcloud"},
         "monitoring": {"monitoring", "port_monitoring"},
-        "gpus": {"gpus", "volumes", "install_requirements", "quiet_error"},
+        "gpus": {"gpus", "volumes", "install_requirements"},
         "state": {"stateful", "peer_ports", "raft_configuration", "reload"},
     }
     assert expected.get(name, set()) == told
