@@ -112,6 +112,7 @@ def open_at(raw: Buffer, at: int, limit: int) -> list[int]:
 PIECE = 2**17
 #: Below this level the decoder reads values as a whole: it has a limit of its own for nesting.
 _DEEPEST = 64
+_NIL = b"\xc0"
 _FLOATS = {0xCA: 5, 0xCB: 9}
 
 
@@ -128,14 +129,16 @@ def text(raw: Buffer) -> str:
 
 
 def unpack_in_pieces(raw: Buffer, decode: Callable[[Buffer], Any]) -> Any:
-    """Decodes a buffer as `decode` does; raises its errors."""
+    """Decodes a buffer as `decode` does; raises its errors, but their places are those in a piece."""
     if len(raw) <= LARGE:
         return decode(raw)
     try:
         value, end = _ChunkedReader(memoryview(raw), decode).value(0, 0)
-    except (IndexError, TypeError):  # it is broken, or a key is a list
-        return decode(raw)
-    return value if end == len(raw) else decode(raw)
+    except IndexError:
+        raise msgspec.DecodeError("Input data was truncated") from None
+    if end != len(raw):
+        raise msgspec.DecodeError(f"MessagePack data is malformed: trailing characters (byte {end})")
+    return value
 
 
 class _ChunkedReader:
@@ -148,7 +151,7 @@ class _ChunkedReader:
         """Decodes the value at a place; also returns its end.
 
         Raises:
-            IndexError: the buffer ends within it. TypeError: a key is a list. Others as the decoder does.
+            IndexError: the buffer ends within it. Others as the decoder does.
         """
         count, start = container(self._raw, at)
         if count < 0 or depth >= _DEEPEST:
@@ -190,7 +193,7 @@ class _ChunkedReader:
             end = at + size if size else self._end_within(at, start + PIECE)
             if end < 0:
                 made |= self._entries(start, key, items)
-                name = self._decode(raw[key:at])
+                (name,) = self._decode(map_head(1) + raw[key:at] + _NIL)  # a key that is a list becomes a tuple
                 made[name], at = self.value(at, depth + 1)
                 start, items, count = at, 0, count - items - 1
                 continue

@@ -192,8 +192,26 @@ class Output(asyncio.Protocol):
 
 def _printable(line: bytes) -> str:
     """Decodes a line and escapes control characters, which could forge or hide other lines."""
-    return _MAY_NEED_ESCAPE.sub(_escaped, line.rstrip(b"\r").decode(errors="backslashreplace"))
+    return _MAY_NEED_ESCAPE.sub(_escaped, line.rstrip(b"\r").decode(errors="surrogateescape"))
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in found[0])
+    return found[0].translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """What is written for a character, by its code; remembered for those that came first."""
+
+    def __missing__(self, code: int) -> str:
+        if _BYTES <= code < _BYTES + 256:
+            written = f"\\x{code - _BYTES:02x}"
+        else:
+            written = chr(code) if chr(code).isprintable() else chr(code).encode("unicode_escape").decode()
+        if len(self) < _REMEMBERED:
+            self[code] = written
+        return written
+
+
+_BYTES = 0xDC00  # added to a byte that is no UTF-8
+_REMEMBERED = 2**12
+_ESCAPES = _Escapes()

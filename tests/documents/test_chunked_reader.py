@@ -58,11 +58,37 @@ def outcome(read: Any, raw: bytes) -> Any:
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize(
-    "value", [{(1, 2): "a", "b": ["c"] * 99}, [[[["a"] * 99] * 3] * 3] * 3, {"a": {"b": {"c": "d" * 99}}}]
+    "value",
+    [
+        {(1, 2): "a", "b": ["c"] * 99},
+        {(1, (2, "k")): ["c"] * 99, "b": 1},
+        [[[["a"] * 99] * 3] * 3] * 3,
+        {"a": {"b": {"c": "d" * 99}}},
+    ],
 )
 def test_keys_that_are_lists_and_values_within_values_are_read(value: Any) -> None:
     raw = msgspec.msgpack.encode(value)
     assert value == unpack_in_pieces(raw, decode)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize(
+    "raw", [pack(["ab"] * 99)[:-1], pack(["ab"] * 99) + b"\x01", b"\x81\x81\x01\x02" + pack([1] * 99)]
+)
+def test_what_is_broken_is_refused_as_by_the_decoder_without_reading_it_again(raw: bytes) -> None:
+    largest = 0
+
+    def counted(piece: msgpack.Buffer) -> Any:
+        nonlocal largest
+        largest = max(largest, len(piece))
+        return decode(piece)
+
+    with pytest.raises(msgspec.DecodeError) as expected:
+        decode(raw)
+    with pytest.raises(msgspec.DecodeError) as found:
+        unpack_in_pieces(raw, counted)
+    assert str(expected.value).partition("(byte")[0] == str(found.value).partition("(byte")[0]
+    assert largest < len(raw)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -33,7 +33,6 @@ from jina_asgi.protocols.protobuf.fast_parser import Odd, too_many, varint
 from jina_asgi.protocols.protobuf.messages import (
     DRY_RUN,
     ERROR,
-    DataRequest,
     DataRequestList,
     HeaderProto,
     SingleDocumentRequest,
@@ -217,7 +216,8 @@ class RequestHandler:
             self.service.refused("", error, caller.method)
             if is_refusal(error):
                 raise
-            return await self._failed(DataRequest, error)
+            salvage = requests.salvaged_join if parse is parse_join else requests.salvaged
+            return await self._failed(partial(salvage, raw), error)
         try:
             with await self._open(request.fields, caller) as opened:
                 try:
@@ -257,7 +257,7 @@ class RequestHandler:
             try:
                 return requests.read(raw, limits=self.service.limits)
             except InvalidRequest:  # the answer holds that error
-                return DataRequest()
+                return requests.salvaged(raw)
 
         return await self._failed(message, error, heavy=is_heavy(PROTOBUF, raw))
 
@@ -280,7 +280,7 @@ class RequestHandler:
             self.service.refused("", error, caller.method)
             if is_refusal(error):
                 raise
-            yield await self._failed(SingleDocumentRequest, error)
+            yield await self._failed(partial(requests.salvaged, raw, SingleDocumentRequest), error)
             return
         begun = False
         try:

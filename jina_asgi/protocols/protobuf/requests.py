@@ -24,13 +24,14 @@ from jina_asgi.protocols.protobuf.messages import (
     Struct,
 )
 from jina_asgi.protocols.protobuf.node_writer import framed
-from jina_asgi.protocols.protobuf.size_guard import check_request, check_requests
+from jina_asgi.protocols.protobuf.size_guard import check_request, check_requests, field_at
 from jina_asgi.protocols.protobuf.statuses import raise_for, route_buffers
 from jina_asgi.settings import Limits
 from jina_asgi.types import Docs, Result, Step
 
 #: Floats up to this represent every integer.
 _WHOLE = 2.0**53
+_HEADER = 0x0A  # its tag in each kind of request
 _DEEPEST = 96  # the nesting that every protobuf reads: 32 levels of a Struct
 
 
@@ -118,6 +119,27 @@ def read(raw: bytes, kind: Any = DataRequest, limits: Limits = USUAL) -> Any:
         return kind.FromString(raw)
     except DecodeError as error:
         raise InvalidRequest(f"not a {kind.DESCRIPTOR.name}Proto: {error}") from None
+
+
+def salvaged(raw: bytes, kind: Any = DataRequest) -> Any:
+    """What can be read of a broken DataRequest or SingleDocumentRequest: its header, if that is its first field."""
+    made = kind()
+    try:
+        tag, start, end = field_at(raw, 0)
+        if tag == _HEADER:
+            made.header.MergeFromString(raw[start:end])
+    except (IndexError, InvalidRequest, DecodeError):
+        made.Clear()
+    return made
+
+
+def salvaged_join(raw: bytes) -> Any:
+    """The same of the first request in a broken DataRequestList."""
+    try:
+        _, start, end = field_at(raw, 0)
+    except (IndexError, InvalidRequest):
+        return DataRequest()
+    return salvaged(raw[start:end])
 
 
 def fields_of(message: Any) -> RequestFields:

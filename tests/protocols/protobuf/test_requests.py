@@ -128,6 +128,23 @@ def test_the_answer_for_an_error_is_the_request_with_a_status(message: Any) -> N
     assert expected == found
 
 
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b"\x0a\x03\x0a\x01i\x12\x09\x0a", "i"),
+        (b"\x0a\x03\x0a\x01i\xff\xff", "i"),
+        (b"\x0a\x03\x0a\x09i", ""),
+        (b"\x0a\x09\x0a", ""),
+        (b"\x12\x00", ""),
+        (b"", ""),
+    ],
+)
+def test_of_a_broken_request_its_header_is_read(raw: bytes, found: str) -> None:
+    assert found == requests.salvaged(raw).header.request_id
+    assert found == requests.salvaged(raw, SingleDocumentRequest).header.request_id
+    assert found == requests.salvaged_join(b"\x0a%c%s\x0a\x99" % (len(raw), raw)).header.request_id
+
+
 def test_an_executors_own_words_are_reported_only_where_that_is_asked_for() -> None:
     try:
         raise ExecutorError("pw=SECRET", executor="Echo", endpoint="/echo", raised="KeyError")
