@@ -224,3 +224,27 @@ def test_a_path_that_another_worker_took_over_is_not_removed_by_the_one_before(t
         two.accept()[0].close()
     after.remove()
     assert [] == list(tmp_path.iterdir())
+
+
+async def test_a_server_that_is_far_away_is_reached() -> None:
+    """Each of its bytes takes 0.3 s."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(65_536):
+            loop.call_later(0.3, writer.write, part)
+        loop.call_later(0.3, writer.close)
+        await writer.wait_closed()
+
+    async with GRPCSidecar(Deployment(Model)) as sidecar, asyncio.timeout(30):
+
+        async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there = await asyncio.open_connection("127.0.0.1", sidecar.port)
+            await asyncio.gather(forward(reader, there[1]), forward(there[0], writer))
+            ended.set()
+
+        async with await asyncio.start_server(connect, "127.0.0.1") as listening:
+            port = listening.sockets[0].getsockname()[1]
+            async with Client(host="127.0.0.1", port=port, asyncio=True) as client:
+                assert 1 == len([docs async for docs in client.post("/echo", [Text()])])
+            await ended.wait()

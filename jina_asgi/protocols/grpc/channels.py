@@ -104,7 +104,7 @@ OPTIONS = {
     "grpc.max_receive_message_length": -1,
     "grpc.max_send_message_length": -1,
     "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 5_000,  # which gRPC gives an attempt to connect: a far server takes long
     "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc.use_local_subchannel_pool": 1,  # a new channel tries at once, even if others to that server wait
 }
