@@ -123,15 +123,9 @@ class Tracing:
         """The argument `tracing_context` of a method that runs here and now."""
         return get_current()
 
-    def span(
-        self,
-        name: str,
-        attributes: Mapping[str, Any],
-        kind: SpanKind = SpanKind.INTERNAL,
-        parent: TraceContext | None = None,
-    ) -> CurrentSpan:
-        """A span that begins now, and is the current one within `with`."""
-        return CurrentSpan(self.tracer.start_span(name, parent, kind, attributes))
+    def span(self, name: str, attributes: Mapping[str, Any], kind: SpanKind = SpanKind.INTERNAL) -> CurrentSpan:
+        """A child of the current span that begins now, and is the current one within `with`."""
+        return CurrentSpan(self.tracer.start_span(name, None, kind, attributes))
 
 
 class DroppedSpan(trace.NonRecordingSpan):
@@ -252,7 +246,7 @@ async def stream_in(
         steps_of: begins the stream, within the context.
         argument: of `steps_of`.
         context: the context of the steps; None: the current one, with the span.
-        ends: the span ends with the stream.
+        ends: the span ends with the stream, and has its error.
     """
     inside, count = context or set_span_in_context(span), 0
     steps: AsyncGenerator[T, None] | None = None
@@ -272,7 +266,8 @@ async def stream_in(
             count += 1
             yield docs
     except BaseException as error:
-        record(span, error)
+        if ends:
+            record(span, error)
         raise
     finally:
         if steps is not None:

@@ -12,6 +12,7 @@ from docarray import BaseDoc, DocList
 from opentelemetry import trace
 
 from jina_asgi import Context, Executor, dynamic_batching, requests
+from jina_asgi.errors import InvalidDocs
 
 
 class Text(BaseDoc):
@@ -62,6 +63,12 @@ class Traced(Executor):
                 with self.tracer.start_as_current_span(f"yield {number}"):
                     await asyncio.sleep(0)
                 yield Text(text=f"{number}")
+
+    @requests(on="/refuse")
+    async def refuse(self, doc: Text) -> AsyncIterator[Text]:
+        if doc.text:
+            raise InvalidDocs("expected another text")
+        yield doc
 
     @requests(on="/steps")
     def steps(self, doc: Text) -> Iterator[Text]:

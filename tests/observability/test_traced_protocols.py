@@ -86,13 +86,15 @@ async def test_each_call_of_a_websocket_has_a_trace_of_its_own_else_that_of_the_
     async with serving(application(receiver), lifespan="on") as port:
         url = f"ws://127.0.0.1:{port}/-/ws"
         async with websockets.connect(url, additional_headers={"traceparent": PARENT}) as socket:
-            for number, given in enumerate([{}, {"traceparent": own}]):
+            malformed = {"traceparent": f"{own}\r\nx-own: 1"}
+            for number, given in enumerate([{}, {"traceparent": own, "tracestate": "a=1"}, malformed]):
                 await socket.send(encode({"id": number, "endpoint": "/async", "data": [{"text": "hi"}], **given}))
                 while decode(await socket.recv())["event"] != "end":
                     pass
-        spans = receiver.wait_for(lambda spans: 2 == sum(span.name == "websocket /async" for span in spans))
-    parents = {(span.trace, span.parent) for span in spans if span.name == "websocket /async"}
-    assert {(TRACE, "b7ad6b7169203331"), ("1" * 32, "2" * 16)} == parents
+        spans = receiver.wait_for(lambda spans: 3 == sum(span.name == "websocket /async" for span in spans))
+    parents = sorted((span.trace, span.parent) for span in spans if span.name == "websocket /async")
+    handshake = (TRACE, "b7ad6b7169203331")
+    assert [handshake, handshake, ("1" * 32, "2" * 16)] == parents
 
 
 async def test_an_error_over_grpc_is_recorded_on_the_span_of_the_request(receiver: Receiver) -> None:

@@ -77,9 +77,11 @@ async def test_an_error_is_recorded_by_its_type_and_never_with_a_documents_conte
     assert "swordfish" not in repr(spans)
 
 
-async def test_a_clients_error_is_not_an_error_of_the_server(receiver: Receiver) -> None:
-    await posted(JinaASGI(traced(receiver)), "/sync", json={"data": [{"text": {"no": "text"}}]})
-    request = named(receiver.wait_for_names("POST /sync"), "POST /sync")
+@pytest.mark.parametrize("path", ["/sync", "/stream", "/refuse"])
+async def test_a_clients_error_is_not_an_error_of_the_server(receiver: Receiver, path: str) -> None:
+    data: Any = {"text": "hi"} if path == "/refuse" else {"text": {"no": "text"}}
+    await posted(JinaASGI(traced(receiver)), path, json={"data": [data] if path == "/sync" else data})
+    request = named(receiver.wait_for_names(f"POST {path}"), f"POST {path}")
     assert ("InvalidDocs", 422, False) == (
         request.attributes["error.type"],
         request.attributes["http.response.status_code"],

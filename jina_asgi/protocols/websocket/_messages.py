@@ -15,6 +15,7 @@ A binary call gets binary events: `data` is as in a body of `application/msgpack
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ Identity = str | int
 
 MAX_TIMEOUT = 1e7
 _MAX_ID = 128
+_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_STATE = re.compile(r"[\x20-\x7e]{1,512}")
 #: Of a message that is refused: the entries among which its id is looked for, and the bytes of a small value.
 _MAX_ENTRIES, _MAX_SMALL = 2**10, 2**10
 
@@ -109,10 +112,16 @@ def read(raw: bytes, values: int, *, packed: bool = False) -> CallMessage | Canc
             message.id, InvalidRequest(f"expected a call, or the event 'cancel', got the event {message.event[:32]!r}")
         )
     timeout = None if message.timeout is None else min(message.timeout, MAX_TIMEOUT)
-    trace: Mapping[str, str] = EMPTY
-    if message.traceparent:
-        trace = {"traceparent": message.traceparent, "tracestate": message.tracestate}
+    trace = _trace_of(message) if message.traceparent else EMPTY
     return CallMessage(message.id, message.endpoint, timeout, raw, packed, trace)
+
+
+def _trace_of(message: _Message) -> Mapping[str, str]:
+    """The headers of a call's trace; none if they are malformed, as W3C has it."""
+    if not _PARENT.fullmatch(message.traceparent):
+        return EMPTY
+    state = {"tracestate": message.tracestate} if _STATE.fullmatch(message.tracestate) else {}
+    return {"traceparent": message.traceparent, **state}
 
 
 def _kind(packed: bool) -> str:

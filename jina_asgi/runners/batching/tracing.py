@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, Span, get_current_span, set_span_in_contex
 
 from jina_asgi.documents.codec import Codec
 from jina_asgi.observability.tracing import Tracing, record, with_trace
+from jina_asgi.runners.batching.hints import BatchPlan
 from jina_asgi.runners.batching.runner import BatchedEndpoint
 from jina_asgi.runners.batching.waiters import BatchMembers, Submission
 from jina_asgi.types import EMPTY, Call, Context, Docs, Endpoint, Result, Runner
@@ -48,7 +49,7 @@ class TracedEndpoint(BatchedEndpoint):
     Args:
         tracing: makes the spans.
         attributes: those of each span.
-        inner, endpoint, options: as for BatchedEndpoint.
+        inner, endpoint, plan, options: as for BatchedEndpoint.
     """
 
     submissions = TracedSubmission
@@ -59,10 +60,10 @@ class TracedEndpoint(BatchedEndpoint):
         attributes: Mapping[str, Any],
         inner: Runner,
         endpoint: Endpoint,
-        *rest: Any,
+        plan: BatchPlan,
         **options: Any,
     ) -> None:
-        super().__init__(inner, endpoint, *rest, **options)
+        super().__init__(inner, endpoint, plan, **options)
         self._tracing, self._attributes = tracing, {**attributes, "jina.endpoint": endpoint.name}
         self._running: dict[BatchMembers, tuple[Span, list[_Wait]]] = {}
 
@@ -114,9 +115,10 @@ class TracedEndpoint(BatchedEndpoint):
         waits = [cast("_Wait", get_value(_WAIT, call)) for call in calls]
         for call, wait in zip(calls, waits, strict=True):
             wait.is_recorded = True
-            tracer.start_span("queue", call, start_time=wait.since, links=to_batch, attributes=self._attributes).end(
-                now
+            waited = tracer.start_span(
+                "queue", call, start_time=wait.since, links=to_batch, attributes=self._attributes
             )
+            waited.end(now)
         return span, waits
 
     def _ended(self, members: BatchMembers, error: BaseException | None = None) -> None:
