@@ -9,6 +9,9 @@ from jina_asgi.observability.metrics import (
     BATCH_ENDS,
     BATCHES_RUNNING,
     BISECTIONS,
+    CALL_FAILURES,
+    CALLS,
+    CALLS_RUNNING,
     POOL_CALLS,
     QUEUE_BYTES,
     QUEUE_CALLS,
@@ -35,6 +38,11 @@ def figures_of(deployment: str, status: Mapping[str, Any]) -> Iterator[Found]:
         yield from figures_of(name, node)
     if "host" in status:
         return
+    if "calls" in status:
+        yield CALLS, (deployment,), status["calls"] + status["streams"]
+        yield CALLS_RUNNING, (deployment,), status["in_flight"]
+        for error, count in status["failures"].items():
+            yield CALL_FAILURES, (deployment, error), count
     for shard in status.get("shards", {}).values():
         yield from figures_of(deployment, shard)
     if queue := status.get("queue"):

@@ -48,6 +48,19 @@ REQUEST_SECONDS = Metric(
     _SECONDS,
 )
 IN_FLIGHT = Metric("jina_asgi_requests_in_flight", "gauge", "Requests that are being answered now.", _CALL)
+CALLS = Metric(
+    "jina_asgi_calls",
+    "counter",
+    "Calls and streams that a Deployment, a Flow or one of its nodes has begun. Those of a pool are counted by its host.",
+    ("deployment",),
+)
+CALLS_RUNNING = Metric("jina_asgi_calls_running", "gauge", "Of these, the ones that wait or run now.", ("deployment",))
+CALL_FAILURES = Metric(
+    "jina_asgi_call_failures",
+    "counter",
+    "Of these, the ones that ended with an error, by its class.",
+    ("deployment", "error"),
+)
 _OF_BATCHES = ("deployment", "endpoint")
 QUEUE_CALLS = Metric(
     "jina_asgi_queue_calls", "gauge", "Calls that have a place in the queue, waiting or running.", ("deployment",)
@@ -124,6 +137,9 @@ METRICS: tuple[Metric, ...] = (
     REQUESTS,
     REQUEST_SECONDS,
     IN_FLIGHT,
+    CALLS,
+    CALLS_RUNNING,
+    CALL_FAILURES,
     QUEUE_CALLS,
     QUEUE_BYTES,
     REFUSALS,

@@ -1,14 +1,33 @@
-"""The figures that the page shows, flat and small: of each node, from what its Runner reports.
+"""The figures that the page shows, flat and small: of each node, from what its Runner reports, and the sums of all processes.
 
 Counts only grow; the page makes rates of them. Pure: mappings in, mappings out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jina_asgi.observability.metrics import (
+    BATCH_ITEMS,
+    CALL_FAILURES,
+    CALLS,
+    CALLS_RUNNING,
+    QUEUE_ITEMS,
+    QUEUE_SECONDS,
+    REFUSALS,
+    REQUEST_SECONDS,
+    Metric,
+)
+
 Figures = dict[str, Any]
+#: By metric and label values: a number, or a histogram's counts and sum.
+Sums = Mapping[tuple[str, tuple[str, ...]], Sequence[float]]
+_SUMMED = {"calls": CALLS, "running": CALLS_RUNNING, "refused": REFUSALS, "queue": QUEUE_ITEMS}
+#: The upper bounds of the times in the figures, in seconds; the last count has none.
+BOUNDS = QUEUE_SECONDS.buckets
+assert BOUNDS == REQUEST_SECONDS.buckets
 #: What ends calls without being an error: the caller left.
 _LEFT = frozenset({"CancelledError", "Closed", "GeneratorExit"})
 
@@ -22,6 +41,41 @@ def figures_of(name: str, status: Mapping[str, Any]) -> dict[str, Figures]:
     """
     nodes = {node: _figures(found) for node, found in status.get("nodes", {name: status}).items()}
     return {"": _counts(status), **nodes}
+
+
+def with_sums(figures: Mapping[str, Figures], names: Mapping[str, Collection[str]], sums: Sums) -> dict[str, Figures]:
+    """Return the figures of one process with those in their places that are sums of all processes of the server.
+
+    Args:
+        figures: those of this process, by node.
+        names: the names under which the figures of each node are summed up.
+        sums: the figures of the server.
+    """
+    failures: dict[str, Counter[str]] = {}
+    totals: dict[tuple[str, str], list[float]] = {}
+    for (metric, labels), numbers in sums.items():
+        if metric == CALL_FAILURES.name:
+            failures.setdefault(labels[0], Counter())[labels[1]] += int(numbers[0])
+        others = totals.get((metric, labels[0]), [0.0] * len(numbers))
+        totals[metric, labels[0]] = [one + other for one, other in zip(numbers, others, strict=True)]
+
+    def total(metric: Metric, node: str) -> list[float] | None:
+        found = [totals[metric.name, name] for name in names[node] if (metric.name, name) in totals]
+        return [sum(numbers) for numbers in zip(*found, strict=True)] if found else None
+
+    merged: dict[str, Figures] = {}
+    for node, known in figures.items():
+        of = merged[node] = dict(known)
+        for key, of_all in _SUMMED.items():
+            if found := total(of_all, node):
+                of[key] = int(found[0])
+        if node and (found := total(BATCH_ITEMS, node)):
+            of["batches"], of["items"] = int(sum(found[:-1])), int(found[-1])
+        if found := total(QUEUE_SECONDS if node else REQUEST_SECONDS, node):
+            of["times"], of["waited"] = [int(count) for count in found[:-1]], round(found[-1], 3)
+        of["failures"] = _errors(sum((failures.get(name, Counter()) for name in names[node]), Counter()))
+        of["errors"] = sum(of["failures"].values())
+    return merged
 
 
 def changes(before: Mapping[str, Figures], now: Mapping[str, Figures]) -> dict[str, Figures]:
@@ -59,13 +113,17 @@ def _figures(status: Mapping[str, Any]) -> Figures:
 
 def _counts(status: Mapping[str, Any]) -> Figures:
     counts = status if "calls" in status else status.get("worker", {})  # until the pool host has reported
-    failures = {kind: count for kind, count in counts.get("failures", {}).items() if kind not in _LEFT}
+    failures = _errors(counts.get("failures", {}))
     return {
         "calls": counts.get("calls", 0) + counts.get("streams", 0),
         "running": counts.get("in_flight", 0),
         "errors": sum(failures.values()),
         "failures": failures,
     }
+
+
+def _errors(failures: Mapping[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in failures.items() if kind not in _LEFT}
 
 
 def _parts(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

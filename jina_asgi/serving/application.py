@@ -91,25 +91,28 @@ class Application:
 
 def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> RunnerService:
     """The service of an application: with spans of its requests if it or its source has the option `tracing`, and one that
-    counts them with `metrics`.
+    counts them with `metrics` or `playground`.
 
     Raises:
         DefinitionError: OpenTelemetry or prometheus_client is missing.
     """
     settings = options if options.tracing or source.tracing is None else source.tracing
     tracing = spans_of(source.name, settings).tracing
-    if not options.metrics:
+    if not (options.metrics or options.playground):
         if tracing is None:
             return RunnerService(source, options, is_reserved)
         from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
 
         return TracedService(source, options, is_reserved, tracing)
-    try:
-        from jina_asgi.serving.metered import MeteredService, metered_and_traced  # with prometheus_client, an extra
-    except ImportError as error:
-        raise DefinitionError(
-            f"metrics=True needs the extra metrics: pip install 'jina-asgi[metrics]' ({error})"
-        ) from error
+    from jina_asgi.serving.metered import MeteredService, metered_and_traced  # not imported without metrics
+
+    if options.metrics:
+        try:
+            import jina_asgi.observability.prometheus  # noqa: F401  # with prometheus_client, an extra
+        except ImportError as error:
+            raise DefinitionError(
+                f"metrics=True needs the extra metrics: pip install 'jina-asgi[metrics]' ({error})"
+            ) from error
     if tracing is None:
         return MeteredService(source, options, is_reserved)
     return metered_and_traced(source, options, is_reserved, tracing)

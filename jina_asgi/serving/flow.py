@@ -266,6 +266,7 @@ class Flow(Configured):
             {
                 "name": name,
                 "label": _label(self._added[name].source),
+                "deployment": name if (source := self._added[name].source) is None else source.name,
                 "needs": list(node.needs or ()),
                 "dotted": name in self._chosen or name not in self._graph.awaited,
             }

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jina_asgi.errors import NotReady, UnknownEndpoint
 from jina_asgi.protocols.http.answers import described
@@ -18,7 +18,6 @@ from jina_asgi.protocols.http.exchange import send_json
 from jina_asgi.protocols.http.openapi import PAGE, document
 from jina_asgi.protocols.problems import MethodNotAllowed
 from jina_asgi.runners.wrappers import Wrapper
-from jina_asgi.serving.playground import Playground
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.settings import AppSettings
 from jina_asgi.types import Endpoint
@@ -78,7 +77,11 @@ class Management:
             "/docs": self._docs,
         }
         assert self._routes.keys() == _PATHS
-        self._page = Playground(service).routes if options.playground else {}
+        self._page: Mapping[str, ASGIApp] = {}
+        if options.playground:
+            from jina_asgi.serving.playground import Playground  # with metrics, and not imported without
+
+            self._page = Playground(service).routes
 
     @property
     def routes(self) -> Mapping[str, tuple[str, ...]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from jina_asgi import errors
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.errors import JinaASGIError, NotReady
+from jina_asgi.observability.figure_file import Sums
 from jina_asgi.observability.figures import FIGURES, Figure
 from jina_asgi.observability.metrics import IN_FLIGHT, OTHER, REQUEST_SECONDS, REQUESTS
-from jina_asgi.observability.prometheus import rendered
 from jina_asgi.processes import server_figures
 from jina_asgi.protocols.service import CallerLeft, OpenedCall
 from jina_asgi.runners.wrappers import Wrapper
@@ -64,10 +64,16 @@ class MeteredService(RunnerService):
         self.meter(protocol_of(method), name).count(outcome_of(error))
 
     async def metrics_page(self, accept: str) -> tuple[bytes, str]:
-        try:
+        if not self.options.metrics:
+            return await super().metrics_page(accept)
+        from jina_asgi.observability.prometheus import rendered  # with prometheus_client, an extra
+
+        with _readable():
             return await asyncio.to_thread(rendered, server_figures.begin().sums, accept)
-        except OSError as error:
-            raise NotReady(f"the metrics cannot be read: {error.strerror}") from error
+
+    async def server_figures(self) -> Sums:
+        with _readable():
+            return await asyncio.to_thread(server_figures.begin().sums)
 
     def life_begins(self) -> None:
         server_figures.begin().users += 1
@@ -91,6 +97,14 @@ class MeteredService(RunnerService):
         if found is None:
             found = self._meters[protocol, label] = Meter(self.source.name, label, protocol)
         return found
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotReady(f"the metrics cannot be read: {error.strerror}") from error
 
 
 def metered_and_traced(

@@ -11,12 +11,13 @@ from importlib import resources
 from typing import Any
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jina_asgi.concurrency.tasks import cancel_and_wait, log_failure, start_task
+from jina_asgi.errors import NotReady
 from jina_asgi.protocols.http.sse import HEADERS
 from jina_asgi.runners.wrappers import Wrapper
-from jina_asgi.serving._page_figures import Figures, changes, figures_of
+from jina_asgi.serving._page_figures import BOUNDS, Figures, changes, figures_of, with_sums
 from jina_asgi.serving.lifecycle import join_server, on_shutdown
 from jina_asgi.serving.service import RunnerService
 
@@ -71,7 +72,7 @@ class Playground:
     def __init__(self, service: RunnerService) -> None:
         files = {f"/-/page/{name}": file for name, file in _files().items()}
         page = files.pop("/-/page/index.html")
-        self.routes: Mapping[str, _File | LiveFigures] = {
+        self.routes: Mapping[str, ASGIApp] = {
             "/-/": page,
             "/-/figures": LiveFigures(service),
             **files,
@@ -102,7 +103,11 @@ class LiveFigures:
     """
 
     def __init__(self, service: RunnerService) -> None:
-        self._service = service
+        self._service, drawing = service, service.source.drawing()
+        #: The first event, and the names under which the figures of each node are summed up.
+        self._graph = {"type": "graph", "bounds": BOUNDS, **drawing}
+        self._names = {node["name"]: {node["name"], node["deployment"]} for node in drawing["nodes"]}
+        self._names[""] = {service.source.name}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         over, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -129,26 +134,35 @@ class LiveFigures:
             await cancel_and_wait([watching])
 
     async def _write(self, send: Send, over: asyncio.Event) -> None:
-        graph = {"type": "graph", **self._service.source.drawing()}
-        first = _AGAIN + _event(graph)
+        first = _AGAIN + _event(self._graph)
         state, before = "", dict[str, Figures]()
         while True:
-            now = figures(self._service)
-            found: dict[str, Any] = {"nodes": changed} if (changed := changes(before, now)) else {}
+            found: dict[str, Any] = {}
             if self._service.state != state:
                 found["state"] = state = self._service.state
-            await send({"type": "http.response.body", "body": first + _event(found), "more_body": not over.is_set()})
-            if over.is_set():
-                return
+            now = await self._figures(before)
+            if changed := changes(before, now):
+                found["nodes"] = changed
+            await send({"type": "http.response.body", "body": first + _event(found), "more_body": True})
             first, before = b"", now
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EVERY):
                     await over.wait()
+            if over.is_set():
+                break
+        await send({"type": "http.response.body", "body": b""})
 
-
-def figures(service: RunnerService) -> dict[str, Figures]:
-    """The figures of each node: those of this process, and of the pools that all processes share."""
-    return figures_of(service.source.name, Wrapper(service.source.runner).status())
+    async def _figures(self, before: dict[str, Figures]) -> dict[str, Figures]:
+        """The figures of each node: the sums of all processes of the server; while they cannot be read, as `before`."""
+        source = self._service.source
+        found = figures_of(source.name, Wrapper(source.runner).status())
+        if self._service.state != "ready":
+            return found
+        try:
+            sums = await self._service.server_figures()
+        except NotReady:
+            return before
+        return with_sums(found, self._names, sums) if sums else found
 
 
 def _event(data: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -24,6 +24,9 @@ from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings
 from jina_asgi.types import Context, Endpoint, Runner, Ticket, resolve
 
+if TYPE_CHECKING:
+    from jina_asgi.observability.figure_file import Sums  # for POSIX, and not imported without figures
+
 logger = logging.getLogger("jina_asgi")
 
 
@@ -38,7 +41,8 @@ class RunnerService(ServiceLifecycle):
 
     def __init__(self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> None:
         super().__init__(_TrackedRunner(self._wrapped(source.runner), self), options.startup_wait, source.group)
-        self.source, self.limits, self.expose_errors = source, options.limits, options.expose_errors
+        self.source, self.options = source, options
+        self.limits, self.expose_errors = options.limits, options.expose_errors
         self._auth, self._is_reserved = options.auth, is_reserved
         self.has_auth = options.auth is not None
         self._all: Mapping[str, Endpoint] | None = (
@@ -111,6 +115,14 @@ class RunnerService(ServiceLifecycle):
             UnknownEndpoint: the option `metrics` is not set.
         """
         raise UnknownEndpoint("Not Found")
+
+    async def server_figures(self) -> Sums:
+        """The figures of all processes of the server; empty if none are written, as in an application without `metered`.
+
+        Raises:
+            NotReady: they cannot be read now.
+        """
+        return {}
 
     def problem(self, error: BaseException) -> tuple[int, dict[str, Any], Headers]:
         return problem(error, expose=self.expose_errors)

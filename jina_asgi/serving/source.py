@@ -63,7 +63,7 @@ class Source(ABC):
 
     def drawing(self) -> dict[str, Any]:
         """The graph as data, for the page: its nodes, what each needs, and the node whose documents are the answer."""
-        node = {"name": self.name, "label": self.label, "needs": [GATEWAY], "dotted": False}
+        node = {"name": self.name, "label": self.label, "deployment": self.name, "needs": [GATEWAY], "dotted": False}
         return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
     def configure_log(self, *, with_access: bool = False) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from jina_asgi.serving._page_figures import changes, figures_of
+from jina_asgi.observability.metrics import (
+    BATCH_ITEMS,
+    CALL_FAILURES,
+    CALLS,
+    CALLS_RUNNING,
+    QUEUE_ITEMS,
+    QUEUE_SECONDS,
+    REQUEST_SECONDS,
+)
+from jina_asgi.serving._page_figures import changes, figures_of, with_sums
 
 QUEUE = {"pending": 5, "rejected": {"calls": 2, "bytes": 1}}
 COUNTS: dict[str, Any] = {
@@ -65,3 +74,41 @@ def test_only_what_differs_is_sent() -> None:
     assert {"a": {"calls": 2}, "c": {"calls": 1}} == changes(
         before, {"a": {"calls": 2, "errors": 0}, "b": {"calls": 1}, "c": {"calls": 1}}
     )
+
+
+def test_sums_of_the_server_take_the_place_of_one_processs_figures() -> None:
+    own = {
+        "": {"calls": 1, "running": 0, "errors": 0, "failures": {}},
+        "a": {"calls": 1, "running": 0, "errors": 0, "failures": {}, "replicas": []},
+        "b": {"calls": 1, "running": 1, "errors": 0, "failures": {}},
+    }
+    sums = {
+        (CALLS.name, ("flow",)): [9.0],
+        (REQUEST_SECONDS.name, ("flow", "/one", "http")): [1.0, 2.0, 0.5],
+        (REQUEST_SECONDS.name, ("flow", "/two", "grpc")): [3.0, 0.0, 0.25],
+        (CALLS.name, ("a",)): [4.0],
+        (CALLS.name, ("model",)): [5.0],
+        (CALLS_RUNNING.name, ("a",)): [2.0],
+        (CALL_FAILURES.name, ("a", "ExecutorError")): [3.0],
+        (CALL_FAILURES.name, ("a", "CancelledError")): [2.0],
+        (QUEUE_ITEMS.name, ("a", "/one")): [6.0],
+        (QUEUE_ITEMS.name, ("a", "/two")): [1.0],
+        (BATCH_ITEMS.name, ("a", "/one")): [1.0, 3.0, 20.0],
+        (QUEUE_SECONDS.name, ("a", "/one")): [15.0, 5.0, 0.2],
+        (CALLS.name, ("another",)): [100.0],
+    }
+    found = with_sums(own, {"": {"flow"}, "a": {"a", "model"}, "b": {"b"}}, sums)
+    assert {"calls": 9, "running": 0, "errors": 0, "failures": {}, "times": [4, 2], "waited": 0.75} == found[""]
+    assert {
+        "calls": 9,
+        "running": 2,
+        "errors": 3,
+        "failures": {"ExecutorError": 3},
+        "replicas": [],
+        "queue": 7,
+        "batches": 4,
+        "items": 20,
+        "times": [15, 5],
+        "waited": 0.2,
+    } == found["a"]
+    assert {**own["b"]} == found["b"]

@@ -199,6 +199,29 @@ def test_a_page_that_is_open_does_not_hold_up_the_servers_end(server: str) -> No
             served.ended(within=15)
 
 
+@pytest.mark.processes
+def test_any_worker_shows_the_whole_server() -> None:
+    options = ("--workers", "3")
+    with Served("gunicorn-uvicorn", "tests.doubles.playground_app:asgi", *options) as served:
+        each = httpx.Limits(max_keepalive_connections=0)  # a connection a request: any worker may take it
+        with served.client(limits=each) as http:
+            for _ in range(12):
+                assert 200 == http.post("/speak", json={"data": [{"text": "hi"}, {"text": "ho"}]}).status_code
+            for _ in range(3):
+                counted: dict[str, dict[str, Any]] = {}
+                with http.stream("GET", "/-/figures") as answer:
+                    for line in answer.iter_lines():
+                        event = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+                        for node, changed in event.get("nodes", {}).items() if "type" not in event else ():
+                            counted.setdefault(node, {}).update(changed)
+                        if {12} == {
+                            counted.get(node, {}).get("calls") for node in ("", "clean", "encode", "rank", "voice")
+                        }:
+                            break
+                assert 24 == counted["encode"]["items"] == sum(counted["encode"]["times"])
+                assert 12 == sum(counted[""]["times"])
+
+
 def test_a_wsgi_server_gets_one_event() -> None:
     asgi = JinaASGI(Echo, playground=True)
     with httpx.Client(transport=httpx.WSGITransport(asgi.wsgi), base_url="http://test") as http:

@@ -13,15 +13,13 @@ export class Details {
 
   // Writes it anew only if something that is read here has changed.
   show({ name, label, needs }, shown) {
-    const { latest, rate, errors, batch, wait, p50, p99, tokens } = shown
+    const { latest, rate, errors, batch, wait, p50, p99 } = shown
     const rows = [
       ["Calls per second", short(rate)],
       ["Running", short(latest.running)],
       latest.queue === undefined ? null : ["Waiting", short(latest.queue)],
       latest.batches === undefined ? null : ["Documents in a batch", batch === null ? "–" : short(batch)],
-      p50 === null || p50 === undefined ? (wait === null ? null : ["Wait, mean", seconds(wait)]) : ["Wait, p50", seconds(p50)],
-      p99 === null || p99 === undefined ? null : ["Wait, p99", seconds(p99)],
-      tokens === null || tokens === undefined ? null : ["Tokens per second", short(tokens)],
+      ...(latest.times ? [["Wait, p50", seconds(p50)], ["Wait, p99", seconds(p99)]] : latest.waited === undefined ? [] : [["Wait, mean", seconds(wait)]]),
       ["Calls so far", (latest.calls ?? 0).toLocaleString("en")],
       latest.refused ? ["Refused, queue full", short(latest.refused)] : null,
       ["Errors, last 10 s", short(errors)],

@@ -5,7 +5,7 @@ const HISTORY = 60 // rates that a node's line shows
 const PATIENCE = 3000 // milliseconds without a connection until that is said
 const AGAIN = 2000 // milliseconds until the next attempt where the browser makes none
 export const WHOLE = "" // the name of the figures of the whole server
-const COUNTS = ["calls", "errors", "batches", "items", "waited", "tokens"]
+const COUNTS = ["calls", "errors", "batches", "items", "waited"]
 
 // Calls back with every event: `graph(graph)`, `state(text)` and `tick(names of changed nodes)`.
 export class Figures {
@@ -50,7 +50,10 @@ export class Figures {
       this.told.graph(event)
       return
     }
-    if (event.state) this.server = event.state
+    if (event.state) {
+      this.server = event.state
+      for (const node of this.nodes.values()) node.samples = [] // what was counted before may have been less
+    }
     this.told.state(this.server)
     const now = performance.now() / 1000
     const moved = []
@@ -77,7 +80,7 @@ class Node {
     const counts = Object.fromEntries(COUNTS.map((name) => [name, this.latest[name] ?? 0]))
     const last = this.samples.at(-1)
     if (last && COUNTS.some((name) => counts[name] < last.counts[name])) this.samples = [] // another process counts anew
-    this.samples.push({ at: now, counts, waits: this.latest.waits })
+    this.samples.push({ at: now, counts, times: this.latest.times })
     while (this.samples.length > 2 && now - this.samples[1].at >= WINDOW) this.samples.shift()
     const before = this.history.at(-1)
     const rate = this.rate("calls")
@@ -99,8 +102,8 @@ class Node {
     const { latest, samples, history } = this
     if (!samples.length) return { latest, history, rate: 0, errors: 0 }
     const items = this.grown("items")
-    const first = samples[0].waits, last = samples.at(-1).waits
-    const waits = last && bounds.length ? last.map((count, at) => count - (first?.[at] ?? 0)) : null
+    const first = samples[0].times, last = samples.at(-1).times
+    const times = last && bounds.length ? last.map((count, at) => count - (first?.[at] ?? 0)) : null
     return {
       latest,
       history,
@@ -108,9 +111,8 @@ class Node {
       errors: this.grown("errors"),
       batch: this.grown("batches") ? items / this.grown("batches") : null,
       wait: items ? this.grown("waited") / items : null,
-      p50: waits && quantile(waits, bounds, 0.5),
-      p99: waits && quantile(waits, bounds, 0.99),
-      tokens: latest.tokens === undefined ? null : this.rate("tokens"),
+      p50: times && quantile(times, bounds, 0.5),
+      p99: times && quantile(times, bounds, 0.99),
     }
   }
 }

@@ -5,8 +5,8 @@ import { seconds, short } from "./figures.js"
 import { HEIGHT, WIDTH, placed } from "./layout.js"
 
 const FIRST = "gateway", LAST = "\nanswer" // which no node can be named
-const PAD = 24
-const COLUMNS = [16, 70, 124, 186]
+const PAD = 20
+const COLUMNS = [16, 66, 122, 181]
 const LINE = { top: 96, height: 14, left: 16, width: WIDTH - 32 }
 const SMALLEST = 0.55 // below which a graph is not shrunk to fit
 

@@ -1,9 +1,9 @@
 // Places the nodes of a graph in layers from left to right. Pure: names in, numbers out.
 
-export const WIDTH = 232
+export const WIDTH = 228
 export const HEIGHT = 118
-const ACROSS = 72 // between layers
-const BETWEEN = 28 // between the nodes of a layer
+const ACROSS = 44 // between layers
+const BETWEEN = 24 // between the nodes of a layer
 const BEND = 18 // height that an edge takes where it passes a layer
 const SWEEPS = 6
 
@@ -11,9 +11,9 @@ const SWEEPS = 6
 export function placed(nodes, { first, last, end }) {
   const all = new Map()
   const add = (name, needs, width, height) => all.set(name, { name, needs, takers: [], width, height, layer: 0, y: 0 })
-  add(first, [], 84, 36)
+  add(first, [], 76, 34)
   for (const node of nodes) add(node.name, node.needs, WIDTH, HEIGHT)
-  add(last, [end], 84, 36)
+  add(last, [end], 76, 34)
   for (const node of all.values()) node.layer = 1 + Math.max(-1, ...node.needs.map((need) => all.get(need).layer))
   all.get(last).layer = Math.max(...[...all.values()].map((node) => node.layer))
   const dotted = new Set(nodes.filter((node) => node.dotted).map((node) => node.name))

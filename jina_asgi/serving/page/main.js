@@ -19,7 +19,7 @@ const at = (id) => document.getElementById(id)
 const nodes = new Map()
 const details = new Details(at("details"))
 const graph = new Graph(at("graph"), (name) => figures.nodes.size && details.show(nodes.get(name), figures.of(name)))
-const summary = ["calls per second", "running", "errors, last 10 s"].map((term) => {
+const summary = ["calls per second", "running", "errors, last 10 s", "time p50", "time p99"].map((term) => {
   const value = element("dd", {}, "–")
   at("summary").append(element("div", {}, element("dt", {}, term), value))
   return value
@@ -42,8 +42,8 @@ const figures = new Figures(new URL("figures", location.href), {
 })
 // The whole server.
 function summarise() {
-  const { rate, latest, errors } = figures.of(WHOLE)
-  const texts = [short(rate), short(latest.running), short(errors)]
+  const { rate, latest, errors, p50, p99 } = figures.of(WHOLE)
+  const texts = [short(rate), short(latest.running), short(errors), seconds(p50), seconds(p99)]
   for (const [index, text] of texts.entries()) write(summary[index], text)
   mark(summary[2], "class", errors ? "bad" : "")
 }
