@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import orjson
@@ -120,6 +120,7 @@ async def no_stream_is_left_to_the_garbage_collector(make: MakeRunner) -> None:
         async with Running(make(Probe)) as runner:
             for endpoint in ("/stream", "/stream_sync"):
                 await _leave_streams(runner, endpoint)
+            await _leave_unread(runner)
         gc.collect()
     assert abandoned == []
 
@@ -141,6 +142,21 @@ async def _leave_streams(runner: Running, endpoint: str) -> None:
     await raised(task, asyncio.CancelledError)
     await first_docs(runner.runner, stream("closed", n=10_000))
     await runner.saw(*(f"closed {text}" for text in ("whole", "failed", "late", "cancelled", "closed")))
+
+
+async def _leave_unread(runner: Running) -> None:
+    """Leaves a stream that has stopped in the middle of sending, as its documents are large and are not read."""
+    made = list[int]()
+
+    async def is_stalled() -> bool:
+        made.append(len(await runner.seen()))
+        return len(made) > 3 and made[-3] == made[-1]
+
+    call = call_to(runner.runner, "/stream", [Text(text="unread")], {"n": 2_000, "size": 100_000})
+    async with aclosing(runner.runner.stream(call)) as steps:
+        await anext(steps)
+        await runner.until(is_stalled)
+    await runner.saw("closed unread")
 
 
 @contextmanager

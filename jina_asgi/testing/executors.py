@@ -167,7 +167,7 @@ class Probe(Executor):
                 if index == parameters.get("fail_at"):
                     raise ValueError("in the middle")
                 self.happened.append(f"made {doc.text}{index}")
-                yield Text(text=f"{doc.text}{index}")
+                yield Text(text=f"{doc.text}{index}" + "." * parameters.get("size", 0))
                 await asyncio.sleep(parameters.get("pause", 0))
         finally:
             self.happened.append(f"closed {doc.text}")
