@@ -117,7 +117,6 @@ class Service(Protocol):
         """
         ...
 
-    @property
     def current_endpoints(self) -> Mapping[str, Endpoint] | None:
         """The endpoints by name; None while the Runner must load first, as they may then be others."""
         ...

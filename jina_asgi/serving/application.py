@@ -198,9 +198,12 @@ def route_path(scope: Scope) -> str:
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    if root:
-        mounted = root.removeprefix(scope.get("app_root_path", ""))
-        for prefix in (root, mounted):
-            if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
-                return path[len(prefix) :] or "/"
-    return path
+    if not root:
+        return path
+    return _below(root, path) or _below(root.removeprefix(scope.get("app_root_path", "")), path) or path
+
+
+def _below(prefix: str, path: str) -> str:
+    """The path below a prefix; "" if it is not below it."""
+    rest = path[len(prefix) :] or "/"
+    return rest if rest[0] == "/" and path.startswith(prefix) else ""

@@ -43,6 +43,7 @@ class RunnerService(ServiceLifecycle):
         super().__init__(_TrackedRunner(self._wrapped(source.runner), self), options.startup_wait, source.group)
         self.source, self.options = source, options
         self.limits, self.expose_errors = options.limits, options.expose_errors
+        self._source_name = source.name
         self._auth, self._is_reserved = options.auth, is_reserved
         self.has_auth = options.auth is not None
         self._all: Mapping[str, Endpoint] | None = (
@@ -62,7 +63,6 @@ class RunnerService(ServiceLifecycle):
             self._current_endpoints = found
         return self._current_endpoints
 
-    @property
     def current_endpoints(self) -> Mapping[str, Endpoint] | None:
         if self._is_late and self._current_endpoints is not None:  # they may change while they are served
             self._current_endpoints = self._unreserved()
@@ -102,7 +102,7 @@ class RunnerService(ServiceLifecycle):
             runner = await self.runner(deadline)
         context = Context("", headers=headers, deadline=deadline, identity=identity)
         opened = ServiceCall(name, runner, context, loop, _before=CURRENT.get())
-        CURRENT.set((context, self.source.name))
+        CURRENT.set((context, self._source_name))
         return opened
 
     def refused(self, name: str, error: BaseException, method: str) -> None:

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from typing import Any
+from functools import partial
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
@@ -167,17 +167,12 @@ class EndpointApp(CallApp):
         runner, context = opened.runner, opened.context
         media = media_type(headers)
         streams = self.endpoint.kind == "stream"
-        read: Callable[..., Request] = self.bodies.read
-        given: tuple[Any, ...] = media, raw
-        if isinstance(raw, Upload):
-            read, given, heavy = self._uploads.read, (scope["query_string"], media, raw), self._uploads.is_heavy(raw)
+        heavy = False
+        if media == JSON and scope["method"] == "POST" and not isinstance(raw, Upload) and len(raw) < SMALL:
+            request = self.bodies.read(media, raw)  # the common case
         else:
-            heavy = len(raw) >= SMALL and self.bodies.is_heavy(media, raw)
-            if streams and scope["method"] == "GET":
-                read, given = self._bare, (scope, media, raw)
-            elif media not in CONTENT_TYPES:
-                raise unsupported(media)
-        request = await parse_in_thread(context.deadline, read, *given, heavy=True) if heavy else read(*given)
+            read, heavy = self._reader(scope, media, raw)
+            request = await parse_in_thread(context.deadline, read, heavy=True) if heavy else read()
         context.request_id = request.request_id or random_id()
         target = request.target_executor
         call = Call(self.endpoint.name, request.docs, request.parameters, context, (), target)
@@ -195,6 +190,21 @@ class EndpointApp(CallApp):
         write = answer, result, request.parameters, context.request_id, wanted, columns, both
         body = await written(call, heavy or is_large(result, wanted), *write)
         await response.whole(200, body, CONTENT_TYPES[wanted])
+
+    def _reader(self, scope: Scope, media: str, raw: Body) -> tuple[Callable[..., Request], bool]:
+        """The function that reads a body, and whether it should run in a thread.
+
+        Raises:
+            UnsupportedMedia: a body of this content type is not read.
+        """
+        if isinstance(raw, Upload):
+            return partial(self._uploads.read, scope["query_string"], media, raw), self._uploads.is_heavy(raw)
+        heavy = self.bodies.is_heavy(media, raw)
+        if scope["method"] == "GET":
+            return partial(self._bare, scope, media, raw), heavy
+        if media not in CONTENT_TYPES:
+            raise unsupported(media)
+        return partial(self.bodies.read, media, raw), heavy
 
     async def _stream(
         self, opened: OpenedCall, call: Call, request: Request, response: ResponseWriter, accept: bytes

@@ -92,7 +92,7 @@ class HttpRoutes:
 
     def current(self) -> Mapping[str, CallApp]:
         """As `calls`; empty while the endpoints are not known."""
-        endpoints = self._service.current_endpoints
+        endpoints = self._service.current_endpoints()
         if endpoints is None:
             return {}
         if endpoints is not self._endpoints:
