@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_str
+from jina_asgi.observability.switch import SWITCH
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RECORD = "__jina_asgi_requests__"
@@ -93,7 +94,8 @@ class _Timings:
         self.lock = threading.Lock()
         self.timings: dict[str, dict[str, Any]] = {}
 
-    def add(self, name: str, took: float, documentation: str | None) -> None:
+    def add(self, name: str, took: float, documentation: str | None) -> str:
+        """Add one; returns the name that it is counted under."""
         with self.lock:
             if name not in self.timings and len(self.timings) >= _MOST:
                 name = _OTHERS
@@ -105,6 +107,7 @@ class _Timings:
                 "longest": max(before["longest"], took),
                 **({"documentation": safe_str(documentation)} if documentation else {}),
             }
+        return name
 
 
 @contextmanager
@@ -116,7 +119,14 @@ def timed(executor: object, name: str, documentation: str | None = None) -> Iter
     try:
         yield
     finally:
-        timings.add(name, time.perf_counter() - start, documentation)
+        took = time.perf_counter() - start
+        name = timings.add(name, took, documentation)
+        if SWITCH.monitored is not None:
+            SWITCH.monitored(_runtime_name(executor), name, safe_str(documentation or ""), took)
+
+
+def _runtime_name(executor: Any) -> str:
+    return getattr(executor.runtime_args, "name", None) or str(executor.metas.name)
 
 
 def timings(executor: object | None) -> dict[str, Any]:

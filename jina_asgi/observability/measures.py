@@ -13,7 +13,7 @@ from typing import Any
 
 from jina_asgi.observability._statuses import figures_of
 from jina_asgi.observability.figures import FIGURES, Key
-from jina_asgi.observability.metrics import BATCH_ITEMS, BATCH_SECONDS, LOOP_LAG, METRICS, QUEUE_SECONDS
+from jina_asgi.observability.metrics import BATCH_ITEMS, BATCH_SECONDS, LOOP_LAG, METRICS, MONITORED, QUEUE_SECONDS
 
 _TICK = 0.25  # seconds
 
@@ -39,6 +39,14 @@ class BatchMeasures:
         self._seconds.observe(seconds)
 
 
+def monitored(runtime: str, name: str, documentation: str, seconds: float) -> None:
+    """Count what an Executor has timed, in any thread."""
+    histogram = FIGURES.histogram(MONITORED, name, documentation, runtime)
+    with _monitoring:
+        histogram.observe(seconds)
+
+
+_monitoring = threading.Lock()
 _GAUGES = {metric.name for metric in METRICS if metric.kind == "gauge"}
 
 

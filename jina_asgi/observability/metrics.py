@@ -61,6 +61,35 @@ CALL_FAILURES = Metric(
     "Of these, the ones that ended with an error, by its class.",
     ("deployment", "error"),
 )
+REQUEST_BYTES = Metric(
+    "jina_asgi_request_bytes",
+    "histogram",
+    "Sizes of requests.",
+    _CALL,
+    (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0),
+)
+_OF_CALLS = ("deployment", "endpoint")
+DOCUMENTS = Metric(
+    "jina_asgi_documents", "counter", "Documents of the calls that were answered, streams aside.", _OF_CALLS
+)
+NODE_SECONDS = Metric(
+    "jina_asgi_node_seconds",
+    "histogram",
+    "Time that each node of a Flow took for a call, waits included; of a Deployment, itself.",
+    (*_OF_CALLS, "node"),
+    _SECONDS,
+)
+STREAM_FIRST = Metric(
+    "jina_asgi_stream_first_document_seconds", "histogram", "Time to a stream's first document.", _OF_CALLS, _SECONDS
+)
+STREAM_INTERVAL = Metric(
+    "jina_asgi_stream_document_interval_seconds",
+    "histogram",
+    "Time from one document of a stream to the next.",
+    _OF_CALLS,
+    _SECONDS,
+)
+STREAM_DOCUMENTS = Metric("jina_asgi_stream_documents", "counter", "Documents of streams.", _OF_CALLS)
 _OF_BATCHES = ("deployment", "endpoint")
 QUEUE_CALLS = Metric(
     "jina_asgi_queue_calls", "gauge", "Calls that have a place in the queue, waiting or running.", ("deployment",)
@@ -140,6 +169,12 @@ METRICS: tuple[Metric, ...] = (
     CALLS,
     CALLS_RUNNING,
     CALL_FAILURES,
+    REQUEST_BYTES,
+    DOCUMENTS,
+    NODE_SECONDS,
+    STREAM_FIRST,
+    STREAM_INTERVAL,
+    STREAM_DOCUMENTS,
     QUEUE_CALLS,
     QUEUE_BYTES,
     REFUSALS,
@@ -160,4 +195,30 @@ METRICS: tuple[Metric, ...] = (
     LOOP_LAG,
     BUILD_INFO,
 )
+#: What `@monitor` and `self.monitor` time: shown as one metric for each name.
+MONITORED = Metric(
+    "jina_monitored", "histogram", "Timed by the Executor.", ("name", "documentation", "runtime_name"), _SECONDS
+)
+
+_RUNTIME = ("runtime_name",)
+_EXECUTOR = ("executor_endpoint", "executor", "runtime_name")
+RECEIVING = Metric(
+    "jina_receiving_request_seconds", "histogram", "Jina's name: as jina_asgi_request_seconds.", _RUNTIME, _SECONDS
+)
+PENDING = Metric("jina_number_of_pending_requests", "gauge", "Jina's name: requests in flight.", _RUNTIME)
+SUCCESSFUL = Metric("jina_successful_requests", "counter", "Jina's name: requests whose outcome is ok.", _RUNTIME)
+FAILED = Metric("jina_failed_requests", "counter", "Jina's name: requests with any other outcome.", _RUNTIME)
+RECEIVED_BYTES = Metric(
+    "jina_received_request_bytes",
+    "histogram",
+    "Jina's name: as jina_asgi_request_bytes.",
+    _RUNTIME,
+    REQUEST_BYTES.buckets,
+)
+PROCESS_SECONDS = Metric(
+    "jina_process_request_seconds", "histogram", "Jina's name: as jina_asgi_node_seconds.", _EXECUTOR, _SECONDS
+)
+PROCESSED = Metric("jina_document_processed", "counter", "Jina's name: as jina_asgi_documents.", _EXECUTOR)
+#: Jina's, which are made of the others as they are read.
+OF_JINA = (RECEIVING, PENDING, SUCCESSFUL, FAILED, RECEIVED_BYTES, PROCESS_SECONDS, PROCESSED)
 BY_NAME = {metric.name: metric for metric in METRICS}

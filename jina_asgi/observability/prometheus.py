@@ -11,8 +11,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from jina_asgi.observability._jina import jinas, monitored
 from jina_asgi.observability.figure_file import Sums
-from jina_asgi.observability.metrics import METRICS, Metric
+from jina_asgi.observability.metrics import METRICS, OF_JINA, Metric
 
 
 class FigureCollector(Collector):
@@ -27,15 +28,15 @@ class FigureCollector(Collector):
 
     def describe(self) -> Iterable[Family]:
         """All metrics without figures, for a registry that looks for names twice."""
-        return [family(metric, ()) for metric in METRICS]
+        return [family(metric, ()) for metric in (*METRICS, *OF_JINA)]
 
     def collect(self) -> Iterable[Family]:
-        by_metric: dict[str, list[tuple[tuple[str, ...], list[float]]]] = {}
+        found: dict[str, dict[tuple[str, ...], list[float]]] = {}
         for (name, labels), numbers in sorted(self._read().items()):
-            by_metric.setdefault(name, []).append((labels, numbers))
-        for metric in METRICS:
-            if found := by_metric.get(metric.name):
-                yield family(metric, found)
+            found.setdefault(name, {})[labels] = numbers
+        ours = {metric: found[metric.name] for metric in METRICS if metric.name in found}
+        for metric, figures in {**ours, **jinas(found), **monitored(found)}.items():
+            yield family(metric, figures.items())
 
 
 def family(metric: Metric, found: Iterable[tuple[tuple[str, ...], list[float]]]) -> Family:

@@ -13,8 +13,9 @@ from pathlib import Path
 from jina_asgi.errors import NotReady
 from jina_asgi.observability import writer
 from jina_asgi.observability.figures import FIGURES
-from jina_asgi.observability.measures import STATUSES, BatchMeasures, LoopLag
+from jina_asgi.observability.measures import STATUSES, BatchMeasures, LoopLag, monitored
 from jina_asgi.observability.metrics import BUILD_INFO, REPLICA_MEMORY
+from jina_asgi.observability.switch import SWITCH
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.host_socket import inheritable
 from jina_asgi.runners.wrappers import Wrapper
@@ -39,6 +40,7 @@ def begin() -> writer.FigureWriter:
 def join(folder: Path) -> None:
     """Begin to write to the folder of a server, unless this process does already; raises as `begin`."""
     found = writer.WRITER
+    SWITCH.monitored = monitored
     if STATUSES.look not in found.before:
         found.before.append(STATUSES.look)
     try:
@@ -82,6 +84,22 @@ def measured(deployment: str, runner: Wrapper, process: str) -> Iterator[None]:
     finally:
         writer.WRITER.before.remove(lag.show)
         lag.stop()
+
+
+@contextmanager
+def at_own_port(port: int) -> Iterator[None]:
+    """Show the metrics at a port of their own until the end of the block, in one process of the server."""
+    from jina_asgi.observability.own_port import OwnPort  # with prometheus_client, which replicas do not need
+
+    found = writer.WRITER
+    own = OwnPort(port, found.sums)
+    found.before.append(own.look)
+    found.write()
+    try:
+        yield
+    finally:
+        found.before.remove(own.look)
+        own.close()
 
 
 @contextmanager

@@ -98,7 +98,8 @@ def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str]
     """
     settings = options if options.tracing or source.tracing is None else source.tracing
     tracing = spans_of(source.name, settings).tracing
-    if not (options.metrics or options.playground):
+    metrics = options if options.has_metrics or source.metrics is None else source.metrics
+    if not (metrics.has_metrics or options.playground):
         if tracing is None:
             return RunnerService(source, options, is_reserved)
         from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
@@ -106,7 +107,7 @@ def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str]
         return TracedService(source, options, is_reserved, tracing)
     from jina_asgi.serving.metered import MeteredService, metered_and_traced  # not imported without metrics
 
-    if options.metrics:
+    if metrics.has_metrics:
         try:
             import jina_asgi.observability.prometheus  # noqa: F401  # with prometheus_client, an extra
         except ImportError as error:
@@ -114,8 +115,8 @@ def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str]
                 f"metrics=True needs the extra metrics: pip install 'jina-asgi[metrics]' ({error})"
             ) from error
     if tracing is None:
-        return MeteredService(source, options, is_reserved)
-    return metered_and_traced(source, options, is_reserved, tracing)
+        return MeteredService(source, options, is_reserved, metrics)
+    return metered_and_traced(source, options, is_reserved, metrics, tracing)
 
 
 class _Entrance:

@@ -19,6 +19,7 @@ from jina_asgi.serving.config.reading import Reading, is_yaml, overridden, place
 from jina_asgi.serving.configured import Configured
 from jina_asgi.settings import AROUND, DeploymentSettings, ServingSettings
 from jina_asgi.settings.document import Document
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.settings.options import DeploymentOptions
 from jina_asgi.settings.tracing import TracingSettings
 
@@ -135,6 +136,10 @@ class Deployment(Configured):
 
     @property
     def tracing(self) -> TracingSettings:
+        return self.settings
+
+    @property
+    def metrics(self) -> MetricsSettings:
         return self.settings
 
     @property

@@ -26,6 +26,7 @@ from jina_asgi.serving.source import JoinOptions, Needs, Source, Uses
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_options import as_jina
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.settings.options import DeploymentOptions, NodeOptions
 from jina_asgi.settings.tracing import TracingSettings
 
@@ -101,6 +102,10 @@ class Flow(Configured):
 
     @property
     def tracing(self) -> TracingSettings:
+        return self.settings
+
+    @property
+    def metrics(self) -> MetricsSettings:
         return self.settings
 
     @property

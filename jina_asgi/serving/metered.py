@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,14 +17,16 @@ from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.errors import JinaASGIError, NotReady
 from jina_asgi.observability.figure_file import Sums
 from jina_asgi.observability.figures import FIGURES, Figure
-from jina_asgi.observability.metrics import IN_FLIGHT, OTHER, REQUEST_SECONDS, REQUESTS
+from jina_asgi.observability.metrics import IN_FLIGHT, OTHER, REQUEST_BYTES, REQUEST_SECONDS, REQUESTS
 from jina_asgi.processes import server_figures
 from jina_asgi.protocols.service import CallerLeft, OpenedCall
+from jina_asgi.runners.measured import MeasuredRunner
 from jina_asgi.runners.wrappers import Wrapper
 from jina_asgi.serving.service import RunnerService
 from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings
-from jina_asgi.types import Endpoint, Ticket, resolve
+from jina_asgi.settings.metrics import MetricsSettings
+from jina_asgi.types import Endpoint, Runner, Ticket, resolve
 
 if TYPE_CHECKING:
     from jina_asgi.observability.tracing import Tracing  # with OpenTelemetry, an extra
@@ -33,9 +35,23 @@ if TYPE_CHECKING:
 class MeteredService(RunnerService):
     """A service whose requests are counted by endpoint, protocol and outcome."""
 
+    def __init__(
+        self,
+        source: Source,
+        options: AppSettings,
+        is_reserved: Callable[[str], bool],
+        metrics: MetricsSettings,
+        *tracing: Any,
+    ) -> None:
+        self._name, self._metrics = source.name, metrics  # before the base class wraps its Runner
+        super().__init__(source, options, is_reserved, *tracing)
+
     @cached_property
     def _meters(self) -> dict[tuple[str, str], Meter]:
         return {}
+
+    def _wrapped(self, runner: Runner) -> Runner:
+        return MeasuredRunner(super()._wrapped(runner), self._name)
 
     async def open(
         self,
@@ -64,7 +80,7 @@ class MeteredService(RunnerService):
         self.meter(protocol_of(method), name).count(outcome_of(error))
 
     async def metrics_page(self, accept: str) -> tuple[bytes, str]:
-        if not self.options.metrics:
+        if not self._metrics.has_metrics:
             return await super().metrics_page(accept)
         from jina_asgi.observability.prometheus import rendered  # with prometheus_client, an extra
 
@@ -78,8 +94,14 @@ class MeteredService(RunnerService):
     def life_begins(self) -> None:
         server_figures.begin().users += 1
 
-    def measured(self) -> AbstractContextManager[None]:
-        return server_figures.measured(self.source.name, Wrapper(self.source.runner), "worker")
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        with server_figures.measured(self.source.name, Wrapper(self.source.runner), "worker"):
+            if not self._metrics.has_own_port:
+                yield
+                return
+            with server_figures.at_own_port(self._metrics.port_monitoring or 0):
+                yield
 
     def life_ends(self) -> None:
         server_figures.end()
@@ -108,7 +130,11 @@ def _readable() -> Iterator[None]:
 
 
 def metered_and_traced(
-    source: Source, options: AppSettings, is_reserved: Callable[[str], bool], tracing: Tracing
+    source: Source,
+    options: AppSettings,
+    is_reserved: Callable[[str], bool],
+    metrics: MetricsSettings,
+    tracing: Tracing,
 ) -> RunnerService:
     """A service with spans, whose requests are counted too."""
     from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
@@ -116,7 +142,7 @@ def metered_and_traced(
     class MeteredTracedService(MeteredService, TracedService):
         """Counts around the spans."""
 
-    return MeteredTracedService(source, options, is_reserved, tracing)
+    return MeteredTracedService(source, options, is_reserved, metrics, tracing)
 
 
 _PROTOCOLS = {"POST": "http", "GET": "http", "websocket": "websocket"}
@@ -130,12 +156,13 @@ def protocol_of(method: str) -> str:
 class Meter:
     """The figures of the requests to one endpoint by one protocol."""
 
-    __slots__ = ("_labels", "_outcomes", "endpoint", "in_flight", "ok", "seconds")
+    __slots__ = ("_labels", "_outcomes", "bytes", "endpoint", "in_flight", "ok", "seconds")
 
     def __init__(self, deployment: str, endpoint: str, protocol: str) -> None:
         self._labels, self.endpoint = (deployment, endpoint, protocol), endpoint
         self.in_flight = FIGURES.figure(IN_FLIGHT, *self._labels)
         self.seconds = FIGURES.histogram(REQUEST_SECONDS, *self._labels)
+        self.bytes = FIGURES.histogram(REQUEST_BYTES, *self._labels)
         self.ok = FIGURES.figure(REQUESTS, *self._labels, "ok")
         self._outcomes: dict[str, Figure] = {}
 
@@ -164,6 +191,7 @@ class _MeteredCall:
         "_outcome",
         "_protocol",
         "_service",
+        "_size",
         "admit",
         "context",
         "loop",
@@ -172,7 +200,7 @@ class _MeteredCall:
 
     def __init__(self, opened: OpenedCall, service: MeteredService, protocol: str, meter: Meter, began: float) -> None:
         self._opened, self._service, self._protocol, self._meter, self._began = opened, service, protocol, meter, began
-        self._outcome = ""
+        self._outcome, self._size = "", 0
         self.runner, self.context, self.loop, self.admit = opened.runner, opened.context, opened.loop, opened.admit
 
     def __enter__(self) -> Self:
@@ -183,6 +211,7 @@ class _MeteredCall:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._meter.ended(self._began, self._outcome if error is None else outcome_of(error))
+        self._meter.bytes.observe(self._size)
         self._opened.__exit__(kind, error, trace)
 
     @property
@@ -190,6 +219,7 @@ class _MeteredCall:
         return self._opened.endpoint
 
     def resize(self, size: int) -> None:
+        self._size = size
         self._opened.resize(size)
 
     def detach(self) -> Ticket | None:

@@ -22,6 +22,7 @@ from jina_asgi.runners.wrappers import ObserveRunner
 from jina_asgi.serving.config.reading import Reading
 from jina_asgi.serving.service_group import ServiceGroup
 from jina_asgi.settings.document import Document
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.settings.options import NodeOptions
 from jina_asgi.settings.tracing import TracingSettings
 from jina_asgi.types import EMPTY, Call, Context, Endpoint, Result, Runner, resolve
@@ -54,6 +55,11 @@ class Source(ABC):
     @property
     def tracing(self) -> TracingSettings | None:
         """The options of tracing, if it has any."""
+        return None
+
+    @property
+    def metrics(self) -> MetricsSettings | None:
+        """The options of metrics, if it has any."""
         return None
 
     @property

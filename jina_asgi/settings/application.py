@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from jina_asgi.concurrency.task_groups import as_async, is_generator
 from jina_asgi.errors import DefinitionError
 from jina_asgi.settings.base import MIB, Settings
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.settings.tracing import TracingSettings
 
 
@@ -190,7 +191,7 @@ def _grpc(given: Any) -> Any:
     return GrpcSettings.of(given) if isinstance(given, Mapping) else given
 
 
-class AppSettings(TracingSettings):
+class AppSettings(TracingSettings, MetricsSettings):
     """The options of a JinaASGI.
 
     Attributes:
@@ -206,7 +207,6 @@ class AppSettings(TracingSettings):
         playground: serve a page at `/-/` that shows the Flow or Deployment at work, and calls its endpoints.
         title, description, version: for the OpenAPI document.
         grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
-        metrics: serve the metrics of the whole server at `/-/metrics`, for Prometheus (needs the extra `metrics`).
     """
 
     owner = "JinaASGI"
@@ -224,4 +224,3 @@ class AppSettings(TracingSettings):
     description: str = ""
     version: str = "1"
     grpc: Annotated[GrpcSettings | None, BeforeValidator(_grpc)] = None
-    metrics: bool = False

@@ -76,7 +76,7 @@ logger = logging.getLogger("jina_asgi")
 
 _IMAGES = "containers are started outside of the application, not by it"
 _HUB = "a hub is not part of this version"
-_FIGURES = "figures are at /-/status"
+_FIGURES = "metrics are read by Prometheus, with the option `metrics`"
 _STATE = "replicated state is not offered: keep state in a database"
 _CLOUDS = "no cloud's own protocol is served"
 _INNER = "there is no process between a client and the Executors that would need it"
@@ -89,9 +89,7 @@ CHANGES_NOTHING: Mapping[str, str] = {
     ),
     **dict.fromkeys(("env_from_secret", "image_pull_secrets"), "it matters to an export to Kubernetes alone"),
     **dict.fromkeys(("force_update", "install_requirements", "prefer_platform"), _HUB),
-    **dict.fromkeys(
-        ("metrics", "metrics_exporter_host", "metrics_exporter_port", "monitoring", "port_monitoring"), _FIGURES
-    ),
+    **dict.fromkeys(("metrics_exporter_host", "metrics_exporter_port"), _FIGURES),
     **dict.fromkeys(("stateful", "raft_configuration", "peer_ports"), _STATE),
     **dict.fromkeys(("provider", "provider_endpoint"), _CLOUDS),
     **dict.fromkeys(

@@ -15,6 +15,9 @@ from jina_asgi.settings.application import GrpcSettings, Limits
 class ServingOptions(TypedDict, total=False):
     """How a Deployment or a Flow is served by itself."""
 
+    metrics: bool
+    monitoring: bool
+    port_monitoring: int | None
     host: str | list[str]
     port: int | list[int] | None
     protocol: str | list[str]
@@ -52,11 +55,8 @@ class JinaOptions(TypedDict, total=False):
     force_update: Any
     install_requirements: Any
     prefer_platform: Any
-    metrics: Any
     metrics_exporter_host: Any
     metrics_exporter_port: Any
-    monitoring: Any
-    port_monitoring: Any
     stateful: Any
     raft_configuration: Any
     peer_ports: Any
@@ -161,6 +161,9 @@ class BatchingOptions(TypedDict, total=False):
 class AppOptions(TypedDict, total=False):
     """Those of a JinaASGI."""
 
+    metrics: bool
+    monitoring: bool
+    port_monitoring: int | None
     tracing: bool
     traces_exporter_host: str | None
     traces_exporter_port: int | None
@@ -175,7 +178,6 @@ class AppOptions(TypedDict, total=False):
     description: str
     version: str
     grpc: str | Mapping[str, Any] | GrpcSettings | None
-    metrics: bool
 
 
 class SidecarOptions(AppOptions, total=False):

@@ -228,15 +228,15 @@ def test_a_deployment_is_served_and_asked_by_a_client_with_all_of_jinas_options(
 
         logging.basicConfig(format="%(message)s")
         if __name__ == "__main__":
-            with Deployment(uses=Upper, protocol=ProtocolType.HTTP, metrics=True, quiet=True) as deployment:
-                options = dict(metrics=True, grpc_channel_options={{}}, tracing=False, prefetch=3)
+            with Deployment(uses=Upper, protocol=ProtocolType.HTTP, metrics_exporter_port=1, quiet=True) as deployment:
+                options = dict(metrics_exporter_port=1, grpc_channel_options={{}}, tracing=False, prefetch=3)
                 client = Client(port=deployment.port, protocol=ProtocolType.from_string("HTTP"), **options)
                 print(client.post("/", [Text(text="a")], return_type=DocList[Text]).text)
                 print(client.is_flow_ready())
     """
     done = run(tmp_path, program, "-m", "jina_asgi.compat", "program.py")
     assert done.stdout.splitlines() == ["['A']", "True"], done.stderr
-    assert done.stderr.count("'metrics' changes nothing here") == 1
+    assert done.stderr.count("'metrics_exporter_port' changes nothing here") == 1
 
 
 @pytest.mark.processes

@@ -79,3 +79,4 @@ def of(found: Samples, name: str, *labels: str) -> dict[tuple[str, ...], float]:
 
 app = JinaASGI(Deployment(Model, name="served"), metrics=True)
 pooled = JinaASGI(Deployment(Model, name="served", replicas=2), metrics=True)
+own_port = JinaASGI(Deployment(Model, name="served"), port_monitoring=int(os.environ.get("PORT_MONITORING", "0")))

@@ -393,7 +393,6 @@ def test_files_of_jina_3_load_and_the_log_names_what_changes_nothing(
     expected = {
         "gateway": {"prefetch"},
         "jcloud": {"jcloud"},
-        "monitoring": {"monitoring", "port_monitoring"},
         "gpus": {"gpus", "volumes", "install_requirements"},
         "state": {"stateful", "peer_ports", "raft_configuration", "reload"},
     }
