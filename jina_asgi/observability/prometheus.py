@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from jina_asgi.errors import DefinitionError
 from jina_asgi.observability._jina import jinas, monitored
 from jina_asgi.observability.figure_file import Sums
 from jina_asgi.observability.metrics import METRICS, OF_JINA, Metric
@@ -37,6 +39,26 @@ class FigureCollector(Collector):
         ours = {metric: found[metric.name] for metric in METRICS if metric.name in found}
         for metric, figures in {**ours, **jinas(found), **monitored(found)}.items():
             yield family(metric, figures.items())
+
+
+_joined: weakref.WeakSet[CollectorRegistry] = weakref.WeakSet()
+
+
+def join_registry(registry: CollectorRegistry, read: Callable[[], Sums]) -> None:
+    """Have a registry of the host's show the metrics, once.
+
+    Raises:
+        DefinitionError: it is no registry, or has a metric of the same name.
+    """
+    if not isinstance(registry, CollectorRegistry):
+        raise DefinitionError(f"registry={registry!r}: expected a CollectorRegistry of prometheus_client")
+    if registry in _joined:
+        return
+    try:
+        registry.register(FigureCollector(read))
+    except ValueError as error:
+        raise DefinitionError(f"registry: {error}") from error
+    _joined.add(registry)
 
 
 def family(metric: Metric, found: Iterable[tuple[tuple[str, ...], list[float]]]) -> Family:

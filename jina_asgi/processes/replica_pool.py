@@ -22,12 +22,21 @@ from jina_asgi.runners.pool._restarts import Restarts
 from jina_asgi.runners.pool.runner import PoolRunner
 from jina_asgi.runners.pool.supervisor import ReplicaSupervisor
 from jina_asgi.settings import DeploymentSettings, ServingSettings
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.types import Endpoint
 
 #: Options of a Deployment that concern its pool, not a replica.
 _POOL_OPTIONS = {"placement", "env", "devices", "startup_timeout", "heartbeat", "max_requests", "max_rss"}
 #: Options of a Deployment that concern the server, not the pool.
-SERVER_OPTIONS = {*ServingSettings.model_fields, "py_modules", "extra_search_paths", "timeout_send", "external", "tls"}
+SERVER_OPTIONS = {
+    *ServingSettings.model_fields,
+    *MetricsSettings.model_fields,
+    "py_modules",
+    "extra_search_paths",
+    "timeout_send",
+    "external",
+    "tls",
+}
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from jina_asgi import errors
 from jina_asgi.concurrency.tasks import is_cancel
 from jina_asgi.errors import JinaASGIError, NotReady
+from jina_asgi.observability import writer
 from jina_asgi.observability.figure_file import Sums
 from jina_asgi.observability.figures import FIGURES, Figure
 from jina_asgi.observability.metrics import IN_FLIGHT, OTHER, REQUEST_BYTES, REQUEST_SECONDS, REQUESTS
@@ -45,6 +46,10 @@ class MeteredService(RunnerService):
     ) -> None:
         self._name, self._metrics = source.name, metrics  # before the base class wraps its Runner
         super().__init__(source, options, is_reserved, *tracing)
+        if options.registry is not None and metrics.has_metrics:
+            from jina_asgi.observability.prometheus import join_registry  # with prometheus_client, an extra
+
+            join_registry(options.registry, lambda: writer.WRITER.sums())
 
     @cached_property
     def _meters(self) -> dict[tuple[str, str], Meter]:

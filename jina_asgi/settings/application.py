@@ -207,6 +207,7 @@ class AppSettings(TracingSettings, MetricsSettings):
         playground: serve a page at `/-/` that shows the Flow or Deployment at work, and calls its endpoints.
         title, description, version: for the OpenAPI document.
         grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
+        registry: a `CollectorRegistry` of prometheus_client, which shows the metrics too; with `metrics`.
     """
 
     owner = "JinaASGI"
@@ -224,3 +225,4 @@ class AppSettings(TracingSettings, MetricsSettings):
     description: str = ""
     version: str = "1"
     grpc: Annotated[GrpcSettings | None, BeforeValidator(_grpc)] = None
+    registry: Any = Field(None, repr=False)

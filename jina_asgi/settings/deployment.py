@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, field_validator
 from jina_asgi.settings.base import MIB
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_options import as_jina, translated
+from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.settings.serving import ServingSettings
 from jina_asgi.settings.tracing import TracingSettings
 from jina_asgi.types import Endpoint
@@ -38,7 +39,7 @@ def _executor(value: Any) -> Any:
 ExecutorName = Annotated[type | str | dict[str, Any] | None, PlainValidator(_executor)]
 
 
-class DeploymentSettings(TracingSettings, ServingSettings):
+class DeploymentSettings(MetricsSettings, TracingSettings, ServingSettings):
     """The options of one Deployment. Names that Jina has keep its meaning."""
 
     # It inherits the options of serving because all options are flat, `port` beside `uses_with`, in Python, in YAML

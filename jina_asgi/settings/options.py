@@ -15,9 +15,6 @@ from jina_asgi.settings.application import GrpcSettings, Limits
 class ServingOptions(TypedDict, total=False):
     """How a Deployment or a Flow is served by itself."""
 
-    metrics: bool
-    monitoring: bool
-    port_monitoring: int | None
     host: str | list[str]
     port: int | list[int] | None
     protocol: str | list[str]
@@ -90,6 +87,9 @@ class NodeOptions(ServingOptions, JinaOptions, total=False):
     tracing: bool
     traces_exporter_host: str | None
     traces_exporter_port: int | None
+    metrics: bool
+    monitoring: bool
+    port_monitoring: int | None
     uses_with: Mapping[str, Any]
     uses_metas: Mapping[str, Any]
     uses_requests: Mapping[str, str]
@@ -178,6 +178,7 @@ class AppOptions(TypedDict, total=False):
     description: str
     version: str
     grpc: str | Mapping[str, Any] | GrpcSettings | None
+    registry: Any
 
 
 class SidecarOptions(AppOptions, total=False):

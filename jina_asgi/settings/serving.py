@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from jina_asgi.settings.application import AppSettings, Bind, GrpcSettings
-from jina_asgi.settings.metrics import MetricsSettings
+from jina_asgi.settings.base import Settings
 from jina_asgi.settings.tracing import TracingSettings
 
 
@@ -58,7 +58,7 @@ ServedProtocol = Literal["grpc", "http", "websocket"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class ServingSettings(MetricsSettings):
+class ServingSettings(Settings):
     """Jina's options of the server: its addresses and protocols."""
 
     host: str | list[str] = Field(
@@ -148,8 +148,7 @@ class ServingSettings(MetricsSettings):
     @property
     def application(self) -> AppSettings:
         """The options of the served application."""
-        names = ("title", "description", "cors", "playground", *MetricsSettings.model_fields)
-        given = {name: getattr(self, name) for name in names}
+        given = {name: getattr(self, name) for name in ("title", "description", "cors", "playground")}
         return AppSettings.of({**given, "wait_ready": True, "grpc": self._grpc})
 
     @property
