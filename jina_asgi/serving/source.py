@@ -72,7 +72,7 @@ class Source(ABC):
         node = {"name": self.name, "label": self.label, "deployment": self.name, "needs": [GATEWAY], "dotted": False}
         return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
-    def configure_log(self, *, with_access: bool = False) -> None:
+    def configure_log(self, *, with_access: bool = False) -> None:  # noqa: B027  # a source without options needs none
         """Applies the options of the log, as serving begins; with access lines, so that they are seen."""
 
     @property
