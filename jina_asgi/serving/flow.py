@@ -22,7 +22,7 @@ from jina_asgi.serving.config.models import check_options, made, node_of, parts,
 from jina_asgi.serving.config.reading import Reading, is_yaml, overridden
 from jina_asgi.serving.configured import Configured
 from jina_asgi.serving.deployment import Deployment
-from jina_asgi.serving.source import JoinOptions, Needs, Source, Uses
+from jina_asgi.serving.source import JoinOptions, Needs, Source, Uses, short_label
 from jina_asgi.settings import AROUND, DeploymentSettings, FlowSettings, ServingSettings
 from jina_asgi.settings.document import Document
 from jina_asgi.settings.jina_options import as_jina
@@ -270,7 +270,7 @@ class Flow(Configured):
         nodes = [
             {
                 "name": name,
-                "label": _label(self._added[name].source),
+                "label": short_label(self._added[name].source),
                 "deployment": name if (source := self._added[name].source) is None else source.name,
                 "needs": list(node.needs or ()),
                 "dotted": name in self._chosen or name not in self._graph.awaited,

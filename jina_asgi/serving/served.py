@@ -73,8 +73,8 @@ class Served(Source):
         self._server = server
         if not self.serving.quiet:
             where = ", ".join(self._server.urls)  # which may have been chosen at the start
-            page = self._server.documentation
-            shown = "" if page is None else f" (its documentation: {page})"
+            page, what = self._server.page, "page" if self.serving.playground else "documentation"
+            shown = "" if page is None else f" (its {what}: {page})"
             print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
         return self
 

@@ -58,11 +58,13 @@ class ServingThread:
         return self.ports[0]
 
     @property
-    def documentation(self) -> str | None:
-        """The URL of the OpenAPI page: HTTP is served at every port except gRPC's, preferably at its own."""
+    def page(self) -> str | None:
+        """The URL of the page, or without it that of the OpenAPI page: HTTP is served at every port except gRPC's, preferably
+        at its own.
+        """
         at = dict(zip(self._settings.protocols, self.ports, strict=True))
         port = at.get("http", at.get("websocket"))
-        return None if port is None else self._url("http", port) + "/docs"
+        return None if port is None else self._url("http", port) + ("/-/" if self._settings.playground else "/docs")
 
     @property
     def urls(self) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from os import PathLike
+from pathlib import PurePath
 from typing import Any, Self, TypeVar, overload
 
 from pydantic import BaseModel
@@ -69,7 +70,13 @@ class Source(ABC):
 
     def drawing(self) -> dict[str, Any]:
         """The graph as data, for the page: its nodes, what each needs, and the node whose documents are the answer."""
-        node = {"name": self.name, "label": self.label, "deployment": self.name, "needs": [GATEWAY], "dotted": False}
+        node = {
+            "name": self.name,
+            "label": short_label(self),
+            "deployment": self.name,
+            "needs": [GATEWAY],
+            "dotted": False,
+        }
         return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
     def configure_log(self, *, with_access: bool = False) -> None:  # noqa: B027  # a source without options needs none
@@ -258,6 +265,11 @@ def _parts_of(source: weakref.ref[Source]) -> Callable[[], list[ServiceGroup]]:
         return [] if found is None else [part.group for part in found.parts]
 
     return parts
+
+
+def short_label(source: Source | None) -> str:
+    """The label of a node on a page that others see: of a file only the name."""
+    return "joins" if source is None else PurePath(source.label).name
 
 
 def _call(

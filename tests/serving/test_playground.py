@@ -235,6 +235,20 @@ def test_what_is_served_by_itself_has_the_option(source: Deployment | Flow) -> N
     assert not Deployment(uses=Echo).serving.application.playground
 
 
+def test_what_is_served_by_itself_says_where_the_page_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with Deployment(uses=Echo, protocol="http", playground=True) as served:
+        page = f"http://127.0.0.1:{served.port}/-/"
+        assert f"(its page: {page})" in capsys.readouterr().out
+        assert 200 == httpx.get(page, trust_env=False).status_code
+
+
+def test_the_page_names_files_without_their_folders(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("jtype: tests.doubles.playground_app.Clean\n")
+    for source in (Deployment(uses=str(path)), Flow().add(uses=str(path))):
+        assert ["config.yml"] == [node["label"] for node in source.drawing()["nodes"]]
+
+
 def test_a_yaml_has_the_option(tmp_path: Path) -> None:
     path = tmp_path / "flow.yml"
     path.write_text("jtype: Flow\nwith: {playground: true}\nexecutors: [{name: joins}]\n")

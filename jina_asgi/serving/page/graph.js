@@ -6,7 +6,7 @@ import { HEIGHT, WIDTH, placed } from "./layout.js"
 
 const FIRST = "gateway", LAST = "\nanswer" // which no node can be named
 const PAD = 20
-const COLUMNS = [16, 66, 122, 181]
+const COLUMNS = [16, 66, 122, WIDTH - 16]
 const LINE = { top: 96, height: 14, left: 16, width: WIDTH - 32 }
 const SMALLEST = 0.55 // below which a graph is not shrunk to fit
 
@@ -110,8 +110,9 @@ export class Graph {
 class Card {
   constructor({ name, label }, { x, y }) {
     const figure = (at, caption) => {
-      const value = drawn("text", { x: COLUMNS[at], y: 70, class: "value" }, "–")
-      return { value, caption: drawn("text", { x: COLUMNS[at], y: 85, class: "caption" }, caption) }
+      const place = { x: COLUMNS[at], "text-anchor": at === COLUMNS.length - 1 ? "end" : null }
+      const value = drawn("text", { ...place, y: 70, class: "value" }, "–")
+      return { value, caption: drawn("text", { ...place, y: 85, class: "caption" }, caption) }
     }
     this.figures = { rate: figure(0, "per s"), queue: figure(1, "queue"), wait: figure(2, "wait"), errors: figure(3, "errors") }
     this.line = drawn("path", { class: "line", d: "" })
