@@ -36,8 +36,11 @@ class MeasuredRunner(Wrapper):
         result = await self.inner.call(call)
         measures = self._measures.get(call.endpoint) or self._of(call.endpoint)
         measures.documents.value += len(call.docs)
-        for name, step in {step.name: step for step in result.trail}.items():  # the last one of a name is the outermost
-            measures.node(name).observe(step.end - step.start)
+        trail = result.trail
+        if len(trail) > 1:  # the last one of a name is the outermost: a pool's host and its worker have the same
+            trail = tuple({step.name: step for step in trail}.values())
+        for step in trail:
+            measures.node(step.name).observe(step.end - step.start)
         return result
 
     async def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:

@@ -47,9 +47,9 @@ class Work(Executor):
 
 
 if __name__ == "__main__":
-    port, *mounted = sys.argv[1:]
-    app: JinaASGI | FastAPI = JinaASGI(Work)
-    if mounted:
+    port, *how = sys.argv[1:]
+    app: JinaASGI | FastAPI = JinaASGI(Work, metrics=how == ["metrics"])
+    if how == ["mounted"]:
         app = FastAPI()
         mount(app, "/lm", Work)
     uvicorn.run(app, port=int(port), log_level="warning", access_log=False)
