@@ -218,6 +218,7 @@ class Context(_Identified, kw_only=True, eq=False):
         cancelled: True once the caller has left: a long sync endpoint checks it and returns early.
         costs: the cost of each document, for a batcher in a process that sees only buffers.
         inputs: a digest of each document's content, if equal documents are run once.
+        record: what the access log measures of the call, if there is one.
         request_ids: of a batch that has begun, the ids of all its requests.
     """
 
@@ -230,6 +231,7 @@ class Context(_Identified, kw_only=True, eq=False):
     cancelled: bool = False
     costs: Sequence[float] | None = None
     inputs: Sequence[bytes] | None = None
+    record: Any = None
     request_ids: Sequence[str] = ()
 
     def __repr__(self) -> str:

@@ -110,8 +110,9 @@ class JsonFormatter(logging.Formatter):
             fields["traceback"] = (record.exc_text or self.formatException(record.exc_info))[-_LONGEST_TEXT:]
         if record.stack_info:
             fields["stack"] = record.stack_info[-_LONGEST_TEXT:]
-        extra = {name: _plain(value) for name, value in vars(record).items() if name not in _STANDARD | _OURS}
-        line = _line({**extra, **fields})
+        known_names = _STANDARD | _OURS | fields.keys()
+        extra = {name: _plain(value) for name, value in vars(record).items() if name not in known_names}
+        line = _line({**fields, **extra})
         return line if len(line) <= LONGEST_LINE else _line(fields)
 
 

@@ -91,7 +91,7 @@ class Application:
 
 def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> RunnerService:
     """The service of an application: with spans of its requests if it or its source has the option `tracing`, and one that
-    counts them with `metrics` or `playground`.
+    counts them with `metrics` or `playground`, and logs them with `access_log`.
 
     Raises:
         DefinitionError: OpenTelemetry or prometheus_client is missing.
@@ -99,12 +99,17 @@ def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str]
     settings = options if options.tracing or source.tracing is None else source.tracing
     tracing = spans_of(source.name, settings).tracing
     metrics = options if options.has_metrics or source.metrics is None else source.metrics
+    lines: Callable[[Any], Callable[..., RunnerService]] = lambda kind: kind
+    if options.access_log or source.access_log:
+        from jina_asgi.serving.logged_service import logging_calls  # not imported without access lines
+
+        lines = logging_calls
     if not (metrics.has_metrics or options.playground):
         if tracing is None:
-            return RunnerService(source, options, is_reserved)
+            return lines(RunnerService)(source, options, is_reserved)
         from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
 
-        return TracedService(source, options, is_reserved, tracing)
+        return lines(TracedService)(source, options, is_reserved, tracing)
     from jina_asgi.serving.metered import MeteredService, metered_and_traced  # not imported without metrics
 
     if metrics.has_metrics:
@@ -115,8 +120,8 @@ def service_of(source: Source, options: AppSettings, is_reserved: Callable[[str]
                 f"metrics=True needs the extra metrics: pip install 'jina-asgi[metrics]' ({error})"
             ) from error
     if tracing is None:
-        return MeteredService(source, options, is_reserved, metrics)
-    return metered_and_traced(source, options, is_reserved, metrics, tracing)
+        return lines(MeteredService)(source, options, is_reserved, metrics)
+    return lines(metered_and_traced())(source, options, is_reserved, metrics, tracing)
 
 
 class _Entrance:

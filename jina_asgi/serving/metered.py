@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from starlette.exceptions import HTTPException
 
@@ -28,9 +28,6 @@ from jina_asgi.serving.source import Source
 from jina_asgi.settings import AppSettings
 from jina_asgi.settings.metrics import MetricsSettings
 from jina_asgi.types import Endpoint, Runner, Ticket, resolve
-
-if TYPE_CHECKING:
-    from jina_asgi.observability.tracing import Tracing  # with OpenTelemetry, an extra
 
 
 class MeteredService(RunnerService):
@@ -134,20 +131,14 @@ def _readable() -> Iterator[None]:
         raise NotReady(f"the metrics cannot be read: {error.strerror}") from error
 
 
-def metered_and_traced(
-    source: Source,
-    options: AppSettings,
-    is_reserved: Callable[[str], bool],
-    metrics: MetricsSettings,
-    tracing: Tracing,
-) -> RunnerService:
-    """A service with spans, whose requests are counted too."""
+def metered_and_traced() -> Callable[..., RunnerService]:
+    """The class of a service with spans, whose requests are counted too."""
     from jina_asgi.serving.traced_service import TracedService  # with OpenTelemetry, an extra
 
     class MeteredTracedService(MeteredService, TracedService):
         """Counts around the spans."""
 
-    return MeteredTracedService(source, options, is_reserved, metrics, tracing)
+    return MeteredTracedService
 
 
 _PROTOCOLS = {"POST": "http", "GET": "http", "websocket": "websocket"}

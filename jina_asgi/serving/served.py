@@ -60,7 +60,7 @@ class Served(Source):
         check_not_again(self.name)
         from jina_asgi.serving.server_thread import ServingThread  # with httpx
 
-        self.configure_log()
+        self.configure_log(with_access=self.access_log)
         server = ServingThread(self, self.serving, self.grace)
         try:
             server.start()
@@ -77,6 +77,10 @@ class Served(Source):
             shown = "" if page is None else f" (its {what}: {page})"
             print(f"{self.name} answers at {where}{shown}", flush=True)  # noqa: T201  # as Jina does
         return self
+
+    @property
+    def access_log(self) -> bool:
+        return self.serving.access_log
 
     def configure_log(self, *, with_access: bool = False) -> None:
         log_config.configure(self.serving, with_access=with_access)

@@ -39,6 +39,9 @@ class RunnerService(ServiceLifecycle):
         is_reserved: whether a path belongs to the application itself, and cannot be an endpoint.
     """
 
+    #: Whether each call is logged.
+    logs_calls = False
+
     def __init__(self, source: Source, options: AppSettings, is_reserved: Callable[[str], bool]) -> None:
         super().__init__(_TrackedRunner(self._wrapped(source.runner), self), options.startup_wait, source.group)
         self.source, self.options = source, options
@@ -243,7 +246,7 @@ class _TrackedRunner(Wrapper):
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        self._service.source.configure_log()
+        self._service.source.configure_log(with_access=self._service.logs_calls)
         self._service.life_begins()
         try:
             async with self.inner.lifespan():

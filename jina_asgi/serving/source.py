@@ -79,6 +79,11 @@ class Source(ABC):
         }
         return {"name": self.name, "kind": type(self).__name__, "end": self.name, "nodes": [node]}
 
+    @property
+    @abstractmethod
+    def access_log(self) -> bool:
+        """Whether each call is logged."""
+
     def configure_log(self, *, with_access: bool = False) -> None:  # noqa: B027  # a source without options needs none
         """Applies the options of the log, as serving begins; with access lines, so that they are seen."""
 

@@ -207,6 +207,7 @@ class AppSettings(TracingSettings, MetricsSettings):
         playground: serve a page at `/-/` that shows the Flow or Deployment at work, and calls its endpoints.
         title, description, version: for the OpenAPI document.
         grpc: the address at which gRPC is served too, "host:port" or "unix:/path"; or the options of `GrpcSettings`.
+        access_log: log a line for each call, to the logger `jina_asgi.access`.
         registry: a `CollectorRegistry` of prometheus_client, which shows the metrics too; with `metrics`.
     """
 
@@ -225,4 +226,5 @@ class AppSettings(TracingSettings, MetricsSettings):
     description: str = ""
     version: str = "1"
     grpc: Annotated[GrpcSettings | None, BeforeValidator(_grpc)] = None
+    access_log: bool = False
     registry: Any = Field(None, repr=False)

@@ -31,6 +31,7 @@ class ServingOptions(TypedDict, total=False):
     log_config: str | None
     quiet: bool
     quiet_error: bool
+    access_log: bool
 
 
 class JinaOptions(TypedDict, total=False):
@@ -178,6 +179,7 @@ class AppOptions(TypedDict, total=False):
     description: str
     version: str
     grpc: str | Mapping[str, Any] | GrpcSettings | None
+    access_log: bool
     registry: Any
 
 

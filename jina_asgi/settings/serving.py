@@ -90,6 +90,7 @@ class ServingSettings(Settings):
     )
     quiet: bool = Field(False, description="log nothing, and do not print the addresses when serving starts")
     quiet_error: bool = Field(False, description="leave tracebacks out of the log")
+    access_log: bool = Field(False, description="log a line for each call")
 
     @field_validator("log_config")
     @classmethod

@@ -18,6 +18,12 @@ class Note(BaseDoc):
     text: str = ""
 
 
+class Other(BaseDoc):
+    """Has a field of the same name and of another type."""
+
+    text: list[str] = []
+
+
 class Talks(Executor):
     """Its own module's logger, and the Executor's."""
 
@@ -74,3 +80,11 @@ class Talks(Executor):
     def fail(self, docs: DocList[Note]) -> DocList[Note]:
         own.warning("will fail")
         raise ValueError("of no use")
+
+    @requests(on="/misfit")
+    def misfit(self, docs: DocList[Note]) -> DocList[Note]:
+        return [Other(text=[doc.text]) for doc in docs]  # type: ignore[return-value]  # that is the point
+
+    @requests(on="/text")
+    def text(self, docs: DocList[Note]) -> DocList[Note]:
+        return [doc.text for doc in docs]  # type: ignore[return-value]  # that is the point

@@ -42,6 +42,8 @@ def write_call(
     """
     context = call.context
     docs = _parts(call.begin(), in_pieces)
+    if context.record is not None:
+        context.record.leave()
     sources: list[tuple[str, int]] = []
     if call.sources:
         docs = list(docs)

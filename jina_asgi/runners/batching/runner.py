@@ -230,7 +230,11 @@ class BatchedEndpoint:
     def _begin(self, reader: Codec, members: BatchMembers, context: Context) -> Docs:
         """Return the documents of a batch that begins now; `context` is that of the batch."""
         values = members.take()
-        context.request_ids = members.request_ids
+        contexts = members.contexts
+        context.request_ids = [each.request_id for each in contexts]
+        for each in contexts:
+            if each.record is not None:
+                each.record.begin(len(values))
         return reader.encoded(values) if self._encoded else reader.docs(reader.wrap(values))
 
 

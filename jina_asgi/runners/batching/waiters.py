@@ -22,6 +22,7 @@ from jina_asgi.errors._raised import copy_error, error_text, future_safe, is_a, 
 from jina_asgi.errors._shown import class_name, safe_str
 from jina_asgi.observability.current_call import CURRENT, CurrentCall
 from jina_asgi.runners.batching._items import Batch, FailureKind, Item
+from jina_asgi.types import Context
 
 
 def classify_failure(error: BaseException, *, several: bool) -> FailureKind:
@@ -280,10 +281,10 @@ class BatchMembers:
             return self._items
 
     @property
-    def request_ids(self) -> list[str]:
-        """Return the ids of the requests of the values that run."""
-        callers = [submission.caller for item in self.settle() for submission in item.submissions]
-        return list(dict.fromkeys(caller[0].request_id for caller in callers if caller is not None))
+    def contexts(self) -> list[Context]:
+        """Return the contexts of the calls whose values run."""
+        callers = dict.fromkeys(submission.caller for item in self.settle() for submission in item.submissions)
+        return [caller[0] for caller in callers if caller is not None]
 
     @property
     def began(self) -> bool:
