@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
@@ -10,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from jina_asgi.errors import NotReady
+from jina_asgi.errors import DefinitionError, NotReady
 from jina_asgi.observability import writer
 from jina_asgi.observability.figures import FIGURES
 from jina_asgi.observability.measures import STATUSES, BatchMeasures, LoopLag, monitored
@@ -19,6 +20,8 @@ from jina_asgi.observability.switch import SWITCH
 from jina_asgi.processes import instance as server_instance
 from jina_asgi.processes.host_socket import inheritable
 from jina_asgi.runners.wrappers import Wrapper
+
+logger = logging.getLogger("jina_asgi")
 
 _WAITER = Path(__file__).with_name("remove_after.py")
 
@@ -35,6 +38,15 @@ def begin() -> writer.FigureWriter:
         FIGURES.figure(BUILD_INFO, metadata.version("jina-asgi"), platform.python_version()).value = 1
         join(folder_of(server_instance.instance().key))
     return found
+
+
+def enter() -> None:
+    """As `begin`, for one that serves until `end`; without a usable folder it serves all the same, and the log says so."""
+    try:
+        begin()
+    except (NotReady, DefinitionError) as error:
+        logger.error("this process shows no metrics: %s", error)
+    writer.WRITER.users += 1
 
 
 def join(folder: Path) -> None:

@@ -94,7 +94,7 @@ class MeteredService(RunnerService):
             return await asyncio.to_thread(server_figures.begin().sums)
 
     def life_begins(self) -> None:
-        server_figures.begin().users += 1
+        server_figures.enter()
 
     @contextmanager
     def measured(self) -> Iterator[None]:

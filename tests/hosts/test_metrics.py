@@ -186,7 +186,7 @@ def test_nothing_is_left_when_a_server_ends(kind: str, options: tuple[str, ...],
         scraper.until(load.answered)
         assert of_this_user(base)
         server.signal(signal.SIGTERM)
-        server.ended(within=10.0)
+        server.ended(within=30.0)
     until_gone(base)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from jina_asgi import Client, Deployment, GRPCSidecar, JinaASGI
 from jina_asgi.documents.codec import codec
+from jina_asgi.processes import instance as server_instance
 from jina_asgi.protocols.protobuf import requests as wire
 from jina_asgi.testing import client
 from jina_asgi.testing.transport import websocket
@@ -173,6 +174,16 @@ async def test_the_page_is_behind_auth_and_in_the_format_that_is_accepted() -> N
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert openmetrics.text.endswith("# EOF\n")
     assert 'jina_asgi_build_info{python="' in text.text
+
+
+async def test_a_process_without_a_usable_folder_serves_and_its_page_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_instance, "_bases", lambda: iter(()))
+    async with client(made("homeless")) as http:
+        assert (await http.post("/echo", json=BODY)).status_code == 200
+        assert (await http.get("/-/metrics")).status_code == 503
+    assert "this process shows no metrics: there is no folder for sockets" in caplog.text
 
 
 OFF = """
