@@ -215,6 +215,7 @@ class Context(_Identified, kw_only=True, eq=False):
         deadline: a moment on `time.monotonic`'s clock in seconds, or None.
         identity: the result of `auth`.
         trace: a tracing library's own context.
+        carrier: that context as W3C's headers, for the next process of this server.
         cancelled: True once the caller has left: a long sync endpoint checks it and returns early.
         costs: the cost of each document, for a batcher in a process that sees only buffers.
         inputs: a digest of each document's content, if equal documents are run once.
@@ -228,6 +229,7 @@ class Context(_Identified, kw_only=True, eq=False):
     tenant: str = ""
     priority: int = 0
     trace: Any = None
+    carrier: Mapping[str, str] = EMPTY
     cancelled: bool = False
     costs: Sequence[float] | None = None
     inputs: Sequence[bytes] | None = None

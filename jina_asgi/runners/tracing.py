@@ -1,7 +1,7 @@
 """Wrappers that record spans: of each request, each node of a Flow, each method of an Executor, each call to a server.
 
 `serving/assembly.py` adds them where the option `tracing` is set. In one process the current span is that of OpenTelemetry's
-own context; to another process it goes in the headers of a call, as W3C has it.
+own context; to another process it goes with a call, as W3C's headers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jina_asgi.observability.tracing import (
     with_trace,
 )
 from jina_asgi.runners.wrappers import NodeWrapper, Wrapper
-from jina_asgi.types import Call, Docs, Result, Runner, resolve
+from jina_asgi.types import EMPTY, Call, Docs, Result, Runner, resolve
 
 #: Nanoseconds of waiting below which no span is recorded.
 SHORT_WAIT = 1_000_000
@@ -54,7 +54,7 @@ class ServingRunner(TracedRunner):
 class EntryRunner(ServingRunner):
     """Gives each call a current span: that which is current, else the caller's, else a new one.
 
-    The caller's is in the call's headers, or is its `context.trace`.
+    The caller's is in the call's carrier, in its headers, or is its `context.trace`.
     """
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
@@ -89,7 +89,9 @@ def is_dropped(call: Call) -> bool:
 
 def _parent(call: Call) -> TraceContext | None:
     found: TraceContext | None = call.context.trace
-    return remote_parent(call.context.headers) if found is None or is_dropped(call) else found
+    if found is None or is_dropped(call):
+        return remote_parent(call.context.carrier or call.context.headers)
+    return found
 
 
 class RequestRunner(ServingRunner):
@@ -136,10 +138,10 @@ class NodeSpanRunner(SpanRunner, NodeWrapper):
 
 
 class OutgoingRunner(SpanRunner):
-    """Records a span of each call to a server elsewhere, which gets the context from a CarryingRunner within."""
+    """Records a span of each call to a server elsewhere, which gets the context in its headers."""
 
     def __init__(self, inner: Runner, tracing: Tracing, protocol: str, attributes: Mapping[str, Any]) -> None:
-        super().__init__(CarryingRunner(inner, tracing), tracing)
+        super().__init__(HeadersRunner(inner, tracing), tracing)
         self._protocol, self._extra = protocol, attributes
 
     async def _recorded(self, call: Call) -> Result:
@@ -153,14 +155,26 @@ class OutgoingRunner(SpanRunner):
         return stream_in(span, self.inner.stream, call)
 
 
-class CarryingRunner(TracedRunner):
-    """Sends the context to the next process of this server."""
+class HeadersRunner(TracedRunner):
+    """Sends the context to a server elsewhere, in place of the caller's own."""
 
     def call(self, call: Call, /) -> Coroutine[Any, Any, Result]:
-        return self.inner.call(carrying(call))
+        return self.inner.call(self._sent(call))
 
     def stream(self, call: Call, /) -> AsyncGenerator[Docs, None]:
-        return self.inner.stream(carrying(call))
+        return self.inner.stream(self._sent(call))
+
+    def _sent(self, call: Call) -> Call:
+        context = msgspec.structs.replace(call.context, headers=with_trace(call.context.headers))
+        return msgspec.structs.replace(call, context=context)
+
+
+class CarryingRunner(HeadersRunner):
+    """Sends the context to the next process of this server, beside the caller's headers."""
+
+    def _sent(self, call: Call) -> Call:
+        context = msgspec.structs.replace(call.context, carrier=with_trace(EMPTY))
+        return msgspec.structs.replace(call, context=context)
 
 
 class WaitRunner(TracedRunner):
@@ -253,12 +267,6 @@ class _MethodSpan:
             self._span.end()
             if here:
                 detach(self._token)
-
-
-def carrying(call: Call) -> Call:
-    """A call whose headers have the current context."""
-    context = msgspec.structs.replace(call.context, headers=with_trace(call.context.headers))
-    return msgspec.structs.replace(call, context=context)
 
 
 def _attributes(call: Call) -> dict[str, Any]:

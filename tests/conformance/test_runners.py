@@ -120,6 +120,30 @@ def with_one_before_and_one_after(uses: type[Executor], /, **options: Any) -> Ru
     return HeadRunner(sharded(uses, **options), before, after, grace=options.get("grace", 30.0))
 
 
+TRACED = {"tracing": True, "traces_exporter_port": 1}  # with `unexported`, spans are recorded and not exported
+
+
+def traced(uses: type[Executor], /, **options: Any) -> Runner:
+    return local(uses, **options, **TRACED)
+
+
+def traced_batched(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched(uses, **options, **TRACED)
+
+
+def traced_in_the_host(uses: type[Executor], /, **options: Any) -> Runner:
+    return batched_in_the_host(uses, **options, **TRACED)
+
+
+def traced_flow(uses: type[Executor], /, **options: Any) -> Runner:
+    return Flow(**TRACED).add(name="first").add(uses=uses, **options).runner
+
+
+@pytest.fixture(autouse=True)
+def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+
+
 RUNNERS = [
     local,
     over_a_pipe,
@@ -134,6 +158,10 @@ RUNNERS = [
     flow_in_a_flow,
     sharded,
     with_one_before_and_one_after,
+    traced,
+    traced_batched,
+    pytest.param(traced_in_the_host, marks=pytest.mark.processes),
+    traced_flow,
     *PROTOCOLS,
 ]
 

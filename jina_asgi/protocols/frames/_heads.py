@@ -72,7 +72,8 @@ class CallHead(Head, frozen=True):
 
     The frame's docs are the call's own, followed by those of each source; `sources` has each source's node and number
     of docs. `items` and `size` are a stream's initial credit; `costs` is the batching cost of each doc, `inputs` a
-    digest of each doc, `giver` the node whose output the docs are; `request_ids` are those of a batch.
+    digest of each doc, `giver` the node whose output the docs are; `request_ids` are those of a batch,
+    `trace` has W3C's headers of its trace.
     """
 
     endpoint: str
@@ -90,6 +91,7 @@ class CallHead(Head, frozen=True):
     inputs: list[bytes] | None = None
     giver: str = "gateway"
     request_ids: list[str] = []
+    trace: dict[str, str] = {}
 
 
 class ResultHead(Head, frozen=True):

@@ -66,6 +66,7 @@ def write_call(
         None if context.inputs is None else [*context.inputs],
         call.giver,
         [*context.request_ids],
+        dict(context.carrier) if context.carrier else {},
     )
     return write(head), docs
 
@@ -105,6 +106,8 @@ def read_call(frame: Frame, endpoints: Mapping[str, Endpoint]) -> tuple[Call, Cr
         tenant=head.tenant,
         priority=head.priority,
     )
+    if head.trace:
+        context.carrier = head.trace
     if head.costs is not None and len(head.costs) == len(docs):
         context.costs = head.costs
     if head.inputs is not None and len(head.inputs) == len(docs):

@@ -99,7 +99,7 @@ class TracedEndpoint(BatchedEndpoint):
             self._running[members] = self._begun(members)
             span, _ = self._running[members]
             context.trace = set_span_in_context(span, TraceContext())
-            context.headers = with_trace(EMPTY, context.trace)
+            context.carrier = with_trace(EMPTY, context.trace)
         return docs
 
     def _begun(self, members: BatchMembers) -> tuple[Span, list[_Wait]]:
