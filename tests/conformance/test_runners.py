@@ -120,7 +120,10 @@ def with_one_before_and_one_after(uses: type[Executor], /, **options: Any) -> Ru
     return HeadRunner(sharded(uses, **options), before, after, grace=options.get("grace", 30.0))
 
 
-TRACED = {"tracing": True, "traces_exporter_port": 1}  # with `unexported`, spans are recorded and not exported
+TRACED: dict[str, Any] = {
+    "tracing": True,
+    "traces_exporter_port": 1,
+}  # with `unexported`, spans are recorded and not exported
 
 
 def traced(uses: type[Executor], /, **options: Any) -> Runner:
