@@ -12,4 +12,15 @@ from jina_asgi.types import Context
 #: The context of the call, and the name of the Deployment or Flow that runs it ("" if it is that of the process).
 CurrentCall = tuple[Context, str]
 
+
+class Watch:
+    """Whether log lines of this process may name their call: until a `CallFilter` is made, nothing sets `CURRENT`."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
+WATCH = Watch()
 CURRENT: ContextVar[CurrentCall | None] = ContextVar("jina_asgi.current_call", default=None)

@@ -17,7 +17,7 @@ from typing import Any
 
 from jina_asgi.errors import DefinitionError
 from jina_asgi.errors._shown import safe_repr
-from jina_asgi.observability.current_call import CURRENT
+from jina_asgi.observability.current_call import CURRENT, WATCH
 from jina_asgi.types import Context
 
 #: The format of text: `of_request` is " [id]" while a request runs, else "".
@@ -46,6 +46,10 @@ class CallFilter(logging.Filter):
     """Adds to each record, for a handler's format: `request_id` ("" outside of a request; those of a batch joined by commas),
     `trace_id`, `span_id`, `deployment`, `replica`, `process_kind`, and `of_request`.
     """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        WATCH.on = True
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record."""

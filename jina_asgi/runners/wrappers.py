@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from jina_asgi.errors import DeadlineExceeded
 from jina_asgi.errors._shown import class_name
-from jina_asgi.observability.current_call import CURRENT
+from jina_asgi.observability.current_call import CURRENT, WATCH, CurrentCall
 from jina_asgi.runners.measures import MakeBatchObserver
 from jina_asgi.types import Call, Docs, Endpoint, Result, Runner, Step, Ticket
 
@@ -86,9 +86,11 @@ class ObserveRunner(Wrapper):
         self.calls += 1
         self.in_flight += 1
         start = self._clock()
-        before, current = CURRENT.get(), (call.context, self.name)
-        if is_other := before != current:  # not within a request to this very node
-            CURRENT.set(current)
+        before: CurrentCall | None = None
+        if is_other := WATCH.on:
+            before, current = CURRENT.get(), (call.context, self.name)
+            if is_other := before != current:  # not within a request to this very node
+                CURRENT.set(current)
         try:
             result = await self.inner.call(call)
         except BaseException as error:
@@ -105,7 +107,7 @@ class ObserveRunner(Wrapper):
         self.streams += 1
         self.in_flight += 1
         before, current = CURRENT.get(), (call.context, self.name)
-        if is_other := before != current:
+        if is_other := WATCH.on and before != current:
             CURRENT.set(current)
         try:
             async with aclosing(self.inner.stream(call)) as steps:

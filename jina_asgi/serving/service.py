@@ -15,7 +15,7 @@ import msgspec
 from jina_asgi.concurrency.task_groups import maybe_await
 from jina_asgi.documents import field_plans, upload_files
 from jina_asgi.errors import DeadlineExceeded, NotReady, Unauthenticated, UnknownEndpoint
-from jina_asgi.observability.current_call import CURRENT, CurrentCall
+from jina_asgi.observability.current_call import CURRENT, WATCH, CurrentCall
 from jina_asgi.protocols.problems import Headers, problem
 from jina_asgi.protocols.service import OpenedCall
 from jina_asgi.runners.wrappers import Wrapper
@@ -104,7 +104,9 @@ class RunnerService(ServiceLifecycle):
         else:
             runner = await self.runner(deadline)
         context = Context("", headers=headers, deadline=deadline, identity=identity)
-        opened = ServiceCall(name, runner, context, loop, _before=CURRENT.get())
+        if not WATCH.on:
+            return ServiceCall(name, runner, context, loop)
+        opened = ServiceCall(name, runner, context, loop, _is_current=True, _before=CURRENT.get())
         CURRENT.set((context, self._source_name))
         return opened
 
@@ -183,7 +185,8 @@ class RunnerService(ServiceLifecycle):
 class ServiceCall(msgspec.Struct, eq=False):
     """Implements `protocols.service.OpenedCall`: admission and the check of the deadline.
 
-    Until it is left, it is the current call of its task; a failed one remains so, as the protocol then logs its error.
+    Where log lines name calls it is the current one of its task until it is left; a failed one remains so, as the protocol
+    then logs its error.
     """
 
     name: str
@@ -192,6 +195,7 @@ class ServiceCall(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     _ticket: Ticket | None = None
     _size: int = 0
+    _is_current: bool = False
     _before: CurrentCall | None = None
 
     def __enter__(self) -> Self:
@@ -202,7 +206,7 @@ class ServiceCall(msgspec.Struct, eq=False):
     ) -> None:
         if self._ticket is not None:
             self._ticket.close()
-        if kind is None:
+        if self._is_current and kind is None:
             CURRENT.set(self._before)
 
     def named(self, endpoint: str) -> None:
