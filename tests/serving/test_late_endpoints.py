@@ -25,7 +25,18 @@ from jina_asgi.testing import ASGITransport, client, events, websocket
 from jina_asgi.types import Endpoint, Runner
 
 HI = {"data": [{"text": "hi"}]}
-MANAGEMENT = {"/", "/-/live", "/-/ready", "/-/status", "/-/endpoints", "/status", "/dry_run", "/openapi.json", "/docs"}
+MANAGEMENT = {
+    "/",
+    "/-/live",
+    "/-/ready",
+    "/-/status",
+    "/-/metrics",
+    "/-/endpoints",
+    "/status",
+    "/dry_run",
+    "/openapi.json",
+    "/docs",
+}
 
 
 class Text(BaseModel):

@@ -196,6 +196,7 @@ PUBLIC = {
     "/-/live": True,
     "/-/ready": True,
     "/-/status": False,
+    "/-/metrics": False,
     "/-/endpoints": False,
     "/status": False,
     "/dry_run": False,
