@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jina_asgi import errors
 from jina_asgi.observability.metrics import (
     BATCH_ENDS,
     BATCHES_RUNNING,
@@ -28,6 +29,9 @@ from jina_asgi.observability.metrics import (
 #: One figure: its metric, its label values, and its number.
 Found = tuple[Metric, tuple[str, ...], float]
 
+#: The classes of errors that are a label; a Runner of one's own may raise any, which counts as "other".
+_ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type)} | {"CancelledError", "Closed"}
+
 
 def figures_of(deployment: str, status: Mapping[str, Any]) -> Iterator[Found]:
     """The figures of a status; the same figure may come several times, of several shards.
@@ -42,7 +46,7 @@ def figures_of(deployment: str, status: Mapping[str, Any]) -> Iterator[Found]:
         yield CALLS, (deployment,), status["calls"] + status["streams"]
         yield CALLS_RUNNING, (deployment,), status["in_flight"]
         for error, count in status["failures"].items():
-            yield CALL_FAILURES, (deployment, error), count
+            yield CALL_FAILURES, (deployment, error if error in _ERRORS else "other"), count
     for shard in status.get("shards", {}).values():
         yield from figures_of(deployment, shard)
     if queue := status.get("queue"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from jina_asgi import Deployment, Flow, JinaASGI
 from jina_asgi.observability._statuses import figures_of
 from jina_asgi.observability.figures import FIGURES
 from jina_asgi.observability.measures import LoopLag, Statuses
-from jina_asgi.observability.metrics import LOOP_LAG, QUEUE_CALLS, REFUSALS
+from jina_asgi.observability.metrics import CALL_FAILURES, LOOP_LAG, QUEUE_CALLS, REFUSALS
 from jina_asgi.testing import client
 from tests.doubles.metered import Model, of, samples
 
@@ -106,3 +107,13 @@ async def test_a_loop_that_is_held_shows_its_delay() -> None:
             await asyncio.sleep(0.01)
             lag.show()
     lag.stop()
+
+
+def test_classes_of_errors_that_are_not_public_are_one_label() -> None:
+    failures = {"ExecutorError": 2, "CancelledError": 1, **{f"Made{number}": 1 for number in range(1000)}}
+    status = {"calls": 9, "streams": 0, "in_flight": 0, "failures": failures}
+    counted: Counter[str] = Counter()
+    for metric, labels, number in figures_of("one", status):
+        if metric is CALL_FAILURES:
+            counted[labels[1]] += int(number)
+    assert counted == {"ExecutorError": 2, "CancelledError": 1, "other": 1000}
