@@ -29,6 +29,7 @@ from jina_asgi.types import Call, Context
 
 #: Headers that reach the Executor at any server.
 _PUBLIC = ("traceparent", "x-caller", "x-forwarded-for")
+_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # a malformed one may be dropped
 #: Headers that end at the server which they were sent to: secrets, and what concerns one connection or one body.
 _PRIVATE = tuple(
     "accept accept-encoding authorization connection content-encoding content-length content-type cookie expect host"
@@ -59,7 +60,7 @@ async def the_executor_sees_the_callers_deadline(make: MakeRunner) -> None:
 async def secrets_and_headers_of_a_connection_end_at_the_server(make: MakeRunner) -> None:
     """The same server has the identity that `auth` found, and all headers; another one has neither that nor secrets."""
     async with Running(make(Probe)) as runner:
-        sent = {name: f"callers-{name}" for name in (*_PUBLIC, *_PRIVATE)}
+        sent = {name: f"callers-{name}" for name in (*_PUBLIC, *_PRIVATE)} | {"traceparent": _TRACE}
         for facts in await _seen(runner, headers=sent, identity="me"):
             arrived = {name for name, text in facts["headers"].items() if sent.get(name) == text}
             assert arrived == set(sent if facts["identity"] == "me" else _PUBLIC)

@@ -214,7 +214,7 @@ def test_a_pool_shows_its_queue_and_replicas_and_its_counts_outlive_them(kind: s
         scraper.until(load.answered)
         found = scraper.until_found("jina_asgi_replica_memory_bytes", "deployment=served", count=2)
         assert all(value > 10**7 for value in found.values())
-        assert {("state=ready",): 2} == of(scraper.scrape(), "jina_asgi_replicas", "deployment=served")
+        scraper.until_found("jina_asgi_replicas", "deployment=served", equal={("state=ready",): 2})
         batched = ("deployment=served", "endpoint=/batched")
         counted = {(): load.answered["/batched ok"]}
         for name in ("jina_asgi_batch_items_sum", "jina_asgi_batch_queue_seconds_count"):

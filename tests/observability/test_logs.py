@@ -43,10 +43,14 @@ class Running(NamedTuple):
         body = {"data": [{"text": "x"}], "header": {"request_id": request_id}}
         return self.http.post(endpoint, json=body, headers=headers)
 
-    def line(self, message: str, logger: str = "tests.doubles.logging_executors") -> dict[str, Any]:
-        """The first line of JSON with this message; it is waited for."""
+    def line(
+        self, message: str, logger: str = "tests.doubles.logging_executors", *, request_id: str = ""
+    ) -> dict[str, Any]:
+        """The first line of JSON with this message, of this request if one is given; it is waited for."""
         head = f'"logger": {json.dumps(logger)}, "message": {json.dumps(message)}'
-        found: dict[str, Any] = json.loads(self.server.logged(rf"^\{{.*{re.escape(head)}.*\}}$")[0])
+        of_request = f'"request_id": {json.dumps(request_id)}.*' if request_id else ""
+        pattern = rf"^\{{.*{re.escape(head)}.*{of_request}\}}$"
+        found: dict[str, Any] = json.loads(self.server.logged(pattern)[0])
         return found
 
 
@@ -69,9 +73,9 @@ def test_a_line_of_a_request_has_its_id_and_says_where_it_runs(running: Running)
     if running.process == "replica":
         where["replica"] = 0  # type: ignore[assignment]  # a number
     for message, request_id in [("runs sync", "id-sync"), ("begins async", "id-async"), ("ends async", "id-async")]:
-        line = running.line(message)
+        line = running.line(message, request_id=request_id)
         assert {"level": "WARNING", "request_id": request_id, **where}.items() <= line.items()
-    as_executor = running.line("runs sync as an Executor", "jina_asgi.executor.Talks")
+    as_executor = running.line("runs sync as an Executor", "jina_asgi.executor.Talks", request_id="id-sync")
     assert "id-sync" == as_executor["request_id"]
 
 

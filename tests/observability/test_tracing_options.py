@@ -78,7 +78,7 @@ async def test_an_exporter_that_is_not_known_is_an_error(
     monkeypatch.setenv(variable, value)
     with pytest.raises(DefinitionError, match=expected):
         async with Deployment(
-            uses=Plain, name=value.replace("/", "-"), tracing=True, traces_exporter_port=1
+            uses=Plain, name=value.replace("/", "-"), tracing=True, traces_exporter_port=2
         ) as deployment:
             await deployment.call("/async", [{}])
 

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import orjson
 
-from jina_asgi.concurrency.offload import parse_if
+from jina_asgi.concurrency.offload import LARGE, parse_if
 from jina_asgi.concurrency.tasks import log_failure, start_task
 from jina_asgi.errors import JinaASGIError, ProtocolError
 from jina_asgi.protocols.http.bodies import MSGPACK
@@ -159,7 +159,7 @@ class SocketRemote(ServerClient):
             finally:
                 await self._links.release(link)
         raw: Any = None if event is None else event["data"]
-        heavy = raw is not None and is_heavy(MSGPACK, raw)
+        heavy = raw is not None and (len(raw) >= LARGE or is_heavy(MSGPACK, bytes(raw)))
         data = None if raw is None else await parse_if(heavy, None, buffers_of, raw)
         if event is None or data is None:
             raise ProtocolError(f"{self.name} ended a call of {request.endpoint} without an answer")
