@@ -58,7 +58,7 @@ CALLS_RUNNING = Metric("jina_asgi_calls_running", "gauge", "Of these, the ones t
 CALL_FAILURES = Metric(
     "jina_asgi_call_failures",
     "counter",
-    "Of these, the ones that ended with an error, by its class.",
+    'Of these, the ones that ended with an error, by its class if that is public, else "other".',
     ("deployment", "error"),
 )
 REQUEST_BYTES = Metric(

@@ -59,6 +59,7 @@ async def test_an_application_freezes_what_it_has_loaded() -> None:
         assert gc.get_freeze_count() > 1000
 
 
+@pytest.mark.processes
 def test_what_a_host_has_frozen_stays_frozen() -> None:
     done = subprocess.run([sys.executable, "-c", HOST_HAS_FROZEN], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True"]

@@ -15,6 +15,8 @@ import pytest
 from jina_asgi import DefinitionError, Deployment
 from tests.doubles.rig import LOCAL, ROOT, Served
 
+pytestmark = pytest.mark.processes
+
 PROGRAM = """
 import json, logging, os, sys
 import httpx
