@@ -1,6 +1,6 @@
 """The file in which a process writes its figures, and the folder where those of all processes of a server are added up.
 
-A process holds a lock on its file as long as it lives, however it ends. Whoever reads adds the counts of a file without a
+A process holds a lock on its file as long as it lives, however it ends. A reader adds the counts of a file without a
 lock to the file `ended`, and removes it: so counts never fall, and files do not pile up. Gauges count while their process
 lives. Each file is a sequence of blocks, each with its figures' names as JSON and their numbers.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from jina_asgi.errors import NotReady
+from jina_asgi.concurrency.file_lock import lock_within
 from jina_asgi.observability.figures import Figure, Figures, Histogram, Key
 from jina_asgi.observability.metrics import BY_NAME
 
@@ -27,7 +27,6 @@ logger = logging.getLogger("jina_asgi")
 
 _HEAD = struct.Struct("<II")  # bytes of the names, count of the numbers
 _PATIENCE = 5.0  # seconds to wait for another process that reads
-_AGAIN = 0.01  # seconds between attempts to take the lock
 _ENDED, _LOCK = "ended", "lock"
 
 #: The sums of a server: the numbers of each figure.
@@ -233,17 +232,8 @@ def _locked(folder: Path) -> Iterator[None]:
         NotReady: another process holds it for too long. OSError: the folder is gone.
     """
     descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _PATIENCE
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise NotReady(f"another process has held {folder / _LOCK} for {_PATIENCE:g} s") from None
-                time.sleep(_AGAIN)
-            else:
-                break
+        lock_within(_PATIENCE, descriptor, folder / _LOCK)
         yield
     finally:
         os.close(descriptor)

@@ -1,6 +1,6 @@
 """The figures of this process: one plain object for each combination of a metric and its label values.
 
-Whoever counts keeps the object and changes it, which takes a fraction of a microsecond. `figure_file` writes them for the
+The code that counts keeps the object and changes it, which takes a fraction of a microsecond. `figure_file` writes them for the
 other processes of the server.
 """
 
@@ -18,7 +18,7 @@ Key = tuple[str, tuple[str, ...]]
 
 
 class Figure:
-    """A counter or a gauge: its `value` is changed by whoever counts."""
+    """A counter or a gauge: its `value` is changed by the code that counts."""
 
     __slots__ = ("value",)
 

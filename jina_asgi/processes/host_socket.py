@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -11,12 +10,12 @@ import signal
 import socket
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from jina_asgi.concurrency.file_lock import lock_within
 from jina_asgi.concurrency.tasks import any_done, concurrent_tasks
 from jina_asgi.errors import NotReady
 from jina_asgi.processes import instance as server_instance
@@ -32,7 +31,6 @@ _LISTENING = 3  # the descriptor that a host listens on
 _started: list[int] = []
 _PATIENCE = 5.0  # seconds that a host has to answer a status request
 _STARTING = 30.0  # seconds from a host's start to its first answer, and for another process to start one
-_AGAIN = 0.05  # seconds between attempts to take a lock
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -218,21 +216,7 @@ def _environment() -> dict[str, str]:
 def _locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor, path)
+        lock_within(_STARTING, descriptor, path)
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Takes a lock by polling: a blocking lock has no timeout, and a stopped process may hold it."""
-    deadline = time.monotonic() + _STARTING
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise NotReady(f"another process has had {path} for {_STARTING:g} s; it is stopped, or hangs") from None
-            time.sleep(_AGAIN)
-        else:
-            return

@@ -119,7 +119,7 @@ def test_a_reader_that_has_stopped_is_not_waited_for_without_end(
 ) -> None:
     process = Process(tmp_path / "m")
     monkeypatch.setattr(figure_file, "_PATIENCE", 0.05)
-    with figure_file._locked(tmp_path / "m"), pytest.raises(NotReady, match="has held"):
+    with figure_file._locked(tmp_path / "m"), pytest.raises(NotReady, match="has had"):
         sums(tmp_path / "m")
     process.counts(1)
     assert [1] == sums(tmp_path / "m")[OK]

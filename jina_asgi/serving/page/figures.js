@@ -12,7 +12,7 @@ export class Figures {
   constructor(url, { graph, state, tick }) {
     this.nodes = new Map()
     this.url = url
-    this.told = { graph, state, tick }
+    this.listeners = { graph, state, tick }
     this.server = ""
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()))
     addEventListener("pagehide", () => this.close())
@@ -26,7 +26,7 @@ export class Figures {
     this.source.onopen = () => clearTimeout(this.missing)
     this.source.onerror = () => {
       clearTimeout(this.missing) // an answer may end so that another one begins
-      this.missing = setTimeout(() => this.told.state("no connection"), PATIENCE)
+      this.missing = setTimeout(() => this.listeners.state("no connection"), PATIENCE)
       if (this.source?.readyState === EventSource.CLOSED) { // such as 401 or 503, after which no browser tries again
         this.source = null
         this.timer = setTimeout(() => this.open(), AGAIN)
@@ -47,18 +47,18 @@ export class Figures {
       this.graph = JSON.stringify(event)
       this.bounds = event.bounds ?? []
       this.nodes = new Map([WHOLE, ...event.nodes.map(({ name }) => name)].map((name) => [name, new Node()]))
-      this.told.graph(event)
+      this.listeners.graph(event)
       return
     }
     if (event.state) {
       this.server = event.state
       for (const node of this.nodes.values()) node.samples = [] // what was counted before may have been less
     }
-    this.told.state(this.server)
+    this.listeners.state(this.server)
     const now = performance.now() / 1000
     const moved = []
     for (const [name, node] of this.nodes) if (node.take(event.nodes?.[name], now)) moved.push(name)
-    this.told.tick(moved)
+    this.listeners.tick(moved)
   }
 
   // What is shown of a node: its latest figures, and rates.
